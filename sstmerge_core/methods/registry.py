@@ -1,0 +1,246 @@
+"""The registry of merge methods: a method's signature is its schema.
+
+A method is a pure function with a decorator. Its keyword-only arguments, annotated with `Real`, `Whole`, `Choice` or
+`Flag`, give the form on the Merge page, the command-line flags, the validation and the row in the docs. Reading the
+registry imports no torch.
+
+Three kinds exist, told apart by what the function receives and returns:
+
+- ``combination``: parameters -> one weight per adapter; the merge is the weighted sum of the ΔW.
+- ``elementwise``: one tensor per adapter (one module at a time) -> the merged tensor.
+- ``patch``: a `sstmerge_core.gevp.DualProblem` -> a `sstmerge_core.gevp.DualPatch` δ; the merge is ΔU + α·δ.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, get_args, get_origin
+
+from sstmerge_core.errors import Problem, RecipeError
+
+Kind = Literal["combination", "elementwise", "patch", "reference"]
+Axis = Literal["share", "strength"]
+
+
+@dataclass(frozen=True)
+class Real:
+    """A real parameter within [low, high] (`open_low` excludes the lower end)."""
+
+    low: float = -math.inf
+    high: float = math.inf
+    step: float = 0.05
+    help: str = ""
+    open_low: bool = False
+
+
+@dataclass(frozen=True)
+class Whole:
+    """An integer parameter within [low, high]."""
+
+    low: int = 0
+    high: int = 2**31 - 1
+    step: int = 1
+    help: str = ""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A parameter with a fixed list of values."""
+
+    options: tuple[str, ...]
+    help: str = ""
+
+
+@dataclass(frozen=True)
+class Flag:
+    """A parameter that is true or false."""
+
+    help: str = ""
+
+
+Schema = Real | Whole | Choice | Flag
+
+
+@dataclass(frozen=True)
+class Parameter:
+    name: str
+    schema: Schema
+    default: Any
+
+    def parse(self, value: Any) -> Any:
+        """`value` (text from a command line, or a number from a form) as this parameter's type.
+
+        Raises ValueError with the allowed values.
+        """
+        schema = self.schema
+        if isinstance(schema, Flag):
+            if isinstance(value, bool):
+                return value
+            if str(value).lower() in ("true", "yes", "1", "on"):
+                return True
+            if str(value).lower() in ("false", "no", "0", "off"):
+                return False
+            raise ValueError("must be true or false")
+        if isinstance(schema, Choice):
+            if value not in schema.options:
+                raise ValueError(f"must be one of {', '.join(schema.options)}")
+            return value
+        if isinstance(value, bool):
+            raise ValueError("must be a number")
+        try:
+            number = float(value)
+        except (TypeError, ValueError):
+            raise ValueError("must be a number") from None
+        if not math.isfinite(number):
+            raise ValueError("must be a finite number")
+        if isinstance(schema, Whole):
+            if number != int(number):
+                raise ValueError("must be a whole number")
+            number = int(number)
+        if not schema.low <= number <= schema.high or (getattr(schema, "open_low", False) and number == schema.low):
+            raise ValueError(f"must be {self.bounds()}")
+        return number
+
+    def bounds(self) -> str:
+        """The allowed values in words."""
+        schema = self.schema
+        if isinstance(schema, Choice):
+            return f"one of {', '.join(schema.options)}"
+        if isinstance(schema, Flag):
+            return "true or false"
+        above = "above" if getattr(schema, "open_low", False) else "at least"
+        if math.isinf(schema.high) or schema.high == 2**31 - 1:
+            return f"{above} {schema.low:g}" if not math.isinf(schema.low) else "any number"
+        if math.isinf(schema.low):
+            return f"at most {schema.high:g}"
+        return (
+            f"between {schema.low:g} and {schema.high:g}"
+            if above == "at least"
+            else f"above {schema.low:g} and at most {schema.high:g}"
+        )
+
+
+@dataclass(frozen=True)
+class Method:
+    """A merge method and everything the form, the command line and the docs say about it."""
+
+    name: str
+    title: str
+    kind: Kind
+    axis: Axis | None
+    """What α means: ``share`` (α=1 is the safety expert alone) or ``strength`` (α scales what is added to ΔU)."""
+    formula: str
+    """LaTeX."""
+    summary: str
+    paper: str
+    url: str
+    parameters: tuple[Parameter, ...]
+    function: Callable[..., Any]
+
+    @property
+    def needs_fisher(self) -> bool:
+        return self.kind == "patch"
+
+    def parameter(self, name: str) -> Parameter:
+        return next(parameter for parameter in self.parameters if parameter.name == name)
+
+    def problems(self, given: Mapping[str, Any]) -> list[Problem]:
+        """Every problem of `given`, none if it is usable."""
+        found = []
+        known = {parameter.name: parameter for parameter in self.parameters}
+        for name, value in given.items():
+            if name not in known:
+                hint = difflib.get_close_matches(name, known, 1)
+                allowed = ", ".join(known) or "none"
+                fix = f"Did you mean {hint[0]}?" if hint else f"Its parameters: {allowed}."
+                found.append(Problem(f"parameter {name}", f"{self.name} has no such parameter", fix))
+                continue
+            try:
+                known[name].parse(value)
+            except ValueError as error:
+                found.append(Problem(f"parameter {name}", f"{value!r} {error}", f"Allowed: {known[name].bounds()}."))
+        return found
+
+    def complete(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """`given` parsed, with the defaults of everything not given.
+
+        Raises RecipeError with every problem at once.
+        """
+        if problems := self.problems(given):
+            raise RecipeError(problems)
+        return {
+            parameter.name: parameter.parse(given[parameter.name]) if parameter.name in given else parameter.default
+            for parameter in self.parameters
+        }
+
+
+_METHODS: dict[str, Method] = {}
+
+
+def method(
+    name: str,
+    *,
+    title: str,
+    kind: Kind,
+    axis: Axis | None,
+    formula: str,
+    paper: str = "",
+    url: str = "",
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Register a merge method; the docstring's first line is its summary."""
+
+    def register(function: Callable[..., Any]) -> Callable[..., Any]:
+        if name in _METHODS:
+            raise ValueError(f"method {name} is registered twice")
+        _METHODS[name] = Method(
+            name=name,
+            title=title,
+            kind=kind,
+            axis=axis,
+            formula=formula,
+            summary=(inspect.getdoc(function) or "").split("\n")[0],
+            paper=paper,
+            url=url,
+            parameters=tuple(_parameters(function)),
+            function=function,
+        )
+        return function
+
+    return register
+
+
+def _parameters(function: Callable[..., Any]) -> list[Parameter]:
+    found = []
+    for argument in inspect.signature(function).parameters.values():
+        if argument.kind is not inspect.Parameter.KEYWORD_ONLY:
+            continue
+        annotation = argument.annotation
+        if isinstance(annotation, str):  # only these are evaluated, so that "torch.Tensor" never is
+            annotation = eval(annotation, function.__globals__)  # noqa: S307 - our own source text
+        if get_origin(annotation) is None or not isinstance(get_args(annotation)[1], Schema):
+            raise TypeError(f"{function.__name__}: {argument.name} needs an Annotated[..., Real|Whole|Choice|Flag]")
+        found.append(Parameter(argument.name, get_args(annotation)[1], argument.default))
+    return found
+
+
+def get(name: str) -> Method:
+    """The method called `name`. Raises RecipeError naming the nearest ones."""
+    if name not in _METHODS:
+        hint = difflib.get_close_matches(name, _METHODS, 1)
+        fix = f"Did you mean {hint[0]}?" if hint else f"Known methods: {', '.join(names())}."
+        raise RecipeError(Problem(f"method {name}", "there is no such merge method", fix))
+    return _METHODS[name]
+
+
+def names() -> list[str]:
+    """Every merge method, in the order in which they are defined; reference points are not merges."""
+    return [name for name, entry in _METHODS.items() if entry.kind != "reference"]
+
+
+def methods() -> list[Method]:
+    """Every merge method, in the order in which they are defined."""
+    return [_METHODS[name] for name in names()]

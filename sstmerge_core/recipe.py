@@ -1,0 +1,116 @@
+"""The frozen description of a run. Its hash is the run's identity: same recipe, same run."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from sstmerge_core import methods
+
+STAGE_VERSIONS = {"fisher": 1, "merge": 1, "generate": 1}
+"""Raised by hand when a stage's result changes for the same input, so that old results are not taken for new ones."""
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Source(_Frozen):
+    """A folder or file identified by content; `name` and `path` say where it was and do not count for identity."""
+
+    name: str
+    path: str
+    sha256: str
+
+
+class Suite(_Frozen):
+    """Prompts of one kind, and what is measured on them."""
+
+    name: str
+    """``harmful``, ``near_miss``, ``facts`` …"""
+    role: str
+    """``harmful`` (gives resistance), ``benign`` (gives over-refusal) or ``utility`` (gives ROUGE-L)."""
+    split: str
+    n: int
+    """How many prompts."""
+    source: Source
+    """The rows' file; its hash is that of the rows taken, in order."""
+    max_new_tokens: int = 48
+
+
+class Calibration(_Frozen):
+    """The samples whose gradients make the Fisher matrices."""
+
+    harm: Source
+    benign: Source
+    split: str = "fisher"
+    n_harm: int
+    n_benign: int
+    max_length: int = 256
+    """Tokens per sample; longer samples are cut at the end."""
+    expansion: str = "utility"
+    """Where the gradients are taken: base + ΔU."""
+
+
+class Evaluation(_Frozen):
+    suites: tuple[Suite, ...]
+    judge: str = "refusal_regex"
+    dtype: str = "bfloat16"
+    batch_size: int = 32
+
+
+class Recipe(_Frozen):
+    """What is merged, how, and how it is measured."""
+
+    base: Source
+    adapters: tuple[Source, ...] = Field(description="Utility first, safety second.")
+    method: str
+    parameters: dict[str, Any]
+    calibration: Calibration | None = None
+    evaluation: Evaluation | None = None
+
+    @property
+    def run_id(self) -> str:
+        """16 hexadecimal digits of the SHA-256 over everything that can change the result.
+
+        The judge is left out: a verdict by another judge belongs to the same run.
+        """
+        return _digest(self._identity())[:16]
+
+    @property
+    def pair(self) -> str:
+        """``A5_A7``: the adapters' names; the base's name where there is none."""
+        return "_".join(adapter.name for adapter in self.adapters) or self.base.name
+
+    @property
+    def label(self) -> str:
+        """The method and its parameters that differ from the default, for people."""
+        entry = methods.get(self.method)
+        parts = [entry.title]
+        for parameter in entry.parameters:
+            value = self.parameters.get(parameter.name, parameter.default)
+            if parameter.name == "alpha":
+                parts.append(f"α={value:g}")
+            elif parameter.name in ("k", "seed", "density", "p", "tau") or value != parameter.default:
+                symbol = {"tau": "τ", "rho": "ρ"}.get(parameter.name, parameter.name)
+                parts.append(f"{symbol}={value:g}" if isinstance(value, (int, float)) else f"{symbol}={value}")
+        return " ".join(parts)
+
+    def _identity(self) -> dict[str, Any]:
+        data = self.model_dump(mode="json")
+        data["base"] = self.base.sha256
+        data["adapters"] = [adapter.sha256 for adapter in self.adapters]
+        if data["calibration"]:
+            data["calibration"] |= {side: data["calibration"][side]["sha256"] for side in ("harm", "benign")}
+        if data["evaluation"]:
+            del data["evaluation"]["judge"]
+            for suite in data["evaluation"]["suites"]:
+                suite["source"] = suite["source"]["sha256"]
+        return data | {"versions": STAGE_VERSIONS}
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

@@ -1,0 +1,140 @@
+"""Where everything of one team lives on disk, and the two ways to write there without half-written files."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """A folder with runs, queue, database, caches and registered adapters.
+
+    Nothing but this class knows the folder's layout.
+    """
+
+    root: Path
+
+    @classmethod
+    def default(cls) -> Workspace:
+        """The folder named by ``SSTMERGE_WORKSPACE``, else ``workspace`` in the current folder."""
+        return cls(Path(os.environ.get("SSTMERGE_WORKSPACE") or "workspace").expanduser().resolve())
+
+    def create(self) -> Workspace:
+        for folder in (self.runs, self.pairs, self.catalog, self.logs, self.snapshots, self.cache):
+            folder.mkdir(parents=True, exist_ok=True)
+        return self
+
+    @property
+    def runs(self) -> Path:
+        return self.root / "runs"
+
+    @property
+    def pairs(self) -> Path:
+        """Statistics of adapter pairs, one folder with an event file each."""
+        return self.root / "pairs"
+
+    @property
+    def catalog(self) -> Path:
+        """The event file of registered adapters."""
+        return self.root / "catalog"
+
+    @property
+    def adapters(self) -> Path:
+        """Adapters that were uploaded or trained here."""
+        return self.root / "adapters"
+
+    @property
+    def logs(self) -> Path:
+        return self.root / "logs"
+
+    @property
+    def cache(self) -> Path:
+        """Content-addressed and safe to delete: gradients, converted models, file hashes."""
+        return self.root / "cache"
+
+    @property
+    def snapshots(self) -> Path:
+        return self.root / "snapshots"
+
+    @property
+    def database(self) -> Path:
+        return self.root / "sstmerge.duckdb"
+
+    @property
+    def queue(self) -> Path:
+        return self.root / "queue.sqlite"
+
+    def run(self, run_id: str) -> Path:
+        return self.runs / run_id
+
+    def event_files(self) -> list[Path]:
+        """Every event file, in a stable order; together they are the truth the database is built from."""
+        return sorted(
+            [*self.runs.glob("*/events.jsonl"), *self.pairs.glob("*/events.jsonl"), *self.catalog.glob("events.jsonl")]
+        )
+
+
+@contextlib.contextmanager
+def new_folder(target: Path) -> Iterator[Path]:
+    """Yield an empty folder that replaces `target` only when the block ends without an error.
+
+    A kill at any moment leaves either the old `target` or the new one, plus at most a hidden temporary folder.
+    """
+    target = Path(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    try:
+        yield temporary
+        for path in temporary.rglob("*"):
+            if path.is_file():
+                _sync(path)
+        _sync(temporary)
+        temporary.chmod(0o755)
+        if target.exists():
+            previous = Path(tempfile.mkdtemp(prefix=f".{target.name}.old.", dir=target.parent))
+            os.rename(target, previous / target.name)
+            os.rename(temporary, target)
+            shutil.rmtree(previous, ignore_errors=True)
+        else:
+            os.rename(temporary, target)
+        _sync(target.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_file(target: Path, data: bytes | str) -> None:
+    """Write `target` whole or not at all."""
+    target = Path(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data.encode() if isinstance(data, str) else data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.chmod(0o644)
+        os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(target: Path, value: Any) -> None:
+    """Write `value` as readable JSON, whole or not at all."""
+    write_file(target, json.dumps(value, indent=2, ensure_ascii=False, sort_keys=True) + "\n")
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
