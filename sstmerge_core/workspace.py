@@ -95,6 +95,7 @@ def new_folder(target: Path) -> Iterator[Path]:
         yield temporary
         for path in temporary.rglob("*"):
             if path.is_file():
+                path.chmod(0o644)
                 _sync(path)
         _sync(temporary)
         temporary.chmod(0o755)
