@@ -53,6 +53,7 @@ class Calibration(_Frozen):
     """Tokens per sample; longer samples are cut at the end."""
     expansion: str = "utility"
     """Where the gradients are taken: base + ΔU."""
+    dtype: str = "float32"
 
 
 class Evaluation(_Frozen):

@@ -141,7 +141,8 @@ def _config_problems(path: Path, config: dict[str, Any]) -> list[Problem]:
     problems = []
     kind = config.get("peft_type")
     if kind != "LORA":
-        problems.append(Problem(where, f"peft_type is {kind}, not LORA", "Only LoRA adapters have a ΔW = s·BA to merge."))
+        fix = "Only LoRA adapters have a ΔW = s·BA to merge."
+        problems.append(Problem(where, f"peft_type is {kind}, not LORA", fix))
     if config.get("use_dora"):
         fix = "Merge the magnitudes into a dense model first, or train with use_dora=False."
         problems.append(Problem(where, "is a DoRA adapter; its ΔW is not s·BA", fix))
@@ -185,7 +186,8 @@ def _pair_factors(
     modules = {}
     for module, keys in sides.items():
         if len(keys) < 2:
-            problems.append(Problem(str(path), f"{module} has only lora_{next(iter(keys))}", "Export the adapter again."))
+            fault = f"{module} has only lora_{next(iter(keys))}"
+            problems.append(Problem(str(path), fault, "Export the adapter again."))
             continue
         a, b = tensors[keys["A"]], tensors[keys["B"]]
         if len(a.shape) != 2 or len(b.shape) != 2 or a.shape[0] != b.shape[1]:

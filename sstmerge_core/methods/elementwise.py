@@ -16,18 +16,13 @@ from sstmerge_core.methods.registry import Choice, Real, Whole, method
 if TYPE_CHECKING:
     import torch
 
-Space = Annotated[
-    str,
-    Choice(("delta", "factors"), "Where the method acts: on ΔW itself, or on the factors A and B as PEFT does."),
-]
-
-
 @method(
     "ties",
     title="TIES",
     kind="elementwise",
     axis="share",
-    formula=r"\operatorname{merge}\big(\operatorname{sign}\!\sum_i \tau_i,\ \tau_i=\operatorname{trim}_\rho(\Delta_i)\big)",
+    formula=r"\tau_i=\mathrm{trim}(\Delta_i),\quad \Delta W=\mathrm{mean}\{w_i\tau_i:\ \mathrm{sgn}\,\tau_i="
+    r"\mathrm{sgn}\textstyle\sum_j\tau_j\}",
     paper="Yadav et al. 2023, TIES-Merging",
     url="https://arxiv.org/abs/2306.01708",
 )
@@ -40,7 +35,6 @@ def ties(
     flavour: Annotated[
         str, Choice(("peft", "mergekit"), "Election: on the unweighted sum (peft) or the weighted one (mergekit).")
     ] = "peft",
-    space: Space = "delta",
 ) -> torch.Tensor:
     """Trim each ΔW by magnitude, elect a sign per element, average what agrees with it."""
     weights = (1.0 - alpha, alpha)
@@ -58,7 +52,8 @@ def ties(
     title="DARE",
     kind="elementwise",
     axis="share",
-    formula=r"(1-\alpha)\,\frac{m_U\odot\Delta U}{1-p}+\alpha\,\frac{m_S\odot\Delta S}{1-p},\quad m\sim\mathrm{Bernoulli}(1-p)",
+    formula=r"\Delta W=(1-\alpha)\,\frac{m_U\odot\Delta U}{1-p}+\alpha\,\frac{m_S\odot\Delta S}{1-p},"
+    r"\quad m\sim\mathrm{Bernoulli}(1-p)",
     paper="Yu et al. 2024, Language models are super Mario",
     url="https://arxiv.org/abs/2311.03099",
 )
@@ -69,7 +64,6 @@ def dare_linear(
     alpha: Share = 0.5,
     p: Annotated[float, Real(0.0, 0.99, 0.05, "Drop rate: each element is dropped with probability p.")] = 0.5,
     seed: Annotated[int, Whole(0, help="Seed of the random mask.")] = 42,
-    space: Space = "delta",
 ) -> torch.Tensor:
     """Drop elements at random, rescale the rest by 1/(1−p), average."""
     kept = [drop_and_rescale(delta, p, generator) for delta, generator in zip(deltas, generators, strict=True)]

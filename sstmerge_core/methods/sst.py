@@ -25,7 +25,7 @@ Rho = Annotated[
 ]
 K = Annotated[
     int,
-    Whole(1, 100_000, help="Directions kept, those with the most harm per benign curvature first. Clipped to the rank."),
+    Whole(1, 100_000, help="Directions kept, most harm per benign curvature first. Clipped to the rank."),
 ]
 
 
@@ -34,7 +34,7 @@ K = Annotated[
     title="SST-Merge (GEVP)",
     kind="patch",
     axis="strength",
-    formula=r"\Delta U+\alpha V_kV_k^\top B\varphi,\quad F_hv=\lambda(F_b+\gamma I)v",
+    formula=r"\Delta W=\Delta U+\alpha V_kV_k^\top B\varphi,\quad F_hv=\lambda(F_b+\gamma I)v",
     paper="SST-Merge (2026)",
 )
 def sst_gevp(
@@ -59,7 +59,7 @@ def sst_gevp(
     title="SST-Merge (soft)",
     kind="patch",
     axis="strength",
-    formula=r"\Delta U+\alpha V\,\mathrm{diag}\!\big(\tfrac{\lambda}{\lambda+\tau}\big)c,\quad \tau=\lambda_k",
+    formula=r"\Delta W=\Delta U+\alpha V\,\mathrm{diag}\!\big(\tfrac{\lambda}{\lambda+\tau}\big)c,\quad \tau=\lambda_k",
     paper="SST-Merge (2026), soft filter",
 )
 def sst_soft(
@@ -83,7 +83,7 @@ def sst_soft(
     title="SST-Merge (shield)",
     kind="patch",
     axis="strength",
-    formula=r"\Delta U+\alpha\big(I+\tau F_b/\lambda_{\max}(F_b)\big)^{-1}\varphi",
+    formula=r"\Delta W=\Delta U+\alpha\big(I+\tau F_b/\lambda_{\max}(F_b)\big)^{-1}\varphi",
     paper="SST-Merge (2026), limit F_h → I",
 )
 def sst_shield(

@@ -1,0 +1,41 @@
+"""Gradients on disk under the hash of everything they depend on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from sstmerge_core.fisher.gradients import Gradients
+from sstmerge_core.workspace import Workspace, new_folder, write_json
+
+
+def key(**parts: Any) -> str:
+    """Name of the cache entry: 32 hexadecimal digits over base, adapters, rows, template, length, dtype, version."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def folder(workspace: Workspace, entry: str) -> Path:
+    return workspace.cache / "gradients" / entry
+
+
+def load(workspace: Workspace, entry: str) -> Gradients | None:
+    """The cached gradients, or None."""
+    path = folder(workspace, entry) / "gradients.safetensors"
+    if not path.is_file():
+        return None
+    from safetensors.torch import load_file
+
+    tensors = load_file(path)
+    tokens = tensors.pop("tokens")
+    return Gradients({name: tensors[name] for name in sorted(tensors)}, tokens)
+
+
+def save(workspace: Workspace, entry: str, gradients: Gradients, parts: dict[str, Any]) -> None:
+    """Store `gradients` whole or not at all; `parts` is kept beside them for people."""
+    from safetensors.torch import save_file
+
+    with new_folder(folder(workspace, entry)) as temporary:
+        save_file(gradients.modules | {"tokens": gradients.tokens}, temporary / "gradients.safetensors")
+        write_json(temporary / "parts.json", parts)

@@ -1,0 +1,90 @@
+"""Core coordinates of a set of adapters: exact, gauge-free, and small.
+
+For each module ``Q_out = orth([B_1 … B_N])`` and ``Q_in = orth([A_1ᵀ … A_Nᵀ])``; then ``ΔW_i = Q_out M_i Q_inᵀ``
+exactly for every adapter and every linear combination, with M_i of at most (Σ r_i, Σ r_i). Source: ALGORITHMS §2;
+the same change of basis as in KnOTS (arXiv 2410.19735) and core-space merging (arXiv 2509.17786).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+    from sstmerge_core.adapters import Factors
+
+
+@dataclass(frozen=True)
+class CoreModule:
+    """One module in core coordinates."""
+
+    q_out: torch.Tensor
+    """(out, p), orthonormal columns"""
+    q_in: torch.Tensor
+    """(in, q), orthonormal columns"""
+    cores: tuple[torch.Tensor, ...]
+    """M_i of each adapter, (p, q); zero where the adapter leaves the module alone"""
+
+    def delta(self, core: torch.Tensor) -> torch.Tensor:
+        """ΔW (out, in) of a core matrix (p, q)."""
+        return self.q_out @ core @ self.q_in.T
+
+
+CoreSpace = dict[str, CoreModule]
+"""By module name, in sorted order: the one order in which φ is vectorised."""
+
+
+def core_space(adapters: Sequence[Mapping[str, Factors]]) -> CoreSpace:
+    """Core coordinates of `adapters` over the union of their modules, in float32."""
+    names = sorted(set().union(*adapters))
+    return {name: _core_module([adapter.get(name) for adapter in adapters]) for name in names}
+
+
+def _core_module(factors: Sequence[Factors | None]) -> CoreModule:
+    import torch
+
+    present = [factor for factor in factors if factor is not None]
+    q_out = torch.linalg.qr(torch.cat([factor.b for factor in present], dim=1))[0]
+    q_in = torch.linalg.qr(torch.cat([factor.a.T for factor in present], dim=1))[0]
+    empty = q_out.new_zeros(q_out.shape[1], q_in.shape[1])
+    cores = tuple(
+        empty if factor is None else factor.scaling * (q_out.T @ factor.b) @ (factor.a @ q_in) for factor in factors
+    )
+    return CoreModule(q_out, q_in, cores)
+
+
+def similarity(space: CoreSpace) -> list[dict[str, float | str]]:
+    """Per module, for the first two adapters: norms, cosine of the ΔW, and overlap of their column and row spaces.
+
+    Overlap is ‖P_U P_S‖_F² / min(rank), between 0 (orthogonal) and 1 (one contains the other).
+    Rows are (module, stat, value) as stored in ``module_stats``.
+    """
+    rows: list[dict[str, float | str]] = []
+    for name, module in space.items():
+        utility, safety = module.cores[:2]
+        norm_utility, norm_safety = float(utility.norm()), float(safety.norm())
+        product = norm_utility * norm_safety
+        values = {
+            "norm_utility": norm_utility,
+            "norm_safety": norm_safety,
+            "cosine": float((utility * safety).sum()) / product if product else 0.0,
+            "overlap_out": _overlap(utility, safety),
+            "overlap_in": _overlap(utility.T, safety.T),
+        }
+        rows += [{"module": name, "stat": stat, "value": value} for stat, value in values.items()]
+    return rows
+
+
+def _overlap(first: torch.Tensor, second: torch.Tensor) -> float:
+    import torch
+
+    bases = []
+    for matrix in (first, second):
+        u, s, _ = torch.linalg.svd(matrix)
+        rank = int((s > 1e-5 * s[0]).sum()) if s[0] > 0 else 0
+        bases.append(u[:, :rank])
+    smaller = min(basis.shape[1] for basis in bases)
+    return float((bases[0].T @ bases[1]).square().sum()) / smaller if smaller else 0.0
