@@ -1,0 +1,6 @@
+"""Events, the DuckDB file made from them, snapshots and sandboxed queries. Importing this needs no DuckDB."""
+
+from sstmerge_core.store.events import EventWriter, read_events
+from sstmerge_core.store.owner import Owner, Snapshot, connect, rebuild
+
+__all__ = ["EventWriter", "Owner", "Snapshot", "connect", "read_events", "rebuild"]

@@ -1,0 +1,173 @@
+"""Event files: the truth of a workspace. One JSON object a line, appended by one writer at a time.
+
+Nothing here needs DuckDB, so a worker on a machine without it can record its run.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import math
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from sstmerge_core.errors import Problem, StoreError
+
+FILE_NAME = "events.jsonl"
+SYNC_SECONDS = 2.0
+"""At most this much finished work is lost when the machine (not only the process) dies."""
+FINAL_EVENTS = frozenset({"run_finished", "run_failed", "run_cancelled"})
+
+
+class EventWriter:
+    """Appends events to `folder`/events.jsonl under an exclusive lock; a context manager.
+
+    A last line without its newline (the previous writer was killed) is cut off when the file is opened.
+    Raises StoreError when another process holds the file for longer than `wait` seconds.
+    """
+
+    def __init__(self, folder: Path, *, wait: float = 5.0):
+        self.path = Path(folder) / FILE_NAME
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._file: IO[bytes] = open(self.path, "a+b")  # noqa: SIM115 - closed by close()
+        try:
+            _lock(self._file, self.path, wait)
+            _cut_torn_line(self._file)
+        except BaseException:
+            self._file.close()
+            raise
+        self._synced = time.monotonic()
+
+    def write(self, event: str, **fields: Any) -> None:
+        """Append one line. A value that is not finite becomes null; numpy scalars, arrays and paths are converted."""
+        self._file.write(encode({"event": event, "t": time.time(), **fields}))
+        self._file.flush()
+        if event in FINAL_EVENTS or time.monotonic() - self._synced >= SYNC_SECONDS:
+            self._sync()
+
+    def close(self) -> None:
+        """Flush to the disk and release the lock. Calling it twice is harmless."""
+        if not self._file.closed:
+            self._sync()
+            self._file.close()
+
+    def __enter__(self) -> EventWriter:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def _sync(self) -> None:
+        os.fsync(self._file.fileno())
+        self._synced = time.monotonic()
+
+
+def encode(event: dict[str, Any]) -> bytes:
+    """One event as a line of UTF-8 JSON ending in a newline."""
+    try:
+        text = json.dumps(event, ensure_ascii=False, allow_nan=False, default=_plain)
+    except ValueError:
+        text = json.dumps(_finite(event), ensure_ascii=False, allow_nan=False)
+    return text.encode("utf-8", "replace") + b"\n"
+
+
+def decode(line: bytes) -> dict[str, Any] | None:
+    """The event in a complete line, or None where the line is not a JSON object with a name and a time."""
+    try:
+        event = json.loads(line, parse_constant=lambda _: None)
+    except ValueError:
+        return None
+    if isinstance(event, dict) and isinstance(event.get("event"), str) and isinstance(event.get("t"), (int, float)):
+        return event
+    return None
+
+
+def read_lines(path: Path, offset: int = 0) -> Iterator[tuple[int, bytes]]:
+    """The complete lines of a file from byte `offset` on, each with the offset it starts at."""
+    with open(path, "rb") as file:
+        file.seek(offset)
+        for line in file:
+            if not line.endswith(b"\n"):
+                return
+            yield offset, line
+            offset += len(line)
+
+
+def read_events(folder: Path) -> Iterator[dict[str, Any]]:
+    """The events of a folder in order. A torn last line is skipped; a missing file has no events."""
+    path = Path(folder) / FILE_NAME
+    if not path.exists():
+        return
+    for _, line in read_lines(path):
+        event = decode(line)
+        if event is not None:
+            yield event
+
+
+def last_status(folder: Path) -> str | None:
+    """``running``, ``finished``, ``failed`` or ``cancelled`` by the run's last such event; None when never started."""
+    names = {"run_started": "running", "run_finished": "finished", "run_failed": "failed", "run_cancelled": "cancelled"}
+    status = None
+    path = Path(folder) / FILE_NAME
+    if path.exists():
+        for _, line in read_lines(path):
+            # Sample lines are long and many: only lines that can be a status event are parsed.
+            if b'"run_' in line[:40] and (event := decode(line)) is not None:
+                status = names.get(event["event"], status)
+    return status
+
+
+def _lock(file: IO[bytes], path: Path, wait: float) -> None:
+    deadline = time.monotonic() + wait
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                problem = Problem(str(path), "another process is writing it", "Wait for that job, or cancel it.")
+                raise StoreError(problem) from None
+            time.sleep(0.02)
+
+
+def _cut_torn_line(file: IO[bytes]) -> None:
+    end = file.seek(0, os.SEEK_END)
+    position = end
+    while position > 0:
+        start = max(0, position - 65536)
+        file.seek(start)
+        newline = file.read(position - start).rfind(b"\n")
+        if newline >= 0:
+            position = start + newline + 1
+            break
+        position = start
+    if position < end:
+        file.truncate(position)
+    file.seek(0, os.SEEK_END)
+
+
+def _plain(value: Any) -> Any:
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    if hasattr(value, "model_dump"):
+        return value.model_dump(mode="json")
+    if isinstance(value, (set, frozenset)):
+        return sorted(value)
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    raise TypeError(f"{type(value).__name__} cannot be written to an event file")
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, (str, int, bool)):
+        return value
+    return _finite(_plain(value))

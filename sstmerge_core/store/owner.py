@@ -1,0 +1,289 @@
+"""The one process that holds the DuckDB file: it ingests event files and publishes snapshots."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import re
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sstmerge_core.errors import Problem, StoreError
+from sstmerge_core.store import snapshot
+from sstmerge_core.store.events import decode, read_lines
+from sstmerge_core.store.fold import FIRST_WINS, KEYS, Batch
+from sstmerge_core.store.reported import reported_batch
+from sstmerge_core.workspace import Workspace
+
+if TYPE_CHECKING:
+    import duckdb
+
+SCHEMA = Path(__file__).with_name("schema.sql")
+BATCH_BYTES = 16 << 20
+"""Event lines folded into one transaction; bounds memory, not correctness."""
+
+# Two owners of one file can exist within a process (DuckDB allows it); they must not ingest at the same time.
+_LOCKS: dict[Path, threading.RLock] = defaultdict(threading.RLock)
+
+
+class Owner:
+    """Holds the database for writing. One connection; `cursor()` gives each thread its own."""
+
+    read_only = False
+
+    def __init__(self, workspace: Workspace, connection: duckdb.DuckDBPyConnection):
+        self.workspace = workspace
+        self._connection = connection
+        self._lock = _LOCKS[workspace.database]
+        self._inserts = {table: _insert(connection, table) for table in KEYS}
+        self._unpublished = True
+
+    @classmethod
+    def open(cls, workspace: Workspace, *, wait: float = 1.0) -> Owner:
+        """Take the database, creating it (or making it again after a change of schema) where needed.
+
+        Raises StoreError that names the process holding the file when it is not free within `wait` seconds.
+        """
+        workspace.create()
+        with _LOCKS[workspace.database]:
+            connection = _connect(workspace, wait)
+            if _version(connection) != schema_version():
+                connection.close()
+                _delete(workspace)
+                connection = _connect(workspace, wait)
+                _create(connection)
+            return cls(workspace, connection)
+
+    def cursor(self) -> duckdb.DuckDBPyConnection:
+        """A connection of its own for the calling thread; sees every committed ingest."""
+        return self._connection.cursor()
+
+    def ingest(self) -> int:
+        """Take in what event files have grown by since the last call; returns the number of new events.
+
+        A batch of rows and the files' offsets are one transaction: a kill loses nothing and doubles nothing.
+        Thread-safe. Costs a `stat` per event file when nothing changed.
+        """
+        with self._lock, contextlib.closing(self.cursor()) as cursor:
+            total = 0
+            for batch, offsets in self._batches(cursor):
+                with _transaction(cursor):
+                    self._write(cursor, batch)
+                    cursor.execute(_OFFSETS, [list(offsets), list(offsets.values())])
+                total += batch.events
+            self._unpublished |= total > 0
+            return total
+
+    def publish(self) -> Path:
+        """The newest snapshot; makes a new one when anything was ingested since the last."""
+        with self._lock, contextlib.closing(self.cursor()) as cursor:
+            current = snapshot.newest(self.workspace.snapshots)
+            if current is None or self._unpublished:
+                current = snapshot.publish(cursor, self.workspace.database.stem, self.workspace.snapshots)
+                self._unpublished = False
+            return current
+
+    def close(self) -> None:
+        with self._lock:
+            self._connection.close()
+
+    def __enter__(self) -> Owner:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def _batches(self, cursor: duckdb.DuckDBPyConnection) -> Iterator[tuple[Batch, dict[str, int]]]:
+        seen = dict(cursor.execute('SELECT path, "offset" FROM ingested').fetchall())
+        batch, offsets = Batch(), {}
+        for path in self.workspace.event_files():
+            name = path.relative_to(self.workspace.root).as_posix()
+            try:
+                size = path.stat().st_size
+            except FileNotFoundError:
+                continue
+            # A file shorter than what was read has been replaced: it is read from the start, over the same keys.
+            start = seen.get(name, 0) if size >= seen.get(name, 0) else 0
+            if size == start:
+                continue
+            for offset, line in read_lines(path, start):
+                batch.add_line(path.parent.name, offset, decode(line), len(line))
+                offsets[name] = offset + len(line)
+                if batch.size >= BATCH_BYTES:
+                    yield batch, offsets
+                    batch, offsets = Batch(), {}
+        if offsets:
+            yield batch, offsets
+
+    def _write(self, cursor: duckdb.DuckDBPyConnection, batch: Batch) -> None:
+        for table, rows in batch.tables.items():
+            if rows:
+                cursor.execute(self._inserts[table], [[json.dumps(row) for row in rows.values()]])
+
+
+class Snapshot:
+    """A published snapshot, opened read-only: what a process gets while another one owns the database."""
+
+    read_only = True
+
+    def __init__(self, path: Path):
+        import duckdb
+
+        self.path = path
+        self._connection = duckdb.connect(str(path), read_only=True)
+
+    def cursor(self) -> duckdb.DuckDBPyConnection:
+        return self._connection.cursor()
+
+    def ingest(self) -> int:
+        """Nothing: the owner does it."""
+        return 0
+
+    def publish(self) -> Path:
+        return self.path
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def __enter__(self) -> Snapshot:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+def connect(workspace: Workspace) -> Owner | Snapshot:
+    """The command line's way in: the database itself when it is free, otherwise the newest snapshot, read-only.
+
+    Raises StoreError when the database is held and nothing has been published yet.
+    """
+    try:
+        return Owner.open(workspace, wait=0.3)
+    except StoreError:
+        newest = snapshot.newest(workspace.snapshots)
+        if newest is None:
+            raise
+        return Snapshot(newest)
+
+
+def rebuild(workspace: Workspace) -> int:
+    """Make the database again from the event files and the reported figures; returns the number of events.
+
+    Raises StoreError when another process holds the database.
+    """
+    with _LOCKS[workspace.database]:
+        Owner.open(workspace).close()  # only the process that can own the file may delete it
+        _delete(workspace)
+        with Owner.open(workspace) as owner:
+            events = owner.ingest()
+            owner.publish()
+            return events
+
+
+def schema_version() -> str:
+    """Changes with the schema, so that a database of another version is made again."""
+    return hashlib.sha256(SCHEMA.read_bytes()).hexdigest()[:16]
+
+
+_OFFSETS = """
+    INSERT INTO ingested SELECT unnest(?::VARCHAR[]), unnest(?::BIGINT[])
+    ON CONFLICT DO UPDATE SET "offset" = excluded."offset"
+"""
+
+
+def _connect(workspace: Workspace, wait: float) -> duckdb.DuckDBPyConnection:
+    import duckdb
+
+    deadline = time.monotonic() + wait
+    while True:
+        try:
+            return duckdb.connect(str(workspace.database))
+        except duckdb.IOException as error:
+            if "lock" not in str(error).lower():
+                raise StoreError(Problem(str(workspace.database), _first_line(error))) from error
+            if time.monotonic() >= deadline:
+                raise StoreError(_held(workspace.database, str(error))) from error
+            time.sleep(0.05)
+
+
+def _held(database: Path, message: str) -> Problem:
+    found = re.search(r"PID (\d+)", message)
+    holder = f"process {found[1]}" if found else "another process"
+    return Problem(str(database), f"{holder} holds the database", "Stop it, or wait for it; reading goes by snapshot.")
+
+
+def _version(connection: duckdb.DuckDBPyConnection) -> str | None:
+    import duckdb
+
+    try:
+        row = connection.execute("SELECT value FROM meta WHERE key = 'schema'").fetchone()
+    except duckdb.CatalogException:
+        return None
+    return row[0] if row else None
+
+
+def _create(connection: duckdb.DuckDBPyConnection) -> None:
+    with _transaction(connection):
+        connection.execute(SCHEMA.read_text())
+        for table, rows in reported_batch().tables.items():
+            if rows:
+                connection.execute(_insert(connection, table), [[json.dumps(row) for row in rows.values()]])
+        connection.execute("INSERT INTO meta VALUES ('schema', ?)", [schema_version()])
+
+
+def _delete(workspace: Workspace) -> None:
+    for path in (workspace.database, Path(f"{workspace.database}.wal")):
+        path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _transaction(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    connection.execute("BEGIN")
+    try:
+        yield
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+    connection.execute("COMMIT")
+
+
+def _insert(connection: duckdb.DuckDBPyConnection, table: str) -> str:
+    """Insert JSON objects by one parameter; a field of the wrong type becomes NULL, an unknown one is dropped."""
+    types: dict[str, Any] = dict(
+        connection.execute(
+            "SELECT column_name, data_type FROM information_schema.columns "
+            "WHERE table_name = ? AND table_catalog = current_database() ORDER BY ordinal_position",
+            [table],
+        ).fetchall()
+    )
+    lines = "SELECT unnest(?::JSON[]) AS line"
+    rows = f"SELECT unnest(from_json(line, '{json.dumps(types)}'), max_depth := 2) FROM ({lines})"
+    return f"INSERT INTO {table} {rows} ON CONFLICT {_on_conflict(table, list(types))}"
+
+
+def _on_conflict(table: str, columns: list[str]) -> str:
+    if table in FIRST_WINS:
+        return "DO NOTHING"
+    # An event that ends a run, or removes an adapter, says nothing about the other columns: they stay.
+    partial = {"runs": ("finished_at", "seconds", "peak_memory_bytes", "error"), "adapters": ()}
+    updates = []
+    for column in columns:
+        new, old = f'excluded."{column}"', f'{table}."{column}"'
+        if column in KEYS[table]:
+            continue
+        if table == "runs" and column == "created_at":
+            updates.append(f'"{column}" = coalesce({old}, {new})')
+        elif table in partial and column not in partial[table]:
+            updates.append(f'"{column}" = coalesce({new}, {old})')
+        else:
+            updates.append(f'"{column}" = {new}')
+    return f"DO UPDATE SET {', '.join(updates)}"
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0]

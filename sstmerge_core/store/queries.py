@@ -1,0 +1,185 @@
+"""Query functions: a DuckDB cursor in, a DataFrame out. With schema.sql, the only SQL of the project.
+
+Every function takes `con`, a cursor of `Owner` or `Snapshot`. Times are UTC without a zone.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import duckdb
+    import pandas as pd
+
+    Connection = duckdb.DuckDBPyConnection
+
+MAIN_TABLES = ("detail", "paper")
+"""Reported tables shown by default; the others repeat the main table or disagree with it."""
+
+
+def leaderboard(
+    con: Connection,
+    *,
+    pairs: Sequence[str] | None = None,
+    methods: Sequence[str] | None = None,
+    sources: Sequence[str] | None = None,
+    statuses: Sequence[str] | None = ("finished",),
+    reported_tables: Sequence[str] | None = MAIN_TABLES,
+) -> pd.DataFrame:
+    """One row a run, newest first, reported figures last; None stands for no restriction."""
+    where, values = _where({"pair": pairs, "method": methods, "source": sources, "status": statuses})
+    if reported_tables is not None:
+        where += " AND (reported_table IS NULL OR list_contains(?, reported_table))"
+        values.append(list(reported_tables))
+    sql = f"SELECT * FROM leaderboard WHERE {where} ORDER BY created_at DESC NULLS LAST, run_id"
+    return con.execute(sql, values).df()
+
+
+def front(con: Connection, *, pairs: Sequence[str] | None = None, sources: Sequence[str] | None = None) -> pd.DataFrame:
+    """The runs that no run of the same pair, source and utility suite dominates on (resistance, utility)."""
+    where, values = _where({"pair": pairs, "source": sources})
+    return con.execute(f"SELECT * FROM front WHERE {where} ORDER BY pair, source, resistance, run_id", values).df()
+
+
+def alpha_curves(
+    con: Connection,
+    pair: str,
+    methods: Sequence[str] | None = None,
+    sources: Sequence[str] | None = None,
+) -> pd.DataFrame:
+    """Finished runs of a pair with an α, ordered by method, k and α."""
+    where, values = _where({"pair": [pair], "method": methods, "source": sources})
+    order = "source, method, k, layerwise, alpha, created_at, run_id"
+    return con.execute(f"SELECT * FROM alpha_curves WHERE {where} ORDER BY {order}", values).df()
+
+
+def run(con: Connection, run_id: str) -> dict[str, Any] | None:
+    """A run's row with `parameters`, `recipe` and `versions` as dicts, and its `artifacts` (as recorded, a list)."""
+    cursor = con.execute("SELECT * FROM runs WHERE run_id = ?", [run_id])
+    columns = [column[0] for column in cursor.description]
+    row = cursor.fetchone()
+    if row is None:
+        return None
+    found = dict(zip(columns, row, strict=True))
+    found |= {column: json.loads(found[column] or "{}") for column in ("parameters", "recipe", "versions")}
+    artifacts = "SELECT data FROM events WHERE run_id = ? AND event = 'artifact' ORDER BY seq"
+    # A resumed run may record an artifact again: the last one of a name counts.
+    named = {item.get("name"): item for item in (json.loads(d) for (d,) in con.execute(artifacts, [run_id]).fetchall())}
+    return found | {"artifacts": list(named.values())}
+
+
+def run_metrics(con: Connection, run_id: str) -> pd.DataFrame:
+    return con.execute("SELECT * FROM metrics WHERE run_id = ? ORDER BY metric, suite, judge", [run_id]).df()
+
+
+def run_samples(
+    con: Connection, run_id: str, suite: str | None = None, judge: str = "refusal_regex"
+) -> pd.DataFrame:
+    """Every prompt and answer of a run with the judge's `label`, `score` and `raw` (NULL where it gave none)."""
+    return con.execute(
+        """
+        SELECT s.suite, s.prompt_id, s.topic, s.prompt, s.response, s.reference, s.n_tokens, s.stopped,
+            v.judge, v.label, v.score, v.raw
+        FROM samples s LEFT JOIN verdicts v
+            ON v.run_id = s.run_id AND v.suite = s.suite AND v.prompt_id = s.prompt_id AND v.judge = ?
+        WHERE s.run_id = ? AND (?::VARCHAR IS NULL OR s.suite = ?)
+        ORDER BY s.suite, s.prompt_id
+        """,
+        [judge, run_id, suite, suite],
+    ).df()
+
+
+def run_stages(con: Connection, run_id: str) -> pd.DataFrame:
+    """What a run did and how long it took: columns t, event, stage, status, seconds, units, note."""
+    return con.execute(
+        """
+        SELECT t, event, data->>'stage' AS stage, data->>'status' AS status, (data->>'seconds')::DOUBLE AS seconds,
+            (data->>'units')::DOUBLE AS units, data->>'note' AS note
+        FROM events WHERE run_id = ? AND event <> 'plan' ORDER BY seq
+        """,
+        [run_id],
+    ).df()
+
+
+def spectrum(con: Connection, run_id: str) -> pd.DataFrame:
+    """Generalised eigenvalues: columns module ('' is the pooled problem), idx, eigenvalue."""
+    sql = "SELECT module, idx, eigenvalue FROM spectra WHERE run_id = ? ORDER BY module, idx"
+    return con.execute(sql, [run_id]).df()
+
+
+def module_stats(con: Connection, subject: str) -> pd.DataFrame:
+    """Statistics per module of a run or a pair: columns module ('' is pooled), stat, value."""
+    sql = "SELECT module, stat, value FROM module_stats WHERE subject = ? ORDER BY module, stat"
+    return con.execute(sql, [subject]).df()
+
+
+def pair_inspections(con: Connection) -> pd.DataFrame:
+    """Inspected pairs, newest first; `pair_id` is the subject of their module statistics."""
+    return con.execute("SELECT * FROM pair_inspections ORDER BY inspected_at DESC, pair_id").df()
+
+
+def recent_runs(con: Connection, limit: int = 10) -> pd.DataFrame:
+    """The measured runs started last, whatever became of them."""
+    sql = "SELECT * FROM leaderboard WHERE source = 'measured' ORDER BY created_at DESC, run_id LIMIT ?"
+    return con.execute(sql, [limit]).df()
+
+
+def counts(con: Connection) -> dict[str, int]:
+    """How many runs (measured), finished runs, adapters, samples and reported rows there are."""
+    sql = """
+        SELECT count(*) FILTER (source = 'measured') AS runs,
+            count(*) FILTER (source = 'measured' AND status = 'finished') AS finished,
+            (SELECT count(*) FROM adapters WHERE NOT removed) AS adapters,
+            (SELECT count(*) FROM samples) AS samples,
+            count(*) FILTER (source = 'reported') AS reported
+        FROM runs
+    """
+    cursor = con.execute(sql)
+    names = [column[0] for column in cursor.description]
+    return dict(zip(names, cursor.fetchone() or (), strict=True))
+
+
+def adapters(con: Connection) -> pd.DataFrame:
+    """Registered adapters by name; `scores` is JSON text."""
+    return con.execute("SELECT * EXCLUDE (removed) FROM adapters WHERE NOT removed ORDER BY name, sha256").df()
+
+
+def pairs(con: Connection) -> list[str]:
+    """Pairs that have runs: measured ones first, then by name."""
+    sql = "SELECT pair FROM runs WHERE pair IS NOT NULL GROUP BY pair ORDER BY bool_and(source = 'reported'), pair"
+    return [pair for (pair,) in con.execute(sql).fetchall()]
+
+
+def methods_present(con: Connection) -> list[str]:
+    sql = "SELECT DISTINCT method FROM runs WHERE method IS NOT NULL ORDER BY method"
+    return [method for (method,) in con.execute(sql).fetchall()]
+
+
+def sweeps(con: Connection) -> pd.DataFrame:
+    """Sweeps, newest first, with how many of their runs have finished; `run_ids` is a list."""
+    return con.execute(
+        """
+        SELECT s.sweep_id, s.name, s."user", s.recipe_count, s.run_ids::VARCHAR[] AS run_ids, s.created_at,
+            count(r.run_id) FILTER (r.status = 'finished') AS finished
+        FROM sweeps s LEFT JOIN runs r ON list_contains(s.run_ids::VARCHAR[], r.run_id)
+        GROUP BY ALL ORDER BY s.created_at DESC, s.sweep_id
+        """
+    ).df()
+
+
+def schema(con: Connection) -> pd.DataFrame:
+    """Tables and views with their columns, for the Query page: columns table, column, type."""
+    return con.execute(
+        """
+        SELECT table_name AS "table", column_name AS "column", data_type AS "type" FROM information_schema.columns
+        WHERE table_catalog = current_database() AND table_schema = 'main' AND table_name NOT IN ('meta', 'ingested')
+        ORDER BY table_name, ordinal_position
+        """
+    ).df()
+
+
+def _where(filters: dict[str, Sequence[str] | None]) -> tuple[str, list[Any]]:
+    used = {column: list(values) for column, values in filters.items() if values is not None}
+    return " AND ".join(["true", *(f"list_contains(?, {column})" for column in used)]), list(used.values())

@@ -1,0 +1,47 @@
+"""Published snapshots: read-only copies of the database that other processes may open."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+KEPT = 2
+"""A reader that has just picked the newest snapshot still finds it after the next one is published."""
+
+
+def publish(connection: Any, database: str, folder: Path) -> Path:
+    """Copy `database` (its name within `connection`) to a new file in `folder`, whole or not at all.
+
+    Each snapshot has a new name: a process that has one open would see stale data under a name used again.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    target = folder / f"snap.{time.time_ns()}.duckdb"
+    temporary = folder / f".{target.name}.{os.getpid()}"
+    try:
+        connection.execute(f"ATTACH '{_quoted(temporary)}' AS snap")
+        try:
+            connection.execute(f'COPY FROM DATABASE "{database}" TO snap')
+        finally:
+            connection.execute("DETACH snap")
+        os.replace(temporary, target)
+    finally:
+        for path in (temporary, Path(f"{temporary}.wal")):
+            path.unlink(missing_ok=True)
+    for old in published(folder)[:-KEPT]:
+        old.unlink(missing_ok=True)
+    return target
+
+
+def published(folder: Path) -> list[Path]:
+    """The snapshots of a folder, oldest first."""
+    return sorted(folder.glob("snap.*.duckdb"))
+
+
+def newest(folder: Path) -> Path | None:
+    return next(reversed(published(folder)), None)
+
+
+def _quoted(path: Path) -> str:
+    return str(path).replace("'", "''")
