@@ -2,5 +2,6 @@
 
 from sstmerge_core.store.events import EventWriter, read_events
 from sstmerge_core.store.owner import Owner, Snapshot, connect, rebuild
+from sstmerge_core.store.sandbox import QueryResult, run_sql
 
-__all__ = ["EventWriter", "Owner", "Snapshot", "connect", "read_events", "rebuild"]
+__all__ = ["EventWriter", "Owner", "QueryResult", "Snapshot", "connect", "read_events", "rebuild", "run_sql"]
