@@ -7,8 +7,9 @@ kind of method how the arithmetic is done; the methods themselves are in `sstmer
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sstmerge_core import methods
@@ -23,17 +24,27 @@ if TYPE_CHECKING:
     from sstmerge_core.space import CoreSpace
 
 Rows = list[dict[str, Any]]
+Pair = tuple["torch.Tensor", "torch.Tensor"]
+"""LoRA factors A (r, in) and B (out, r)"""
 
 
 @dataclass(frozen=True)
 class MergedModule:
-    """ΔW of one module: exact as a function, and as factors of the rank that the adapter on disk will have."""
+    """ΔW of one module, computed when asked for, so that one dense module is in memory at a time."""
 
     delta: Callable[[], torch.Tensor]
     """The exact merged ΔW, (out, in) float32"""
-    factors: Callable[[], tuple[torch.Tensor, torch.Tensor]]
-    """A (r, in) and B (out, r) with ΔW ≈ BA, exact for every method whose result is low-rank"""
-    exact: bool
+    factors: Callable[[], Pair] | None
+    """A (r, in) and B (out, r) with ΔW = BA; None for element-wise methods, whose result is not low-rank"""
+
+    def compressed(self, rank: int) -> tuple[Pair, float | None]:
+        """Factors of exactly `rank`, and ‖ΔW − BA‖/‖ΔW‖ where they are an approximation."""
+        if self.factors is not None:
+            return _pad(*self.factors(), rank), None
+        delta = self.delta()
+        a, b = truncate(delta, rank)
+        norm = float(delta.norm())
+        return (a, b), float((delta - b @ a).norm()) / norm if norm else 0.0
 
 
 @dataclass(frozen=True)
@@ -110,26 +121,24 @@ def _combination(adapters: Sequence[Mapping[str, Factors]], weights: Sequence[fl
     modules = {}
     for name in names:
         parts = [(adapter.get(name), weight) for adapter, weight in zip(adapters, weights, strict=True)]
-        factors = _concatenate([part for part in parts if part[0] is not None], sum(ranks))
-        modules[name] = MergedModule(_product(factors), factors, exact=True)
+        factors = _concatenate(parts)
+        modules[name] = MergedModule(_product(factors), factors)
     return Merged(modules, sum(ranks))
 
 
-def _concatenate(
-    parts: Sequence[tuple[Factors | None, float]], rank: int
-) -> Callable[[], tuple[torch.Tensor, torch.Tensor]]:
-    def factors() -> tuple[torch.Tensor, torch.Tensor]:
+def _concatenate(parts: Sequence[tuple[Factors | None, float]]) -> Callable[[], Pair]:
+    def factors() -> Pair:
         import torch
 
         present = [(factor, weight) for factor, weight in parts if factor is not None]
         a = torch.cat([factor.a for factor, _ in present], dim=0)
         b = torch.cat([weight * factor.scaling * factor.b for factor, weight in present], dim=1)
-        return _pad(a, b, rank)
+        return a, b
 
     return factors
 
 
-def _product(factors: Callable[[], tuple[torch.Tensor, torch.Tensor]]) -> Callable[[], torch.Tensor]:
+def _product(factors: Callable[[], Pair]) -> Callable[[], torch.Tensor]:
     def delta() -> torch.Tensor:
         a, b = factors()
         return b @ a
@@ -137,7 +146,7 @@ def _product(factors: Callable[[], tuple[torch.Tensor, torch.Tensor]]) -> Callab
     return delta
 
 
-def _pad(a: torch.Tensor, b: torch.Tensor, rank: int) -> tuple[torch.Tensor, torch.Tensor]:
+def _pad(a: torch.Tensor, b: torch.Tensor, rank: int) -> Pair:
     """Zero rows and columns up to `rank`: one rank for every module keeps the adapter's configuration simple."""
     import torch
 
@@ -165,8 +174,7 @@ def _elementwise(
 
     modules = {}
     for name in sorted(set().union(*adapters)):
-        delta = _once(lambda name=name: dense(name))  # type: ignore[misc]
-        modules[name] = MergedModule(delta, _truncated(delta, rank), exact=False)
+        modules[name] = MergedModule(partial(dense, name), None)
     return Merged(modules, rank)
 
 
@@ -184,45 +192,28 @@ def _generator(seed: int, module: str, adapter: str) -> torch.Generator:
     return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
 
 
-def _once(function: Callable[[], torch.Tensor]) -> Callable[[], torch.Tensor]:
-    """The last value is handed out a second time and then let go: a module is read by the model and by the writer."""
-    kept: list[torch.Tensor] = []
+def truncate(matrix: torch.Tensor, rank: int) -> Pair:
+    """Best approximation of rank at most `rank` (Eckart–Young), from the eigenvectors of the smaller Gram matrix."""
+    import scipy.linalg
+    import torch
 
-    def call() -> torch.Tensor:
-        if kept:
-            return kept.pop()
-        value = function()
-        kept.append(value)
-        return value
-
-    return call
-
-
-def _truncated(delta: Callable[[], torch.Tensor], rank: int) -> Callable[[], tuple[torch.Tensor, torch.Tensor]]:
-    """Best rank-`rank` approximation (Eckart–Young) from the eigenvectors of the smaller Gram matrix."""
-
-    def factors() -> tuple[torch.Tensor, torch.Tensor]:
-        import scipy.linalg
-        import torch
-
-        matrix = delta()
-        wide = matrix.shape[0] <= matrix.shape[1]
-        side = (matrix if wide else matrix.T).double()
-        keep = min(rank, side.shape[0])
-        size = side.shape[0]
-        gram = (side @ side.T).cpu().numpy()
-        vectors = scipy.linalg.eigh(gram, subset_by_index=(size - keep, size - 1), check_finite=False)[1]
-        basis = torch.from_numpy(vectors).to(side).flip(1)
-        projected = basis.T @ side
-        scale = projected.norm(dim=1).clamp(min=1e-30).sqrt()
-        left, right = (basis * scale).float(), (projected / scale[:, None]).float()
-        return _pad(*((right, left) if wide else (left.T, right.T)), rank)
-
-    return factors
+    wide = matrix.shape[0] <= matrix.shape[1]
+    side = (matrix if wide else matrix.T).double()
+    size = side.shape[0]
+    keep = min(rank, size)
+    gram = (side @ side.T).cpu().numpy()
+    vectors = scipy.linalg.eigh(gram, subset_by_index=(size - keep, size - 1), check_finite=False)[1]
+    basis = torch.from_numpy(vectors).to(side).flip(1)
+    projected = basis.T @ side
+    scale = projected.norm(dim=1).clamp(min=1e-30).sqrt()
+    left, right = (basis * scale).float(), (projected / scale[:, None]).float()
+    return _pad(*((right, left) if wide else (left.T, right.T)), rank)
 
 
 def _patch(function: Callable[..., DualPatch], parameters: Mapping[str, Any], calibrated: Calibrated) -> Merged:
     """ΔU + α·δ with δ chosen in the dual, for all modules together or one by one."""
+    import torch
+
     from sstmerge_core.fisher import dual_problem
     from sstmerge_core.gevp import benign_cost
 
@@ -235,8 +226,8 @@ def _patch(function: Callable[..., DualPatch], parameters: Mapping[str, Any], ca
     cores: dict[str, torch.Tensor] = {}
     spectra: dict[str, list[float]] = {}
     statistics: Rows = []
-    harm_kept = harm_total = 0.0
-    benign_projection = 0.0
+    # what δ and φ do to each sample adds up over the groups, whether they were solved together or apart
+    h_delta = h_phi = b_delta = torch.zeros(())
     for group in groups:
         problem = dual_problem(harm, benign, phi, rho, group)
         patch = function(problem, **parameters)
@@ -244,25 +235,23 @@ def _patch(function: Callable[..., DualPatch], parameters: Mapping[str, Any], ca
         if "rho" in parameters:
             spectra[label] = problem.spectrum.eigenvalues.tolist()
             statistics.append({"module": label, "stat": "directions_kept", "value": float(patch.kept or 0)})
-        h_delta, b_delta = problem.project(patch)
-        harm_kept += float(h_delta.square().sum())
-        harm_total += float(problem.h_phi.square().sum())
-        benign_projection = benign_projection + b_delta
+        on_harm, on_benign = problem.project(patch)
+        h_delta, h_phi, b_delta = h_delta + on_harm, h_phi + problem.h_phi, b_delta + on_benign
         for name in group:
             delta, rows = _materialise(problem, patch, calibrated, phi[name], name, alpha)
             cores[name] = space[name].cores[0] + alpha * delta
             statistics += rows
+    total = float(h_phi.square().sum())
     pooled = {
-        # per-module problems do not see each other's projections; their sum over modules is taken per sample
-        "kept_harm_energy": harm_kept / harm_total if harm_total else 0.0,
-        "benign_cost": benign_cost(benign_projection, benign.tokens.double(), alpha),
+        "kept_harm_energy": float(h_delta.square().sum()) / total if total else 0.0,
+        "benign_cost": benign_cost(b_delta, benign.tokens.double(), alpha),
     }
     statistics += [{"module": "", "stat": stat, "value": value} for stat, value in pooled.items()]
     rank = max(min(core.shape) for core in cores.values())
     modules = {}
     for name, core in cores.items():
-        factors = _core_factors(space, name, core, rank)
-        modules[name] = MergedModule(_core_delta(space, name, core), factors, exact=True)
+        factors = partial(_core_factors, space, name, core)
+        modules[name] = MergedModule(partial(space[name].delta, core), factors)
     return Merged(modules, rank, spectra, statistics)
 
 
@@ -284,42 +273,17 @@ def _materialise(
     return delta, [{"module": name, "stat": stat, "value": value} for stat, value in values.items()]
 
 
-def _core_delta(space: CoreSpace, name: str, core: torch.Tensor) -> Callable[[], torch.Tensor]:
-    return lambda: space[name].delta(core)
-
-
-def _core_factors(
-    space: CoreSpace, name: str, core: torch.Tensor, rank: int
-) -> Callable[[], tuple[torch.Tensor, torch.Tensor]]:
+def _core_factors(space: CoreSpace, name: str, core: torch.Tensor) -> Pair:
     """B = Q_out U √Σ, A = √Σ Vᵀ Q_inᵀ from the SVD of the core matrix (ALGORITHMS §7)."""
+    import torch
 
-    def factors() -> tuple[torch.Tensor, torch.Tensor]:
-        import torch
-
-        u, s, vt = torch.linalg.svd(core.double(), full_matrices=False)
-        root = s.sqrt()
-        b = space[name].q_out @ (u * root).float()
-        a = (root[:, None] * vt).float() @ space[name].q_in.T
-        return _pad(a, b, rank)
-
-    return factors
+    u, s, vt = torch.linalg.svd(core.double(), full_matrices=False)
+    root = s.sqrt()
+    b = space[name].q_out @ (u * root).float()
+    a = (root[:, None] * vt).float() @ space[name].q_in.T
+    return a, b
 
 
 def deltas(merged: Merged) -> Mapping[str, Callable[[], torch.Tensor]]:
     """Exact ΔW by module, as `ResidentModel.set_delta` takes them."""
     return {name: module.delta for name, module in merged.modules.items()}
-
-
-def rank_errors(merged: Merged) -> Iterator[dict[str, Any]]:
-    """‖ΔW − BA‖/‖ΔW‖ per module and pooled, for methods whose result is not low-rank; nothing for the others."""
-    squared_error = squared_norm = 0.0
-    for name, module in merged.modules.items():
-        if module.exact:
-            continue
-        delta = module.delta()
-        a, b = module.factors()
-        error, norm = float((delta - b @ a).square().sum()), float(delta.square().sum())
-        squared_error, squared_norm = squared_error + error, squared_norm + norm
-        yield {"module": name, "stat": "rank_error", "value": (error / norm) ** 0.5 if norm else 0.0}
-    if squared_norm:
-        yield {"module": "", "stat": "rank_error", "value": (squared_error / squared_norm) ** 0.5}

@@ -12,11 +12,9 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from sstmerge_core.adapters import RECORD
 from sstmerge_core.errors import DataError, Problem
 from sstmerge_core.workspace import new_folder, write_json
-
-RECORD = "sstmerge.json"
-"""What we know of an adapter beyond PEFT's own files: role, suite, training record, measured scores."""
 
 
 class TrainingSettings(BaseModel):
