@@ -1,0 +1,1 @@
+"""Pictures: pure functions dataframe → plotly Figure, with one fixed style per method."""

@@ -43,6 +43,28 @@ def front(con: Connection, *, pairs: Sequence[str] | None = None, sources: Seque
     return con.execute(f"SELECT * FROM front WHERE {where} ORDER BY pair, source, resistance, run_id", values).df()
 
 
+def references(con: Connection, pair: str) -> pd.DataFrame:
+    """The base model and the pair's two adapters alone: leaderboard rows with ROUGE-L of the *pair's* utility suite."""
+    return con.execute(
+        """
+        WITH own AS (
+            SELECT DISTINCT r.source, r.base, r.utility, r.safety, r.utility_suite FROM runs r
+            WHERE r.pair = ? AND r.method NOT IN ('base', 'adapter')
+        )
+        SELECT DISTINCT l.* REPLACE (
+            m.value AS utility, m.ci_low AS utility_low, m.ci_high AS utility_high, m.n AS utility_n,
+            m.suite AS utility_suite
+        )
+        FROM own JOIN runs r ON r.source = own.source AND r.base IS NOT DISTINCT FROM own.base
+            AND (r.method = 'base' OR r.method = 'adapter' AND r.pair IN (own.utility, own.safety))
+        JOIN leaderboard l USING (run_id)
+        JOIN metrics m ON m.run_id = r.run_id AND m.metric = 'rouge_l' AND m.suite = own.utility_suite
+        WHERE r.status = 'finished' ORDER BY l.source, l.pair
+        """,
+        [pair],
+    ).df()
+
+
 def alpha_curves(
     con: Connection,
     pair: str,
@@ -68,6 +90,18 @@ def run(con: Connection, run_id: str) -> dict[str, Any] | None:
     # A resumed run may record an artifact again: the last one of a name counts.
     named = {item.get("name"): item for item in (json.loads(d) for (d,) in con.execute(artifacts, [run_id]).fetchall())}
     return found | {"artifacts": list(named.values())}
+
+
+def leaderboard_row(con: Connection, run_id: str) -> dict[str, Any] | None:
+    """One run's row of the leaderboard, whatever its status; None where there is no such run."""
+    rows = con.execute("SELECT * FROM leaderboard WHERE run_id = ?", [run_id]).df()
+    return None if rows.empty else rows.iloc[0].to_dict()
+
+
+def runs_by_id(con: Connection, run_ids: Sequence[str]) -> pd.DataFrame:
+    """Leaderboard rows of those of `run_ids` that have finished, in the order of α within a method."""
+    sql = "SELECT * FROM leaderboard WHERE status = 'finished' AND list_contains(?, run_id) ORDER BY method, k, alpha"
+    return con.execute(sql, [list(run_ids)]).df()
 
 
 def run_metrics(con: Connection, run_id: str) -> pd.DataFrame:
@@ -120,6 +154,16 @@ def pair_inspections(con: Connection) -> pd.DataFrame:
     return con.execute("SELECT * FROM pair_inspections ORDER BY inspected_at DESC, pair_id").df()
 
 
+def inspected_pair(con: Connection, *, base: str, utility: str, safety: str) -> str | None:
+    """The `pair_id` of the newest inspection of these three (by SHA-256), None where there is none."""
+    sql = """
+        SELECT pair_id FROM pair_inspections WHERE base = ? AND utility = ? AND safety = ?
+        ORDER BY inspected_at DESC LIMIT 1
+    """
+    row = con.execute(sql, [base, utility, safety]).fetchone()
+    return row[0] if row else None
+
+
 def recent_runs(con: Connection, limit: int = 10) -> pd.DataFrame:
     """The measured runs started last, whatever became of them."""
     sql = "SELECT * FROM leaderboard WHERE source = 'measured' ORDER BY created_at DESC, run_id LIMIT ?"
@@ -149,6 +193,25 @@ def adapters(con: Connection) -> pd.DataFrame:
 def pairs(con: Connection) -> list[str]:
     """Pairs that have runs: measured ones first, then by name."""
     sql = "SELECT pair FROM runs WHERE pair IS NOT NULL GROUP BY pair ORDER BY bool_and(source = 'reported'), pair"
+    return [pair for (pair,) in con.execute(sql).fetchall()]
+
+
+def merge_pairs(con: Connection) -> list[str]:
+    """Pairs with finished merges, the one with most measured ones first; single adapters and bases are no pair."""
+    sql = """
+        SELECT pair FROM runs
+        WHERE pair IS NOT NULL AND status = 'finished' AND method NOT IN ('base', 'adapter', 'fine_tuned')
+        GROUP BY pair ORDER BY count(*) FILTER (source = 'measured') DESC, count(*) DESC, pair
+    """
+    return [pair for (pair,) in con.execute(sql).fetchall()]
+
+
+def alpha_pairs(con: Connection) -> list[str]:
+    """Pairs that have an α curve, the one with most measured points first."""
+    sql = """
+        SELECT pair FROM alpha_curves GROUP BY pair
+        ORDER BY count(*) FILTER (source = 'measured') DESC, count(*) DESC, pair
+    """
     return [pair for (pair,) in con.execute(sql).fetchall()]
 
 

@@ -1,0 +1,74 @@
+"""What is here, what runs, what came out last, and the way to the first merge."""
+
+import pandas as pd
+import streamlit as st
+
+from sstmerge_core import jobs
+from sstmerge_core.plots import pareto
+from sstmerge_core.store import queries
+from studio import blocks, pick, start
+
+store = blocks.store_or_stop()
+counts = store.query(queries.counts)
+
+left, right = st.columns([7, 5], gap="large")
+with left:
+    blocks.title("SST-Merge Studio")
+    st.markdown(
+        "Merge a LoRA adapter that is good at a task with one that makes the model safe, and see what each method "
+        "costs. Every merge is answered by the real model, judged, and kept with its answers."
+    )
+    shelf = pick.Shelf()
+    with st.container(horizontal=True, vertical_alignment="center"):
+        if not pick.missing(shelf):
+            query = {name: str(default) for name, (_, default) in shelf.fields().items()}
+            verb = "Merge" if counts["finished"] else "Make the first merge:"
+            label = f"{verb} {query['utility']} with {query['safety']}"
+            if st.button(label, type="primary", icon=":material/merge:", key="overview.merge"):
+                st.switch_page("pages/merge.py", query_params=query)
+
+    pairs = store.query(queries.merge_pairs)
+    if pairs:
+        pair = pairs[0]
+        runs = pd.concat(
+            [store.query(queries.leaderboard, pairs=[pair]), store.query(queries.references, pair)], ignore_index=True
+        )
+        shown = pareto.drawable(runs, "resistance", "utility")
+        st.plotly_chart(
+            pareto.figure(shown, height=420),
+            config=blocks.CHART_CONFIG,
+            key="overview.chart",
+            alt=f"Runs of {pair} between resistance and utility",
+        )
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.caption(f"{len(shown):,} runs of {pair}.", width="content")
+            st.page_link("pages/pareto.py", label="Pareto", icon=":material/scatter_plot:", query_params={"pair": pair})
+
+with right:
+    with st.container(horizontal=True, gap="small"):
+        for label, number in (
+            ("Merges measured", counts["finished"]),
+            ("Answers kept", counts["samples"]),
+            ("Adapters", len(shelf.adapters)),
+            ("Reported figures", counts["reported"]),
+        ):
+            st.metric(label, f"{number:,}", border=True, width=140)
+
+    def running() -> None:
+        """Jobs at work; the whole page runs again when their number changes."""
+        active = [job for job in jobs.jobs(start.workspace()) if job.state in blocks.ACTIVE]
+        if st.session_state.get("overview:active") not in (None, len(active)):
+            st.session_state["overview:active"] = len(active)
+            st.rerun(scope="app")
+        st.session_state["overview:active"] = len(active)
+        for job in active:
+            with st.container(border=True):
+                blocks.job_progress(job)
+
+    st.fragment(running, run_every="2s")()
+    recent = store.query(queries.recent_runs, 8)
+    if recent.empty:
+        st.caption("No run of your own yet. The hollow points are figures reported in the literature.")
+    else:
+        st.subheader("Last runs", anchor=False)
+        blocks.run_table(recent, key="overview.recent", columns=("pair", "status"))

@@ -1,0 +1,147 @@
+"""One run: what was merged and how, what came out, and every answer behind the figures."""
+
+import streamlit as st
+
+from sstmerge_core.plots import similarity, spectrum, table
+from sstmerge_core.store import queries
+from studio import blocks, link, start
+
+store = blocks.store_or_stop()
+state = link.Link("run")
+run_id = state.given("run")
+
+if run_id is None:
+    blocks.title("Run", "Choose a run, or open one from a table or a chart.")
+    recent = store.query(queries.recent_runs, 50)
+    if recent.empty:
+        blocks.empty("No run yet.", page="pages/merge.py", label="Merge a pair")
+        st.stop()
+    blocks.run_table(recent, key="run.recent", columns=("pair", "status", "created_at"))
+    st.stop()
+
+run = store.query(queries.run, run_id)
+if run is None:
+    blocks.title("Run")
+    st.error(f"There is no run “{run_id}” in this workspace.", icon=":material/search_off:")
+    st.caption(
+        "It may belong to another workspace, or its folder was deleted. Runs of this workspace are on the Pareto page."
+    )
+    st.page_link("pages/pareto.py", label="All runs", icon=":material/scatter_plot:")
+    st.stop()
+
+reported = run["source"] == "reported"
+with st.container(horizontal=True, vertical_alignment="center"):
+    st.header(run["label"] or run_id, anchor=False, width="content")
+    st.badge(run["pair"] or "no pair", color="gray")
+    colors = {"finished": "green", "running": "blue", "failed": "red", "cancelled": "orange"}
+    st.badge("reported in the literature" if reported else run["status"], color=colors.get(run["status"], "gray"))
+if run["error"]:
+    st.error(blocks.plain(run["error"]), icon=":material/error:")
+
+row = store.query(queries.leaderboard_row, run_id)
+blocks.cards(row)
+
+metrics = store.query(queries.run_metrics, run_id)
+samples = store.query(queries.run_samples, run_id)
+eigenvalues = store.query(queries.spectrum, run_id)
+stats = store.query(queries.module_stats, run_id)
+stages = store.query(queries.run_stages, run_id)
+
+names = ["Metrics", "Recipe"]
+names += ["Answers"] if len(samples) else []
+names += ["Spectrum"] if len(eigenvalues) else []
+names += ["Modules"] if similarity.present(stats) else []
+names += ["Timeline"] if len(stages) else []
+tabs = dict(zip(names, st.tabs(names, key="run.tabs", on_change="rerun"), strict=True))
+
+with tabs["Metrics"]:
+    st.dataframe(
+        table.metrics(metrics, blocks.STATUS_WORDS),
+        hide_index=True,
+        column_config={
+            "value": st.column_config.NumberColumn("Value", format="%.3f"),
+            "interval": st.column_config.TextColumn("95 % interval"),
+            "n": st.column_config.NumberColumn("n", format="%d", help="Prompts"),
+        },
+        alt="Metrics of this run",
+    )
+
+with tabs["Recipe"]:
+    facts, full = st.columns(2, gap="large")
+    facts.dataframe(table.facts(run), hide_index=True, alt="What was merged and how", height="content")
+    with full:
+        st.caption("The whole recipe: the same recipe gives the same run.")
+        st.json(run["recipe"] or run["parameters"], expanded=1)
+
+if "Answers" in tabs and tabs["Answers"].open:
+    with tabs["Answers"]:
+        with st.container(horizontal=True, vertical_alignment="bottom"):
+            suite = st.selectbox("Prompts", list(dict.fromkeys(samples["suite"])), key="run.suite", width=180)
+            of_suite = samples[samples["suite"] == suite]
+            labels = sorted(of_suite["label"].dropna().unique())
+            picked = st.pills(
+                "Verdict",
+                labels,
+                selection_mode="multi",
+                key="run.label",
+                format_func=lambda name: blocks.LABEL_WORDS.get(name, name),
+            )
+            words_ = st.text_input("Search", key="run.search", placeholder="in prompts and answers", width=240)
+        shown = table.search(of_suite, words_, labels=picked)
+        st.caption(f"Showing {len(shown):,} of {len(of_suite):,} answers. Model output is shown as it is.")
+        st.dataframe(
+            shown[["prompt", "response", "label", "reference", "topic", "n_tokens"]],
+            hide_index=True,
+            row_height=70,
+            height=min(560, 45 + 70 * max(len(shown), 1)),
+            column_config={
+                "prompt": st.column_config.TextColumn("Prompt", width="large"),
+                "response": st.column_config.TextColumn("Answer", width="large"),
+                "label": st.column_config.TextColumn("Verdict", width="small"),
+                "reference": st.column_config.TextColumn("Reference answer", width="medium"),
+                "n_tokens": st.column_config.NumberColumn("Tokens", width="small"),
+            },
+            alt="Prompts, answers and verdicts",
+        )
+        blocks.csv_button(shown, f"answers-{run_id}-{suite}.csv", noun="answer", key="run.csv")
+
+if "Spectrum" in tabs and tabs["Spectrum"].open:
+    with tabs["Spectrum"]:
+        modules = list(dict.fromkeys(eigenvalues["module"]))
+        module = modules[0]
+        if len(modules) > 1:
+            module = st.selectbox("Module", modules, format_func=lambda name: name or "all modules", key="run.module")
+        chosen = eigenvalues[eigenvalues["module"] == module]
+        st.plotly_chart(
+            spectrum.figure(chosen, kept=run["k"], method=run["method"]), config=blocks.CHART_CONFIG, alt="Spectrum"
+        )
+        st.caption("λ large: the direction lowers the loss on refusals much and costs little benign curvature.")
+
+if "Modules" in tabs and tabs["Modules"].open:
+    with tabs["Modules"]:
+        blocks.module_map(stats, key="run.stat")
+
+if "Timeline" in tabs:
+    with tabs["Timeline"]:
+        st.dataframe(
+            table.timeline(stages),
+            hide_index=True,
+            column_config={
+                "started": st.column_config.DatetimeColumn("Time (UTC)", format="YYYY-MM-DD HH:mm:ss"),
+                "seconds": st.column_config.NumberColumn("Seconds", format="%.1f"),
+            },
+            alt="Stages of this run",
+        )
+
+with st.container(horizontal=True, vertical_alignment="center"):
+    if any(artifact.get("name") == "adapter" for artifact in run["artifacts"]):
+        blocks.adapter_download(run_id, run["label"] or run_id)
+    st.page_link(
+        "pages/pareto.py",
+        label="On the Pareto plot",
+        icon=":material/scatter_plot:",
+        query_params={"pair": run["pair"], "run": run_id},
+    )
+    if not reported and run["job_id"]:
+        st.page_link("pages/sweep.py", label="Its job", icon=":material/work:", query_params={"job": run["job_id"]})
+    blocks.share_box(link.share(start.base_url(), "run", {"run": run_id}))

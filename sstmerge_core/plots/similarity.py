@@ -1,0 +1,100 @@
+"""A statistic of every module as a heat map: layers downwards, kinds of module across."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from sstmerge_core.plots.style import DIVERGING, SEQUENTIAL
+
+_LAYER = re.compile(r"\.(\d+)\.")
+_KINDS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+
+
+@dataclass(frozen=True)
+class Statistic:
+    name: str
+    title: str
+    help: str
+    signed: bool = False
+
+
+_ALL = (
+    Statistic(
+        "cosine",
+        "Cosine of ΔU and ΔS",
+        "1: the adapters pull a module the same way; −1: against each other; 0: unrelated.",
+        signed=True,
+    ),
+    Statistic("overlap_out", "Overlap of output spaces", "Share of ΔS's output directions that ΔU uses too."),
+    Statistic("overlap_in", "Overlap of input spaces", "Share of ΔS's input directions that ΔU uses too."),
+    Statistic("norm_utility", "Size of ΔU", "Frobenius norm of the utility adapter's weight change."),
+    Statistic("norm_safety", "Size of ΔS", "Frobenius norm of the safety adapter's weight change."),
+    Statistic("kept_harm_energy", "Kept harm energy", "Share of φᵀF_hφ that the patch keeps."),
+    Statistic("benign_cost", "Predicted benign cost", "αḡᵀδ + ½α²δᵀF_bδ, in nats per token (a proxy)."),
+    Statistic(
+        "rank_error", "Error of the low-rank adapter", "Relative error of the written adapter against the exact merge."
+    ),
+)
+STATISTICS = {statistic.name: statistic for statistic in _ALL}
+
+
+def describe(stat: str) -> Statistic:
+    return STATISTICS.get(stat, Statistic(stat, stat.replace("_", " ").capitalize(), ""))
+
+
+def present(stats: pd.DataFrame) -> list[str]:
+    """The statistics that `stats` has per module, in the order above, unknown ones last."""
+    found = set(stats.loc[stats["module"] != "", "stat"])
+    return [name for name in STATISTICS if name in found] + sorted(found - set(STATISTICS))
+
+
+def by_layer(stats: pd.DataFrame, stat: str) -> pd.DataFrame:
+    """`stats` (columns module, stat, value) as a table: index = layer number, columns = kind of module."""
+    rows = stats[(stats["stat"] == stat) & (stats["module"] != "")]
+    layers = [_layer(module) for module in rows["module"]]
+    kinds = [module.rsplit(".", 1)[-1] for module in rows["module"]]
+    table = (
+        pd.DataFrame({"layer": layers, "kind": kinds, "value": rows["value"].to_numpy(dtype=float)})
+        .groupby(["layer", "kind"])["value"]
+        .mean()
+        .unstack()
+    )
+    known = [kind for kind in _KINDS if kind in table]
+    return table[[*known, *(kind for kind in table if kind not in known)]].sort_index()
+
+
+def figure(stats: pd.DataFrame, stat: str) -> go.Figure:
+    """Heat map of `stat`; gaps are modules that an adapter does not change."""
+    table = by_layer(stats, stat)
+    statistic = describe(stat)
+    # cosines of two adapters are small: a fixed −1…1 would be one flat colour, so the bar beside it gives the numbers
+    high = max(float(table.abs().max().max()), 0.05) if table.size else 1.0
+    low = -high if statistic.signed else 0.0
+    fig = go.Figure(
+        go.Heatmap(
+            z=table.to_numpy(dtype=float),
+            x=list(table.columns),
+            y=[str(layer) for layer in table.index],
+            colorscale=DIVERGING if statistic.signed else SEQUENTIAL,
+            zmin=low,
+            zmax=high,
+            xgap=1,
+            ygap=1,
+            hoverongaps=False,
+            hovertemplate="layer %{y} · %{x}<br>" + statistic.title + " %{z:.3f}<extra></extra>",
+            colorbar={"thickness": 10, "outlinewidth": 0, "tickformat": ".2~g"},
+        )
+    )
+    fig.update_layout(height=max(260, 90 + 13 * len(table)), margin={"l": 8, "r": 8, "t": 12, "b": 8})
+    fig.update_xaxes(automargin=True, showgrid=False, side="bottom")
+    fig.update_yaxes(title="Layer", automargin=True, showgrid=False, autorange="reversed", type="category")
+    return fig
+
+
+def _layer(module: str) -> int:
+    match = _LAYER.search(f".{module}.")
+    return int(match.group(1)) if match else -1

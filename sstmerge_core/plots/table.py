@@ -1,0 +1,124 @@
+"""Tables for people: a run's metrics, facts, answers and stages."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from sstmerge_core import words
+from sstmerge_core.plots.measures import interval
+
+if TYPE_CHECKING:
+    from sstmerge_core.adapters.catalog import Entry
+
+_METRIC_NAMES = {
+    "resistance": "Resistance",
+    "asr": "Attack success",
+    "over_refusal": "Over-refusal",
+    "degenerate": "Degenerate",
+    "rouge_l": "ROUGE-L",
+    "task_performance": "Task performance",
+    "safety_tax": "Safety tax",
+    "composite": "Composite",
+    "pareto_distance": "Distance to (1, 1)",
+}
+
+
+def metrics(rows: pd.DataFrame, status_words: Mapping[str, str]) -> pd.DataFrame:
+    """`rows` of the metrics table with an interval as text and each status in words; headline metrics first."""
+    order = {name: place for place, name in enumerate(_METRIC_NAMES)}
+    places = rows["metric"].map(lambda name: order.get(name, len(order)))
+    rows = rows.assign(_place=places).sort_values(["_place", "suite", "judge"], kind="stable")
+    return pd.DataFrame(
+        {
+            "metric": rows["metric"].map(lambda name: _METRIC_NAMES.get(name, name)),
+            "suite": rows["suite"],
+            "value": rows["value"],
+            "interval": [interval(low, high) for low, high in zip(rows["ci_low"], rows["ci_high"], strict=True)],
+            "n": rows["n"],
+            "judge": rows["judge"],
+            "status": ["" if status == "ok" else status_words.get(status, status) for status in rows["status"]],
+            "compared with": rows["reference"],
+        }
+    )
+
+
+def facts(run: Mapping[str, Any]) -> pd.DataFrame:
+    """What was merged and how, two columns of text; only what is known."""
+    pairs: list[tuple[str, Any]] = [
+        ("Base model", run["base"]),
+        ("Utility adapter", run["utility"]),
+        ("Safety adapter", run["safety"]),
+        ("Method", run["method"]),
+        *((name, value) for name, value in run["parameters"].items() if run["source"] != "reported"),
+        ("Table of the report", run["parameters"].get("table") if run["source"] == "reported" else None),
+        ("Run", run["run_id"]),
+        ("Device", run["device"]),
+        ("Number format", run["dtype"]),
+        ("Duration", words.duration(run["seconds"]) if run["seconds"] is not None else None),
+        ("Peak memory", words.size(run["peak_memory_bytes"]) if run["peak_memory_bytes"] else None),
+        ("Started by", run["user"]),
+        *run["versions"].items(),
+    ]
+    known = [(name, str(value)) for name, value in pairs if value not in (None, "")]
+    return pd.DataFrame(known, columns=["what", "value"])
+
+
+def pairs_of_text(values: Mapping[str, str]) -> pd.DataFrame:
+    """A mapping as two columns."""
+    return pd.DataFrame(list(values.items()), columns=["what", "value"])
+
+
+def score_names(entries: Sequence[Entry]) -> list[str]:
+    """The measures that any of the adapters has been scored on."""
+    found = {name for entry in entries for name, value in entry.scores.items() if isinstance(value, (int, float))}
+    known = [name for name in _METRIC_NAMES if name in found]
+    return known + sorted(found - set(known))
+
+
+def adapters(entries: Sequence[Entry]) -> pd.DataFrame:
+    """The catalogue, scores first."""
+    rows = [
+        {"name": entry.name, "role": entry.role or "either"}
+        | {name: entry.scores.get(name) for name in score_names(entries)}
+        | {
+            "rank": entry.rank,
+            "alpha": entry.alpha,
+            "modules": entry.modules,
+            "task": entry.suite,
+            "base model": entry.base_name,
+            "about": entry.description,
+            "size": words.size(entry.bytes),
+            "folder": str(entry.path),
+            "sha256": entry.sha256[:12],
+        }
+        for entry in entries
+    ]
+    return pd.DataFrame(rows)
+
+
+def search(samples: pd.DataFrame, text: str, *, labels: Sequence[str] = ()) -> pd.DataFrame:
+    """The samples with one of `labels` (none: all) whose prompt or answer contains every word of `text`."""
+    chosen = samples[samples["label"].isin(labels)] if labels else samples
+    haystack = (chosen["prompt"].fillna("") + " " + chosen["response"].fillna("")).str.lower()
+    for word in text.lower().split():
+        inside = haystack.str.contains(word, regex=False)
+        chosen, haystack = chosen[inside], haystack[inside]
+    return chosen
+
+
+def timeline(stages: pd.DataFrame) -> pd.DataFrame:
+    """Events of a run in order: when, what, how long, how much."""
+    what = stages["stage"].fillna(stages["event"].str.replace("_", " "))
+    return pd.DataFrame(
+        {
+            "started": stages["t"],
+            "what": what,
+            "status": stages["status"].fillna(""),
+            "seconds": stages["seconds"],
+            "units": stages["units"],
+            "note": stages["note"].fillna(""),
+        }
+    )

@@ -1,0 +1,49 @@
+"""Numbers as people read them."""
+
+from __future__ import annotations
+
+import time
+
+
+def duration(seconds: float | None) -> str:
+    """``8 s``, ``2 min 10 s``, ``1 h 5 min``; ``unknown`` for None."""
+    if seconds is None:
+        return "unknown"
+    if seconds < 0.95:
+        return "under 1 s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        minutes, rest = divmod(whole, 60)
+        return f"{minutes} min {rest} s" if rest and minutes < 10 else f"{minutes} min"
+    hours, rest = divmod(whole, 3600)
+    return f"{hours} h {rest // 60} min" if rest // 60 else f"{hours} h"
+
+
+def ago(then: float | None, now: float | None = None) -> str:
+    """How long before `now` (UTC epoch seconds, default: this moment) `then` was."""
+    if then is None:
+        return "–"
+    passed = max(0.0, (time.time() if now is None else now) - then)
+    if passed < 60:
+        return "just now"
+    for unit, length in (("day", 86_400), ("hour", 3_600), ("minute", 60)):
+        if passed >= length:
+            return f"{count(int(passed // length), unit)} ago"
+    raise AssertionError("60 seconds are at least a minute")
+
+
+def count(number: int, noun: str, plural: str = "") -> str:
+    """``1 run``, ``1,000 runs``."""
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
+def size(number: int) -> str:
+    """Bytes in the unit that gives 1 to 999: ``4.7 MB``."""
+    value = float(number)
+    for unit in ("bytes", "kB", "MB", "GB", "TB"):
+        if value < 1000 or unit == "TB":
+            return f"{value:.0f} {unit}" if unit == "bytes" else f"{value:.3g} {unit}"
+        value /= 1000
+    raise AssertionError("the loop ends at TB")

@@ -1,0 +1,301 @@
+"""Blocks that several pages draw: problems, metric cards, run tables, job status, share links."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from sstmerge_core import jobs, merge, words
+from sstmerge_core.errors import Problem, SSTMergeError, StoreError
+from sstmerge_core.plots import similarity
+from sstmerge_core.plots.measures import MEASURES, interval, number
+from studio import start
+
+CHART_CONFIG = {"displaylogo": False, "modeBarButtonsToRemove": ["autoScale2d", "zoomIn2d", "zoomOut2d"]}
+CARDS = ("resistance", "utility", "over_refusal", "degenerate")
+LABEL_WORDS = {
+    "refusal": "refused",
+    "not_refused": "not refused",
+    "safe_nonrefusal": "safe, not refused",
+    "harmful": "harmful",
+    "degenerate": "degenerate",
+    "miss": "judge gave no verdict",
+}
+STATUS_WORDS = {
+    "judge_cannot_tell": "this judge cannot tell harmful from safe answers",
+    "no_gain": "no safety gained, so there is no tax",
+    "dominated": "safety and utility both fell",
+    "free": "safety gained without losing utility",
+    "gain_uncertain": "the gain's interval includes 0",
+    "all_missed": "the judge gave no verdict at all",
+}
+_STATE_ICONS = {
+    "queued": ":material/hourglass_empty:",
+    "running": ":material/play_circle:",
+    "done": ":material/check_circle:",
+    "failed": ":material/error:",
+    "cancelled": ":material/cancel:",
+    "lost": ":material/sync_problem:",
+}
+ACTIVE = ("queued", "running")
+
+
+def title(text: str, sentence: str = "") -> None:
+    st.header(text, anchor=False)
+    if sentence:
+        st.caption(sentence)
+
+
+def problems(found: Sequence[Problem], *, warning: bool = False) -> None:
+    """Every problem in one box: where, what, and what to do."""
+    if not found:
+        return
+    lines = [
+        f"**{plain(problem.where)}**: {plain(problem.fault).rstrip('.')}. {plain(problem.fix)}" for problem in found
+    ]
+    body = "\n".join(f"- {line}" for line in lines) if len(lines) > 1 else lines[0]
+    if warning:
+        st.warning(body, icon=":material/warning:")
+    else:
+        st.error(body, icon=":material/error:")
+
+
+@contextlib.contextmanager
+def failures() -> Iterator[None]:
+    """Draw an error of the library in place instead of a traceback; the rest of the page goes on."""
+    try:
+        yield
+    except SSTMergeError as error:
+        problems(error.problems)
+
+
+def database_notice() -> None:
+    """One line when another process holds the database; the pages go on with the snapshot."""
+    held = start.store().held
+    if held is None:
+        return
+    problem = held.problems[0] if held.problems else Problem("database", "cannot be opened")
+    st.warning(
+        f"**{plain(problem.where)}**: {plain(problem.fault)}. What you see is the last published snapshot; "
+        "newer results follow as soon as that process lets go.",
+        icon=":material/lock:",
+    )
+
+
+def cards(row: Any) -> None:
+    """The four figures of a run with interval and n. `row`: a leaderboard row."""
+    with st.container(horizontal=True, gap="small"):
+        for column in CARDS:
+            measure = MEASURES[column]
+            value = row[column]
+            label = measure.title + (
+                f" · {row['utility_suite']}" if column == "utility" and row["utility_suite"] else ""
+            )
+            n = row[measure.n_column]
+            range_ = interval(row.get(f"{column}_low"), row.get(f"{column}_high"))
+            with st.container(border=True, width=210, gap=None):
+                st.metric(label, number(value), help=f"{measure.help} {measure.direction.capitalize()}.")
+                st.caption(" · ".join(filter(None, [range_, "" if pd.isna(n) else f"n = {n}"])) or "not measured")
+
+
+def run_columns(runs: pd.DataFrame) -> dict[str, Any]:
+    """Column settings of every table of runs."""
+    config = {
+        "open": st.column_config.LinkColumn(
+            "Run", display_text=":material/open_in_new:", width=50, help="Open the run"
+        ),
+        "label": st.column_config.TextColumn("Run", width="medium"),
+        "pair": st.column_config.TextColumn("Pair", width="small"),
+        "method": st.column_config.TextColumn("Method", width="small"),
+        "source": st.column_config.TextColumn("Source", width="small"),
+        "status": st.column_config.TextColumn("Status", width="small"),
+        "alpha": st.column_config.NumberColumn("α", format="%.3g", width="small"),
+        "k": st.column_config.NumberColumn("k", format="%d", width="small"),
+        "created_at": st.column_config.DatetimeColumn("Started (UTC)", format="YYYY-MM-DD HH:mm"),
+        "user": st.column_config.TextColumn("Who", width="small"),
+        "seconds": st.column_config.NumberColumn("Duration", format="%.0f s", width="small"),
+    }
+    for column, measure in MEASURES.items():
+        if column not in config:
+            title_ = f"{measure.title} {'↑' if measure.higher_is_better else '↓'}"
+            config[column] = st.column_config.NumberColumn(title_, format="%.3f", width="small", help=measure.help)
+    return {name: settings for name, settings in config.items() if name in runs or name == "open"}
+
+
+def run_table(runs: pd.DataFrame, *, key: str, columns: Sequence[str] = (), height: int | str = "auto") -> None:
+    """Runs, metrics first; each row opens its run. Columns in which nothing is known are left out."""
+    order = ["open", "label", "alpha", "resistance", "utility", "over_refusal", "degenerate", *columns]
+    shown = runs.assign(open=[f"run?run={run_id}" for run_id in runs["run_id"]])
+    order = [name for name in order if name in shown and shown[name].notna().any()]
+    st.dataframe(
+        shown[order],
+        column_config=run_columns(shown),
+        hide_index=True,
+        key=key,
+        height=height,
+        alt="Table of runs with their measures",
+    )
+
+
+def csv_button(rows: pd.DataFrame, name: str, *, noun: str = "row", key: str) -> None:
+    """A download of exactly the rows that the page speaks of, with their true number."""
+    st.download_button(
+        f"CSV · {words.count(len(rows), noun)}",
+        data=lambda: rows.to_csv(index=False).encode(),
+        file_name=name,
+        mime="text/csv",
+        on_click="ignore",
+        icon=":material/download:",
+        key=key,
+        disabled=rows.empty,
+    )
+
+
+def share_box(address: str) -> None:
+    """A link that spells out the whole state, with a copy button."""
+    with st.popover("Share", icon=":material/link:"):
+        st.caption("This link opens the page as you see it: every setting is in it.")
+        st.code(address, language=None, wrap_lines=True)
+
+
+def run_link(run_id: str, label: str = "Open the run") -> None:
+    st.page_link("pages/run.py", label=label, icon=":material/description:", query_params={"run": run_id})
+
+
+def empty(text: str, *, page: str = "", label: str = "", query: dict[str, str] | None = None) -> None:
+    """An empty place that says what to do."""
+    with st.container(border=True):
+        st.markdown(text)
+        if page:
+            st.page_link(page, label=label, icon=":material/arrow_forward:", query_params=query or {})
+
+
+def job_line(job: jobs.Job) -> str:
+    """``:material/play_circle: Sweep A5_A7 · running``"""
+    who = f" · {plain(job.user)}" if job.user else ""
+    return f"{_STATE_ICONS.get(job.state, '')} **{plain(job.name)}** · {job.state}{who}"
+
+
+def job_progress(job: jobs.Job) -> None:
+    """What a job does now, how far it is, and how long it will take."""
+    st.markdown(job_line(job))
+    if job.state == "queued":
+        place = f"number {job.queue_position} in the queue" if job.queue_position else "in the queue"
+        st.progress(0.0, text=f"Waiting, {place}: the device is busy with another job.")
+    elif job.state == "running":
+        left = f" · {words.duration(job.eta_seconds)} left" if job.eta_seconds is not None else ""
+        point = f"run {min(job.point + 1, job.points)} of {job.points} · " if job.points > 1 else ""
+        st.progress(min(max(job.progress, 0.0), 1.0), text=f"{point}{plain(job.stage) or 'Starting'}{left}")
+    elif job.error:
+        st.error(plain(job.error), icon=":material/error:")
+    elif job.state == "lost":
+        st.error("The worker is gone. Resume the job: finished runs are kept.", icon=":material/sync_problem:")
+
+
+def job_summary(job: jobs.Job) -> str:
+    """How far, how long, how long ago: one line."""
+    points = f"{words.count(len(job.run_ids), 'run')}" if job.run_ids else ""
+    if job.state == "running":
+        left = f"{words.duration(job.eta_seconds)} left" if job.eta_seconds is not None else ""
+        return " · ".join(filter(None, [points, f"{job.progress:.0%}", left]))
+    if job.state == "queued":
+        return " · ".join(filter(None, [points, f"number {job.queue_position}" if job.queue_position else ""]))
+    return " · ".join(filter(None, [points, words.ago(job.finished_at)]))
+
+
+def weights(effective: dict[str, float] | str, utility: str, safety: str) -> None:
+    """What multiplies the two adapters, as it will really be."""
+    if isinstance(effective, str):
+        st.caption(f"Merged: {effective}.")
+        return
+    names = {"ΔU": utility, "ΔS": safety}
+    parts = [f"**{value:g}** · {symbol} ({plain(names.get(symbol, ''))})" for symbol, value in effective.items()]
+    st.caption("Merged = " + " + ".join(parts))
+
+
+def job_controls(job: jobs.Job, *, key: str) -> None:
+    """Cancel or resume, and the log."""
+    with st.container(horizontal=True):
+        if job.state in ACTIVE:
+            if st.button("Cancel", key=f"{key}.cancel", icon=":material/stop_circle:"):
+                with failures():
+                    jobs.cancel(start.workspace(), job.job_id)
+                    st.toast("Cancelling. Finished runs are kept.")
+        elif job.state in ("failed", "cancelled", "lost") and st.button(
+            "Resume", key=f"{key}.resume", icon=":material/replay:", type="primary"
+        ):
+            with failures():
+                jobs.resume(start.workspace(), job.job_id)
+                st.rerun(scope="app")
+    with st.expander("Log", icon=":material/terminal:"), failures():
+        st.code(jobs.log_tail(start.workspace(), job.job_id) or "Nothing written yet.", language=None)
+
+
+def watch(job_id: str, *, key: str) -> jobs.Job | None:
+    """Draw a job's live status and follow it; when it ends, the whole page runs once more. None: no such job."""
+    job = jobs.job(start.workspace(), job_id)
+    if job is None:
+        return None
+
+    def live() -> None:
+        with failures():
+            current = jobs.job(start.workspace(), job_id)
+            if current is None:
+                return
+            if current.state not in ACTIVE and job.state in ACTIVE:
+                st.rerun(scope="app")
+            with st.container(border=True):
+                job_progress(current)
+                job_controls(current, key=key)
+
+    st.fragment(live, run_every="1s" if job.state in ACTIVE else None, key=f"{key}.{job.state}")()
+    return job
+
+
+def module_map(stats: pd.DataFrame, *, key: str) -> None:
+    """A heat map over the modules, with a choice of statistic where there are several."""
+    names = similarity.present(stats)
+    if not names:
+        return
+    name = names[0]
+    if len(names) > 1:
+        name = st.selectbox(
+            "Statistic", names, key=key, width=320, format_func=lambda each: similarity.describe(each).title
+        )
+    st.plotly_chart(similarity.figure(stats, name), key=f"{key}.chart", config=CHART_CONFIG, alt=f"{name} per module")
+    st.caption(similarity.describe(name).help)
+
+
+def adapter_download(run_id: str, label: str) -> None:
+    """The merged adapter as a zip that PEFT loads; built only when it is asked for."""
+    st.download_button(
+        "Adapter (zip)",
+        data=lambda: merge.zip_adapter(start.workspace(), run_id),
+        file_name=f"adapter-{run_id}.zip",
+        mime="application/zip",
+        on_click="ignore",
+        icon=":material/download:",
+        key=f"adapter.{run_id}",
+        help=f"{label}: a PEFT LoRA folder with its recipe in the model card.",
+    )
+
+
+def store_or_stop() -> start.Store:
+    """The store, or a page that says why there is none."""
+    opened = start.store()
+    if opened.held is not None:
+        database_notice()
+        try:
+            opened.query(lambda cursor: None)
+        except StoreError:
+            st.stop()
+    return opened
+
+
+def plain(text: str) -> str:
+    """`text` with Markdown's special characters made harmless: names and model output are never markup."""
+    return "".join(f"\\{letter}" if letter in "\\`*_{}[]<>#|$~:" else letter for letter in str(text))

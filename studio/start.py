@@ -1,0 +1,142 @@
+"""One-time start-up of the server: the workspace, and the one owner of its database."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+import streamlit as st
+
+from sstmerge_core.errors import StoreError
+from sstmerge_core.store import Owner, Snapshot, connect
+from sstmerge_core.workspace import Workspace
+
+PUBLISH_EVERY = 5.0
+"""Seconds between snapshots while results come in: the command line reads them while this server runs."""
+RETRY_EVERY = 5.0
+"""Seconds between attempts to take a database that another process holds."""
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Store:
+    """The database as the pages see it: owned, or a snapshot of it while another process owns it.
+
+    Pages call `query`; ingesting is cheap where nothing changed, so each page does it on its way.
+    """
+
+    def __init__(self, workspace: Workspace):
+        self.workspace = workspace
+        self.held: StoreError | None = None
+        """Why the database itself cannot be had, None when it is ours."""
+        self._connection: Owner | Snapshot | None = None
+        self._lock = threading.Lock()
+        self._tried = 0.0
+        self._closed = threading.Event()
+        self._open()
+        threading.Thread(target=self._publish_now_and_then, name="publish", daemon=True).start()
+
+    @property
+    def read_only(self) -> bool:
+        return not isinstance(self._connection, Owner)
+
+    def query(self, function: Callable[Concatenate[Any, P], R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """`function(cursor, …)` on a cursor of its own. Raises StoreError where there is nothing to read yet."""
+        connection = self._connection
+        if connection is None:
+            raise self.held or StoreError([])
+        cursor = connection.cursor()
+        try:
+            return function(cursor, *args, **kwargs)
+        finally:
+            cursor.close()
+
+    def refresh(self) -> None:
+        """Take in what the workers have written; try again to own a database that was held."""
+        with self._lock:
+            if self.read_only and time.monotonic() - self._tried > RETRY_EVERY:
+                self._open()
+            if self._connection is not None:
+                self._connection.ingest()
+
+    def publish(self) -> None:
+        """Make everything that is known readable for the SQL page and for other processes."""
+        self.refresh()
+        if self._connection is not None:
+            self._connection.publish()
+
+    def close(self) -> None:
+        self._closed.set()
+        if self._connection is not None:
+            self._connection.close()
+
+    def _open(self) -> None:
+        self._tried = time.monotonic()
+        # a connection that is replaced closes when the last page that uses it is done
+        try:
+            self._connection, self.held = Owner.open(self.workspace, wait=0.3), None
+        except StoreError as error:
+            self.held = error
+            try:
+                self._connection = connect(self.workspace)
+            except StoreError:
+                self._connection = None
+
+    def _publish_now_and_then(self) -> None:
+        while not self._closed.wait(PUBLISH_EVERY):
+            try:
+                self.publish()
+            except (
+                Exception
+            ):  # a full disk or a closed database must not end the thread; the pages show their own error
+                continue
+
+
+@st.cache_resource(show_spinner=False, on_release=Store.close)
+def _store(root: str) -> Store:
+    return Store(Workspace.default())
+
+
+def workspace() -> Workspace:
+    return Workspace.default()
+
+
+def store() -> Store:
+    """The server's store with everything ingested that is on disk."""
+    opened = _store(str(Workspace.default().root))
+    opened.refresh()
+    return opened
+
+
+def query(function: Callable[Concatenate[Any, P], R], *args: P.args, **kwargs: P.kwargs) -> R:
+    """`function(cursor, …)` of `sstmerge_core.store.queries` on the up-to-date store."""
+    return store().query(function, *args, **kwargs)
+
+
+def base_url() -> str:
+    """Where colleagues reach this server: ``BASE_URL``, else the address in this browser, without a trailing slash."""
+    if configured := os.environ.get("BASE_URL", "").strip():
+        return configured.rstrip("/")
+    address = st.context.url or "http://localhost:8501"
+    scheme, _, rest = address.partition("://")
+    return f"{scheme}://{rest.split('/')[0]}"
+
+
+def user() -> str:
+    """The signed-in user's e-mail address or name; empty where nobody signs in."""
+    if not st.user.get("is_logged_in"):
+        return ""
+    return str(st.user.get("email") or st.user.get("name") or "")
+
+
+def epoch(moment: Any) -> float | None:
+    """A UTC timestamp of the database as epoch seconds; None for NaT."""
+    if moment is None or moment != moment:
+        return None
+    stamp: datetime = moment.to_pydatetime() if hasattr(moment, "to_pydatetime") else moment
+    return stamp.replace(tzinfo=UTC).timestamp()
