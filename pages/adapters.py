@@ -26,7 +26,8 @@ if entries:
             "alpha": st.column_config.NumberColumn("LoRA α", format="%g"),
             "rank": st.column_config.NumberColumn("rank", format="%d"),
         }
-        | {name: st.column_config.NumberColumn(format="%.3f") for name in table.score_names(entries)},
+        | {name: blocks.measure_column(name) for name in table.score_names(entries)},
+        placeholder="–",
         alt="Adapters of this workspace",
     )
 else:
@@ -75,7 +76,8 @@ if not pick.missing(shelf):
         else:
             st.success("They fit: every method can merge them.", icon=":material/check_circle:")
         blocks.problems(report.warnings, warning=True)
-        st.dataframe(table.pairs_of_text(report.facts), hide_index=True, alt="Facts of the pair", height="content")
+        if report.facts:
+            st.dataframe(table.pairs_of_text(report.facts), hide_index=True, alt="Facts of the pair", height="content")
         st.page_link("pages/merge.py", label="Merge this pair", icon=":material/merge:", query_params=trio.values)
     with right:
         if job_id := st.session_state["adapters.job"]:

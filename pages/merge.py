@@ -24,11 +24,16 @@ left, right = st.columns([6, 6], gap="large")
 with left:
     trio = pick.trio(state, shelf)
     st.pills(
-        "Method", methods.names(), key="merge.method", required=True, format_func=lambda name: methods.get(name).title
+        "Method",
+        methods.names(),
+        wrap=True,
+        key="merge.method",
+        required=True,
+        format_func=lambda name: methods.get(name).title,
     )
     st.caption(method.summary + (f" [{method.paper}]({method.url})" if method.url else ""))
     values = parameters.form(state, method)
-    st.latex(method.formula)
+    blocks.formula(method.formula)
     with blocks.failures():
         blocks.weights(merge.effective_weights(method.name, values), trio.utility.name, trio.safety.name)
         plan = preflight.plan(

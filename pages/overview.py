@@ -47,12 +47,12 @@ with left:
 with right:
     with st.container(horizontal=True, gap="small"):
         for label, number in (
-            ("Merges measured", counts["finished"]),
-            ("Answers kept", counts["samples"]),
+            ("Runs measured", counts["finished"]),
+            ("Answers", counts["samples"]),
             ("Adapters", len(shelf.adapters)),
-            ("Reported figures", counts["reported"]),
+            ("Reported", counts["reported"]),
         ):
-            st.metric(label, f"{number:,}", border=True, width=140)
+            st.metric(label, f"{number:,}", border=True, width=122)
 
     def running() -> None:
         """Jobs at work; the whole page runs again when their number changes."""

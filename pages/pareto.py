@@ -97,7 +97,7 @@ if chosen_sources:
 shown = pareto.drawable(kept, x, y)
 blocks.problems(state.problems, warning=True)
 
-left, right = st.columns([7, 5], gap="medium")
+left, right = st.columns([6, 5], gap="medium")
 with left:
     if shown.empty:
         blocks.empty(f"None of the {len(kept):,} runs has both measures. Choose another axis or remove a filter.")

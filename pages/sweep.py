@@ -4,6 +4,7 @@ import streamlit as st
 
 from sstmerge_core import grid, jobs, methods, preflight, words
 from sstmerge_core.errors import SSTMergeError
+from sstmerge_core.plots import table
 from sstmerge_core.store import queries
 from studio import blocks, link, pick, start
 
@@ -24,7 +25,7 @@ left, right = st.columns([6, 6], gap="large")
 with left:
     trio = pick.trio(state, shelf)
     chosen = st.multiselect(
-        "Methods", methods.names(), key="sweep.method", format_func=lambda name: methods.get(name).title
+        "Methods", methods.names(), key="sweep.method", wrap=True, format_func=lambda name: methods.get(name).title
     )
     texts = {}
     with st.container(horizontal=True, gap="small"):
@@ -116,6 +117,15 @@ with right:
                     "pages/alpha_curves.py", label="Alpha curves", icon=":material/show_chart:", query_params=pair
                 )
                 st.page_link("pages/pareto.py", label="Pareto", icon=":material/scatter_plot:", query_params=pair)
+    elif plan is not None and plan.recipes:
+        st.subheader("What will run", anchor=False)
+        st.dataframe(
+            table.grid(plan.recipes),
+            hide_index=True,
+            placeholder="–",
+            height=min(360, 38 + 35 * len(plan.recipes)),
+            alt="Points of the sweep",
+        )
     st.subheader("All jobs", anchor=False)
     try:
         busy = any(job.state in blocks.ACTIVE for job in jobs.jobs(start.workspace()))

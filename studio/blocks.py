@@ -11,7 +11,7 @@ import streamlit as st
 
 from sstmerge_core import jobs, merge, words
 from sstmerge_core.errors import Problem, SSTMergeError, StoreError
-from sstmerge_core.plots import similarity
+from sstmerge_core.plots import similarity, table
 from sstmerge_core.plots.measures import MEASURES, interval, number
 from studio import start
 
@@ -105,31 +105,37 @@ def cards(row: Any) -> None:
 def run_columns(runs: pd.DataFrame) -> dict[str, Any]:
     """Column settings of every table of runs."""
     config = {
-        "open": st.column_config.LinkColumn(
-            "Run", display_text=":material/open_in_new:", width=50, help="Open the run"
-        ),
-        "label": st.column_config.TextColumn("Run", width="medium"),
+        "open": st.column_config.LinkColumn("", display_text=":material/open_in_new:", width=36, help="Open the run"),
+        "name": st.column_config.TextColumn("Run", width=215),
         "pair": st.column_config.TextColumn("Pair", width="small"),
         "method": st.column_config.TextColumn("Method", width="small"),
         "source": st.column_config.TextColumn("Source", width="small"),
         "status": st.column_config.TextColumn("Status", width="small"),
-        "alpha": st.column_config.NumberColumn("α", format="%.3g", width="small"),
-        "k": st.column_config.NumberColumn("k", format="%d", width="small"),
+        "alpha": st.column_config.NumberColumn("α", format="%.3g", width=52),
+        "k": st.column_config.NumberColumn("k", format="%d", width=52),
         "created_at": st.column_config.DatetimeColumn("Started (UTC)", format="YYYY-MM-DD HH:mm"),
         "user": st.column_config.TextColumn("Who", width="small"),
         "seconds": st.column_config.NumberColumn("Duration", format="%.0f s", width="small"),
     }
-    for column, measure in MEASURES.items():
-        if column not in config:
-            title_ = f"{measure.title} {'↑' if measure.higher_is_better else '↓'}"
-            config[column] = st.column_config.NumberColumn(title_, format="%.3f", width="small", help=measure.help)
+    config |= {column: measure_column(column) for column in MEASURES if column not in config}
     return {name: settings for name, settings in config.items() if name in runs or name == "open"}
+
+
+def measure_column(name: str) -> Any:
+    """A column of one measure, its direction in the header."""
+    if name == "rouge_l":
+        return st.column_config.NumberColumn("ROUGE-L ↑", format="%.3f", help=MEASURES["utility"].help)
+    if name not in MEASURES:
+        return st.column_config.NumberColumn(name.replace("_", " "), format="%.3f")
+    measure = MEASURES[name]
+    header = f"{measure.title} {'↑' if measure.higher_is_better else '↓'}"
+    return st.column_config.NumberColumn(header, format="%.3f", width=98, help=measure.help)
 
 
 def run_table(runs: pd.DataFrame, *, key: str, columns: Sequence[str] = (), height: int | str = "auto") -> None:
     """Runs, metrics first; each row opens its run. Columns in which nothing is known are left out."""
-    order = ["open", "label", "alpha", "resistance", "utility", "over_refusal", "degenerate", *columns]
-    shown = runs.assign(open=[f"run?run={run_id}" for run_id in runs["run_id"]])
+    order = ["open", "name", "alpha", "resistance", "utility", "over_refusal", "degenerate", *columns]
+    shown = table.named(runs).assign(open=[f"run?run={run_id}" for run_id in runs["run_id"]])
     order = [name for name in order if name in shown and shown[name].notna().any()]
     st.dataframe(
         shown[order],
@@ -137,6 +143,7 @@ def run_table(runs: pd.DataFrame, *, key: str, columns: Sequence[str] = (), heig
         hide_index=True,
         key=key,
         height=height,
+        placeholder="–",
         alt="Table of runs with their measures",
     )
 
@@ -215,6 +222,13 @@ def weights(effective: dict[str, float] | str, utility: str, safety: str) -> Non
     names = {"ΔU": utility, "ΔS": safety}
     parts = [f"**{value:g}** · {symbol} ({plain(names.get(symbol, ''))})" for symbol, value in effective.items()]
     st.caption("Merged = " + " + ".join(parts))
+
+
+def formula(latex: str) -> None:
+    """A method's formula; its second part goes below the first, so that it fits a telephone."""
+    if r",\quad" in latex:
+        latex = r"\begin{gathered}" + latex.replace(r",\quad", r",\\") + r"\end{gathered}"
+    st.latex(latex)
 
 
 def job_controls(job: jobs.Job, *, key: str) -> None:

@@ -51,19 +51,19 @@ def trio(state: link.Link, shelf: Shelf) -> Trio:
     """Draw the three selectboxes. Call `state.read(shelf.fields())` before, and only where the shelf is not empty."""
     _forget_missing(state, shelf)
     with st.container(horizontal=True, gap="small"):
-        base = st.selectbox("Base model", list(shelf.bases), key=state.key("base"), width=260)
+        base = st.selectbox("Base model", list(shelf.bases), key=state.key("base"), width=230)
         utility = st.selectbox(
             "Utility adapter",
             shelf.of_role("utility"),
             key=state.key("utility"),
-            width=170,
+            width=150,
             help="What the model should do well.",
         )
         safety = st.selectbox(
             "Safety adapter",
             shelf.of_role("safety"),
             key=state.key("safety"),
-            width=170,
+            width=150,
             help="What makes it refuse harmful requests.",
         )
     values = {"base": base, "utility": utility, "safety": safety}

@@ -13,7 +13,7 @@ from plotly.subplots import make_subplots
 from sstmerge_core import methods
 from sstmerge_core.errors import RecipeError
 from sstmerge_core.plots.measures import MEASURES
-from sstmerge_core.plots.style import faded, marker_symbol, order, style
+from sstmerge_core.plots.style import LEGEND, faded, marker_symbol, order, style
 
 AXES = {
     "share": "α = share of the safety adapter",
@@ -33,7 +33,7 @@ def axis_of(method: str) -> str:
 
 
 def with_series(curves: pd.DataFrame) -> pd.DataFrame:
-    """`curves` with `axis`, `series` (identifies one line) and `series_name` (its name, only what varies), sorted by α.
+    """`curves` with `axis`, `series` (identifies one line), `series_name` and `series_note` (only what varies), by α.
 
     Two runs belong to one line when nothing but α differs.
     """
@@ -44,13 +44,15 @@ def with_series(curves: pd.DataFrame) -> pd.DataFrame:
         f"{source}|{method}|{text}" for source, method, text in zip(rows["source"], rows["method"], rest, strict=True)
     ]
     names: dict[str, str] = {}
+    notes: dict[str, str] = {}
     for (method, source), group in rows.assign(_rest=rest).groupby(["method", "source"], sort=False):
         tokens = {key: _TOKEN.findall(text) for key, text in zip(group["series"], group["_rest"], strict=True)}
         shared = set.intersection(*(set(found) for found in tokens.values()))
         title = style(str(method)).title + (" (reported)" if source == "reported" else "")
         for key, found in tokens.items():
             names[key] = " ".join([title, *(token for token in found if token not in shared)])
-    rows["series_name"] = rows["series"].map(names)
+            notes[key] = " ".join(token for token in found if token not in shared)
+    rows["series_name"], rows["series_note"] = rows["series"].map(names), rows["series"].map(notes)
     rows["_order"] = [order(method) for method in rows["method"]]
     return (
         rows.sort_values(["_order", "source", "series", "alpha"], kind="stable")
@@ -86,7 +88,7 @@ def figure(
         for _, line in chosen.dropna(subset=[name]).groupby("series", sort=False):
             fig.add_trace(_line(line, name, intervals, show_legend=number == 1), row=number, col=1)
         fig.update_yaxes(
-            title={"text": f"{measure.title} {'↑' if measure.higher_is_better else '↓'}", "standoff": 4},
+            title={"text": f"{measure.title} →" if measure.higher_is_better else f"← {measure.title}", "standoff": 14},
             range=[-0.04, 1.04] if measure.bounded else None,
             tickformat=".3~g",
             automargin=True,
@@ -100,7 +102,7 @@ def figure(
         height=90 + row_height * max(len(present), 1),
         margin={"l": 8, "r": 8, "t": 12, "b": 8},
         showlegend=legend,
-        legend={"orientation": "h", "yanchor": "top", "y": -0.14, "x": 0, "title": None},
+        legend=LEGEND,
         hoverlabel={"align": "left"},
         uirevision=axis,
     )
@@ -116,7 +118,11 @@ def _line(line: pd.DataFrame, name: str, intervals: bool, *, show_legend: bool) 
     trace = go.Scatter(
         x=line["alpha"].to_numpy(dtype=float),
         y=line[name].to_numpy(dtype=float),
-        mode="lines+markers",
+        mode="lines+markers+text",
+        text=[""] * (len(line) - 1) + [str(line["series_note"].iloc[0])],
+        textposition="top center",
+        textfont={"size": 11, "color": look.color},
+        cliponaxis=False,
         name=title,
         legendgroup=str(line["series"].iloc[0]),
         showlegend=show_legend,

@@ -12,7 +12,8 @@ import plotly.graph_objects as go
 
 from sstmerge_core.analysis.front import pareto_front
 from sstmerge_core.plots.measures import MEASURES, Measure
-from sstmerge_core.plots.style import NEUTRAL, faded, marker_symbol, order, style
+from sstmerge_core.plots.style import LEGEND, NEUTRAL, faded, marker_symbol, order, style
+from sstmerge_core.plots.table import named
 
 WEBGL_ABOVE = 2_000
 """Points beyond which SVG is too slow; interval bars and hover details are left out as well."""
@@ -47,7 +48,7 @@ def drawable(runs: pd.DataFrame, x: str, y: str) -> pd.DataFrame:
     The front is taken within each pair and source, over merges only: measured and reported figures come from different
     models and prompts, so neither can dominate the other.
     """
-    shown = runs.dropna(subset=[x, y]).copy()
+    shown = named(runs.dropna(subset=[x, y]))
     shown["is_reference"] = shown["method"].isin(REFERENCE_METHODS)
     shown["on_front"] = False
     merges = shown[~shown["is_reference"]]
@@ -97,15 +98,19 @@ def figure(
     large = len(shown) > WEBGL_ABOVE
     fig = go.Figure()
     limits = _limits(shown, horizontal), _limits(shown, vertical)
-    _add_fronts(fig, shown, x, y, limits)
+    _add_fronts(fig, shown, x, y)
+    listed: set[str] = set()
     for (method, source), rows in shown.groupby(["method", "source"], sort=False):
-        fig.add_trace(_points(rows, horizontal, vertical, str(method), str(source), large, intervals))
+        trace = _points(rows, horizontal, vertical, str(method), str(source), large, intervals)
+        # hollow says "reported", so a method that is measured too needs one entry only
+        fig.add_trace(trace.update(showlegend=method not in listed))
+        listed.add(str(method))
     _add_highlight(fig, shown, x, y, highlight)
     fig.update_layout(
         height=height,
         margin={"l": 8, "r": 8, "t": 12, "b": 8},
         showlegend=legend,
-        legend={"orientation": "h", "yanchor": "top", "y": -0.16, "x": 0, "title": None, "itemsizing": "constant"},
+        legend=LEGEND,
         hoverlabel={"align": "left"},
         dragmode="select",
         clickmode="event+select",
@@ -142,18 +147,15 @@ def _limits(shown: pd.DataFrame, measure: Measure) -> list[float]:
     return [low - air, high + air]
 
 
-def _add_fronts(fig: go.Figure, shown: pd.DataFrame, x: str, y: str, limits: tuple[list[float], list[float]]) -> None:
-    signs = [1.0 if MEASURES[column].higher_is_better else -1.0 for column in (x, y)]
-    # the line runs on to the bad ends of both axes: everything behind it is dominated
-    worst = [limit[0] if sign > 0 else limit[1] for limit, sign in zip(limits, signs, strict=True)]
+def _add_fronts(fig: go.Figure, shown: pd.DataFrame, x: str, y: str) -> None:
     front = shown[shown["on_front"]]
     legend_named: set[str] = set()
     for (pair, source), rows in front.groupby(["pair", "source"], sort=False):
-        rows = rows.sort_values(x, ascending=signs[0] > 0)
+        rows = rows.sort_values(x, ascending=MEASURES[x].higher_is_better)
         fig.add_trace(
             go.Scatter(
-                x=[worst[0], *rows[x], rows[x].iloc[-1]],
-                y=[rows[y].iloc[0], *rows[y], worst[1]],
+                x=rows[x].to_numpy(dtype=float),
+                y=rows[y].to_numpy(dtype=float),
                 mode="lines",
                 # from one front point to the next the better y is lost first, then x is gained
                 line={
@@ -190,7 +192,7 @@ def _points(
         y=rows[vertical.column].to_numpy(dtype=float),
         mode="markers",
         name=f"{look.title}{' (reported)' if reported else ''}",
-        legendgroup=f"{method} {source}",
+        legendgroup=method,
         marker={
             "color": look.color,
             "symbol": marker_symbol(method, source),
@@ -214,8 +216,8 @@ def _points(
 
 def _names(rows: pd.DataFrame, title: str) -> pd.Series:
     """Each point's first hover line; it says the pair where the trace has several."""
-    names = rows["label"].fillna(title)
-    return names if rows["pair"].nunique() == 1 else names + " · " + rows["pair"]
+    names = rows["name"].fillna(title)
+    return names if rows["is_reference"].all() or rows["pair"].nunique() == 1 else names + " · " + rows["pair"]
 
 
 def _bars(rows: pd.DataFrame, measure: Measure, color: str) -> dict[str, object]:

@@ -18,6 +18,17 @@ BLUE, SKY, GREEN, BROWN = "#0072B2", "#4FB0E6", "#009E73", "#8A5A3C"
 NEUTRAL = "#8A919C"
 """For what is not a method: fronts, reference points, guides. 3:1 on both backgrounds."""
 
+LEGEND = {
+    "orientation": "h",
+    "yref": "container",
+    "y": 0,
+    "yanchor": "bottom",
+    "x": 0,
+    "xanchor": "left",
+    "title": None,
+    "itemsizing": "constant",
+}
+"""Below the picture, where it leaves the data the whole width of a telephone."""
 DIVERGING = ((0.0, BLUE), (0.5, "#D5D9DF"), (1.0, VERMILION))
 SEQUENTIAL = ((0.0, "#E4E8EE"), (0.5, "#5E9BC7"), (1.0, "#0B3C66"))
 

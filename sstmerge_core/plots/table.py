@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from sstmerge_core import words
+from sstmerge_core import methods, words
 from sstmerge_core.plots.measures import interval
 
 if TYPE_CHECKING:
     from sstmerge_core.adapters.catalog import Entry
+    from sstmerge_core.recipe import Recipe
 
 _METRIC_NAMES = {
     "resistance": "Resistance",
@@ -24,6 +25,12 @@ _METRIC_NAMES = {
     "composite": "Composite",
     "pareto_distance": "Distance to (1, 1)",
 }
+
+
+def named(runs: pd.DataFrame) -> pd.DataFrame:
+    """`runs` with `name`: the label, and for a single adapter which one it is."""
+    alone = runs["method"].eq("adapter")
+    return runs.assign(name=runs["label"].where(~alone, runs["pair"] + " alone"))
 
 
 def metrics(rows: pd.DataFrame, status_words: Mapping[str, str]) -> pd.DataFrame:
@@ -43,6 +50,14 @@ def metrics(rows: pd.DataFrame, status_words: Mapping[str, str]) -> pd.DataFrame
             "compared with": rows["reference"],
         }
     )
+
+
+def grid(recipes: Sequence[Recipe]) -> pd.DataFrame:
+    """The points of a sweep, one row each; parameters that do not vary are left out."""
+    rows = pd.DataFrame([recipe.parameters for recipe in recipes])
+    varying = [name for name in rows if rows[name].astype(str).nunique() > 1 or name == "alpha"]
+    rows.insert(0, "method", [methods.get(recipe.method).title for recipe in recipes])
+    return rows[["method", *varying]]
 
 
 def facts(run: Mapping[str, Any]) -> pd.DataFrame:
@@ -81,13 +96,12 @@ def score_names(entries: Sequence[Entry]) -> list[str]:
 def adapters(entries: Sequence[Entry]) -> pd.DataFrame:
     """The catalogue, scores first."""
     rows = [
-        {"name": entry.name, "role": entry.role or "either"}
+        {"name": entry.name, "role": entry.role or "either", "task": entry.suite}
         | {name: entry.scores.get(name) for name in score_names(entries)}
         | {
             "rank": entry.rank,
             "alpha": entry.alpha,
             "modules": entry.modules,
-            "task": entry.suite,
             "base model": entry.base_name,
             "about": entry.description,
             "size": words.size(entry.bytes),
