@@ -1,0 +1,70 @@
+"""Answers to a suite, batch by batch along a recorded plan, so that an interrupted run goes on with the same bits."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Collection, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from sstmerge_core.errors import DataError, Problem
+from sstmerge_core.evaluate.model import chat_ids
+from sstmerge_core.evaluate.suites import Row
+
+if TYPE_CHECKING:
+    from sstmerge_core.evaluate.model import ResidentModel
+
+SampleRow = dict[str, Any]
+"""prompt_id, topic, prompt, response, reference, n_tokens, stopped: a row of the `samples` event."""
+
+
+def plan_batches(rows: Sequence[Row], tokenizer: Any, batch_size: int) -> list[list[str]]:
+    """Prompt ids in batches of nearly equal size, at most `batch_size`, prompts of like length together.
+
+    The longest come first: if memory does not suffice, that shows at once.
+    """
+    if not rows:
+        return []
+    length = {row.prompt_id: len(chat_ids(tokenizer, row.prompt)) for row in rows}
+    ordered = sorted(length, key=lambda prompt_id: -length[prompt_id])
+    count = math.ceil(len(ordered) / max(1, batch_size))
+    cuts = [round(index * len(ordered) / count) for index in range(count + 1)]
+    return [ordered[start:end] for start, end in zip(cuts, cuts[1:], strict=False)]
+
+
+def generate_suite(
+    model: ResidentModel,
+    rows: Sequence[Row],
+    plan: Sequence[Sequence[str]],
+    done: Collection[int],
+    max_new_tokens: int,
+) -> Iterator[tuple[int, float, list[SampleRow]]]:
+    """Yield (batch index, seconds, sample rows) of every batch of `plan` that is not in `done`.
+
+    Raises DataError when the plan is not one of these rows.
+    """
+    by_id = {row.prompt_id: row for row in rows}
+    planned = [prompt_id for batch in plan for prompt_id in batch]
+    if sorted(planned) != sorted(by_id):
+        raise DataError(
+            Problem("batch plan", "does not hold exactly the suite's prompts", "The prompts changed: start a new run.")
+        )
+    for index, batch in enumerate(plan):
+        if index in done:
+            continue
+        started = time.perf_counter()
+        chosen = [by_id[prompt_id] for prompt_id in batch]
+        answers = model.generate([row.prompt for row in chosen], max_new_tokens)
+        samples = [
+            {
+                "prompt_id": row.prompt_id,
+                "topic": row.topic,
+                "prompt": row.prompt,
+                "response": answer.text,
+                "reference": row.response,
+                "n_tokens": answer.n_tokens,
+                "stopped": answer.stopped,
+            }
+            for row, answer in zip(chosen, answers, strict=True)
+        ]
+        yield index, time.perf_counter() - started, samples

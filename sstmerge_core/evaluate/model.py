@@ -1,0 +1,266 @@
+"""A base model that stays in memory and takes one merge after another: W = W_base + ΔW, in place."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sstmerge_core.errors import AdapterError, DataError, Problem, RecipeError
+from sstmerge_core.evaluate.decoding import greedy
+
+if TYPE_CHECKING:
+    import torch
+
+log = logging.getLogger(__name__)
+
+DTYPES = ("float32", "bfloat16", "float16")
+END_OF_TURN = ("<|im_end|>", "<|eot_id|>", "<|end|>", "<end_of_turn>", "<|eot|>")
+"""Tokens that end an assistant's turn, though some tokenizers do not name them as end of sequence."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    text: str
+    n_tokens: int
+    """Tokens generated, the end-of-sequence token not counted."""
+    stopped: bool
+    """Whether the model ended by itself rather than at the token limit."""
+
+
+def template_kind(tokenizer: Any) -> str:
+    """``chat`` where the tokenizer has a chat template, else ``plain``."""
+    return "chat" if tokenizer.chat_template else "plain"
+
+
+def chat_text(tokenizer: Any, prompt: str) -> str:
+    """`prompt` as the model sees it in training, Fisher pass and evaluation; the answer follows directly.
+
+    Special tokens are in the text: tokenize it with ``add_special_tokens=False``. Without a chat template it is the
+    prompt and a newline, after the beginning-of-sequence token where the tokenizer sets one.
+    """
+    if template_kind(tokenizer) == "chat":
+        # Llama 3 templates write today's date unless they are given one: a run must not depend on its day.
+        messages = [{"role": "user", "content": prompt}]
+        return tokenizer.apply_chat_template(
+            messages, tokenize=False, add_generation_prompt=True, date_string="26 Jul 2024"
+        )
+    start = tokenizer.bos_token if tokenizer("a")["input_ids"][0] == tokenizer.bos_token_id else ""
+    return f"{start or ''}{prompt}\n"
+
+
+def chat_ids(tokenizer: Any, prompt: str) -> list[int]:
+    """Token ids of `chat_text`."""
+    return tokenizer(chat_text(tokenizer, prompt), add_special_tokens=False)["input_ids"]
+
+
+@dataclass
+class ResidentModel:
+    """A causal language model whose linear weights can be moved and put back exactly."""
+
+    model: Any
+    tokenizer: Any
+    eos_ids: frozenset[int]
+    linear: dict[str, Any]
+    """Linear modules (torch ``Linear`` or GPT-2's ``Conv1D``) by full name; the tied output embedding is not in it."""
+    _precision: torch.dtype
+    """In which the base weights are kept: that of the checkpoint."""
+    _base: dict[str, torch.Tensor] = field(default_factory=dict)
+    _moved: set[str] = field(default_factory=set)
+
+    @classmethod
+    def load(cls, base_path: Path | str, dtype: str = "float32", device: str = "auto") -> ResidentModel:
+        """Load a local folder with safetensors weights; never pickle, never code from the folder, never the network.
+
+        `dtype` is one of `DTYPES`; `device` is ``cpu``, ``cuda``, ``cuda:1`` or ``auto`` (CUDA where there is one).
+        Raises RecipeError for an unusable dtype or device, DataError for a folder that cannot be used.
+        """
+        import torch
+
+        if dtype not in DTYPES:
+            raise RecipeError(Problem(f"dtype {dtype}", "is not supported", f"Use one of {', '.join(DTYPES)}."))
+        place = _device(device)
+        model, tokenizer = _load(Path(base_path))
+        resident = cls(model, tokenizer, _eos_ids(model, tokenizer), _linear_modules(model), model.dtype)
+        target = getattr(torch, dtype)
+        if torch.promote_types(resident._precision, target) != target:
+            # the cast below loses bits of the base; keep them from here on
+            for name in resident.linear:
+                resident._base_weight(name)
+        model.to(device=place, dtype=target).eval().requires_grad_(False)
+        resident._base = {name: weight.to(place) for name, weight in resident._base.items()}
+        return resident
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.get_input_embeddings().weight.device
+
+    @property
+    def dtype(self) -> str:
+        return str(self.model.dtype).removeprefix("torch.")
+
+    @property
+    def template_kind(self) -> str:
+        return template_kind(self.tokenizer)
+
+    def set_delta(self, deltas: Mapping[str, Callable[[], torch.Tensor]] | None) -> None:
+        """Put W_base + ΔW, summed in float32, into the modules named in `deltas`; every other one is the base again.
+
+        Each value returns ΔW of shape (out, in), on any device; it is called once, one module at a time. None restores
+        the base bit for bit. Raises AdapterError for unknown modules and wrong shapes; the model is the base then.
+        """
+        import torch
+
+        deltas = deltas or {}
+        if unknown := [name for name in deltas if name not in self.linear]:
+            self._restore(self._moved)
+            fix = f"Use an adapter of this base; its modules are named like {next(iter(self.linear), 'none')}."
+            raise AdapterError([Problem(name, "the base has no linear module of this name", fix) for name in unknown])
+        with torch.inference_mode():
+            self._restore(self._moved - set(deltas))
+            try:
+                for name, make in deltas.items():
+                    weight = self.linear[name].weight
+                    delta = make().to(device=weight.device, dtype=torch.float32)
+                    if _is_transposed(self.linear[name]):
+                        delta = delta.T
+                    if delta.shape != weight.shape:
+                        fault = f"ΔW has shape {tuple(delta.shape)}, the base weight {tuple(weight.shape)}"
+                        raise AdapterError(Problem(name, fault, "Use an adapter of this base model."))
+                    base = self._base_weight(name)
+                    self._moved.add(name)
+                    weight.copy_(base.float() + delta)
+            except BaseException:
+                self._restore(self._moved)
+                raise
+
+    def chat(self, prompt: str) -> str:
+        """The text the model sees for `prompt`; see `chat_text`."""
+        return chat_text(self.tokenizer, prompt)
+
+    def generate(self, prompts: Sequence[str], max_new_tokens: int) -> list[Answer]:
+        """Greedy answers to one batch of prompts, in order. Halves the batch when memory runs out, and logs that."""
+        return self._answers([chat_ids(self.tokenizer, prompt) for prompt in prompts], max_new_tokens)
+
+    def _answers(self, ids: list[list[int]], max_new_tokens: int) -> list[Answer]:
+        try:
+            generated = greedy(self.model, ids, max_new_tokens, self.eos_ids)
+        except RuntimeError as error:
+            if len(ids) < 2 or not _is_out_of_memory(error):
+                raise
+            log.warning("Out of memory with %d prompts at once; going on with %d.", len(ids), len(ids) // 2)
+        else:
+            return [self._answer(tokens) for tokens in generated]
+        _free_memory()  # outside the except block: the error's traceback holds the tensors
+        half = len(ids) // 2
+        return self._answers(ids[:half], max_new_tokens) + self._answers(ids[half:], max_new_tokens)
+
+    def _answer(self, tokens: list[int]) -> Answer:
+        stopped = bool(tokens) and tokens[-1] in self.eos_ids
+        kept = tokens[:-1] if stopped else tokens
+        return Answer(self.tokenizer.decode(kept, skip_special_tokens=True).strip(), len(kept), stopped)
+
+    def _base_weight(self, name: str) -> torch.Tensor:
+        """The base weight of a module in the checkpoint's precision, taken before the module is first moved."""
+        if name not in self._base:
+            self._base[name] = self.linear[name].weight.detach().to(self._precision, copy=True)
+        return self._base[name]
+
+    def _restore(self, names: set[str]) -> None:
+        import torch
+
+        with torch.inference_mode():
+            for name in names:
+                self.linear[name].weight.copy_(self._base[name])
+        self._moved = self._moved - names
+
+
+def _device(name: str) -> torch.device:
+    import torch
+
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise RecipeError(Problem(f"device {name}", "is not a device", "Use cpu, cuda or auto.")) from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise RecipeError(Problem(f"device {name}", "this machine has no usable CUDA device", "Use cpu or auto."))
+    return device
+
+
+def _load(folder: Path) -> tuple[Any, Any]:
+    """Model on the CPU in the checkpoint's precision, and tokenizer."""
+    from safetensors import SafetensorError
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+    where = str(folder)
+    if not (folder / "config.json").is_file():
+        raise DataError(Problem(where, "is not a model folder: there is no config.json", "Give a local model folder."))
+    if not list(folder.glob("*.safetensors")):
+        raise DataError(Problem(where, "has no safetensors weights", "Convert the model to safetensors."))
+    local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+    try:
+        config = AutoConfig.from_pretrained(folder, **local)
+        if getattr(config, "quantization_config", None):
+            raise DataError(Problem(where, "the base model is quantized", "Use its float checkpoint."))
+        tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left", **local)
+        model, info = AutoModelForCausalLM.from_pretrained(
+            folder, config=config, dtype="auto", use_safetensors=True, output_loading_info=True, **local
+        )
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise DataError(Problem(where, f"cannot be loaded: {reason}", "Check that the files are complete.")) from error
+    if missing := sorted(info["missing_keys"]):
+        fault = f"{len(missing)} weights are missing, {missing[0]} among them"
+        raise DataError(Problem(where, fault, "Check that the files are complete."))
+    rows = model.get_input_embeddings().weight.shape[0]
+    if len(tokenizer) > rows:
+        fault = f"the tokenizer has {len(tokenizer)} tokens, the model {rows}"
+        raise DataError(Problem(where, fault, "Use the tokenizer that belongs to the model."))
+    return model, tokenizer
+
+
+def _linear_modules(model: Any) -> dict[str, Any]:
+    import torch
+    from transformers.pytorch_utils import Conv1D
+
+    embedding = model.get_input_embeddings().weight
+    return {
+        name: module
+        for name, module in model.named_modules()
+        if isinstance(module, (torch.nn.Linear, Conv1D)) and module.weight is not embedding
+    }
+
+
+def _is_transposed(module: Any) -> bool:
+    """GPT-2's Conv1D keeps its weight as (in, out); PEFT calls that ``fan_in_fan_out``."""
+    return type(module).__name__ == "Conv1D"
+
+
+def _eos_ids(model: Any, tokenizer: Any) -> frozenset[int]:
+    found: set[int] = set()
+    for given in (model.config.eos_token_id, model.generation_config.eos_token_id, tokenizer.eos_token_id):
+        if given is not None:
+            found.update(given if isinstance(given, (list, tuple)) else [given])
+    vocabulary = tokenizer.get_added_vocab()
+    found.update(vocabulary[token] for token in END_OF_TURN if token in vocabulary)
+    return frozenset(found)
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    import torch
+
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def _free_memory() -> None:
+    import gc
+
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

@@ -1,0 +1,132 @@
+"""Prompt sets: read rows from a file, take some of them, and identify what was taken. Imports no torch."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sstmerge_core.errors import DataError, Problem
+
+
+@dataclass(frozen=True)
+class Row:
+    """One prompt and what a good answer to it is."""
+
+    prompt_id: str
+    topic: str
+    """Rows of one topic never sit in two splits."""
+    prompt: str
+    response: str
+    """Reference answer; empty where there is none."""
+
+
+def load_rows(path: Path | str, split: str | None = None) -> list[Row]:
+    """The rows of a JSONL, JSON (one list) or CSV file, in file order; those of `split` only, if given.
+
+    Columns: ``id`` (or ``prompt_id``), ``prompt``, and, if there, ``response``, ``topic``, ``split``; more are ignored.
+    Without an id the row is known by the hash of its prompt. Raises DataError with every unusable row at once (the
+    first ten of them).
+    """
+    path = Path(path)
+    rows: list[Row] = []
+    problems: list[Problem] = []
+    seen: dict[str, str] = {}
+    splits: set[str] = set()
+    for where, record in _records(path):
+        try:
+            row = _row(record)
+            found = str(record.get("split") or "")
+            if row.prompt_id in seen:
+                raise ValueError(f"id {row.prompt_id!r} was used before, at {seen[row.prompt_id]}")
+        except ValueError as error:
+            problems.append(Problem(where, str(error), "Correct the row."))
+            continue
+        seen[row.prompt_id] = where
+        splits.add(found)
+        if split is None or found == split:
+            rows.append(row)
+    if problems:
+        rest = len(problems) - 10
+        more = [Problem(str(path), f"{rest} more rows cannot be used")] if rest > 0 else []
+        raise DataError(problems[:10] + more)
+    if not rows:
+        known = ", ".join(sorted(splits - {""}))
+        fault = "has no rows" if split is None else f"has no rows of split {split!r}"
+        fix = f"Its splits: {known}." if known else "Add rows with a prompt column."
+        raise DataError(Problem(str(path), fault, fix))
+    return rows
+
+
+def take(rows: Sequence[Row], n: int) -> list[Row]:
+    """`n` rows, spread over the topics: one of each topic in turn, in file order.
+
+    Raises DataError when there are fewer than `n`.
+    """
+    if not 0 < n <= len(rows):
+        raise DataError(Problem("number of prompts", f"{n} asked for, {len(rows)} there", f"Use 1 to {len(rows)}."))
+    turn: dict[str, int] = {}
+    turns = []
+    for index, row in enumerate(rows):
+        turn[row.topic] = turn.get(row.topic, 0) + 1
+        turns.append((turn[row.topic], index))
+    return [rows[index] for index in sorted(index for _, index in sorted(turns)[:n])]
+
+
+def rows_digest(rows: Iterable[Row]) -> str:
+    """SHA-256 (hexadecimal) of the rows' ids, prompts and reference answers, in order."""
+    digest = hashlib.sha256()
+    for row in rows:
+        digest.update(json.dumps([row.prompt_id, row.prompt, row.response], ensure_ascii=False).encode() + b"\n")
+    return digest.hexdigest()
+
+
+def _row(record: Any) -> Row:
+    """Raises ValueError saying what is wrong."""
+    if not isinstance(record, dict):
+        raise ValueError("is not an object with columns")
+    prompt = record.get("prompt")
+    if not isinstance(prompt, str) or not prompt.strip():
+        raise ValueError("has no prompt")
+    response = record.get("response") or ""
+    if not isinstance(response, str):
+        raise ValueError(f"has a response that is {type(response).__name__}, not text")
+    given = record.get("prompt_id") or record.get("id")
+    prompt_id = str(given) if given else hashlib.sha256(prompt.encode()).hexdigest()[:12]
+    return Row(prompt_id, str(record.get("topic") or ""), prompt, response)
+
+
+def _records(path: Path) -> Iterator[tuple[str, Any]]:
+    """(where, record) of every record in the file. Raises DataError when the file cannot be read."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "is not UTF-8 text"
+        raise DataError(Problem(str(path), f"cannot be read: {reason}", "Give a JSONL, JSON or CSV file.")) from error
+    kind = path.suffix.lower()
+    if kind == ".csv":
+        for number, record in enumerate(csv.DictReader(text.splitlines(keepends=True)), start=1):
+            yield f"{path} row {number}", record
+    elif kind == ".json":
+        records = _parse(text, str(path))
+        if not isinstance(records, list):
+            raise DataError(Problem(str(path), "is not one JSON list", "Give a list of objects, or a JSONL file."))
+        for number, record in enumerate(records, start=1):
+            yield f"{path} item {number}", record
+    elif kind == ".jsonl":
+        for number, line in enumerate(text.split("\n"), start=1):
+            if line.strip():
+                yield f"{path} line {number}", _parse(line, f"{path} line {number}")
+    else:
+        raise DataError(Problem(str(path), f"has the unknown ending {kind or 'none'}", "Use .jsonl, .json or .csv."))
+
+
+def _parse(text: str, where: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise DataError(Problem(where, f"is not JSON: {error.msg}", "Correct it, or remove it.")) from error
