@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sstmerge_core.chat import chat_text, template_kind
+from sstmerge_core.device import DTYPES, best_device
 from sstmerge_core.errors import AdapterError, DataError, Problem, RecipeError
 from sstmerge_core.evaluate.decoding import greedy
 
@@ -16,7 +18,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-DTYPES = ("float32", "bfloat16", "float16")
 END_OF_TURN = ("<|im_end|>", "<|eot_id|>", "<|end|>", "<end_of_turn>", "<|eot|>")
 """Tokens that end an assistant's turn, though some tokenizers do not name them as end of sequence."""
 
@@ -28,27 +29,6 @@ class Answer:
     """Tokens generated, the end-of-sequence token not counted."""
     stopped: bool
     """Whether the model ended by itself rather than at the token limit."""
-
-
-def template_kind(tokenizer: Any) -> str:
-    """``chat`` where the tokenizer has a chat template, else ``plain``."""
-    return "chat" if tokenizer.chat_template else "plain"
-
-
-def chat_text(tokenizer: Any, prompt: str) -> str:
-    """`prompt` as the model sees it in training, Fisher pass and evaluation; the answer follows directly.
-
-    Special tokens are in the text: tokenize it with ``add_special_tokens=False``. Without a chat template it is the
-    prompt and a newline, after the beginning-of-sequence token where the tokenizer sets one.
-    """
-    if template_kind(tokenizer) == "chat":
-        # Llama 3 templates write today's date unless they are given one: a run must not depend on its day.
-        messages = [{"role": "user", "content": prompt}]
-        return tokenizer.apply_chat_template(
-            messages, tokenize=False, add_generation_prompt=True, date_string="26 Jul 2024"
-        )
-    start = tokenizer.bos_token if tokenizer("a")["input_ids"][0] == tokenizer.bos_token_id else ""
-    return f"{start or ''}{prompt}\n"
 
 
 def chat_ids(tokenizer: Any, prompt: str) -> list[int]:
@@ -180,8 +160,7 @@ class ResidentModel:
 def _device(name: str) -> torch.device:
     import torch
 
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
+    name = best_device() if name == "auto" else name
     try:
         device = torch.device(name)
     except RuntimeError as error:
