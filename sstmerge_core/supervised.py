@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from sstmerge_core.chat import chat_text
+
 if TYPE_CHECKING:
     import torch
 
@@ -36,8 +38,6 @@ class Batch:
 
 def encode(tokenizer: Any, prompt: str, response: str, max_length: int) -> tuple[list[int], int]:
     """Token ids of templated prompt + response + EOS, cut at `max_length`, and how many of them are the prompt's."""
-    from sstmerge_core.evaluate.model import chat_text
-
     start = tokenizer(chat_text(tokenizer, prompt), add_special_tokens=False)["input_ids"]
     answer = tokenizer(response, add_special_tokens=False)["input_ids"] + [tokenizer.eos_token_id]
     start = start[-max(1, max_length - len(answer)) :]  # a long prompt loses its beginning, never the answer

@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from sstmerge_core.adapters import RECORD
+from sstmerge_core.device import fast_bfloat16
 from sstmerge_core.errors import DataError, Problem
 from sstmerge_core.workspace import new_folder, write_json
 
@@ -46,8 +47,8 @@ def train(
 ) -> list[float]:
     """Train a LoRA adapter on every linear module and write it to the folder `out`.
 
-    `rows` are (prompt, response). Returns the loss of each step in nats per response token. bfloat16 autocast,
-    AdamW; the same settings, rows, base and machine give the same adapter.
+    `rows` are (prompt, response). Returns the loss of each step in nats per response token. AdamW; bfloat16 autocast
+    where the hardware multiplies it, otherwise float32; the same settings, rows, base and machine give the same adapter.
     Raises DataError for an empty data set. Nothing is left in `out` unless training ends.
     """
     if not rows:
@@ -74,6 +75,7 @@ def train(
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trainable, lr=settings.learning_rate, weight_decay=0.0)
 
+    autocast = device != "cpu" or fast_bfloat16()
     encoded = [encode(tokenizer, prompt, response, settings.max_length) for prompt, response in rows]
     pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
     order = _order(len(rows), settings)
@@ -85,7 +87,7 @@ def train(
             group["lr"] = settings.learning_rate * _schedule(step, steps, settings.warmup)
         chosen = order[step * settings.batch_size : (step + 1) * settings.batch_size]
         batch = collate([encoded[index] for index in chosen], pad_id).to(device)
-        with torch.autocast(torch.device(device).type, dtype=torch.bfloat16):
+        with torch.autocast(torch.device(device).type, dtype=torch.bfloat16, enabled=autocast):
             loss = sample_losses(model, batch)[0].mean()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(trainable, 1.0)
@@ -103,6 +105,7 @@ def train(
         training = settings.model_dump() | {
             "rows": len(rows),
             "steps": steps,
+            "arithmetic": "bfloat16 autocast" if autocast else "float32",
             "seconds": round(time.time() - started, 1),
             "loss": [round(loss, 4) for loss in losses],
         }

@@ -26,7 +26,7 @@ class BaseModel:
     """Linear weights are stored (in, out), as GPT-2's Conv1D does"""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Report:
     """What a pair has in common and what stands in the way of merging it."""
 

@@ -97,5 +97,3 @@ def _verify(folder: Path, tensors: dict[str, Any]) -> None:
         same = torch.equal(factors.a, tensors[f"{key}.lora_A.weight"])
         if not (same and torch.equal(factors.b, tensors[f"{key}.lora_B.weight"]) and factors.scaling == 1.0):
             raise AdapterError(Problem(str(folder), f"{name} was not written faithfully", "Check the disk."))
-
-

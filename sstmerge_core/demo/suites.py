@@ -1,0 +1,36 @@
+"""The bundled prompt suites, and suites of the user's own as JSONL files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sstmerge_core.demo.adapters import DATA
+from sstmerge_core.errors import DataError, Problem
+from sstmerge_core.evaluate import suites
+from sstmerge_core.recipe import Source, Suite
+
+ROLES = {"harmful": "harmful", "near_miss": "benign", "facts": "utility", "instructions": "utility"}
+"""What each bundled suite measures."""
+PROMPTS = 64
+"""Prompts per suite by default; at 64 a rate of one half has a 95 % interval of ±12 points."""
+
+
+def source(name_or_path: str, split: str, n: int | None = None) -> tuple[Source, int]:
+    """A suite's rows of one split as a content-addressed source, and how many rows are taken (at most `n`).
+
+    Raises DataError for unknown suites, missing splits and unreadable files.
+    """
+    path = DATA / f"{name_or_path}.jsonl" if name_or_path in ROLES else Path(name_or_path).expanduser().resolve()
+    if not path.is_file():
+        fix = f"Bundled suites: {', '.join(ROLES)}. Or give a JSONL file with prompt and response."
+        raise DataError(Problem(str(name_or_path), "there is no such suite", fix))
+    rows = suites.load_rows(path, split)
+    count = len(rows) if n is None else min(n, len(rows))
+    name = name_or_path if name_or_path in ROLES else path.stem
+    return Source(name=name, path=str(path), sha256=suites.rows_digest(suites.take(rows, count))), count
+
+
+def suite(name_or_path: str, role: str, split: str, n: int = PROMPTS) -> Suite:
+    """The recipe's description of a suite."""
+    found, count = source(name_or_path, split, n)
+    return Suite(name=found.name, role=role, split=split, n=count, source=found)

@@ -1,0 +1,288 @@
+"""Before any work: is it possible, what will it cost, is it known already? Recipes are made here. No torch."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sstmerge_core import adapters, methods
+from sstmerge_core.catalog import Base, Entry
+from sstmerge_core.demo import suites
+from sstmerge_core.errors import Problem, SSTMergeError
+from sstmerge_core.jobs import history
+from sstmerge_core.recipe import Calibration, Evaluation, Recipe
+from sstmerge_core.store.events import last_status
+from sstmerge_core.workspace import Workspace
+
+GENERAL_UTILITY = "instructions"
+"""The suite for a utility adapter that names none of its own."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a merge is measured; the defaults are those of the Merge page."""
+
+    split: str = "test"
+    n: int = suites.PROMPTS
+    dtype: str = "float32"
+    judge: str = "refusal_regex"
+    utility_suite: str = ""
+    """Empty: the utility adapter's own suite"""
+
+
+@dataclass(frozen=True)
+class Preflight:
+    """What is known of a merge before it runs."""
+
+    recipe: Recipe | None
+    problems: list[Problem] = field(default_factory=list)
+    warnings: list[Problem] = field(default_factory=list)
+    seconds: float | None = None
+    memory_bytes: int = 0
+    known: bool = False
+    """The same recipe has finished here"""
+
+    @property
+    def run_id(self) -> str:
+        return self.recipe.run_id if self.recipe else ""
+
+
+@dataclass(frozen=True)
+class SweepPlan:
+    """What is known of a sweep before it runs."""
+
+    recipes: list[Recipe]
+    """Those not finished yet"""
+    problems: list[Problem] = field(default_factory=list)
+    points: int = 0
+    skipped: int = 0
+    """Points that are known already"""
+    seconds: float | None = None
+
+
+def plan(
+    workspace: Workspace,
+    *,
+    base: Base,
+    utility: Entry,
+    safety: Entry,
+    method: str,
+    parameters: Mapping[str, Any],
+    evaluate: bool = True,
+    options: Options | None = None,
+) -> Preflight:
+    """Check everything and describe the run; every problem at once, none raised."""
+    options = options or Options()
+    problems, warnings = _pair_problems(workspace, base, utility, safety)
+    entry = methods.get(method)
+    problems += entry.problems(parameters)
+    if problems:
+        return Preflight(None, problems, warnings)
+    try:
+        recipe = merge_recipe(base, utility, safety, method, parameters, options if evaluate else None)
+    except SSTMergeError as error:
+        return Preflight(None, list(error.problems), warnings)
+    warnings += _small_calibration(recipe)
+    return Preflight(
+        recipe,
+        [],
+        warnings,
+        seconds=history.predict(workspace, [recipe]),
+        memory_bytes=memory(base, utility, safety, recipe),
+        known=is_finished(workspace, recipe),
+    )
+
+
+def plan_sweep(
+    workspace: Workspace,
+    base: Base,
+    utility: Entry,
+    safety: Entry,
+    *,
+    methods: Sequence[str],  # noqa: A002 - the caller's word for it
+    alphas: Sequence[float],
+    strengths: Sequence[float] | None = None,
+    ks: Sequence[int] = (),
+    seeds: Sequence[int] = (),
+    options: Options | None = None,
+) -> SweepPlan:
+    """A grid as recipes. `alphas` serve the methods whose α is a share, `strengths` (default: `alphas`) the others.
+
+    A parameter that a method does not have is left out, and equal points collapse into one.
+    """
+    problems, _ = _pair_problems(workspace, base, utility, safety)
+    recipes: dict[str, Recipe] = {}
+    if not methods:
+        problems.append(Problem("methods", "none is chosen", "Choose at least one method."))
+    for name in methods:
+        for parameters in grid(name, alphas, alphas if strengths is None else strengths, ks, seeds):
+            found = _method_problems(name, parameters)
+            problems += [problem for problem in found if problem not in problems]
+            if found or problems:
+                continue
+            try:
+                recipe = merge_recipe(base, utility, safety, name, parameters, options or Options())
+            except SSTMergeError as error:
+                return SweepPlan([], [*problems, *error.problems])
+            recipes[recipe.run_id] = recipe
+    if problems:
+        return SweepPlan([], problems)
+    open_ones = [recipe for recipe in recipes.values() if not is_finished(workspace, recipe)]
+    return SweepPlan(
+        open_ones,
+        [],
+        points=len(recipes),
+        skipped=len(recipes) - len(open_ones),
+        seconds=history.predict(workspace, open_ones) if open_ones else 0.0,
+    )
+
+
+def grid(
+    method: str, alphas: Iterable[float], strengths: Iterable[float], ks: Sequence[int], seeds: Sequence[int]
+) -> list[dict[str, Any]]:
+    """The parameter sets of one method on the grid; a list it has no parameter for does not multiply."""
+    entry = methods.get(method)
+    has = {parameter.name for parameter in entry.parameters}
+    axes: dict[str, Sequence[Any]] = {"alpha": list(alphas if entry.axis == "share" else strengths)}
+    if "k" in has and ks:
+        axes["k"] = ks
+    if "seed" in has and seeds:
+        axes["seed"] = seeds
+    return [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
+
+
+def merge_recipe(
+    base: Base,
+    utility: Entry,
+    safety: Entry,
+    method: str,
+    parameters: Mapping[str, Any],
+    options: Options | None = None,
+) -> Recipe:
+    """The recipe of one merge; without `options` it is only merged, not measured.
+
+    Raises RecipeError for parameters, DataError for suites.
+    """
+    entry = methods.get(method)
+    utility_suite = (options.utility_suite if options else "") or utility.suite or GENERAL_UTILITY
+    return Recipe(
+        base=base.source,
+        adapters=(utility.source, safety.source),
+        method=method,
+        parameters=entry.complete(parameters),
+        calibration=_calibration(utility_suite) if entry.needs_fisher else None,
+        evaluation=_evaluation(utility_suite, options) if options else None,
+    )
+
+
+def single_recipe(base: Base, adapter: Entry | None, utility_suite: str, options: Options | None = None) -> Recipe:
+    """The recipe that measures one adapter alone, or the base where `adapter` is None."""
+    return Recipe(
+        base=base.source,
+        adapters=(adapter.source,) if adapter else (),
+        method="adapter" if adapter else "base",
+        parameters={},
+        evaluation=_evaluation(utility_suite, options or Options()),
+    )
+
+
+def reference(recipe: Recipe) -> Recipe | None:
+    """The utility adapter alone under the same evaluation: what a merge's Safety Tax is measured against."""
+    if recipe.evaluation is None or len(recipe.adapters) < 2:
+        return None
+    return recipe.model_copy(
+        update={"adapters": recipe.adapters[:1], "method": "adapter", "parameters": {}, "calibration": None}
+    )
+
+
+def is_finished(workspace: Workspace, recipe: Recipe) -> bool:
+    return last_status(workspace.run(recipe.run_id)) == "finished"
+
+
+def memory(base: Base, utility: Entry, safety: Entry, recipe: Recipe) -> int:
+    """Estimated peak bytes: base weights kept and in use, both adapters, gradients, one batch's activations."""
+    model = adapters.read_base(base.path)
+    parameters = sum(_numel(shape) for shape in model.shapes.values())
+    held = parameters * 4 * 2 + (utility.bytes + safety.bytes) * 4
+    core = utility.rank + safety.rank
+    if recipe.calibration:
+        samples = recipe.calibration.n_harm + recipe.calibration.n_benign
+        held += samples * max(utility.modules, safety.modules) * core**2 * 4
+    return held + 600_000_000
+
+
+def _numel(shape: tuple[int, ...]) -> int:
+    total = 1
+    for size in shape:
+        total *= size
+    return total
+
+
+def _calibration(utility_suite: str) -> Calibration:
+    harm, n_harm = suites.source("harmful", "fisher")
+    benign, n_benign = suites.source(utility_suite, "fisher")
+    return Calibration(harm=harm, benign=benign, n_harm=n_harm, n_benign=n_benign)
+
+
+def _evaluation(utility_suite: str, options: Options) -> Evaluation:
+    return Evaluation(
+        suites=(
+            suites.suite("harmful", "harmful", options.split, options.n),
+            suites.suite("near_miss", "benign", options.split, options.n),
+            suites.suite(utility_suite, "utility", options.split, options.n),
+        ),
+        judge=options.judge,
+        dtype=options.dtype,
+    )
+
+
+def _pair_problems(
+    workspace: Workspace, base: Base, utility: Entry, safety: Entry
+) -> tuple[list[Problem], list[Problem]]:
+    problems = []
+    if not base.ready:
+        fix = "Run `sstmerge demo --prepare`, or choose another base model."
+        return [Problem(f"base model {base.name}", "is not prepared on this machine yet", fix)], []
+    if utility.sha256 == safety.sha256:
+        problems.append(Problem("adapters", "utility and safety are the same adapter", "Choose two different ones."))
+    report = _checked(workspace, base, utility, safety)
+    return problems + report.problems, list(report.warnings)
+
+
+def _checked(workspace: Workspace, base: Base, utility: Entry, safety: Entry) -> adapters.Report:
+    """`check_pair`, remembered while none of the three changes: the form asks at every keystroke."""
+    key = (base.sha256, utility.sha256, safety.sha256, str(base.path), str(utility.path), str(safety.path))
+    stamps = tuple(_stamp(path) for path in (utility.path, safety.path))
+    if _CHECKED.get(key, (None, None))[0] != stamps:
+        _CHECKED[key] = (stamps, adapters.check_pair(base.path, utility.path, safety.path))
+    return _CHECKED[key][1]
+
+
+_CHECKED: dict[Any, tuple[Any, Any]] = {}
+
+
+def _stamp(folder: Any) -> tuple[int, ...]:
+    stamps = []
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        try:
+            stamps.append((folder / name).stat().st_mtime_ns)
+        except OSError:
+            stamps.append(0)
+    return tuple(stamps)
+
+
+def _method_problems(name: str, parameters: Mapping[str, Any]) -> list[Problem]:
+    try:
+        return methods.get(name).problems(parameters)
+    except SSTMergeError as error:
+        return list(error.problems)
+
+
+def _small_calibration(recipe: Recipe) -> list[Problem]:
+    k = recipe.parameters.get("k")
+    if recipe.calibration and k and k > recipe.calibration.n_harm and not recipe.parameters.get("layerwise"):
+        fault = f"is more than the {recipe.calibration.n_harm} harmful samples, so every direction is kept"
+        return [Problem(f"parameter k={k}", fault, "A smaller k selects.")]
+    return []

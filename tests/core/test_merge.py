@@ -1,0 +1,316 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_models import make_adapter
+
+from sstmerge_core import adapters, methods
+from sstmerge_core.adapters import Factors
+from sstmerge_core.errors import AdapterError, RecipeError
+from sstmerge_core.fisher import Gradients
+from sstmerge_core.merge import Calibrated, Merged, effective_weights, merge, truncate
+from sstmerge_core.space import core_space
+
+PATCHES = ["sst_gevp", "sst_soft", "sst_shield"]
+
+
+def dense(factors: dict[str, Factors], name: str) -> torch.Tensor:
+    return factors[name].scaling * factors[name].b.double() @ factors[name].a.double()
+
+
+def random_factors(seed: int, names: list[str], rank: int) -> dict[str, Factors]:
+    generator = torch.Generator().manual_seed(seed)
+    shapes = {name: (12 + 3 * index, 9 + 2 * index) for index, name in enumerate(sorted(names))}
+    return {
+        name: Factors(
+            torch.randn(rank, shapes[name][1], generator=generator),
+            torch.randn(shapes[name][0], rank, generator=generator),
+            2.0 / rank,
+        )
+        for name in names
+    }
+
+
+NAMES = ["layer.0.q", "layer.0.v", "layer.1.q"]
+
+
+@pytest.fixture
+def pair() -> tuple[dict[str, Factors], dict[str, Factors]]:
+    return random_factors(1, NAMES, 4), random_factors(2, NAMES, 3)
+
+
+def calibrate(pair: tuple[dict[str, Factors], dict[str, Factors]], seed: int = 0) -> Calibrated:
+    """Gradients that are the same functions of ΔW whatever the basis: projections of fixed dense gradients."""
+    space = core_space(pair)
+    generator = torch.Generator().manual_seed(seed)
+    sides = []
+    for count in (7, 9):
+        modules = {}
+        for name in sorted(space):
+            module = space[name]
+            full = torch.randn(count, module.q_out.shape[0], module.q_in.shape[0], generator=generator)
+            modules[name] = module.q_out.T @ full @ module.q_in
+        sides.append(Gradients(modules, torch.full((count,), 5.0)))
+    return Calibrated(space, *sides)
+
+
+def run(pair: tuple[dict, dict], method: str, **parameters: object) -> Merged:
+    needs = methods.get(method).needs_fisher
+    return merge(pair, method, parameters, identities=("u", "s"), calibrated=calibrate(pair) if needs else None)
+
+
+def close(first: torch.Tensor, second: torch.Tensor, tolerance: float = 1e-6) -> bool:
+    return float((first.double() - second.double()).norm()) <= tolerance * float(second.double().norm() + 1e-12)
+
+
+def test_linear_is_the_weighted_sum_of_the_dense_updates(pair):
+    merged = run(pair, "linear", alpha=0.3)
+    for name in NAMES:
+        assert close(merged.modules[name].delta(), 0.7 * dense(pair[0], name) + 0.3 * dense(pair[1], name))
+
+
+def test_task_arithmetic_adds_a_multiple_of_the_safety_update(pair):
+    merged = run(pair, "task_arithmetic", alpha=1.7)
+    for name in NAMES:
+        assert close(merged.modules[name].delta(), dense(pair[0], name) + 1.7 * dense(pair[1], name))
+
+
+@pytest.mark.parametrize("method", ["linear", "task_arithmetic", *PATCHES])
+def test_alpha_zero_leaves_the_utility_adapter(pair, method):
+    merged = run(pair, method, alpha=0)
+    for name in NAMES:
+        assert close(merged.modules[name].delta(), dense(pair[0], name), 3e-6)
+
+
+def test_linear_at_alpha_one_is_the_safety_adapter(pair):
+    merged = run(pair, "linear", alpha=1)
+    for name in NAMES:
+        assert close(merged.modules[name].delta(), dense(pair[1], name))
+
+
+@pytest.mark.parametrize("method", methods.names())
+def test_the_gauge_of_the_factors_does_not_matter(pair, method):
+    """(BR)(R⁻¹A) is the same ΔW, so the merge must be the same."""
+    generator = torch.Generator().manual_seed(9)
+    turned = []
+    for adapter in pair:
+        other = {}
+        for name, factor in adapter.items():
+            rank = factor.a.shape[0]
+            gauge = torch.eye(rank) * 3 + torch.randn(rank, rank, generator=generator) * 0.3
+            other[name] = Factors(torch.linalg.solve(gauge, factor.a), factor.b @ gauge, factor.scaling)
+        turned.append(other)
+    first, second = run(pair, method), run(tuple(turned), method)
+    for name in NAMES:
+        assert close(first.modules[name].delta(), second.modules[name].delta(), 2e-5)
+
+
+@pytest.mark.parametrize("method", methods.names())
+def test_the_order_of_the_keys_does_not_matter(pair, method):
+    shuffled = tuple(dict(reversed(adapter.items())) for adapter in pair)
+    first, second = run(pair, method), run(shuffled, method)
+    for name in NAMES:
+        assert torch.equal(first.modules[name].delta(), second.modules[name].delta())
+
+
+@pytest.mark.parametrize("method", methods.names())
+def test_the_same_recipe_gives_the_same_bits(pair, method):
+    first, second = run(pair, method), run(pair, method)
+    for name in NAMES:
+        assert torch.equal(first.modules[name].delta(), second.modules[name].delta())
+
+
+def test_a_module_of_only_one_adapter_counts_as_zero_in_the_other(pair):
+    utility, safety = dict(pair[0]), dict(pair[1])
+    del safety["layer.0.q"], utility["layer.1.q"]
+    for method in ("linear", "ties", "dare_linear", "sst_gevp"):
+        merged = run((utility, safety), method)
+        assert sorted(merged.modules) == NAMES
+    merged = run((utility, safety), "linear", alpha=0.4)
+    assert close(merged.modules["layer.0.q"].delta(), 0.6 * dense(utility, "layer.0.q"))
+    assert close(merged.modules["layer.1.q"].delta(), 0.4 * dense(safety, "layer.1.q"))
+
+
+@pytest.mark.parametrize("density", [0.2, 0.5, 1.0])
+def test_ties_is_pefts_ties(pair, density):
+    from peft.utils.merge_utils import ties
+
+    merged = run(pair, "ties", alpha=0.3, density=density)
+    for name in NAMES:
+        tensors = [dense(adapter, name).float() for adapter in pair]
+        expected = ties(tensors, torch.tensor([0.7, 0.3]), density, "total")
+        assert close(merged.modules[name].delta(), expected)
+
+
+def test_ties_in_mergekits_flavour_elects_by_weight_and_divides_by_weight():
+    utility = {"m": Factors(torch.eye(2), torch.tensor([[1.0, -3.0], [2.0, 1.0]]), 1.0)}
+    safety = {"m": Factors(torch.eye(2), torch.tensor([[3.0, 2.0], [-1.0, 5.0]]), 1.0)}
+    merged = merge((utility, safety), "ties", {"alpha": 0.25, "density": 1.0, "flavour": "mergekit"})
+    # weighted sums: .75+.75, −2.25+.5, 1.5−.25, .75+1.25 → signs + − + +; agreeing values averaged by weight
+    expected = torch.tensor([[(0.75 * 1 + 0.25 * 3) / 1.0, -3.0], [2.0, (0.75 * 1 + 0.25 * 5) / 1.0]])
+    assert torch.allclose(merged.modules["m"].delta(), expected)
+
+
+def test_ties_refuses_a_density_that_keeps_nothing(pair):
+    with pytest.raises(RecipeError, match="keeps none"):
+        run(pair, "ties", density=0.001).modules[NAMES[0]].delta()
+
+
+def test_dare_without_dropping_is_linear(pair):
+    merged, plain = run(pair, "dare_linear", p=0.0, alpha=0.4), run(pair, "linear", alpha=0.4)
+    for name in NAMES:
+        assert close(merged.modules[name].delta(), plain.modules[name].delta())
+
+
+def test_dare_is_unbiased_within_five_sigma(pair):
+    name, draws, p = NAMES[0], 400, 0.5
+    total = sum(run(pair, "dare_linear", p=p, alpha=0.5, seed=seed).modules[name].delta() for seed in range(draws))
+    utility, safety = dense(pair[0], name), dense(pair[1], name)
+    expected = 0.5 * utility + 0.5 * safety
+    sigma = (p / (1 - p) / draws * (0.25 * utility**2 + 0.25 * safety**2)).sqrt()
+    assert float(((total / draws - expected).abs() / sigma).max()) < 5
+
+
+def test_dare_draws_the_masks_per_adapter_not_per_position(pair):
+    swapped = merge((pair[1], pair[0]), "dare_linear", {"alpha": 0.6}, identities=("s", "u"))
+    straight = merge(pair, "dare_linear", {"alpha": 0.4}, identities=("u", "s"))
+    for name in NAMES:
+        assert close(swapped.modules[name].delta(), straight.modules[name].delta())
+
+
+def test_an_sst_patch_lies_in_the_core_of_the_pair_and_grows_linearly_with_alpha(pair):
+    one, two = run(pair, "sst_gevp", alpha=1.0, k=3), run(pair, "sst_gevp", alpha=2.0, k=3)
+    for name in NAMES:
+        utility = dense(pair[0], name)
+        first, second = one.modules[name].delta() - utility, two.modules[name].delta() - utility
+        assert close(second, 2 * first, 1e-4)
+
+
+def test_sst_gevp_with_a_k_beyond_the_rank_keeps_all_harm_energy_and_says_how_many(pair):
+    merged = run(pair, "sst_gevp", k=1000)
+    stats = {(row["module"], row["stat"]): row["value"] for row in merged.statistics}
+    assert stats["", "directions_kept"] == 7
+    assert stats["", "kept_harm_energy"] == pytest.approx(1.0, abs=1e-6)
+    fewer = run(pair, "sst_gevp", k=2)
+    assert {(r["module"], r["stat"]): r["value"] for r in fewer.statistics}["", "kept_harm_energy"] < 1.0
+
+
+def test_sst_shield_with_tau_zero_is_task_arithmetic(pair):
+    shield, plain = run(pair, "sst_shield", tau=0, alpha=1.3), run(pair, "task_arithmetic", alpha=1.3)
+    for name in NAMES:
+        assert close(shield.modules[name].delta(), plain.modules[name].delta(), 1e-5)
+
+
+def test_a_stronger_shield_costs_less_benign_curvature(pair):
+    calibrated = calibrate(pair)
+    costs = []
+    for tau in (0, 10, 1000):
+        merged = merge(pair, "sst_shield", {"tau": tau}, calibrated=calibrated)
+        energy = 0.0
+        for name in NAMES:
+            module = calibrated.space[name]
+            patch = module.q_out.T @ (merged.modules[name].delta() - dense(pair[0], name).float()) @ module.q_in
+            energy = energy + calibrated.benign.modules[name].flatten(1) @ patch.reshape(-1)
+        costs.append(float(energy.square().sum()))
+    assert costs[0] > costs[1] > costs[2]
+
+
+def test_layerwise_solves_one_problem_per_module(pair):
+    merged = run(pair, "sst_gevp", k=2, layerwise=True)
+    assert sorted(merged.spectra) == NAMES
+
+
+def test_interpolation_at_full_strength_reaches_the_safety_adapter_where_nothing_is_forbidden(pair):
+    merged = run(pair, "sst_shield", tau=0, mode="interpolate", alpha=1)
+    for name in NAMES:
+        assert close(merged.modules[name].delta(), dense(pair[1], name), 1e-5)
+
+
+@pytest.mark.parametrize("method", methods.names())
+def test_the_written_adapter_reloads_in_peft_to_the_same_update(method, tiny_base, tiny_pair, tmp_path):
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    pair = tuple(adapters.read(path).load() for path in tiny_pair)
+    merged = run(pair, method)
+    written = adapters.write_adapter(merged, tmp_path / "out", base_name=str(tiny_base))
+    model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(tiny_base), str(tmp_path / "out"))
+    for name, module in merged.modules.items():
+        layer = model.base_model.model.get_submodule(name)
+        loaded = layer.get_delta_weight("default")
+        expected = module.delta()
+        if module.factors is None:
+            expected = torch.matmul(*reversed(truncate(expected, merged.rank)))
+        assert close(loaded, expected, 1e-6)
+    errors = [row for row in written.statistics if row["module"] == ""]
+    assert bool(errors) == (methods.get(method).kind == "elementwise")
+
+
+def test_truncation_is_the_best_approximation_of_its_rank():
+    matrix = torch.randn(20, 13, generator=torch.Generator().manual_seed(4))
+    for tensor in (matrix, matrix.T):
+        a, b = truncate(tensor, 5)
+        best = torch.linalg.svdvals(tensor)[5:].square().sum().sqrt()
+        assert float((tensor - b @ a).norm()) == pytest.approx(float(best), rel=1e-5)
+
+
+def test_effective_weights_are_numbers_for_sums_and_words_otherwise():
+    assert effective_weights("linear", {"alpha": 0.25}) == {"ΔU": 0.75, "ΔS": 0.25}
+    assert "all of ΔU plus 2 times" in effective_weights("sst_gevp", {"alpha": 2})
+
+
+def test_a_merge_replaces_its_own_folder_but_never_a_foreign_one(pair, tmp_path):
+    merged = run(pair, "linear")
+    first = adapters.write_adapter(merged, tmp_path / "out", base_name="b")
+    second = adapters.write_adapter(merged, tmp_path / "out", base_name="b")
+    assert first.sha256 == second.sha256
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("precious")
+    with pytest.raises(AdapterError, match="not written by this tool"):
+        adapters.write_adapter(merged, tmp_path / "mine", base_name="b")
+    assert (tmp_path / "mine" / "thesis.txt").read_text() == "precious"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine", "out"]
+
+
+def test_scaling_follows_rslora_and_the_patterns(tiny_base, tmp_path):
+    folder = make_adapter(
+        tiny_base, tmp_path / "P", 3, rank_pattern={"q_proj": 2}, alpha_pattern={"v_proj": 32}, use_rslora=True
+    )
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(tiny_base), str(folder))
+    for name, module in adapters.read(folder).modules.items():
+        assert module.scaling == pytest.approx(model.base_model.model.get_submodule(name).scaling["default"])
+
+
+def test_unknown_parameters_are_named_with_the_nearest_known_one():
+    with pytest.raises(RecipeError, match="Did you mean alpha"):
+        methods.get("linear").complete({"alhpa": 0.5})
+    with pytest.raises(RecipeError, match="'abc' must be a number"):
+        methods.get("linear").complete({"alpha": "abc"})
+
+
+def test_written_files_do_not_depend_on_when_they_were_written(pair, tmp_path):
+    for folder in ("a", "b"):
+        adapters.write_adapter(run(pair, "sst_gevp"), tmp_path / folder, base_name="b", record={"x": 1})
+    for name in ("adapter_model.safetensors", "adapter_config.json", "sstmerge.json"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+    assert json.loads((tmp_path / "a" / "adapter_config.json").read_text())["r"] == 7
+
+
+def test_cuda_and_cpu_agree(pair):
+    if not torch.cuda.is_available():
+        pytest.skip("no GPU here")
+    for method in methods.names():
+        on_gpu = tuple(
+            {name: Factors(f.a.cuda(), f.b.cuda(), f.scaling) for name, f in adapter.items()} for adapter in pair
+        )
+        if methods.get(method).needs_fisher:
+            continue
+        first, second = run(pair, method), merge(on_gpu, method, {}, identities=("u", "s"))
+        for name in NAMES:
+            assert close(second.modules[name].delta().cpu(), first.modules[name].delta(), 1e-5)

@@ -1,0 +1,48 @@
+"""Tiny random models and adapters: real files in PEFT's and transformers' own formats, for unit tests only."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+
+def build_tokenizer(folder: Path) -> None:
+    """A word-level tokenizer with a chat template, saved to `folder`."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    words = ["<unk>", "<|im_end|>", "<|im_start|>", "user", "assistant", *[f"w{i}" for i in range(90)]]
+    core = Tokenizer(models.WordLevel({word: index for index, word in enumerate(words)}, unk_token="<unk>"))
+    core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=core,
+        unk_token="<unk>",
+        eos_token="<|im_end|>",
+        pad_token="<|im_end|>",
+        bos_token="<|im_start|>",
+    )
+    tokenizer.chat_template = (
+        "{% for message in messages %}<|im_start|> {{ message['role'] }} {{ message['content'] }} <|im_end|> "
+        "{% endfor %}{% if add_generation_prompt %}<|im_start|> assistant {% endif %}"
+    )
+    tokenizer.save_pretrained(folder)
+
+
+def make_adapter(base: Path, folder: Path, seed: int, **options: object) -> Path:
+    """A random PEFT LoRA adapter of `base` with non-zero B, written by PEFT itself."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    torch.manual_seed(seed)
+    model = AutoModelForCausalLM.from_pretrained(base)
+    settings = {"r": 4, "lora_alpha": 8, "target_modules": "all-linear", "task_type": "CAUSAL_LM"} | options
+    model = get_peft_model(model, LoraConfig(**settings))
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.3)
+    model.save_pretrained(folder)
+    config = json.loads((folder / "adapter_config.json").read_text())
+    config["base_model_name_or_path"] = base.name
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+    return folder
