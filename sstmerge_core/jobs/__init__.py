@@ -1,0 +1,135 @@
+"""Jobs: submit, watch, cancel, resume. Importing this needs neither torch nor DuckDB."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import median
+
+from sstmerge_core.errors import JobError, Problem
+from sstmerge_core.jobs import logs
+from sstmerge_core.jobs.dispatch import reconcile, settle, stop
+from sstmerge_core.jobs.model import INSPECTION, Job
+from sstmerge_core.jobs.queue import Queue
+from sstmerge_core.recipe import Recipe, Source
+from sstmerge_core.store.events import EventWriter
+from sstmerge_core.workspace import Workspace
+
+__all__ = [
+    "Job",
+    "cancel",
+    "default_device",
+    "eta_error",
+    "job",
+    "jobs",
+    "log_tail",
+    "reconcile",
+    "resume",
+    "submit",
+    "wait",
+]
+
+def submit(
+    workspace: Workspace,
+    recipes: Sequence[Recipe],
+    *,
+    name: str,
+    user: str = "",
+    kind: str = "merge",
+    device: str | None = None,
+    sources: Mapping[str, Source] | None = None,
+) -> str:
+    """Put a job into the queue and start it if its device is free; returns its id.
+
+    `kind` is ``merge``, ``sweep`` (also recorded in the table of sweeps) or ``inspect``, which takes `sources`
+    (base, utility, safety) and no recipes. Raises JobError when there is nothing to do.
+    """
+    if kind == "inspect":
+        if set(sources or {}) != {"base", "utility", "safety"}:
+            raise JobError(Problem(name, "an inspection needs base, utility and safety", "Pass them as `sources`."))
+    elif not recipes:
+        raise JobError(Problem(name, "there is nothing to merge", "Choose at least one method and one α."))
+    job_id = f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(3)}"
+    run_ids = [recipe.run_id for recipe in recipes]
+    spec = {"recipes": [recipe.model_dump(mode="json") for recipe in recipes]} if kind != "inspect" else {}
+    spec |= {side: source.model_dump(mode="json") for side, source in (sources or {}).items()}
+    where = device or (INSPECTION if kind == "inspect" else default_device())
+    workspace.create()
+    if kind == "sweep":
+        with EventWriter(workspace.catalog) as events:
+            fields = {"sweep_id": job_id, "name": name, "user": user, "recipe_count": len(recipes), "run_ids": run_ids}
+            events.write("sweep_submitted", **fields)
+    Queue(workspace).add(job_id, kind=kind, name=name, user=user, device=where, spec=spec, run_ids=run_ids)
+    settle(workspace)
+    return job_id
+
+
+def jobs(workspace: Workspace, limit: int = 50) -> list[Job]:
+    """The newest jobs first, with the queue brought in line with reality."""
+    if not workspace.queue.exists():
+        return []
+    settle(workspace)
+    return Queue(workspace).jobs(limit)
+
+
+def job(workspace: Workspace, job_id: str) -> Job | None:
+    if not workspace.queue.exists():
+        return None
+    settle(workspace)
+    return Queue(workspace).job(job_id)
+
+
+def cancel(workspace: Workspace, job_id: str) -> None:
+    """Stop a job: at once when it waits; by SIGTERM, and SIGKILL 5 s later, when it runs. Returns immediately.
+
+    A job that has ended is left alone. Raises JobError for an unknown one.
+    """
+    queue = Queue(workspace)
+    if queue.ask_to_stop(job_id) == "running":
+        for running, process, _, _ in queue.running():
+            if running.job_id == job_id and process.local:
+                stop(workspace, process)
+    settle(workspace)
+
+
+def resume(workspace: Workspace, job_id: str) -> None:
+    """Queue a failed, cancelled or lost job again; its finished runs are skipped. Raises JobError for any other."""
+    reconcile(workspace)
+    Queue(workspace).requeue(job_id)
+    settle(workspace)
+
+
+def wait(workspace: Workspace, job_id: str, *, timeout: float | None = None, poll: float = 0.2) -> Job:
+    """The job once it has ended. Raises JobError for an unknown job or after `timeout` seconds."""
+    deadline = None if timeout is None else time.monotonic() + timeout
+    while True:
+        current = job(workspace, job_id)
+        if current is None:
+            raise JobError(Problem(f"job {job_id}", "there is no such job", "The queue lists the jobs there are."))
+        if not current.active:
+            return current
+        if deadline is not None and time.monotonic() >= deadline:
+            raise JobError(Problem(f"job {job_id}", f"it is still {current.state}", "Wait longer, or cancel it."))
+        time.sleep(poll)
+
+
+def log_tail(workspace: Workspace, job_id: str, lines: int = 40) -> str:
+    """The last lines of what the job's worker printed; '' when it has not started."""
+    return logs.tail(workspace.logs / f"{Path(job_id).name}.log", lines)
+
+
+def eta_error(workspace: Workspace) -> float | None:
+    """Median relative error of the remaining time announced at half of each finished job; None before the first."""
+    errors = Queue(workspace).eta_errors() if workspace.queue.exists() else []
+    return median(errors) if errors else None
+
+
+def default_device() -> str:
+    """Where a job runs unless told otherwise, found without torch: ``SSTMERGE_DEVICE``, the first GPU, or the CPU."""
+    named = os.environ.get("SSTMERGE_DEVICE")
+    if named:
+        return named
+    return "cuda:0" if any(Path("/dev").glob("nvidia[0-9]*")) else "cpu"

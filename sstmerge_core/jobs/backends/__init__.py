@@ -1,0 +1,1 @@
+"""Where workers run: on this machine (`local`); others can follow behind the same function."""

@@ -1,0 +1,80 @@
+"""Keeps the queue moving: starts what may start, and tells the truth about workers that died.
+
+Called by everyone who looks at the queue (a page, the command line, a worker that ends): there is no daemon.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import signal
+import sqlite3
+import threading
+import time
+
+from sstmerge_core.errors import StoreError
+from sstmerge_core.jobs.backends import local
+from sstmerge_core.jobs.model import Job
+from sstmerge_core.jobs.process import Process
+from sstmerge_core.jobs.queue import Queue
+from sstmerge_core.store.events import EventWriter, last_status
+from sstmerge_core.workspace import Workspace
+
+GRACE = 5.0
+"""Seconds between SIGTERM and SIGKILL."""
+SILENCE = 60.0
+"""A worker on another machine is lost after this long without a heartbeat."""
+LOST = "The worker ended without a word: it was killed, or the machine ran out of memory or was restarted."
+
+
+def settle(workspace: Workspace) -> None:
+    """Bring the queue in line with reality, then start every job whose device is free."""
+    reconcile(workspace)
+    queue = Queue(workspace)
+    again = functools.partial(_after_worker, workspace)
+    while queue.start_one(lambda job_id, device: local.start(workspace, job_id, device, on_exit=again)):
+        pass
+
+
+def reconcile(workspace: Workspace) -> None:
+    """End running jobs whose process is gone (``lost``, ``cancelled`` if asked to); kill those that will not stop."""
+    queue = Queue(workspace)
+    for job, process, heartbeat, cancel_at in queue.running():
+        if not process.local:
+            gone = time.time() - heartbeat > SILENCE
+        else:
+            if cancel_at is not None and time.time() - cancel_at >= GRACE:
+                process.kill()
+            gone = not process.alive()
+        if gone and cancel_at is None:
+            queue.end(job.job_id, "lost", LOST, process)
+        elif gone and queue.end(job.job_id, "cancelled", process=process):
+            close_runs(workspace, job)
+
+
+def stop(workspace: Workspace, process: Process) -> None:
+    """SIGTERM a worker now and see to it, in a thread, that it is gone after the grace period."""
+    process.signal_group(signal.SIGTERM)
+
+    def follow() -> None:
+        process.wait(GRACE)
+        settle(workspace)
+
+    # Not a daemon: a command line that cancels waits for these few seconds before it exits.
+    threading.Thread(target=follow, name=f"stop {process.pid}").start()
+
+
+def close_runs(workspace: Workspace, job: Job) -> None:
+    """Say in the event files of a cancelled job's runs that they were cancelled, where the worker had no time to."""
+    for run_id in job.run_ids:
+        folder = workspace.run(run_id)
+        if last_status(folder) == "running":
+            with contextlib.suppress(StoreError), EventWriter(folder, wait=0) as events:
+                events.write("run_cancelled")
+
+
+def _after_worker(workspace: Workspace) -> None:
+    # The workspace may have been deleted meanwhile (tests); the next look at the queue does the same again.
+    if workspace.queue.exists():
+        with contextlib.suppress(OSError, sqlite3.Error):
+            settle(workspace)

@@ -1,0 +1,197 @@
+"""How long a job still takes, learnt from what it has done so far.
+
+A job is a row of points; a point is stages, each with units of work (samples, prompts). Points are alike, except that
+the first one loads the model and computes what the others find in the cache: its rates are kept apart. A rate is
+seconds per unit. What this job has shown counts most, then what earlier jobs showed, then a rough guess.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+Plan = Sequence[Mapping[str, float]]
+"""Units of work per stage, one mapping a point; an empty mapping is a point that is known to be finished."""
+Rates = Mapping[str, float]
+"""Seconds per unit by stage; ``first:<stage>`` for a stage within a job's first point."""
+
+FIRST = "first:"
+START = "start"
+"""From the start of the process to the first report: imports."""
+ONCE = frozenset({START, "prepare", "fisher"})
+"""Stages that later points find done, unless the plan says otherwise."""
+GUESS: Rates = dict(start=8.0, prepare=8.0, fisher=0.5, merge=3.0, generate=0.6, judge=0.01, metrics=2.0)
+"""Seconds per unit on two CPU cores; only their proportions matter once anything has been seen."""
+DECAY = 0.7
+"""Weight of a point's speed one point later, so that a machine that slows down is followed."""
+PRIOR_WEIGHT = 0.1
+"""How much of a stage must be done before what is seen counts as much as what was known."""
+DRIFT = (0.2, 5.0)
+DRIFT_SECONDS = 2.0
+"""Added to both sides of the drift, so that the first moments do not rule."""
+
+
+@dataclass
+class Spent:
+    seconds: float = 0.0
+    units: float = 0.0
+
+
+@dataclass
+class Estimator:
+    """Fed by `observe`; asked by `remaining` and `progress`. Times are seconds of any one clock."""
+
+    plan: list[dict[str, float]]
+    started: float
+    history: Rates = field(default_factory=dict)
+    point: int = 0
+    stage: str = START
+    done: float = 0.0
+    total: float = 1.0
+    at: float = 0.0
+    """When the last report came."""
+    _first: int | None = None
+    """The first point worked on; points before it were finished by an earlier job."""
+    _whole_points: int = 0
+    _seen: dict[str, Spent] = field(default_factory=dict)
+    _closed: set[str] = field(default_factory=set)
+    """Stages of the current point that are behind us."""
+    _unplanned: dict[str, float] = field(default_factory=dict)
+    _usual: dict[str, float] = field(default_factory=dict)
+    """Units of a stage in any point: how much evidence a tenth of it is."""
+    _drift: float = 1.0
+    _progress: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.at = self.started
+        for point in self.plan:
+            self._usual |= point
+
+    def observe(self, now: float, point: int, stage: str, done: float, total: float) -> None:
+        """Take in that `done` of `total` units of a stage of a point are done.
+
+        The first report of a stage is its starting point (0, or what a resumed run had already). A stage of more
+        than one unit whose first report is complete was cached and says nothing about its rate.
+        """
+        passed, self.at = now - self.at, now
+        same = self._first is not None and (point, stage) == (self.point, self.stage)
+        if not same and self.done < self.total:
+            # Time after an unfinished stage's last report was still that stage, which must have ended by now.
+            self._spend(self.stage, passed, self.total - self.done)
+            passed = 0.0
+        if self._first is None:
+            self._first = self.point = point
+        elif point != self.point:
+            self._leave_point()
+            self.point = point
+        elif not same:
+            self._closed.add(self.stage)
+        whole_at_once = total <= 1 and done >= total
+        units = done - self.done if same else total if whole_at_once else 0.0
+        self._spend(stage, passed, units)
+        self._note_units(stage, float(total))
+        self._drift = self._measure_drift()
+        self.stage, self.done, self.total = stage, float(done), float(total)
+
+    def remaining(self, now: float) -> float:
+        """Seconds left, from the rates so far."""
+        later: dict[str, float] = {}
+        for point in self.plan[self.point + 1 :]:
+            for stage, units in point.items():
+                later[stage] = later.get(stage, 0.0) + units
+        planned = self.plan[self.point] if self.point < len(self.plan) else {}
+        current = {stage: planned[stage] for stage in planned.keys() - self._closed - {self.stage}}
+        seconds = self._seconds(later, first=False) + self._seconds(current, first=self._in_first_point())
+        left = max(0.0, self.total - self.done)
+        # Between two reports (a batch takes a while) time passes as expected.
+        return seconds + max(0.0, self._seconds({self.stage: left}, first=self._in_first_point()) - (now - self.at))
+
+    def progress(self, now: float) -> float:
+        """Share of the job's time that has passed, 0…0.999; never goes back."""
+        elapsed = max(0.0, now - self.started)
+        whole = elapsed + self.remaining(now)
+        self._progress = max(self._progress, min(0.999, elapsed / whole if whole > 0 else 0.0))
+        return self._progress
+
+    def rate(self, stage: str, *, first: bool) -> float:
+        """Seconds per unit to expect of a stage: seen in such a point, else in the other kind, weighed with known."""
+        candidates = [self._seen.get(_key(stage, kind)) for kind in (first, not first)]
+        spent = next((item for item in candidates if item and item.units), Spent())
+        weight = PRIOR_WEIGHT * max(1.0, self._usual.get(stage, 1.0))
+        known = known_rate(self.history, stage, first) * self._drift
+        return (spent.seconds + known * weight) / (spent.units + weight)
+
+    def rates(self) -> dict[str, float]:
+        """What this job showed, to be known by the next one."""
+        return {key: spent.seconds / spent.units for key, spent in self._seen.items() if spent.units > 0}
+
+    def _seconds(self, units: Mapping[str, float], *, first: bool) -> float:
+        return sum(
+            self.rate(stage, first=first) * amount
+            for stage, amount in units.items()
+            if amount > 0 and not self._not_coming(stage)
+        )
+
+    def _in_first_point(self) -> bool:
+        return self._first in (None, self.point)
+
+    def _not_coming(self, stage: str) -> bool:
+        """A planned stage that whole points went by without."""
+        return self._whole_points > 0 and not {stage, _key(stage, True)} & self._seen.keys()
+
+    def _measure_drift(self) -> float:
+        """How much slower than known this job has been so far, over all stages seen."""
+        expected = actual = DRIFT_SECONDS
+        for key, spent in self._seen.items():
+            stage = key.removeprefix(FIRST)
+            if spent.units and stage != START:
+                expected += spent.units * known_rate(self.history, stage, key != stage)
+                actual += spent.seconds
+        return min(DRIFT[1], max(DRIFT[0], actual / expected))
+
+    def _spend(self, stage: str, seconds: float, units: float) -> None:
+        spent = self._seen.setdefault(_key(stage, self._in_first_point()), Spent())
+        spent.seconds += max(0.0, seconds)
+        spent.units += max(0.0, units)
+
+    def _note_units(self, stage: str, total: float) -> None:
+        self._usual[stage] = total
+        if self.point < len(self.plan):
+            if stage not in self.plan[self.point]:
+                self._unplanned[stage] = total
+            self.plan[self.point][stage] = total
+
+    def _leave_point(self) -> None:
+        self._whole_points += 1
+        for key, spent in self._seen.items():
+            if not key.startswith(FIRST):
+                spent.seconds, spent.units = spent.seconds * DECAY, spent.units * DECAY
+        for later in self.plan[self.point + 1 :]:
+            if later:
+                for stage in self._unplanned.keys() - ONCE:
+                    later.setdefault(stage, self._unplanned[stage])
+        self._closed, self._unplanned = set(), {}
+
+
+def relative_error(predicted: float, actual: float) -> float | None:
+    """|predicted − actual| / actual; None where less than a second was left, which says nothing."""
+    return abs(predicted - actual) / actual if actual >= 1.0 else None
+
+
+def blend(old: float | None, new: float) -> float:
+    """A stored rate after another job: half of what was known, half of what was seen."""
+    return new if old is None else (old + new) / 2
+
+
+def known_rate(history: Rates, stage: str, first: bool) -> float:
+    """Seconds per unit from outside this job: this stage, its kin (``generate`` of ``generate:harmful``), a guess."""
+    for key in (_key(stage, first), _key(stage, not first)):
+        if key in history:
+            return history[key]
+    family = stage.partition(":")[0]
+    kin = [rate for key, rate in history.items() if key.removeprefix(FIRST).partition(":")[0] == family]
+    return sum(kin) / len(kin) if kin else GUESS.get(family, 0.0)
+
+
+def _key(stage: str, first: bool) -> str:
+    return FIRST + stage if first else stage

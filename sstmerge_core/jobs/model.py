@@ -1,0 +1,65 @@
+"""A job as the rest of the program sees it, and the words for what it is doing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+RUNNING = "running"
+QUEUED = "queued"
+INSPECTION = "inspection"
+"""The device of inspect jobs: comparing two adapters takes seconds on a CPU and must not wait behind a sweep."""
+RESUMABLE = ("failed", "cancelled", "lost")
+
+TITLES = {
+    "start": "Starting",
+    "prepare": "Loading the model",
+    "fisher": "Computing gradients",
+    "merge": "Merging",
+    "generate": "Generating answers",
+    "judge": "Judging answers",
+    "metrics": "Computing metrics",
+    "inspect": "Comparing adapters",
+}
+
+
+@dataclass(frozen=True)
+class Job:
+    job_id: str
+    kind: str
+    """``merge``, ``sweep`` or ``inspect``."""
+    name: str
+    user: str
+    state: str
+    """``queued``, ``running``, ``done``, ``failed``, ``cancelled`` or ``lost`` (its process died without a word)."""
+    run_ids: list[str]
+    created_at: float
+    started_at: float | None
+    finished_at: float | None
+    progress: float
+    """Share of the work that is done, 0…1."""
+    stage: str
+    """What it is doing now, for people."""
+    point: int
+    """Index of the run it works on, from 0."""
+    points: int
+    eta_seconds: float | None
+    error: str | None
+    queue_position: int | None
+    """1 is next; None when it does not wait."""
+    device: str = "cpu"
+    eta_error: float | None = None
+    """How wrong the remaining time announced at half of the job was, as a share of what it turned out to be."""
+    cancelling: bool = False
+    """It was asked to stop and has not stopped yet."""
+
+    @property
+    def active(self) -> bool:
+        return self.state in (QUEUED, RUNNING)
+
+
+def stage_text(stage: str, done: float, total: float) -> str:
+    """``Generating answers · harmful 32/72``; `stage` is a name, with a suite behind a colon where there is one."""
+    name, _, detail = stage.partition(":")
+    count = f"{done:.0f}/{total:.0f}" if total > 1 else ""
+    tail = " ".join(filter(None, [detail, count]))
+    return " · ".join(filter(None, [TITLES.get(name, name.replace("_", " ").capitalize()), tail]))

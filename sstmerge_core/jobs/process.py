@@ -1,0 +1,65 @@
+"""Which process a job belongs to. A pid alone is not an identity: it is used again, and a zombie keeps it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Process:
+    """The leader of a worker's process group."""
+
+    pid: int
+    started: int
+    """Start time in clock ticks since boot, from /proc/<pid>/stat."""
+    host: str
+
+    @classmethod
+    def of(cls, pid: int) -> Process:
+        """The running process `pid`. Raises OSError when there is none."""
+        _, started = _stat(pid)
+        return cls(pid, started, socket.gethostname())
+
+    @property
+    def local(self) -> bool:
+        return self.host == socket.gethostname()
+
+    def alive(self) -> bool:
+        """Whether this very process still runs; an unreaped child does not."""
+        try:
+            state, started = _stat(self.pid)
+        except OSError:
+            return False
+        return started == self.started and state not in "ZX"
+
+    def signal_group(self, number: int) -> None:
+        """Send a signal to the process and all its children; silent when it is gone."""
+        if self.alive():
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pid, number)
+
+    def kill(self, wait: float = 1.0) -> None:
+        """SIGKILL the group and wait until it is gone."""
+        self.signal_group(signal.SIGKILL)
+        self.wait(wait)
+
+    def wait(self, seconds: float) -> bool:
+        """Whether the process ended within `seconds`."""
+        deadline = time.monotonic() + seconds
+        while self.alive():
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(0.05)
+        return True
+
+
+def _stat(pid: int) -> tuple[str, int]:
+    """State letter and start time. The command name may hold spaces and brackets, so fields count from the last one."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return fields[0], int(fields[19])

@@ -1,0 +1,248 @@
+"""The queue: one SQLite file (WAL) that every process of a workspace opens. Only this module knows its tables.
+
+Each change is one statement or one immediate transaction, guarded by the state it starts from, so that two processes
+can never both claim, end or requeue a job.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sqlite3
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from sstmerge_core.errors import JobError, Problem
+from sstmerge_core.jobs.estimate import blend
+from sstmerge_core.jobs.model import QUEUED, RESUMABLE, RUNNING, Job
+from sstmerge_core.jobs.process import Process
+from sstmerge_core.workspace import Workspace
+
+PER_DEVICE = 1
+"""Jobs that may run at the same time on one device (the CPU is one)."""
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS jobs (
+    place INTEGER PRIMARY KEY AUTOINCREMENT, job_id TEXT NOT NULL UNIQUE,
+    kind TEXT NOT NULL, name TEXT NOT NULL, user TEXT NOT NULL, device TEXT NOT NULL,
+    spec TEXT NOT NULL, run_ids TEXT NOT NULL, points INTEGER NOT NULL,
+    state TEXT NOT NULL DEFAULT 'queued', created_at REAL NOT NULL, started_at REAL, finished_at REAL,
+    host TEXT, pid INTEGER, pid_started INTEGER, heartbeat_at REAL, cancel_at REAL,
+    point INTEGER NOT NULL DEFAULT 0, stage TEXT NOT NULL DEFAULT '', progress REAL NOT NULL DEFAULT 0,
+    eta_seconds REAL, eta_at_half REAL, eta_error REAL, error TEXT
+);
+CREATE INDEX IF NOT EXISTS jobs_by_state ON jobs (state, device, place);
+CREATE TABLE IF NOT EXISTS rates (scope TEXT, stage TEXT, seconds REAL, PRIMARY KEY (scope, stage));
+"""
+_FREE = "(SELECT count(*) FROM jobs r WHERE r.state = 'running' AND r.device = jobs.device) < ?"
+_NEXT = f"SELECT job_id, device FROM jobs WHERE state = 'queued' AND {_FREE} ORDER BY place LIMIT 1"
+_CLAIM = """
+UPDATE jobs SET state = 'running', started_at = ?, heartbeat_at = ?, host = ?, pid = ?, pid_started = ?,
+    stage = 'Starting' WHERE job_id = ? AND state = 'queued'
+"""
+
+
+class Queue:
+    """Opened anew for every operation, so it can be shared between threads and survives anything."""
+
+    def __init__(self, workspace: Workspace):
+        self.path = workspace.queue
+
+    def add(
+        self, job_id: str, *, kind: str, name: str, user: str, device: str, spec: Mapping[str, Any], run_ids: list[str]
+    ) -> None:
+        values = (job_id, kind, name, user, device, json.dumps(spec), json.dumps(run_ids), max(1, len(run_ids)))
+        with self._open() as db:
+            db.execute(
+                "INSERT INTO jobs (job_id, kind, name, user, device, spec, run_ids, points, created_at)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (*values, time.time()),
+            )
+
+    def jobs(self, limit: int) -> list[Job]:
+        with self._open() as db:
+            return [_job(row) for row in db.execute(f"{_SELECT} ORDER BY created_at DESC, place DESC LIMIT ?", [limit])]
+
+    def job(self, job_id: str) -> Job | None:
+        with self._open() as db:
+            row = db.execute(f"{_SELECT} WHERE job_id = ?", [job_id]).fetchone()
+            return _job(row) if row else None
+
+    def spec(self, job_id: str) -> dict[str, Any]:
+        with self._open() as db:
+            return json.loads(db.execute("SELECT spec FROM jobs WHERE job_id = ?", [job_id]).fetchone()["spec"])
+
+    def start_one(self, start: Callable[[str, str], Process]) -> str | None:
+        """Start the next job whose device is free by `start(job_id, device)`; its id, or None when there is none.
+
+        The process is started within the transaction: either both the process and the row know of each other, or the
+        row stays queued and the process, which asks `adopt` first, may still take it.
+        """
+        with self._open() as db:
+            if db.execute(_NEXT, [PER_DEVICE]).fetchone() is None:
+                return None
+            with _immediate(db):
+                row = db.execute(_NEXT, [PER_DEVICE]).fetchone()
+                if row is None:
+                    return None
+                job_id = row["job_id"]
+                try:
+                    _claim(db, job_id, start(job_id, row["device"]))
+                except OSError as error:
+                    _end(db, job_id, "failed", f"The worker could not be started: {error}", from_state=QUEUED)
+                return job_id
+
+    def adopt(self, job_id: str, process: Process) -> bool:
+        """Called by a worker: whether the job is its own, claiming it if it is still queued and its device is free."""
+        with self._open() as db, _immediate(db):
+            where = "WHERE job_id = ? AND state = 'running' AND host = ? AND pid = ? AND pid_started = ?"
+            own = [job_id, process.host, process.pid, process.started]
+            if db.execute(f"SELECT 1 FROM jobs {where}", own).fetchone():
+                return True
+            free = f"SELECT 1 FROM jobs WHERE job_id = ? AND state = 'queued' AND {_FREE}"
+            return db.execute(free, [job_id, PER_DEVICE]).fetchone() is not None and _claim(db, job_id, process)
+
+    def running(self) -> list[tuple[Job, Process, float, float | None]]:
+        """Running jobs with their process, last heartbeat and the time at which they were asked to stop."""
+        with self._open() as db:
+            rows = db.execute(f"{_SELECT} WHERE state = 'running'").fetchall()
+        return [
+            (_job(row), Process(row["pid"], row["pid_started"], row["host"]), row["heartbeat_at"], row["cancel_at"])
+            for row in rows
+        ]
+
+    def beat(self, job_id: str, **fields: Any) -> bool:
+        """Write a sign of life and progress fields; returns whether the job was asked to stop."""
+        names = ", ".join(f"{name} = ?" for name in ("heartbeat_at", *fields))
+        with self._open() as db:
+            values = [time.time(), *fields.values(), job_id]
+            db.execute(f"UPDATE jobs SET {names} WHERE job_id = ? AND state = 'running'", values)
+            row = db.execute("SELECT cancel_at FROM jobs WHERE job_id = ?", [job_id]).fetchone()
+            return row is None or row["cancel_at"] is not None
+
+    def end(self, job_id: str, state: str, error: str | None = None, process: Process | None = None) -> bool:
+        """End a running job (only if it is still run by `process`, where given); whether it was there to end."""
+        with self._open() as db:
+            return _end(db, job_id, state, error, from_state=RUNNING, process=process)
+
+    def ask_to_stop(self, job_id: str) -> str:
+        """Cancel a queued job for good, or flag a running one; returns the state it was in.
+
+        Raises JobError for a job that does not exist.
+        """
+        with self._open() as db, _immediate(db):
+            row = db.execute("SELECT state FROM jobs WHERE job_id = ?", [job_id]).fetchone()
+            if row is None:
+                raise unknown(job_id)
+            if row["state"] == QUEUED:
+                _end(db, job_id, "cancelled", None, from_state=QUEUED)
+            elif row["state"] == RUNNING:
+                db.execute("UPDATE jobs SET cancel_at = coalesce(cancel_at, ?) WHERE job_id = ?", [time.time(), job_id])
+            return row["state"]
+
+    def requeue(self, job_id: str) -> None:
+        """Put a failed, cancelled or lost job at the end of the queue. Raises JobError for any other."""
+        with self._open() as db, _immediate(db):
+            row = db.execute("SELECT state FROM jobs WHERE job_id = ?", [job_id]).fetchone()
+            if row is None:
+                raise unknown(job_id)
+            if row["state"] not in RESUMABLE:
+                raise JobError(Problem(f"job {job_id}", f"it is {row['state']}", "Only a stopped job can be resumed."))
+            db.execute(
+                "UPDATE jobs SET state = 'queued', place = (SELECT max(place) + 1 FROM jobs), started_at = NULL,"
+                " finished_at = NULL, pid = NULL, pid_started = NULL, cancel_at = NULL, point = 0, stage = '',"
+                " progress = 0, eta_seconds = NULL, eta_at_half = NULL, eta_error = NULL, error = NULL"
+                " WHERE job_id = ?",
+                [job_id],
+            )
+
+    def rates(self, scope: str) -> dict[str, float]:
+        """Seconds per unit of each stage, as earlier jobs of this scope (device and base model) showed."""
+        with self._open() as db:
+            rows = db.execute("SELECT stage, seconds FROM rates WHERE scope = ?", [scope])
+            return {row["stage"]: row["seconds"] for row in rows}
+
+    def learn(self, scope: str, rates: Mapping[str, float]) -> None:
+        known = self.rates(scope)
+        rows = [(scope, stage, blend(known.get(stage), seconds)) for stage, seconds in rates.items()]
+        with self._open() as db, _immediate(db):
+            db.executemany("INSERT OR REPLACE INTO rates VALUES (?, ?, ?)", rows)
+
+    def eta_errors(self) -> list[float]:
+        """Errors of the remaining time announced at half of each finished job, newest first."""
+        with self._open() as db:
+            sql = "SELECT eta_error FROM jobs WHERE state = 'done' AND eta_error IS NOT NULL ORDER BY finished_at DESC"
+            return [row["eta_error"] for row in db.execute(sql)]
+
+    @contextlib.contextmanager
+    def _open(self) -> Iterator[sqlite3.Connection]:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        db = sqlite3.connect(self.path, timeout=30, isolation_level=None)
+        try:
+            db.row_factory = sqlite3.Row
+            db.execute("PRAGMA synchronous = NORMAL")
+            if db.execute("SELECT 1 FROM sqlite_master WHERE name = 'rates'").fetchone() is None:
+                db.execute("PRAGMA journal_mode = WAL")
+                db.executescript(_SCHEMA)
+            yield db
+        finally:
+            db.close()
+
+
+def unknown(job_id: str) -> JobError:
+    return JobError(Problem(f"job {job_id}", "there is no such job", "The queue lists the jobs there are."))
+
+
+_SELECT = """
+SELECT *, CASE WHEN state = 'queued' THEN (
+    SELECT count(*) FROM jobs q WHERE q.state = 'queued' AND q.device = jobs.device AND q.place <= jobs.place
+) END AS queue_position FROM jobs
+"""
+
+
+@contextlib.contextmanager
+def _immediate(db: sqlite3.Connection) -> Iterator[None]:
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    except BaseException:
+        db.execute("ROLLBACK")
+        raise
+    db.execute("COMMIT")
+
+
+def _claim(db: sqlite3.Connection, job_id: str, process: Process) -> bool:
+    now = time.time()
+    return db.execute(_CLAIM, [now, now, process.host, process.pid, process.started, job_id]).rowcount == 1
+
+
+def _end(
+    db: sqlite3.Connection,
+    job_id: str,
+    state: str,
+    error: str | None,
+    *,
+    from_state: str,
+    process: Process | None = None,
+) -> bool:
+    sql = "UPDATE jobs SET state = ?, error = ?, finished_at = ?, eta_seconds = NULL WHERE job_id = ? AND state = ?"
+    values: list[Any] = [state, error, time.time(), job_id, from_state]
+    if process is not None:
+        sql += " AND pid = ? AND pid_started = ?"
+        values += [process.pid, process.started]
+    return db.execute(sql, values).rowcount == 1
+
+
+def _job(row: sqlite3.Row) -> Job:
+    waiting = row["state"] == QUEUED
+    return Job(
+        **{name: row[name] for name in ("job_id", "kind", "name", "user", "state", "created_at", "started_at")},
+        **{name: row[name] for name in ("finished_at", "point", "points", "eta_seconds", "error", "queue_position")},
+        run_ids=json.loads(row["run_ids"]),
+        progress=1.0 if row["state"] == "done" else row["progress"],
+        stage=f"Waiting, place {row['queue_position']} in the queue" if waiting else row["stage"],
+        device=row["device"],
+        eta_error=row["eta_error"],
+        cancelling=row["state"] == RUNNING and row["cancel_at"] is not None,
+    )
