@@ -1,0 +1,113 @@
+"""Intervals and tests for rates and means over prompts. Everything random has a fixed seed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import stats
+
+RESAMPLES = 10_000
+SEED = 20_240_817
+_CHUNK = 2_000_000
+"""Resampled indices held at once: 16 MB."""
+
+
+class Interval(NamedTuple):
+    low: float
+    high: float
+
+
+class Difference(NamedTuple):
+    """Mean of own − reference and its interval."""
+
+    mean: float
+    low: float
+    high: float
+
+
+class McNemar(NamedTuple):
+    only_first: int
+    """Prompts on which only the first run succeeded."""
+    only_second: int
+    p_value: float
+
+
+def wilson(successes: int, n: int, confidence: float = 0.95) -> Interval:
+    """Wilson score interval of the rate successes/n (Wilson 1927). Raises ValueError where that is no rate."""
+    if not 0 <= successes <= n or n == 0:
+        raise ValueError(f"{successes} of {n} is not a rate")
+    z = stats.norm.ppf(0.5 + confidence / 2)
+    rate = successes / n
+    centre = (rate + z * z / (2 * n)) / (1 + z * z / n)
+    half = z * np.sqrt(rate * (1 - rate) / n + z * z / (4 * n * n)) / (1 + z * z / n)
+    # the ends are exact where no, or every, trial succeeded; rounding would move them by an ulp
+    low = 0.0 if successes == 0 else float(centre - half)
+    return Interval(low, 1.0 if successes == n else float(centre + half))
+
+
+def newcombe(rate: float, interval: Interval, reference: float, reference_interval: Interval) -> Difference:
+    """Difference of two independent rates, from their Wilson intervals (Newcombe 1998, method 10)."""
+    difference = rate - reference
+    below = np.hypot(rate - interval.low, reference_interval.high - reference)
+    above = np.hypot(interval.high - rate, reference - reference_interval.low)
+    return Difference(difference, float(difference - below), float(difference + above))
+
+
+def bootstrap_mean(
+    values: ArrayLike, resamples: int = RESAMPLES, seed: int = SEED, confidence: float = 0.95
+) -> Interval:
+    """Percentile bootstrap interval of the mean of `values` (n,). Raises ValueError for none."""
+    data = np.asarray(values, dtype=np.float64)
+    if data.ndim != 1 or not len(data):
+        raise ValueError("needs a list of at least one number")
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(_resampled_means(data, resamples, seed), [tail, 1 - tail])
+    return Interval(float(low), float(high))
+
+
+def paired_bootstrap(
+    own: ArrayLike, reference: ArrayLike, resamples: int = RESAMPLES, seed: int = SEED, confidence: float = 0.95
+) -> Difference:
+    """Mean difference of two runs over the same prompts, in the same order (n,), with its bootstrap interval."""
+    first, second = np.asarray(own, dtype=np.float64), np.asarray(reference, dtype=np.float64)
+    if first.shape != second.shape:
+        raise ValueError("both runs need the same prompts")
+    difference = first - second
+    low, high = bootstrap_mean(difference, resamples, seed, confidence)
+    return Difference(float(difference.mean()), low, high)
+
+
+def mcnemar(first: Sequence[int | bool], second: Sequence[int | bool]) -> McNemar:
+    """Exact McNemar test of two runs' successes on the same prompts, in the same order (two-sided binomial)."""
+    one, two = np.asarray(first, dtype=bool), np.asarray(second, dtype=bool)
+    if one.shape != two.shape:
+        raise ValueError("both runs need the same prompts")
+    only_first, only_second = int((one & ~two).sum()), int((two & ~one).sum())
+    discordant = only_first + only_second
+    p_value = float(stats.binomtest(only_first, discordant, 0.5).pvalue) if discordant else 1.0
+    return McNemar(only_first, only_second, p_value)
+
+
+def holm(p_values: ArrayLike) -> NDArray[np.float64]:
+    """p-values adjusted for testing all of them together (Holm 1979), in the order given."""
+    given = np.asarray(p_values, dtype=np.float64)
+    order = np.argsort(given, kind="stable")
+    stepped = np.maximum.accumulate(given[order] * np.arange(len(given), 0, -1))
+    adjusted = np.empty_like(given)
+    adjusted[order] = np.minimum(stepped, 1.0)
+    return adjusted
+
+
+def _resampled_means(values: NDArray[np.float64], resamples: int, seed: int) -> NDArray[np.float64]:
+    generator = np.random.default_rng(seed)
+    n = len(values)
+    rows = max(1, _CHUNK // n)
+    return np.concatenate(
+        [
+            values[generator.integers(n, size=(min(rows, resamples - start), n))].mean(axis=1)
+            for start in range(0, resamples, rows)
+        ]
+    )
