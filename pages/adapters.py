@@ -4,8 +4,8 @@ from pathlib import Path
 
 import streamlit as st
 
-from sstmerge_core import jobs
-from sstmerge_core.adapters import catalog, check_pair
+from sstmerge_core import catalog, jobs
+from sstmerge_core.adapters import check_pair
 from sstmerge_core.plots import table
 from sstmerge_core.store import queries
 from studio import blocks, link, pick, start
@@ -34,18 +34,18 @@ else:
     blocks.empty("No adapter yet. Add a PEFT folder below; `make setup` brings the demo adapters.")
 
 with st.expander("Add or remove", icon=":material/add:", expanded=not entries):
-    with st.form("add", enter_to_submit=True, border=False):
-        with st.container(horizontal=True, vertical_alignment="bottom"):
-            folder = st.text_input(
-                "Folder on this machine",
-                key="adapters.path",
-                placeholder="/models/my-lora",
-                width=420,
-                help="It holds adapter_config.json and adapter_model.safetensors.",
-            )
-            name = st.text_input("Name", key="adapters.name", placeholder="the folder's name", width=180)
-            role = st.selectbox("Role", ["", "utility", "safety"], format_func=lambda each: each or "either", width=130)
-            added = st.form_submit_button("Add", icon=":material/add:")
+    form = st.form("add", enter_to_submit=True, border=False)
+    with form, st.container(horizontal=True, vertical_alignment="bottom"):
+        folder = st.text_input(
+            "Folder on this machine",
+            key="adapters.path",
+            placeholder="/models/my-lora",
+            width=420,
+            help="It holds adapter_config.json and adapter_model.safetensors.",
+        )
+        name = st.text_input("Name", key="adapters.name", placeholder="the folder's name", width=180)
+        role = st.selectbox("Role", ["", "utility", "safety"], format_func=lambda each: each or "either", width=130)
+        added = st.form_submit_button("Add", icon=":material/add:")
     if added:
         if not folder.strip():
             st.info("Write the folder's path.")
@@ -69,8 +69,10 @@ if not pick.missing(shelf):
     st.subheader("Do two adapters fit?", anchor=False)
     trio = pick.trio(state, shelf)
     left, right = st.columns([5, 7], gap="large")
+    fit = False
     with left, blocks.failures():
         report = check_pair(trio.base.path, trio.utility.path, trio.safety.path)
+        fit = report.compatible
         if report.problems:
             blocks.problems(report.problems)
         else:
@@ -80,24 +82,30 @@ if not pick.missing(shelf):
             st.dataframe(table.pairs_of_text(report.facts), hide_index=True, alt="Facts of the pair", height="content")
         st.page_link("pages/merge.py", label="Merge this pair", icon=":material/merge:", query_params=trio.values)
     with right:
+        measuring = None
         if job_id := st.session_state["adapters.job"]:
-            watched = blocks.watch(job_id, key="adapters.watch")
-            if watched is None:
-                st.warning(f"There is no job “{job_id}” in this workspace any more.")
+            measuring = blocks.watch(job_id, key="adapters.watch")
+            if measuring is None:
+                st.warning(f"There is no job “{job_id}” in this workspace.", icon=":material/search_off:")
         pair_id = store.query(
             queries.inspected_pair, base=trio.base.sha256, utility=trio.utility.sha256, safety=trio.safety.sha256
         )
         if pair_id is not None:
             blocks.module_map(store.query(queries.module_stats, pair_id), key="adapters.stat")
-        else:
+        elif measuring is None or not measuring.active:
             with st.container(border=True):
                 st.markdown("How alike the two adapters are, layer by layer, has not been measured yet.")
                 st.caption("A worker computes it; nothing is merged.")
-                if st.button("Measure similarity", icon=":material/straighten:", disabled=bool(report.problems)):
+                if st.button("Measure similarity", icon=":material/straighten:", disabled=not fit):
                     with blocks.failures():
                         st.session_state["adapters.job"] = jobs.submit(
                             start.workspace(),
-                            jobs.inspection(trio.base, trio.utility, trio.safety),
+                            [],
+                            sources={
+                                "base": trio.base.source,
+                                "utility": trio.utility.source,
+                                "safety": trio.safety.source,
+                            },
                             name=f"Similarity of {trio.utility.name} and {trio.safety.name}",
                             user=start.user(),
                             kind="inspect",

@@ -74,7 +74,7 @@ with right:
     if job_id := st.session_state["merge.job"]:
         job = blocks.watch(job_id, key="merge.watch")
         if job is None:
-            st.warning(f"There is no job “{job_id}” in this workspace any more.", icon=":material/search_off:")
+            st.warning(f"There is no job “{job_id}” in this workspace.", icon=":material/search_off:")
         elif job.state == "done" and job.run_ids:
             shown_run = job.run_ids[0]
     if shown_run and (row := store.query(queries.leaderboard_row, shown_run)):

@@ -56,7 +56,7 @@ with right:
 
     def running() -> None:
         """Jobs at work; the whole page runs again when their number changes."""
-        active = [job for job in jobs.jobs(start.workspace()) if job.state in blocks.ACTIVE]
+        active = [job for job in jobs.jobs(start.workspace()) if job.active]
         if st.session_state.get("overview:active") not in (None, len(active)):
             st.session_state["overview:active"] = len(active)
             st.rerun(scope="app")

@@ -107,9 +107,9 @@ with right:
     if job_id := st.session_state["sweep.job"]:
         watched = blocks.watch(job_id, key="sweep.watch")
         if watched is None:
-            st.warning(f"There is no job “{job_id}” in this workspace any more.", icon=":material/search_off:")
+            st.warning(f"There is no job “{job_id}” in this workspace.", icon=":material/search_off:")
         else:
-            running = watched.state in blocks.ACTIVE
+            running = watched.active
             st.fragment(finished_points, run_every="3s" if running else None, key=f"sweep.points.{running}")(job_id)
             pair = {"pair": f"{trio.utility.name}_{trio.safety.name}"}
             with st.container(horizontal=True):
@@ -128,7 +128,7 @@ with right:
         )
     st.subheader("All jobs", anchor=False)
     try:
-        busy = any(job.state in blocks.ACTIVE for job in jobs.jobs(start.workspace()))
+        busy = any(job.active for job in jobs.jobs(start.workspace()))
         st.fragment(queue, run_every="2s" if busy else None, key=f"queue.{busy}")()
     except SSTMergeError as error:
         blocks.problems(error.problems)

@@ -41,7 +41,6 @@ _STATE_ICONS = {
     "cancelled": ":material/cancel:",
     "lost": ":material/sync_problem:",
 }
-ACTIVE = ("queued", "running")
 
 
 def title(text: str, sentence: str = "") -> None:
@@ -234,8 +233,13 @@ def formula(latex: str) -> None:
 def job_controls(job: jobs.Job, *, key: str) -> None:
     """Cancel or resume, and the log."""
     with st.container(horizontal=True):
-        if job.state in ACTIVE:
-            if st.button("Cancel", key=f"{key}.cancel", icon=":material/stop_circle:"):
+        if job.active:
+            if st.button(
+                "Stopping …" if job.cancelling else "Cancel",
+                key=f"{key}.cancel",
+                icon=":material/stop_circle:",
+                disabled=job.cancelling,
+            ):
                 with failures():
                     jobs.cancel(start.workspace(), job.job_id)
                     st.toast("Cancelling. Finished runs are kept.")
@@ -260,13 +264,13 @@ def watch(job_id: str, *, key: str) -> jobs.Job | None:
             current = jobs.job(start.workspace(), job_id)
             if current is None:
                 return
-            if current.state not in ACTIVE and job.state in ACTIVE:
+            if job.active and not current.active:
                 st.rerun(scope="app")
             with st.container(border=True):
                 job_progress(current)
                 job_controls(current, key=key)
 
-    st.fragment(live, run_every="1s" if job.state in ACTIVE else None, key=f"{key}.{job.state}")()
+    st.fragment(live, run_every="1s" if job.active else None, key=f"{key}.{job.state}")()
     return job
 
 

@@ -60,9 +60,12 @@ class Link:
         self.problems: list[Problem] = []
         self._current = _current()
         self._fields: dict[str, tuple[Parser, Any]] = {}
+        self._keys: list[str] = []
         # not the URL that this session wrote last: a first visit, a link that was followed, the back button
         self._moved = st.session_state.get(f"{page}:url") != self._current
         st.session_state[f"{page}:url"] = self._current
+        # Streamlit forgets a widget that is not drawn, such as the α of a method that is not chosen at the moment
+        self._kept: dict[str, Any] = st.session_state.setdefault(f"{page}:kept", {})
 
     def given(self, name: str) -> str | None:
         """The URL's last value of a parameter as it stands."""
@@ -77,11 +80,12 @@ class Link:
         for name, (parse, default) in fields.items():
             key = self.key(name, group)
             self._fields[name] = (parse, default)
+            self._keys.append(key)
             if key in st.session_state and not (self._moved and trust):
                 st.session_state[key] = st.session_state[key]  # else it is dropped while its widget is not drawn
                 continue
-            value = default
-            if trust and name in self._current:
+            value = default if self._moved else self._kept.get(key, default)
+            if trust and self._moved and name in self._current:
                 try:
                     value = parse(self._current[name])
                 except ValueError as error:
@@ -94,6 +98,7 @@ class Link:
 
     def write(self, values: Mapping[str, Any]) -> None:
         """Spell `values` out in the URL where it says something else; a plain URL stays plain until a change."""
+        self._kept.update({key: st.session_state[key] for key in self._keys})
         if all(values.get(name) == self._said(name) for name in {*self._fields, *values}):
             return
         st.query_params.from_dict(spelled(values))

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import streamlit as st
-from sstmerge_core.adapters.catalog import Entry, entries
 
-from sstmerge_core.demo import Base, bases
+from sstmerge_core.catalog import Base, Entry, bases, entries
 from studio import blocks, link, start
 
 T = TypeVar("T", Base, Entry)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -89,14 +91,12 @@ AXES = tuple(measure.column for measure in _ALL if measure.column != "alpha")
 """Columns that may be a Pareto axis: those with a good and a bad end."""
 
 
-def number(value: object, digits: int = 3) -> str:
+def number(value: Any, digits: int = 3) -> str:
     """`value` with three decimals, an en dash where there is none."""
-    if value is None or (isinstance(value, float) and math.isnan(value)) or value != value:
-        return "–"
-    return f"{float(value):.{digits}f}"  # type: ignore[arg-type]
+    return "–" if pd.isna(value) else f"{float(value):.{digits}f}"
 
 
-def interval(low: object, high: object) -> str:
+def interval(low: Any, high: Any) -> str:
     """``[0.812, 0.931]``, nothing where there is no interval."""
     text = number(low), number(high)
     return "" if "–" in text else f"[{text[0]}, {text[1]}]"

@@ -48,7 +48,7 @@ def drawable(runs: pd.DataFrame, x: str, y: str) -> pd.DataFrame:
     The front is taken within each pair and source, over merges only: measured and reported figures come from different
     models and prompts, so neither can dominate the other.
     """
-    shown = named(runs.dropna(subset=[x, y]))
+    shown = named(runs.dropna(subset=[x, y]).reset_index(drop=True))
     shown["is_reference"] = shown["method"].isin(REFERENCE_METHODS)
     shown["on_front"] = False
     merges = shown[~shown["is_reference"]]

@@ -90,6 +90,11 @@ def style(method: str) -> MethodStyle:
     return MethodStyle(_SPARE_COLORS[number % len(_SPARE_COLORS)], symbol, "longdashdot", title)
 
 
+def known() -> list[str]:
+    """The methods that have a style of their own."""
+    return list(_STYLES)
+
+
 def order(method: str) -> tuple[int, str]:
     """Sort key: methods as listed above, reference points last, everything else in between by name."""
     names = list(_STYLES)

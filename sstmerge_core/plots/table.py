@@ -11,7 +11,7 @@ from sstmerge_core import methods, words
 from sstmerge_core.plots.measures import interval
 
 if TYPE_CHECKING:
-    from sstmerge_core.adapters.catalog import Entry
+    from sstmerge_core.catalog import Entry
     from sstmerge_core.recipe import Recipe
 
 _METRIC_NAMES = {

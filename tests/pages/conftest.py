@@ -1,0 +1,54 @@
+"""Workspaces for the page tests, and the app run on them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import streamlit as st
+from streamlit.testing.v1 import AppTest
+from synthetic_workspace import fill
+
+from sstmerge_core import catalog
+from sstmerge_core.store import Owner
+from sstmerge_core.workspace import Workspace
+
+ROOT = Path(__file__).resolve().parents[2]
+
+Open = Callable[..., AppTest]
+
+
+@pytest.fixture(scope="session")
+def full_workspace(
+    tmp_path_factory: pytest.TempPathFactory, tiny_base: Path, tiny_pair: tuple[Path, Path]
+) -> Workspace:
+    """Runs of two pairs, and a base model with two adapters that can really be merged."""
+    workspace = fill(Workspace(tmp_path_factory.mktemp("full")))
+    catalog.add_base(workspace, tiny_base)
+    for path, name, role in zip(tiny_pair, ("tiny-utility", "tiny-safety"), ("utility", "safety"), strict=True):
+        catalog.add(workspace, path, name=name, role=role)
+    with Owner.open(workspace) as owner:
+        owner.ingest()
+        owner.publish()
+    return workspace
+
+
+@pytest.fixture
+def empty_workspace(tmp_path: Path) -> Workspace:
+    return Workspace(tmp_path / "empty")
+
+
+@pytest.fixture
+def open_page(monkeypatch: pytest.MonkeyPatch) -> Iterator[Open]:
+    """``open_page(workspace, "pareto", x="utility")`` → the page after its first run."""
+
+    def run(workspace: Workspace, page: str, **query: str) -> AppTest:
+        monkeypatch.setenv("SSTMERGE_WORKSPACE", str(workspace.root))
+        app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=60)
+        for name, value in query.items():
+            app.query_params[name] = value
+        return app.run() if page == "overview" else app.switch_page(f"pages/{page}.py").run()
+
+    yield run
+    st.cache_resource.clear()

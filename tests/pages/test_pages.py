@@ -1,0 +1,230 @@
+"""Every page on an empty and on a full workspace, and what the URL says to it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from sstmerge_core import methods
+from sstmerge_core.store import Owner, queries
+from sstmerge_core.workspace import Workspace
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = ("overview", "adapters", "merge", "sweep", "pareto", "alpha_curves", "run", "query")
+Open = Callable[..., AppTest]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_page_renders_on_an_empty_workspace(open_page: Open, empty_workspace: Workspace, page: str) -> None:
+    app = open_page(empty_workspace, page)
+    assert not app.exception
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_page_renders_on_a_full_workspace(open_page: Open, full_workspace: Workspace, page: str) -> None:
+    app = open_page(full_workspace, page)
+    assert not app.exception
+
+
+def test_opening_every_page_imports_no_torch(full_workspace: Workspace) -> None:
+    script = f"""
+import sys
+from streamlit.testing.v1 import AppTest
+app = AppTest.from_file("app.py", default_timeout=120).run()
+for page in {PAGES[1:]!r}:
+    assert not app.switch_page(f"pages/{{page}}.py").run().exception, page
+heavy = [name for name in ("torch", "transformers", "peft") if name in sys.modules]
+print("heavy:", heavy)
+"""
+    environment = os.environ | {"SSTMERGE_WORKSPACE": str(full_workspace.root)}
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert "heavy: []" in done.stdout, done.stdout + done.stderr[-2000:]
+
+
+@pytest.mark.parametrize("name", methods.names())
+def test_merge_form_has_exactly_the_parameters_of_the_method(
+    open_page: Open, full_workspace: Workspace, name: str
+) -> None:
+    app = open_page(full_workspace, "merge", **_tiny(), method=name)
+    widgets = [*app.number_input, *app.selectbox, *app.toggle]
+    drawn = {widget.key.removeprefix(f"merge.{name}.") for widget in widgets if widget.key.startswith(f"merge.{name}.")}
+    assert drawn == {parameter.name for parameter in methods.get(name).parameters}
+
+
+def test_merge_takes_its_parameters_from_the_link(open_page: Open, full_workspace: Workspace) -> None:
+    app = open_page(full_workspace, "merge", **_tiny(), method="sst_gevp", alpha="1.25", k="7", mode="interpolate")
+    assert app.number_input("merge.sst_gevp.alpha").value == 1.25
+    assert app.number_input("merge.sst_gevp.k").value == 7
+    assert app.selectbox("merge.sst_gevp.mode").value == "interpolate"
+
+
+def test_bad_values_in_the_link_are_named_and_the_page_works_on(open_page: Open, full_workspace: Workspace) -> None:
+    app = open_page(full_workspace, "merge", **_tiny(), method="linear", alpha="abc")
+    assert not app.exception
+    assert "alpha=abc" in app.warning[0].value and "must be a number" in app.warning[0].value
+    assert app.number_input("merge.linear.alpha").value == 0.5
+
+
+def test_a_parameter_keeps_its_own_value_for_each_method(open_page: Open, full_workspace: Workspace) -> None:
+    app = open_page(full_workspace, "merge", **_tiny(), method="sst_gevp", alpha="2.5")
+    app.session_state["merge.method"] = "linear"
+    app.run()
+    assert not app.exception
+    assert not any("in the link" in warning.value for warning in app.warning)
+    assert app.number_input("merge.linear.alpha").value == 0.5
+    app.session_state["merge.method"] = "sst_gevp"
+    app.run()
+    assert app.number_input("merge.sst_gevp.alpha").value == 2.5
+
+
+def test_a_changed_widget_is_spelled_out_in_the_url(open_page: Open, full_workspace: Workspace) -> None:
+    app = open_page(full_workspace, "merge", **_tiny(), method="linear", alpha="0.3")
+    app.number_input("merge.linear.alpha").set_value(0.7).run()
+    assert app.number_input("merge.linear.alpha").value == 0.7
+    assert _said(app, "alpha") == "0.7" and _said(app, "method") == "linear"
+
+
+def test_a_pair_that_cannot_be_merged_disables_the_button_and_says_why(
+    open_page: Open, full_workspace: Workspace
+) -> None:
+    app = open_page(full_workspace, "merge", base="tiny-llama", utility="tiny-safety", safety="tiny-safety")
+    assert app.button("merge.launch").disabled
+    assert "same adapter" in app.error[0].value
+
+
+def test_linear_shows_its_effective_weights(open_page: Open, full_workspace: Workspace) -> None:
+    app = open_page(full_workspace, "merge", **_tiny(), method="linear", alpha="0.3")
+    text = " ".join(caption.value for caption in app.caption)
+    assert "**0.7** · ΔU" in text and "**0.3** · ΔS" in text
+
+
+def test_a_job_that_is_not_here_is_said_in_words(open_page: Open, full_workspace: Workspace) -> None:
+    app = open_page(full_workspace, "merge", **_tiny(), job="20200101-000000-abcdef")
+    assert any("no job “20200101-000000-abcdef”" in warning.value for warning in app.warning)
+
+
+def test_sweep_counts_its_points_before_launch(open_page: Open, full_workspace: Workspace) -> None:
+    app = open_page(full_workspace, "sweep", **_tiny(), alpha="0.1:0.5:0.1", strength="1, 2", k="5, 10", seed="42")
+    # linear 5, task arithmetic 2, GEVP 2 × 2
+    assert app.button("sweep.launch").label == "Start 11 runs"
+
+
+def test_sweep_says_which_number_it_cannot_read(open_page: Open, full_workspace: Workspace) -> None:
+    app = open_page(full_workspace, "sweep", **_tiny(), alpha="0.1, zero")
+    assert not app.exception
+    assert "zero" in app.error[0].value and "not a number" in app.error[0].value
+
+
+def test_unknown_run_says_so(open_page: Open, full_workspace: Workspace) -> None:
+    app = open_page(full_workspace, "run", run="0000")
+    assert not app.exception
+    assert "There is no run “0000”" in app.error[0].value
+
+
+def test_run_shows_its_metrics_with_interval_and_n(open_page: Open, full_workspace: Workspace) -> None:
+    run_id = _best(full_workspace)
+    app = open_page(full_workspace, "run", run=run_id)
+    assert [metric.label for metric in app.metric][:2] == ["Resistance", "Utility · facts"]
+    table = app.dataframe[0].value
+    resistance = table[table["metric"] == "Resistance"].iloc[0]
+    assert resistance["n"] == 72 and resistance["interval"].startswith("[0.")
+    asr = table[table["metric"] == "Attack success"].iloc[0]
+    assert asr["value"] != asr["value"] and "cannot tell" in asr["status"]
+
+
+def test_pareto_draws_only_the_method_that_is_filtered(open_page: Open, full_workspace: Workspace) -> None:
+    app = open_page(full_workspace, "pareto", pair="A5_A7", method="linear", source="measured")
+    drawn = {trace["meta"]["method"] for trace in _figure(app)["data"] if "method" in trace.get("meta", {})}
+    assert drawn == {"linear"}
+    app.button("chip.method.linear").click().run()
+    drawn = {trace["meta"]["method"] for trace in _figure(app)["data"] if "method" in trace.get("meta", {})}
+    assert {"linear", "ties", "sst_gevp"} <= drawn
+
+
+def test_pareto_never_has_one_measure_on_both_axes(open_page: Open, full_workspace: Workspace) -> None:
+    app = open_page(full_workspace, "pareto", pair="A5_A7", x="over_refusal", y="over_refusal")
+    assert not app.exception
+    assert app.selectbox("pareto.x").value == "over_refusal"
+    assert app.selectbox("pareto.y").value != "over_refusal"
+
+
+def test_pareto_of_a_pair_that_is_not_here_says_so(open_page: Open, full_workspace: Workspace) -> None:
+    app = open_page(full_workspace, "pareto", pair="X_Y")
+    assert "pair=X" in app.warning[0].value and "none of that name" in app.warning[0].value
+
+
+def test_pareto_shows_the_runs_inside_the_box_of_the_link(open_page: Open, full_workspace: Workspace) -> None:
+    app = open_page(full_workspace, "pareto", pair="A5_A7", source="measured", box="0.5,1,0.6,1")
+    panel = app.dataframe[0].value
+    assert len(panel) > 0
+    assert panel["resistance"].between(0.5, 1).all() and panel["utility"].between(0.6, 1).all()
+
+
+def test_alpha_curves_show_reported_figures_only_on_request(open_page: Open, full_workspace: Workspace) -> None:
+    plain = open_page(full_workspace, "alpha_curves", pair="A5_A7")
+    assert {trace["meta"]["source"] for trace in _figure(plain)["data"]} == {"measured"}
+    asked = open_page(full_workspace, "alpha_curves", pair="A5_A7", reported="1")
+    assert {trace["meta"]["source"] for trace in _figure(asked)["data"]} == {"measured", "reported"}
+
+
+def test_query_runs_the_sql_of_the_link(open_page: Open, full_workspace: Workspace) -> None:
+    app = open_page(full_workspace, "query", sql="SELECT count(*) AS n FROM runs WHERE source = 'measured'")
+    assert app.dataframe[0].value["n"].iloc[0] == 46
+
+
+def test_query_shows_an_error_in_place(open_page: Open, full_workspace: Workspace) -> None:
+    app = open_page(full_workspace, "query", sql="DROP TABLE runs")
+    assert not app.exception
+    assert app.error
+
+
+def test_adding_a_folder_that_is_not_there_says_so(open_page: Open, full_workspace: Workspace) -> None:
+    app = open_page(full_workspace, "adapters", **_tiny())
+    app.text_input("adapters.path").set_value("/nowhere/lora")
+    next(button for button in app.button if button.label == "Add").click().run()
+    assert not app.exception
+    assert "/nowhere/lora" in app.error[0].value
+
+
+def test_a_held_database_is_named_and_the_snapshot_is_shown(full_workspace: Workspace) -> None:
+    script = """
+import sys
+from streamlit.testing.v1 import AppTest
+app = AppTest.from_file("app.py", default_timeout=120).run()
+print("exceptions", len(app.exception), "warnings", [warning.value for warning in app.warning])
+print("runs", [metric.value for metric in app.metric][0])
+"""
+    environment = os.environ | {"SSTMERGE_WORKSPACE": str(full_workspace.root)}
+    with Owner.open(full_workspace) as owner:
+        owner.publish()
+        done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert "exceptions 0" in done.stdout, done.stdout + done.stderr[-2000:]
+    assert f"process {os.getpid()} holds the database" in done.stdout
+    assert "runs 44" in done.stdout
+
+
+def _tiny() -> dict[str, str]:
+    return {"base": "tiny-llama", "utility": "tiny-utility", "safety": "tiny-safety"}
+
+
+def _said(app: AppTest, name: str) -> str:
+    value = app.query_params[name]
+    return value[0] if isinstance(value, list) else value
+
+
+def _figure(app: AppTest) -> dict[str, Any]:
+    return json.loads(app.get("plotly_chart")[0].proto.spec)
+
+
+def _best(workspace: Workspace) -> str:
+    with Owner.open(workspace) as owner:
+        runs = queries.leaderboard(owner.cursor(), pairs=["A5_A7"], methods=["sst_gevp"])
+        return str(runs.sort_values("resistance")["run_id"].iloc[-1])

@@ -1,0 +1,210 @@
+"""Figures are judged by what they say: styles, fronts, hover lines, curves."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from sstmerge_core import methods
+from sstmerge_core.plots import alpha_curves, export, measures, pareto, similarity, spectrum, style, table
+
+SHIPPED = ("linear", "task_arithmetic", "ties", "dare_linear", "sst_gevp", "sst_soft", "sst_shield", "sst_reported")
+# Machado et al. 2009, severity 1.0, linear RGB
+SIMULATED = {
+    "no deficiency": np.eye(3),
+    "deuteranopia": np.array([[0.367, 0.861, -0.228], [0.280, 0.673, 0.047], [-0.012, 0.043, 0.969]]),
+    "protanopia": np.array([[0.152, 1.053, -0.205], [0.115, 0.786, 0.099], [-0.004, -0.048, 1.052]]),
+    "tritanopia": np.array([[1.256, -0.077, -0.179], [-0.078, 0.931, 0.148], [0.005, 0.691, 0.304]]),
+}
+
+
+def runs(**changes: object) -> pd.DataFrame:
+    """Four measured merges of one pair, of which the third is dominated."""
+    frame = pd.DataFrame(
+        {
+            "run_id": ["a", "b", "c", "d"],
+            "source": "measured",
+            "pair": "A5_A7",
+            "method": ["linear", "linear", "linear", "sst_gevp"],
+            "label": ["Linear α=0.1", "Linear α=0.5", "Linear α=0.6", "SST-Merge (GEVP) α=1 k=20"],
+            "alpha": [0.1, 0.5, 0.6, 1.0],
+            "resistance": [0.1, 0.5, 0.4, 0.9],
+            "utility": [0.9, 0.8, 0.7, 0.6],
+            "over_refusal": [0.0, 0.1, 0.2, 0.3],
+        }
+    )
+    for name in ("resistance", "utility", "over_refusal"):
+        frame[f"{name}_low"], frame[f"{name}_high"], frame[f"{name}_n"] = frame[name] - 0.05, frame[name] + 0.05, 72
+    return frame.assign(**changes)
+
+
+def marks(figure: object, method: str) -> object:
+    return next(trace for trace in figure.data if (trace.meta or {}).get("method") == method)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("sight", SIMULATED)
+def test_the_shipped_methods_colours_stay_apart_for_every_kind_of_sight(sight: str) -> None:
+    colors = np.array([_lab(style.style(name).color, SIMULATED[sight]) for name in SHIPPED])
+    apart = np.linalg.norm(colors[:, None] - colors[None], axis=-1) + 1000 * np.eye(len(colors))
+    assert apart.min() > 14
+
+
+def test_no_two_methods_look_alike_and_a_new_one_always_looks_the_same() -> None:
+    looks = [(look.color, look.symbol, look.dash) for look in map(style.style, [*style.known(), "brand_new"])]
+    assert len(set(looks)) == len(looks)
+    assert style.style("brand_new") == style.style("brand_new")
+    assert set(methods.names()) <= set(style.known())
+
+
+def test_the_theme_has_the_colours_of_the_methods() -> None:
+    config = tomllib.loads((Path(__file__).parents[2] / ".streamlit" / "config.toml").read_text())
+    assert set(config["theme"]["chartCategoricalColors"]) == {style.style(name).color for name in SHIPPED}
+
+
+def test_the_front_leaves_out_dominated_runs_and_is_a_step_line() -> None:
+    shown = pareto.drawable(runs(), "resistance", "utility")
+    assert set(shown.loc[shown["on_front"], "run_id"]) == {"a", "b", "d"}
+    line = next(trace for trace in pareto.figure(shown).data if trace.name == "Front")
+    assert line.line.shape == "vh"
+    assert list(line.x) == sorted(line.x) and list(line.y) == sorted(line.y, reverse=True)
+
+
+def test_the_front_turns_with_a_measure_that_should_be_low() -> None:
+    shown = pareto.drawable(runs(), "resistance", "over_refusal")
+    assert set(shown.loc[shown["on_front"], "run_id"]) == {"a", "b", "d"}
+
+
+def test_reported_and_measured_runs_never_dominate_each_other() -> None:
+    other = runs(source="reported", resistance=1.0, utility=1.0, run_id=["e", "f", "g", "h"])
+    shown = pareto.drawable(pd.concat([runs(), other]), "resistance", "utility")
+    assert {"a", "b", "d"} <= set(shown.loc[shown["on_front"], "run_id"])
+
+
+def test_reported_figures_are_hollow() -> None:
+    shown = pareto.drawable(runs(source="reported"), "resistance", "utility")
+    assert marks(pareto.figure(shown), "linear").marker.symbol == "circle-open"  # type: ignore[attr-defined]
+
+
+def test_hover_has_five_lines_with_interval_and_n() -> None:
+    trace = marks(pareto.figure(pareto.drawable(runs(), "resistance", "utility")), "linear")
+    lines = trace.hovertemplate.removesuffix("<extra></extra>").split("<br>")  # type: ignore[attr-defined]
+    assert len(lines) == 5
+    assert lines[2].startswith("Resistance %{x:.3f} [") and " n " in lines[2]
+    assert lines[4].startswith("Over-refusal")
+
+
+def test_axes_say_which_way_is_better() -> None:
+    figure = pareto.figure(pareto.drawable(runs(), "resistance", "over_refusal"), y="over_refusal")
+    assert figure.layout.xaxis.title.text == "Resistance (higher is better) →"
+    assert figure.layout.yaxis.title.text == "← Over-refusal (lower is better)"
+
+
+def test_ten_thousand_runs_are_drawn_by_webgl_without_bars() -> None:
+    many = pd.concat([runs()] * 2500, ignore_index=True)
+    many["run_id"] = [str(number) for number in range(len(many))]
+    figure = pareto.figure(pareto.drawable(many, "resistance", "utility"))
+    trace = marks(figure, "linear")
+    assert trace.type == "scattergl" and trace.error_x.array is None  # type: ignore[attr-defined]
+
+
+def test_a_click_is_traced_back_to_its_run() -> None:
+    shown = pareto.drawable(runs(), "resistance", "utility")
+    points = [
+        {"customdata": list(row)}
+        for trace in pareto.figure(shown).data
+        if "method" in (trace.meta or {})
+        for row in _custom(trace)
+    ]
+    assert pareto.clicked(shown, points) == list(shown["run_id"])
+
+
+def test_a_box_selects_what_is_inside_it() -> None:
+    shown = pareto.drawable(runs(), "resistance", "utility")
+    inside = pareto.select(shown, "resistance", "utility", box=pareto.Box.parse("0.3,0.95,0.55,0.85"))
+    assert set(inside["run_id"]) == {"b", "c", "d"}
+    assert list(inside["on_front"]) == [True, True, False]
+
+
+@pytest.mark.parametrize("text", ["", "1,2,3", "a,b,c,d", "0,1,0,inf"])
+def test_a_box_that_is_no_box_is_refused(text: str) -> None:
+    with pytest.raises(ValueError):
+        pareto.Box.parse(text)
+
+
+def test_share_and_strength_never_share_an_axis() -> None:
+    rows = alpha_curves.with_series(runs())
+    assert dict(zip(rows["method"], rows["axis"], strict=True)) == {"linear": "share", "sst_gevp": "strength"}
+    figure = alpha_curves.figure(rows, axis="share")
+    assert {trace.meta["method"] for trace in figure.data} == {"linear"}
+
+
+def test_lines_are_named_by_what_varies_only() -> None:
+    labels = [f"SST-Merge (GEVP) α={alpha} k={k} ρ=0.2" for alpha, k in ((1, 20), (2, 20), (1, 60), (2, 60))]
+    rows = alpha_curves.with_series(runs(method="sst_gevp", label=labels, alpha=[1.0, 2.0, 1.0, 2.0]))
+    assert set(rows["series_name"]) == {"SST-Merge (GEVP) k=20", "SST-Merge (GEVP) k=60"}
+    assert rows.groupby("series").size().tolist() == [2, 2]
+
+
+def test_a_measure_that_nobody_has_gets_no_panel() -> None:
+    rows = alpha_curves.with_series(runs(over_refusal=np.nan))
+    figure = alpha_curves.figure(rows, axis="share")
+    assert {trace.meta["measure"] for trace in figure.data} == {"resistance", "utility"}
+
+
+def test_a_page_for_colleagues_needs_no_network() -> None:
+    figure = alpha_curves.figure(alpha_curves.with_series(runs()), axis="share")
+    text = export.page([figure, figure], title="A5_A7 <b>", note="https://example.org")
+    assert "<title>A5_A7 &lt;b&gt;</title>" in text
+    assert "https://cdn" not in text.split("<body>")[0] and len(text) > 1_000_000
+
+
+def test_the_spectrum_says_where_k_cuts() -> None:
+    values = pd.DataFrame({"idx": range(5), "eigenvalue": [5.0, 4.0, 3.0, 2.0, 0.0]})
+    figure = spectrum.figure(values, kept=2)
+    assert len(figure.data[0].x) == 4  # zero cannot be on a logarithmic axis
+    assert "k = 2" in figure.layout.annotations[0].text
+
+
+def test_modules_are_laid_out_by_layer_and_kind() -> None:
+    stats = pd.DataFrame(
+        {
+            "module": ["model.layers.1.mlp.up_proj", "model.layers.0.self_attn.q_proj", ""],
+            "stat": "cosine",
+            "value": [0.5, -0.25, 0.1],
+        }
+    )
+    grid = similarity.by_layer(stats, "cosine")
+    assert list(grid.index) == [0, 1] and list(grid.columns) == ["q_proj", "up_proj"]
+    assert similarity.figure(stats, "cosine").data[0].zmin == -0.5
+
+
+def test_search_finds_answers_with_every_word() -> None:
+    samples = pd.DataFrame(
+        {"prompt": ["Why is rain wet?", "Who wrote it?"], "response": ["Water.", None], "label": ["refusal", "miss"]}
+    )
+    assert len(table.search(samples, "RAIN water")) == 1
+    assert len(table.search(samples, "(")) == 0
+    assert list(table.search(samples, "", labels=["miss"])["label"]) == ["miss"]
+
+
+def test_missing_numbers_are_dashes() -> None:
+    assert measures.number(None) == measures.number(float("nan")) == measures.number(pd.NA) == "–"
+    assert measures.interval(0.1, float("nan")) == ""
+
+
+def _custom(trace: object) -> np.ndarray:
+    return np.asarray(trace.customdata)  # type: ignore[attr-defined]
+
+
+def _lab(color: str, simulation: np.ndarray) -> np.ndarray:
+    """CIELAB of `color` (#RRGGBB) as a person with this sight sees it."""
+    srgb = np.array([int(color[start : start + 2], 16) / 255 for start in (1, 3, 5)])
+    linear = np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
+    to_xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+    xyz = to_xyz @ np.clip(simulation @ linear, 0, 1) / np.array([0.9505, 1.0, 1.089])
+    f = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)
+    return np.array([116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])])
