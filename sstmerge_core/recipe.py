@@ -87,6 +87,14 @@ class Recipe(_Frozen):
         return "_".join(adapter.name for adapter in self.adapters) or self.base.name
 
     @property
+    def reference(self) -> Recipe | None:
+        """The utility adapter alone under the same evaluation: what a merge's Safety Tax is measured against."""
+        if self.evaluation is None or len(self.adapters) < 2:
+            return None
+        alone = {"adapters": self.adapters[:1], "method": "adapter", "parameters": {}, "calibration": None}
+        return self.model_copy(update=alone)
+
+    @property
     def label(self) -> str:
         """The method and its parameters that differ from the default, for people."""
         entry = methods.get(self.method)

@@ -77,9 +77,10 @@ class Workspace:
 
     def event_files(self) -> list[Path]:
         """Every event file, in a stable order; together they are the truth the database is built from."""
-        return sorted(
-            [*self.runs.glob("*/events.jsonl"), *self.pairs.glob("*/events.jsonl"), *self.catalog.glob("events.jsonl")]
-        )
+        # Texts, not paths: with 10,000 runs, globbing and sorting paths took half a second, and this is asked often.
+        parents = [entry.path for folder in (self.runs, self.pairs) if folder.is_dir() for entry in os.scandir(folder)]
+        files = sorted(f"{parent}/events.jsonl" for parent in [*parents, str(self.catalog)])
+        return [Path(file) for file in files if os.path.exists(file)]
 
 
 @contextlib.contextmanager

@@ -54,8 +54,8 @@ class Estimator:
     """The first point worked on; points before it were finished by an earlier job."""
     _whole_points: int = 0
     _seen: dict[str, Spent] = field(default_factory=dict)
-    _closed: set[str] = field(default_factory=set)
-    """Stages of the current point that are behind us."""
+    _behind: dict[str, float] = field(default_factory=dict)
+    """Units of the current point's stages that are behind us. A stage can come twice: a reference run, then the run."""
     _unplanned: dict[str, float] = field(default_factory=dict)
     _usual: dict[str, float] = field(default_factory=dict)
     """Units of a stage in any point: how much evidence a tenth of it is."""
@@ -85,7 +85,7 @@ class Estimator:
             self._leave_point()
             self.point = point
         elif not same:
-            self._closed.add(self.stage)
+            self._behind[self.stage] = self._behind.get(self.stage, 0.0) + self.total
         whole_at_once = total <= 1 and done >= total
         units = done - self.done if same else total if whole_at_once else 0.0
         self._spend(stage, passed, units)
@@ -99,9 +99,7 @@ class Estimator:
         for point in self.plan[self.point + 1 :]:
             for stage, units in point.items():
                 later[stage] = later.get(stage, 0.0) + units
-        planned = self.plan[self.point] if self.point < len(self.plan) else {}
-        current = {stage: planned[stage] for stage in planned.keys() - self._closed - {self.stage}}
-        seconds = self._seconds(later, first=False) + self._seconds(current, first=self._in_first_point())
+        seconds = self._seconds(later, first=False) + self._seconds(self._here(), first=self._in_first_point())
         left = max(0.0, self.total - self.done)
         # Between two reports (a batch takes a while) time passes as expected.
         return seconds + max(0.0, self._seconds({self.stage: left}, first=self._in_first_point()) - (now - self.at))
@@ -132,6 +130,15 @@ class Estimator:
             if amount > 0 and not self._not_coming(stage)
         )
 
+    def _here(self) -> dict[str, float]:
+        """Units still to come in the current point, without what is left of the current stage's turn."""
+        planned = self.plan[self.point] if self.point < len(self.plan) else {}
+        behind = self._behind | {self.stage: self._behind.get(self.stage, 0.0) + self.total}
+        ahead = {stage: units - behind.get(stage, 0.0) for stage, units in planned.items()}
+        if ahead.get("merge") == 0:
+            ahead.pop("fisher", None)  # gradients come before the last merge: they were in the cache
+        return ahead
+
     def _in_first_point(self) -> bool:
         return self._first in (None, self.point)
 
@@ -155,11 +162,12 @@ class Estimator:
         spent.units += max(0.0, units)
 
     def _note_units(self, stage: str, total: float) -> None:
-        self._usual[stage] = total
+        self._usual.setdefault(stage, total)
         if self.point < len(self.plan):
-            if stage not in self.plan[self.point]:
+            planned = self.plan[self.point]
+            if stage not in planned:
                 self._unplanned[stage] = total
-            self.plan[self.point][stage] = total
+            planned[stage] = max(planned.get(stage, 0.0), self._behind.get(stage, 0.0) + total)
 
     def _leave_point(self) -> None:
         self._whole_points += 1
@@ -170,7 +178,7 @@ class Estimator:
             if later:
                 for stage in self._unplanned.keys() - ONCE:
                     later.setdefault(stage, self._unplanned[stage])
-        self._closed, self._unplanned = set(), {}
+        self._behind, self._unplanned = {}, {}
 
 
 def relative_error(predicted: float, actual: float) -> float | None:

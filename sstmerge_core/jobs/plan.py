@@ -14,16 +14,21 @@ def plan_units(recipes: Sequence[Recipe], workspace: Workspace) -> list[dict[str
     """Units per stage of each point; nothing for a point whose run is finished already.
 
     Gradients are shared by points with the same calibration data and adapters, so the first such point has them all.
+    The run that a merge is compared with is measured within the first point that needs it.
     """
     plan: list[dict[str, float]] = []
     calibrated: set[str] = set()
+    known: set[str] = set()
     for recipe in recipes:
-        finished = last_status(workspace.run(recipe.run_id)) == "finished"
-        units = {} if finished else _units(recipe)
-        if recipe.calibration and not finished:
-            key = _calibration_key(recipe)
-            if key not in calibrated:
-                units["fisher"] = float(recipe.calibration.n_harm + recipe.calibration.n_benign)
+        units: dict[str, float] = {}
+        for part in filter(None, (recipe.reference, recipe)):
+            if part.run_id in known or last_status(workspace.run(part.run_id)) == "finished":
+                continue
+            known.add(part.run_id)
+            for stage, amount in _units(part).items():
+                units[stage] = units.get(stage, 0.0) + amount
+        if units and recipe.calibration and (key := _calibration_key(recipe)) not in calibrated:
+            units["fisher"] = float(recipe.calibration.n_harm + recipe.calibration.n_benign)
             calibrated.add(key)
         plan.append(units)
     first = next((units for units in plan if units), None)

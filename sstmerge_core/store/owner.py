@@ -101,8 +101,9 @@ class Owner:
     def _batches(self, cursor: duckdb.DuckDBPyConnection) -> Iterator[tuple[Batch, dict[str, int]]]:
         seen = dict(cursor.execute('SELECT path, "offset" FROM ingested').fetchall())
         batch, offsets = Batch(), {}
+        root = f"{self.workspace.root}/"
         for path in self.workspace.event_files():
-            name = path.relative_to(self.workspace.root).as_posix()
+            name = str(path).removeprefix(root)
             try:
                 size = path.stat().st_size
             except FileNotFoundError:
