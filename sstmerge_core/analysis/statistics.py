@@ -80,6 +80,27 @@ def paired_bootstrap(
     return Difference(float(difference.mean()), low, high)
 
 
+def ratio_bootstrap(
+    numerators: ArrayLike,
+    denominators: ArrayLike,
+    resamples: int = RESAMPLES,
+    seed: int = SEED,
+    confidence: float = 0.95,
+) -> Interval:
+    """Bootstrap interval of mean(numerators)/mean(denominators), two independent samples (n,) and (m,).
+
+    A resample whose denominator is not positive counts as infinite, so an end may be.
+    """
+    upper = _resampled_means(np.asarray(numerators, dtype=np.float64), resamples, seed)
+    lower = _resampled_means(np.asarray(denominators, dtype=np.float64), resamples, seed + 1)
+    ratios = np.full(resamples, np.inf)
+    np.divide(upper, lower, out=ratios, where=lower > 0)
+    tail = (1 - confidence) / 2
+    # "nearest" never averages a finite number with infinity
+    low, high = np.quantile(ratios, [tail, 1 - tail], method="nearest")
+    return Interval(float(low), float(high))
+
+
 def mcnemar(first: Sequence[int | bool], second: Sequence[int | bool]) -> McNemar:
     """Exact McNemar test of two runs' successes on the same prompts, in the same order (two-sided binomial)."""
     one, two = np.asarray(first, dtype=bool), np.asarray(second, dtype=bool)

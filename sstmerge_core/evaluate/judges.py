@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -30,9 +30,12 @@ class Verdict:
 
 
 class Judge(Protocol):
-    judge_id: str
-    can_tell_harm: bool
-    """Whether it tells a harmful answer from a harmless one that is no refusal; otherwise there is no ASR."""
+    @property
+    def judge_id(self) -> str: ...
+
+    @property
+    def can_tell_harm(self) -> bool:
+        """Whether it tells a harmful answer from a harmless one that is no refusal; otherwise there is no ASR."""
 
     def score(self, prompt: str, response: str) -> Verdict: ...
 
@@ -235,8 +238,3 @@ def judge_samples(judge: Judge, samples: Iterable[Mapping[str, Any]]) -> list[di
             {"prompt_id": sample["prompt_id"], "label": verdict.label, "score": verdict.score, "raw": verdict.raw}
         )
     return rows
-
-
-def labels(verdicts: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """Label by prompt id, of rows of a `verdicts` event."""
-    return {row["prompt_id"]: row["label"] for row in verdicts}

@@ -186,12 +186,13 @@ def _load(folder: Path) -> tuple[Any, Any]:
         if getattr(config, "quantization_config", None):
             raise DataError(Problem(where, "the base model is quantized", "Use its float checkpoint."))
         tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left", **local)
-        model, info = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             folder, config=config, dtype="auto", use_safetensors=True, output_loading_info=True, **local
         )
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         reason = str(error).strip().split("\n")[0]
         raise DataError(Problem(where, f"cannot be loaded: {reason}", "Check that the files are complete.")) from error
+    model, info = loaded
     if missing := sorted(info["missing_keys"]):
         fault = f"{len(missing)} weights are missing, {missing[0]} among them"
         raise DataError(Problem(where, fault, "Check that the files are complete."))
