@@ -23,3 +23,19 @@ def fast_bfloat16() -> bool:
     except OSError:
         return False
     return "amx_bf16" in flags or "avx512_bf16" in flags
+
+
+def keep_memory() -> None:
+    """Ask glibc to keep freed memory instead of returning it to the system at once; a no-op elsewhere.
+
+    Tensors of a few MB otherwise cost a page fault per 4 KiB each time: a third of the time on CPU (measured).
+    """
+    import ctypes
+
+    trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h
+    try:
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
+    except (OSError, AttributeError):
+        return
+    mallopt(mmap_threshold, 1 << 30)
+    mallopt(trim_threshold, 1 << 30)

@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from sstmerge_core.adapters import RECORD
-from sstmerge_core.device import fast_bfloat16
+from sstmerge_core.device import fast_bfloat16, keep_memory
 from sstmerge_core.errors import DataError, Problem
 from sstmerge_core.workspace import new_folder, write_json
 
@@ -60,6 +60,7 @@ def train(
 
     from sstmerge_core.supervised import collate, encode, sample_losses
 
+    keep_memory()
     torch.manual_seed(settings.seed)
     tokenizer = AutoTokenizer.from_pretrained(base)
     model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32, use_safetensors=True).to(device)

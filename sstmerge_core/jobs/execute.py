@@ -1,0 +1,469 @@
+"""Carry out recipes: gradients, merge, answers, verdicts, metrics, each recorded as an event and resumable.
+
+Runs in the worker and, for the command line, in the foreground. Nothing here touches DuckDB.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import resource
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sstmerge_core import adapters, methods
+from sstmerge_core.device import best_device, keep_memory
+from sstmerge_core.errors import AdapterError, Cancelled, DataError, JobError, Problem, SSTMergeError
+from sstmerge_core.evaluate import metrics, suites
+from sstmerge_core.evaluate.judges import get_judge
+from sstmerge_core.merge import Calibrated, Merged, deltas, merge
+from sstmerge_core.preflight import is_finished, reference
+from sstmerge_core.recipe import STAGE_VERSIONS, Recipe, Source, Suite
+from sstmerge_core.store.events import EventWriter, read_events
+from sstmerge_core.workspace import Workspace
+
+if TYPE_CHECKING:
+    from sstmerge_core.adapters import Factors
+    from sstmerge_core.evaluate.model import ResidentModel
+    from sstmerge_core.fisher import Gradients
+    from sstmerge_core.space import CoreSpace
+
+Report = Callable[[int, str, float, float], None]
+"""(point, stage, done, total)"""
+
+PACKAGES = ("torch", "transformers", "peft", "safetensors", "numpy", "scipy", "rouge-score")
+
+
+@dataclass
+class Session:
+    """What stays in memory from one point of a job to the next: one model, the adapters, the gradients of one pair."""
+
+    workspace: Workspace
+    device: str
+    user: str = ""
+    job_id: str = ""
+    report: Report = lambda point, stage, done, total: None
+    should_cancel: Callable[[], bool] = lambda: False
+    point: int = 0
+    _model: tuple[Any, ResidentModel] | None = None
+    _factors: dict[str, dict[str, Factors]] = field(default_factory=dict)
+    _calibrated: tuple[Any, Calibrated] | None = None
+
+    def progress(self, stage: str, done: float, total: float) -> None:
+        """Tell how far a stage is, and stop here where the user wants that."""
+        self.report(self.point, stage, done, total)
+        if self.should_cancel():
+            raise Cancelled(f"job {self.job_id}" if self.job_id else "run")
+
+    def model(self, base: Source, dtype: str) -> ResidentModel:
+        """The base model in `dtype`; another one in memory is let go first."""
+        from sstmerge_core.evaluate.model import ResidentModel
+
+        key = (base.path, dtype)
+        if self._model is None or self._model[0] != key:
+            self.progress("prepare", 0, 1)
+            self._model = None
+            _check_base(base, self.workspace)
+            self._model = (key, ResidentModel.load(base.path, dtype, self.device))
+            self.progress("prepare", 1, 1)
+        return self._model[1]
+
+    def factors(self, source: Source) -> dict[str, Factors]:
+        """An adapter's factors. Raises AdapterError where its files changed since the recipe was made."""
+        if source.sha256 not in self._factors:
+            adapter = adapters.read(source.path)
+            if adapter.fingerprint(self.workspace) != source.sha256:
+                fault = "the adapter's files have changed since this run was planned"
+                raise AdapterError(Problem(source.path, fault, "Launch the merge again with the adapter as it is now."))
+            self._factors[source.sha256] = adapter.load()
+        return self._factors[source.sha256]
+
+    def calibrated(self, recipe: Recipe) -> Calibrated:
+        """Core space and gradients of the recipe's pair, from memory, from the cache, or computed now."""
+        from sstmerge_core.space import core_space
+
+        assert recipe.calibration is not None
+        key = (recipe.base.sha256, recipe.adapters, recipe.calibration)
+        if self._calibrated is None or self._calibrated[0] != key:
+            space = core_space([self.factors(source) for source in recipe.adapters])
+            harm, benign = (self._gradients(recipe, space, side) for side in ("harm", "benign"))
+            self._calibrated = (key, Calibrated(space, harm, benign))
+        return self._calibrated[1]
+
+    def _gradients(self, recipe: Recipe, space: CoreSpace, side: str) -> Gradients:
+        from sstmerge_core.fisher import cache, core_gradients
+
+        calibration = recipe.calibration
+        assert calibration is not None
+        source, n = (
+            (calibration.harm, calibration.n_harm) if side == "harm" else (calibration.benign, calibration.n_benign)
+        )
+        total = calibration.n_harm + calibration.n_benign
+        before = 0 if side == "harm" else calibration.n_harm
+        parts = {
+            "base": recipe.base.sha256,
+            "adapters": [adapter.sha256 for adapter in recipe.adapters],
+            "rows": source.sha256,
+            "expansion": calibration.expansion,
+            "max_length": calibration.max_length,
+            "dtype": calibration.dtype,
+            "kind": "empirical",
+            "version": STAGE_VERSIONS["fisher"],
+        }
+        entry = cache.key(**parts)
+        found = cache.load(self.workspace, entry)
+        if found is None:
+            rows = _rows(source, calibration.split, n)
+            resident = self.model(recipe.base, calibration.dtype)
+            resident.set_delta(deltas(merge([self.factors(recipe.adapters[0])], "adapter", {})))
+            self.progress("fisher", before, total)
+            found = core_gradients(
+                resident.model,
+                resident.tokenizer,
+                space,
+                [(row.prompt, row.response) for row in rows],
+                max_length=calibration.max_length,
+                progress=lambda done, _: self.progress("fisher", before + done, total),
+            )
+            cache.save(self.workspace, entry, found, parts)
+        return found
+
+
+def execute(
+    recipes: Sequence[Recipe],
+    workspace: Workspace,
+    *,
+    report: Report = lambda point, stage, done, total: None,
+    should_cancel: Callable[[], bool] = lambda: False,
+    user: str = "",
+    job_id: str = "",
+    device: str = "auto",
+) -> None:
+    """Carry out `recipes` in order; finished ones are skipped, half-done ones resumed.
+
+    A point that fails on the user's input does not stop the others. Raises JobError naming the failed ones at the
+    end, Cancelled as soon as `should_cancel` says so.
+    """
+    keep_memory()
+    session = Session(workspace, _device(device), user, job_id, report, should_cancel)
+    failed: list[Problem] = []
+    for session.point, recipe in enumerate(recipes):
+        try:
+            base = reference(recipe)
+            if base is not None and not is_finished(workspace, base) and base not in recipes[: session.point]:
+                run(base, session)
+            run(recipe, session)
+        except Cancelled:
+            raise
+        except SSTMergeError as error:
+            failed += error.problems
+    if failed:
+        raise JobError(failed)
+
+
+def run(recipe: Recipe, session: Session) -> None:
+    """Carry out one recipe, or what is left of it; its event file says what happened."""
+    if is_finished(session.workspace, recipe):
+        return
+    folder = session.workspace.run(recipe.run_id)
+    started = time.monotonic()
+    with EventWriter(folder) as events:
+        past = list(read_events(folder))
+        events.write("run_started", **_started(recipe, session))
+        try:
+            merged = _merge_stage(recipe, session, events, folder)
+            if recipe.evaluation:
+                _evaluate_stages(recipe, session, events, past, merged)
+        except Cancelled:
+            events.write("run_cancelled")
+            raise
+        except Exception as error:
+            problems = error.problems if isinstance(error, SSTMergeError) else ()
+            message = str(error) if problems else f"{type(error).__name__}: {error}"
+            events.write("run_failed", error=message, problems=[vars(problem) for problem in problems])
+            raise
+        earlier = sum(event.get("seconds") or 0.0 for event in past if event["event"] == "samples")
+        events.write(
+            "run_finished",
+            seconds=time.monotonic() - started + earlier,
+            peak_memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        )
+
+
+def _merge_stage(recipe: Recipe, session: Session, events: EventWriter, folder: Path) -> Merged:
+    """Merge and write the adapter. Always done again on resume: it is quick and gives the same bits."""
+    entry = methods.get(recipe.method)
+    if entry.needs_fisher:
+        begun = time.monotonic()
+        calibrated = session.calibrated(recipe)
+        units = len(calibrated.harm) + len(calibrated.benign)
+        events.write("stage", stage="fisher", status="done", seconds=time.monotonic() - begun, units=units, note="")
+    session.progress("merge", 0, 1)
+    begun = time.monotonic()
+    merged = _merged(recipe, session)
+    statistics = list(merged.statistics)
+    if entry.kind != "reference":
+        written = _write(recipe, merged, folder / "artifacts" / "adapter")
+        statistics += written.statistics
+        artifact = {"name": "adapter", "path": "artifacts/adapter", "sha256": written.sha256, "bytes": written.bytes}
+        events.write("artifact", **artifact)
+    for module, eigenvalues in merged.spectra.items():
+        events.write("spectrum", module=module, eigenvalues=eigenvalues)
+    if statistics:
+        events.write("module_stats", rows=statistics)
+    events.write("stage", stage="merge", status="done", seconds=time.monotonic() - begun, units=1, note="")
+    session.progress("merge", 1, 1)
+    return merged
+
+
+def _merged(recipe: Recipe, session: Session) -> Merged:
+    calibrated = session.calibrated(recipe) if methods.get(recipe.method).needs_fisher else None
+    factors = [session.factors(source) for source in recipe.adapters]
+    identities = [source.sha256 for source in recipe.adapters]
+    return merge(factors, recipe.method, recipe.parameters, identities=identities, calibrated=calibrated)
+
+
+def _write(recipe: Recipe, merged: Merged, folder: Path) -> adapters.Written:
+    return adapters.write_adapter(
+        merged, folder, base_name=_base_name(recipe), record=_adapter_record(recipe), card=model_card(recipe)
+    )
+
+
+def _evaluate_stages(
+    recipe: Recipe, session: Session, events: EventWriter, past: list[dict[str, Any]], merged: Merged
+) -> None:
+    evaluation = recipe.evaluation
+    assert evaluation is not None
+    judge = get_judge(evaluation.judge)
+    resident = session.model(recipe.base, evaluation.dtype)
+    resident.set_delta(deltas(merged))
+    answers = {
+        suite.name: _generate(suite, evaluation.batch_size, resident, session, events, past)
+        for suite in evaluation.suites
+    }
+
+    total = sum(len(rows) for rows in answers.values())
+    session.progress("judge", 0, total)
+    begun = time.monotonic()
+    verdicts = {}
+    for name, rows in answers.items():
+        scored = [(row["prompt_id"], judge.score(row["prompt"], row["response"])) for row in rows]
+        verdicts[name] = [
+            {"prompt_id": prompt_id, "label": verdict.label, "score": verdict.score, "raw": verdict.raw}
+            for prompt_id, verdict in scored
+        ]
+        events.write("verdicts", judge=judge.judge_id, suite=name, rows=verdicts[name])
+    events.write("stage", stage="judge", status="done", seconds=time.monotonic() - begun, units=total, note="")
+    session.progress("judge", total, total)
+
+    session.progress("metrics", 0, 1)
+    begun = time.monotonic()
+    own = measure(evaluation.suites, answers, verdicts, judge)
+    base = reference(recipe)
+    if base is not None:
+        own += _against(base, session.workspace, evaluation.suites, own, answers, verdicts)
+    events.write("metrics", rows=own)
+    events.write("stage", stage="metrics", status="done", seconds=time.monotonic() - begun, units=1, note="")
+    session.progress("metrics", 1, 1)
+
+
+def _generate(
+    suite: Suite,
+    batch_size: int,
+    resident: ResidentModel,
+    session: Session,
+    events: EventWriter,
+    past: list[dict[str, Any]],
+) -> list[dict[str, Any]]:
+    """Answers to a suite in the order of its prompts; batches that an earlier try finished are taken from its events.
+
+    The batch plan is recorded before the first answer and replayed on resume, so that an interrupted run gives the
+    same bits.
+    """
+    from sstmerge_core.evaluate.generate import generate_suite, plan_batches
+
+    stage = f"generate:{suite.name}"
+    rows = _rows(suite.source, suite.split, suite.n)
+    mine = [event for event in past if event.get("suite") == suite.name]
+    plan = next((event["batches"] for event in mine if event["event"] == "plan"), None)
+    if plan is None:
+        plan = plan_batches(rows, resident.tokenizer, batch_size)
+        events.write("plan", suite=suite.name, batches=plan)
+    done = {event["batch"]: event["rows"] for event in mine if event["event"] == "samples"}
+    finished = sum(len(batch) for batch in done.values())
+    session.progress(stage, finished, len(rows))
+    begun = time.monotonic()
+    for batch, seconds, samples in generate_suite(resident, rows, plan, set(done), suite.max_new_tokens):
+        events.write("samples", suite=suite.name, batch=batch, seconds=seconds, rows=samples)
+        done[batch] = samples
+        finished += len(samples)
+        session.progress(stage, finished, len(rows))
+    events.write("stage", stage=stage, status="done", seconds=time.monotonic() - begun, units=len(rows), note="")
+    by_id = {row["prompt_id"]: row for batch in done.values() for row in batch}
+    return [by_id[row.prompt_id] for row in rows]
+
+
+def merge_to(
+    recipe: Recipe,
+    workspace: Workspace,
+    out: Path,
+    *,
+    device: str = "auto",
+    report: Report = lambda point, stage, done, total: None,
+) -> adapters.Written:
+    """Only merge, and write the adapter to `out`; nothing is measured and no run is recorded."""
+    keep_memory()
+    session = Session(workspace, _device(device), report=report)
+    return _write(recipe, _merged(recipe, session), out)
+
+
+def measure(
+    chosen: Sequence[Suite], answers: dict[str, list[Any]], verdicts: dict[str, list[Any]], judge: Any
+) -> list[dict[str, Any]]:
+    """Every metric of a run that needs no other run: rows as in the ``metrics`` event."""
+    rows = []
+    for suite in chosen:
+        rows += metrics.suite_metrics(suite.name, suite.role, answers[suite.name], verdicts[suite.name], judge)
+    return rows + metrics.overall_metrics(verdicts, judge)
+
+
+def _against(
+    base: Recipe,
+    workspace: Workspace,
+    chosen: Sequence[Suite],
+    own: list[dict[str, Any]],
+    answers: dict[str, list[Any]],
+    verdicts: dict[str, list[Any]],
+) -> list[dict[str, Any]]:
+    """Safety Tax, composite and Pareto distance against the utility adapter alone, with per-prompt pairing."""
+    found: dict[str, dict[str, list[Any]]] = {"samples": {}, "verdicts": {}}
+    their_metrics: list[dict[str, Any]] = []
+    for event in read_events(workspace.run(base.run_id)):
+        if event["event"] == "samples":
+            found["samples"].setdefault(event["suite"], []).extend(event["rows"])
+        elif event["event"] == "verdicts":
+            found["verdicts"][event["suite"]] = event["rows"]
+        elif event["event"] == "metrics":
+            their_metrics = event["rows"]
+    return metrics.relative_metrics(
+        own,
+        their_metrics,
+        metrics.outcomes(chosen, answers, verdicts),
+        metrics.outcomes(chosen, found["samples"], found["verdicts"]),
+        reference=base.run_id,
+    )
+
+
+def inspect(
+    sources: dict[str, Source],
+    workspace: Workspace,
+    *,
+    report: Report = lambda point, stage, done, total: None,
+    should_cancel: Callable[[], bool] = lambda: False,
+    user: str = "",
+    job_id: str = "",
+) -> str:
+    """Norms, cosine and subspace overlap of a pair per module, stored for the Adapters page; returns the pair's id."""
+    from sstmerge_core.space import core_space, similarity
+
+    session = Session(workspace, "cpu", user, job_id, report, should_cancel)
+    session.progress("inspect", 0, 1)
+    utility, safety = sources["utility"], sources["safety"]
+    space = core_space([session.factors(utility), session.factors(safety)])
+    pair_id = f"{utility.sha256[:12]}-{safety.sha256[:12]}"
+    with EventWriter(workspace.pairs / pair_id) as events:
+        names = {side: source.sha256 for side, source in sources.items()}
+        events.write("pair_inspected", pair_id=pair_id, utility_name=utility.name, safety_name=safety.name, **names)
+        events.write("module_stats", rows=similarity(space))
+    session.progress("inspect", 1, 1)
+    return pair_id
+
+
+def _rows(source: Source, split: str, n: int) -> list[suites.Row]:
+    rows = suites.take(suites.load_rows(source.path, split), n)
+    if suites.rows_digest(rows) != source.sha256:
+        fault = "the rows have changed since this run was planned"
+        raise DataError(Problem(source.path, fault, "Launch the run again with the rows as they are now."))
+    return rows
+
+
+def _check_base(base: Source, workspace: Workspace) -> None:
+    adapters.read_base(base.path)
+    if adapters.base_fingerprint(Path(base.path), workspace) != base.sha256:
+        fault = "the base model's files have changed since this run was planned"
+        raise DataError(Problem(base.path, fault, "Launch the run again."))
+
+
+def _device(name: str) -> str:
+    return best_device() if name == "auto" else name
+
+
+def _base_name(recipe: Recipe) -> str:
+    """What the inputs call their base; the base's own name where they do not say."""
+    return adapters.read(recipe.adapters[0].path, check_values=False).base_name or recipe.base.name
+
+
+def _started(recipe: Recipe, session: Session) -> dict[str, Any]:
+    parameters = recipe.parameters
+    names = [source.name for source in recipe.adapters]
+    return {
+        "run_id": recipe.run_id,
+        "source": "measured",
+        "pair": recipe.pair if recipe.adapters else "base",
+        "base": recipe.base.name,
+        "utility": names[0] if names else "",
+        "safety": names[1] if len(names) > 1 else "",
+        "method": recipe.method,
+        "label": recipe.label,
+        "alpha": parameters.get("alpha"),
+        "k": parameters.get("k"),
+        "layerwise": parameters.get("layerwise"),
+        "mode": parameters.get("mode"),
+        "seed": parameters.get("seed"),
+        "parameters": parameters,
+        "recipe": recipe.model_dump(mode="json"),
+        "device": session.device,
+        "dtype": recipe.evaluation.dtype if recipe.evaluation else "float32",
+        "versions": versions(),
+        "user": session.user,
+        "job_id": session.job_id,
+    }
+
+
+def versions() -> dict[str, str]:
+    """Versions of everything that can change a result."""
+    found = {"python": platform.python_version(), "machine": platform.machine()}
+    for package in ("sstmerge", *PACKAGES):
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _adapter_record(recipe: Recipe) -> dict[str, Any]:
+    """What travels with a merged adapter."""
+    return {
+        "name": f"{recipe.pair}-{recipe.method}-{recipe.run_id[:6]}",
+        "role": "",
+        "description": f"{recipe.label}, merged from {recipe.pair.replace('_', ' and ', 1)}",
+        "recipe": recipe.model_dump(mode="json"),
+        "run_id": recipe.run_id,
+        "versions": versions(),
+    }
+
+
+def model_card(recipe: Recipe) -> str:
+    """README.md of a merged adapter: what it is, from what, and how to make it again."""
+    entry = methods.get(recipe.method)
+    lines = [f"# {recipe.label}", "", f"LoRA adapter for {recipe.base.name}, merged with SST-Merge Studio.", ""]
+    for role, source in zip(("utility", "safety"), recipe.adapters, strict=False):
+        lines.append(f"- {role} adapter: {source.name}, SHA-256 `{source.sha256}`")
+    lines += [f"- base model: {recipe.base.name}, SHA-256 `{recipe.base.sha256}`"]
+    lines += [f"- method: {entry.title}" + (f" ({entry.paper})" if entry.paper else ""), f"- run: `{recipe.run_id}`"]
+    settings = " ".join(f"--set {name}={value}" for name, value in recipe.parameters.items())
+    command = f"sstmerge merge --base BASE --utility U --safety S --method {recipe.method} {settings} --out DIR"
+    return "\n".join([*lines, "", "Make it again:", "", "```", command, "```", ""])
