@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 from sstmerge_core.errors import JobError, Problem
 from sstmerge_core.jobs import logs
@@ -32,6 +33,7 @@ __all__ = [
     "wait",
 ]
 
+
 def submit(
     workspace: Workspace,
     recipes: Sequence[Recipe],
@@ -54,7 +56,7 @@ def submit(
         raise JobError(Problem(name, "there is nothing to merge", "Choose at least one method and one α."))
     job_id = f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(3)}"
     run_ids = [recipe.run_id for recipe in recipes]
-    spec = {"recipes": [recipe.model_dump(mode="json") for recipe in recipes]} if kind != "inspect" else {}
+    spec: dict[str, Any] = {"recipes": [recipe.model_dump(mode="json") for recipe in recipes]}
     spec |= {side: source.model_dump(mode="json") for side, source in (sources or {}).items()}
     where = device or (INSPECTION if kind == "inspect" else default_device())
     workspace.create()

@@ -38,10 +38,10 @@ def plan_units(recipes: Sequence[Recipe], workspace: Workspace) -> list[dict[str
 
 
 def _units(recipe: Recipe) -> dict[str, float]:
-    suites = recipe.evaluation.suites if recipe.evaluation else ()
-    generated = {f"generate:{suite.name}": float(suite.n) for suite in suites}
-    judged = {"judge": sum(generated.values())} if generated else {}
-    return {"merge": 1.0, **generated, **judged, "metrics": 1.0}
+    if recipe.evaluation is None:
+        return {"merge": 1.0}
+    generated = {f"generate:{suite.name}": float(suite.n) for suite in recipe.evaluation.suites}
+    return {"merge": 1.0, **generated, "judge": sum(generated.values()), "metrics": 1.0}
 
 
 def _calibration_key(recipe: Recipe) -> str:

@@ -158,7 +158,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"Job {options.job} does not wait for a worker.", file=sys.stderr)
         return 3
     print(f"--- {time.strftime('%Y-%m-%d %H:%M:%S')} job {job.job_id} ({job.name}), process {process.pid}", flush=True)
-    state, error = "failed", "The worker stopped while it was preparing."
+    state: str = "failed"
+    error: str | None = "The worker stopped while it was preparing."
     try:
         state, error = run_job(workspace, job, options.execute)
     finally:

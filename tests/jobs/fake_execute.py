@@ -38,7 +38,7 @@ def _one(point, recipe, workspace, report, should_cancel, user, job_id):
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
         steps = parameters.get("steps", 3)
         for step in range(steps + 1):
-            report(point, "generate:harmful", step, steps)
+            report(point, parameters.get("stage", "generate:harmful"), step, steps)
             if should_cancel() and not parameters.get("stubborn"):
                 events.write("run_cancelled")
                 raise Cancelled

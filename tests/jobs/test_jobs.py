@@ -39,6 +39,15 @@ def test_what_a_worker_is_doing_is_readable_while_it_runs(workspace):
     assert job.stage.startswith("Generating answers · harmful ")
 
 
+def test_how_wrong_the_remaining_time_was_is_kept_and_speeds_are_learnt_for_the_next_job(workspace):
+    assert jobs.eta_error(workspace) is None
+    job_id = jobs.submit(workspace, [recipe(stage="merge", steps=20, sleep=0.15)], name="timed")
+    job = jobs.wait(workspace, job_id, timeout=20)
+    assert job.eta_error is not None and job.eta_error == jobs.eta_error(workspace)
+    scope = f"{job.device}/{BASE.sha256[:12]}"
+    assert 0.1 < Queue(workspace).rates(scope)["first:merge"] < 0.5
+
+
 def test_a_second_job_waits_for_the_device_and_starts_by_itself(workspace):
     first = jobs.submit(workspace, [recipe(0.1, steps=10, sleep=0.1)], name="first")
     second = jobs.submit(workspace, [recipe(0.2)], name="second")
