@@ -31,7 +31,8 @@ def plan_units(recipes: Sequence[Recipe], workspace: Workspace) -> list[dict[str
             units["fisher"] = float(recipe.calibration.n_harm + recipe.calibration.n_benign)
             calibrated.add(key)
         plan.append(units)
-    first = next((units for units in plan if units), None)
+    # The model is loaded for the first answers or gradients; merging alone needs none.
+    first = next((units for units in plan if units.keys() - {"merge"}), None)
     if first is not None:
         first["prepare"] = 1.0
     return plan
