@@ -32,6 +32,8 @@ def hypervolume(points: ArrayLike) -> float:
     if data.shape[1] not in (2, 3):
         raise ValueError(f"hypervolume is for 2 or 3 axes, not {data.shape[1]}")
     data = np.clip(data[pareto_front(data)], 0.0, None)
+    if not len(data):
+        return 0.0
     return _area(data) if data.shape[1] == 2 else _volume(data)
 
 

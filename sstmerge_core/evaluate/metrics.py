@@ -72,9 +72,9 @@ def relative_metrics(
     """Safety Tax, composite and Pareto distance of a run against one measured run, whose id is `reference`.
 
     `own` and `reference_rows` are both runs' metric rows; safety is `own`'s first resistance, utility its first
-    ROUGE-L, and the reference is read on the same suites. With the per-prompt outcomes the safety gain's interval is a bootstrap
-    over the prompts that both runs answered, and the tax gets one too; without them the gain's is that of two
-    independent rates. What a run has not measured gives None with status ``not_measured``.
+    ROUGE-L, and the reference is read on the same suites. With the per-prompt outcomes the safety gain's interval is a
+    bootstrap over the prompts that both runs answered, and the tax gets one too; without them the gain's is that of
+    two independent rates. What a run has not measured gives None with status ``not_measured``.
     """
     safety, utility = _pick(own, "resistance"), _pick(own, "rouge_l")
     judge = str(safety["judge"]) if safety else ""
