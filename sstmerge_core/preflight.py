@@ -81,7 +81,9 @@ def plan(
     if problems:
         return Preflight(None, problems, warnings)
     try:
-        recipe = merge_recipe(base, utility, safety, method, parameters, options if evaluate else None)
+        recipe = merge_recipe(base, utility, safety, method, parameters, options)
+        if not evaluate:
+            recipe = recipe.model_copy(update={"evaluation": None})
     except SSTMergeError as error:
         return Preflight(None, list(error.problems), warnings)
     warnings += _small_calibration(recipe)
@@ -101,7 +103,7 @@ def plan_sweep(
     utility: Entry,
     safety: Entry,
     *,
-    methods: Sequence[str],  # noqa: A002 - the caller's word for it
+    methods: Sequence[str],
     alphas: Sequence[float],
     strengths: Sequence[float] | None = None,
     ks: Sequence[int] = (),
@@ -123,7 +125,7 @@ def plan_sweep(
             if found or problems:
                 continue
             try:
-                recipe = merge_recipe(base, utility, safety, name, parameters, options or Options())
+                recipe = merge_recipe(base, utility, safety, name, parameters, options)
             except SSTMergeError as error:
                 return SweepPlan([], [*problems, *error.problems])
             recipes[recipe.run_id] = recipe
@@ -161,19 +163,17 @@ def merge_recipe(
     parameters: Mapping[str, Any],
     options: Options | None = None,
 ) -> Recipe:
-    """The recipe of one merge; without `options` it is only merged, not measured.
-
-    Raises RecipeError for parameters, DataError for suites.
-    """
+    """The recipe of one merge. Raises RecipeError for parameters, DataError for suites."""
+    options = options or Options()
     entry = methods.get(method)
-    utility_suite = (options.utility_suite if options else "") or utility.suite or GENERAL_UTILITY
+    utility_suite = options.utility_suite or utility.suite or GENERAL_UTILITY
     return Recipe(
         base=base.source,
         adapters=(utility.source, safety.source),
         method=method,
         parameters=entry.complete(parameters),
         calibration=_calibration(utility_suite) if entry.needs_fisher else None,
-        evaluation=_evaluation(utility_suite, options) if options else None,
+        evaluation=_evaluation(utility_suite, options),
     )
 
 
@@ -190,11 +190,7 @@ def single_recipe(base: Base, adapter: Entry | None, utility_suite: str, options
 
 def reference(recipe: Recipe) -> Recipe | None:
     """The utility adapter alone under the same evaluation: what a merge's Safety Tax is measured against."""
-    if recipe.evaluation is None or len(recipe.adapters) < 2:
-        return None
-    return recipe.model_copy(
-        update={"adapters": recipe.adapters[:1], "method": "adapter", "parameters": {}, "calibration": None}
-    )
+    return recipe.reference
 
 
 def is_finished(workspace: Workspace, recipe: Recipe) -> bool:

@@ -59,7 +59,7 @@ class Calibration(_Frozen):
 class Evaluation(_Frozen):
     suites: tuple[Suite, ...]
     judge: str = "refusal_regex"
-    dtype: str = "bfloat16"
+    dtype: str = "float32"
     batch_size: int = 32
 
 

@@ -6,6 +6,7 @@ Runs in the worker and, for the command line, in the foreground. Nothing here to
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import platform
 import resource
 import time
@@ -398,7 +399,7 @@ def _check_base(base: Source, workspace: Workspace) -> None:
 
 
 def _device(name: str) -> str:
-    return best_device() if name == "auto" else name
+    return (os.environ.get("SSTMERGE_DEVICE") or best_device()) if name == "auto" else name
 
 
 def _base_name(recipe: Recipe) -> str:

