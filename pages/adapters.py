@@ -78,8 +78,7 @@ if not pick.missing(shelf):
         else:
             st.success("They fit: every method can merge them.", icon=":material/check_circle:")
         blocks.problems(report.warnings, warning=True)
-        if report.facts:
-            st.dataframe(table.pairs_of_text(report.facts), hide_index=True, alt="Facts of the pair", height="content")
+        blocks.pair_facts(report.facts)
         st.page_link("pages/merge.py", label="Merge this pair", icon=":material/merge:", query_params=trio.values)
     with right:
         measuring = None

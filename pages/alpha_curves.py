@@ -14,9 +14,9 @@ if not pairs:
     blocks.empty("No merge with an α has finished yet.", page="pages/sweep.py", label="Sweep over α")
     st.stop()
 
-state = link.Link("alpha-curves")
+state = link.Link("alpha_curves")
 state.read({"pair": (link.one_of(pairs), pairs[0])})
-pair = st.session_state["alpha-curves.pair"]
+pair = st.session_state["alpha_curves.pair"]
 rows = alpha_curves.with_series(store.query(queries.alpha_curves, pair))
 methods = list(dict.fromkeys(rows["method"]))
 state.read(
@@ -26,22 +26,22 @@ state.read(
         "intervals": (link.flag, True),
     }
 )
-st.session_state["alpha-curves.method"] = [name for name in st.session_state["alpha-curves.method"] if name in methods]
+st.session_state["alpha_curves.method"] = [name for name in st.session_state["alpha_curves.method"] if name in methods]
 
 with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
-    st.selectbox("Pair", pairs, key="alpha-curves.pair", width=165)
+    st.selectbox("Pair", pairs, key="alpha_curves.pair", width=165)
     chosen = st.multiselect(
         "Methods",
         methods,
-        key="alpha-curves.method",
+        key="alpha_curves.method",
         format_func=lambda name: style(name).title,
         width=330,
         placeholder="All",
     )
     reported = st.toggle(
-        "Reported figures", key="alpha-curves.reported", help="Hollow and dotted: other models and prompts."
+        "Reported figures", key="alpha_curves.reported", help="Hollow and dotted: other models and prompts."
     )
-    intervals = st.toggle("Intervals", key="alpha-curves.intervals", help="95 % intervals as thin bars.")
+    intervals = st.toggle("Intervals", key="alpha_curves.intervals", help="95 % intervals as thin bars.")
 
 values = {"pair": pair, "method": chosen, "reported": reported, "intervals": intervals}
 blocks.problems(state.problems, warning=True)
@@ -54,9 +54,9 @@ figures = {
 if not figures:
     blocks.empty(f"None of the {len(rows):,} runs is left. Choose other methods, or show the reported figures.")
 for column, (axis, figure) in zip(st.columns(max(len(figures), 1), gap="medium"), figures.items(), strict=False):
-    column.plotly_chart(figure, key=f"alpha-curves.{axis}", config=blocks.CHART_CONFIG, alt=alpha_curves.AXES[axis])
+    column.plotly_chart(figure, key=f"alpha_curves.{axis}", config=blocks.CHART_CONFIG, alt=alpha_curves.AXES[axis])
 
-address = link.share(start.base_url(), "alpha-curves", values)
+address = link.share(start.base_url(), "alpha_curves", values)
 title = f"{pair}: safety and utility against α"
 with st.container(horizontal=True, vertical_alignment="center"):
     st.caption(f"Showing {len(shown):,} of {len(rows):,} runs of {pair}.", width="content")
@@ -71,6 +71,6 @@ with st.container(horizontal=True, vertical_alignment="center"):
         disabled=not figures,
         help="One file with everything inside (about 5 MB); opens without a network.",
     )
-    blocks.csv_button(shown, f"alpha-curves-{pair}.csv", key="alpha-curves.csv")
+    blocks.csv_button(shown, f"alpha-curves-{pair}.csv", key="alpha_curves.csv")
 
 state.write(values)

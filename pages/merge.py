@@ -49,7 +49,7 @@ with left:
         with st.container(horizontal=True, vertical_alignment="center"):
             launch = st.button(
                 "Merge",
-                type="primary",
+                type="secondary" if plan.known else "primary",
                 icon=":material/merge:",
                 disabled=bool(plan.problems),
                 help="See the problems above." if plan.problems else None,
@@ -62,6 +62,7 @@ with left:
                 memory = f", up to {words.size(plan.memory_bytes)} of memory" if plan.memory_bytes else ""
                 st.caption(f"Takes about {words.duration(plan.seconds)}{memory}.", width="content")
         if launch and plan.recipe is not None:
+            st.toast("Started. Its progress is on this page; it goes on when you leave.")
             st.session_state["merge.job"] = jobs.submit(
                 start.workspace(), [plan.recipe], name=f"{plan.recipe.label} · {plan.recipe.pair}", user=start.user()
             )
@@ -93,6 +94,7 @@ with right:
     if runs.empty:
         blocks.empty(f"No merge of {pair} has been measured yet. It will appear here between safety and utility.")
     else:
+        st.caption(f"Measured runs of {pair}; the ring is the run above." if shown_run else f"Measured runs of {pair}.")
         st.plotly_chart(
             pareto.figure(runs, highlight=[shown_run], height=400),
             config=blocks.CHART_CONFIG,

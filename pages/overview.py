@@ -52,7 +52,7 @@ with right:
             ("Adapters", len(shelf.adapters)),
             ("Reported", counts["reported"]),
         ):
-            st.metric(label, f"{number:,}", border=True, width=122)
+            st.metric(label, f"{number:,}", border=True, width=112)
 
     def running() -> None:
         """Jobs at work; the whole page runs again when their number changes."""
@@ -71,4 +71,4 @@ with right:
         st.caption("No run of your own yet. The hollow points are figures reported in the literature.")
     else:
         st.subheader("Last runs", anchor=False)
-        blocks.run_table(recent, key="overview.recent", columns=("pair", "status"))
+        blocks.run_table(recent, key="overview.recent", columns=("pair",))

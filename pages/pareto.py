@@ -16,11 +16,21 @@ def remove_filter(name: str, value: str) -> None:
 
 def clear_selection() -> None:
     st.session_state["pareto.box"], st.session_state["pareto.run"] = "", []
+    st.session_state["pareto:marked"] = ("", ())
     st.session_state["pareto:chart"] = st.session_state.get("pareto:chart", 0) + 1
 
 
 def parse_box(values: list[str]) -> str:
     return str(pareto.Box.parse(values[-1]))
+
+
+def marked() -> dict:
+    """What the link had selected, marked in the chart for as long as the chart is the same one."""
+    if state.moved:
+        box, run_ids = st.session_state["pareto.box"], st.session_state["pareto.run"]
+        st.session_state["pareto:marked"] = (box, tuple(run_ids))
+    box, run_ids = st.session_state.get("pareto:marked", ("", ()))
+    return {"box": pareto.Box.parse(box) if box else None, "highlight": run_ids}
 
 
 def adopt_selection(event: dict, shown: pd.DataFrame) -> None:
@@ -103,7 +113,7 @@ with left:
         blocks.empty(f"None of the {len(kept):,} runs has both measures. Choose another axis or remove a filter.")
     else:
         event = st.plotly_chart(
-            pareto.figure(shown, x=x, y=y),
+            pareto.figure(shown, x=x, y=y, **marked()),
             key=f"pareto.chart.{st.session_state.get('pareto:chart', 0)}",
             on_select="rerun",
             selection_mode=("points", "box"),
@@ -115,7 +125,8 @@ with left:
         without = f"; {missing:,} more without one of the measures" if missing else ""
         st.caption(
             f"Showing {len(shown):,} of {len(runs):,} runs of {pair}{without}. Hollow: reported in the literature, on "
-            "other models and prompts. Faded: dominated. Click a point or drag a box to select."
+            "other models and prompts. Faded: dominated. Click a point to select it, with shift for more; or take the "
+            "box tool above the chart."
         )
 
 box_text, run_ids = st.session_state["pareto.box"], st.session_state["pareto.run"]

@@ -13,7 +13,7 @@ from sstmerge_core import jobs, merge, words
 from sstmerge_core.errors import Problem, SSTMergeError, StoreError
 from sstmerge_core.plots import similarity, table
 from sstmerge_core.plots.measures import MEASURES, interval, number
-from studio import start
+from studio import house, start
 
 CHART_CONFIG = {"displaylogo": False, "modeBarButtonsToRemove": ["autoScale2d", "zoomIn2d", "zoomOut2d"]}
 CARDS = ("resistance", "utility", "over_refusal", "degenerate")
@@ -90,15 +90,17 @@ def cards(row: Any) -> None:
     with st.container(horizontal=True, gap="small"):
         for column in CARDS:
             measure = MEASURES[column]
-            value = row[column]
-            label = measure.title + (
-                f" · {row['utility_suite']}" if column == "utility" and row["utility_suite"] else ""
-            )
             n = row[measure.n_column]
-            range_ = interval(row.get(f"{column}_low"), row.get(f"{column}_high"))
-            with st.container(border=True, width=210, gap=None):
-                st.metric(label, number(value), help=f"{measure.help} {measure.direction.capitalize()}.")
-                st.caption(" · ".join(filter(None, [range_, "" if pd.isna(n) else f"n = {n}"])) or "not measured")
+            lines = [interval(row.get(f"{column}_low"), row.get(f"{column}_high"))]
+            lines.append("not measured" if pd.isna(n) and pd.isna(row[column]) else "" if pd.isna(n) else f"n = {n}")
+            if column == "utility" and row["utility_suite"]:
+                lines.append(plain(row["utility_suite"]))
+            with st.container(border=True, width=138, gap=None):
+                st.metric(measure.title, number(row[column]), help=f"{measure.help} {measure.direction.capitalize()}.")
+                st.caption("  \n".join(filter(None, lines)))
+    judge = row.get("judge")
+    if judge and not pd.isna(judge) and judge != "reported":
+        st.caption(f"95 % intervals. Judge: {plain(judge)}.")
 
 
 def run_columns(runs: pd.DataFrame) -> dict[str, Any]:
@@ -249,8 +251,8 @@ def job_controls(job: jobs.Job, *, key: str) -> None:
             with failures():
                 jobs.resume(start.workspace(), job.job_id)
                 st.rerun(scope="app")
-    with st.expander("Log", icon=":material/terminal:"), failures():
-        st.code(jobs.log_tail(start.workspace(), job.job_id) or "Nothing written yet.", language=None)
+    with st.expander("Log", icon=":material/terminal:"):
+        log(job.job_id)
 
 
 def watch(job_id: str, *, key: str) -> jobs.Job | None:
@@ -258,6 +260,12 @@ def watch(job_id: str, *, key: str) -> jobs.Job | None:
     job = jobs.job(start.workspace(), job_id)
     if job is None:
         return None
+    if job.state == "done":
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.caption(f"{job_line(job)} {words.ago(job.finished_at)}", width="content")
+            with st.popover("Log", icon=":material/terminal:", type="tertiary"):
+                log(job_id)
+        return job
 
     def live() -> None:
         with failures():
@@ -274,6 +282,12 @@ def watch(job_id: str, *, key: str) -> jobs.Job | None:
     return job
 
 
+def log(job_id: str) -> None:
+    """The last lines of what a job's worker printed."""
+    with failures():
+        st.code(jobs.log_tail(start.workspace(), job_id) or "Nothing written yet.", language=None)
+
+
 def module_map(stats: pd.DataFrame, *, key: str) -> None:
     """A heat map over the modules, with a choice of statistic where there are several."""
     names = similarity.present(stats)
@@ -286,6 +300,15 @@ def module_map(stats: pd.DataFrame, *, key: str) -> None:
         )
     st.plotly_chart(similarity.figure(stats, name), key=f"{key}.chart", config=CHART_CONFIG, alt=f"{name} per module")
     st.caption(similarity.describe(name).help)
+
+
+def pair_facts(facts: dict[str, str]) -> None:
+    """What the two adapters are like, side by side."""
+    rows, both = table.side_by_side(facts)
+    if len(rows):
+        st.table(rows, border="horizontal", hide_index=True, alt="Facts of the two adapters")
+    if both:
+        st.caption(" · ".join(f"{plain(name)}: {plain(value)}" for name, value in both.items()))
 
 
 def adapter_download(run_id: str, label: str) -> None:
@@ -303,7 +326,8 @@ def adapter_download(run_id: str, label: str) -> None:
 
 
 def store_or_stop() -> start.Store:
-    """The store, or a page that says why there is none."""
+    """The store, or a page that says why there is none. The first line of every page."""
+    house.enter_by_the_door()
     opened = start.store()
     if opened.held is not None:
         database_notice()

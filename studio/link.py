@@ -62,7 +62,7 @@ class Link:
         self._fields: dict[str, tuple[Parser, Any]] = {}
         self._keys: list[str] = []
         # not the URL that this session wrote last: a first visit, a link that was followed, the back button
-        self._moved = st.session_state.get(f"{page}:url") != self._current
+        self.moved = st.session_state.get(f"{page}:url") != self._current
         st.session_state[f"{page}:url"] = self._current
         # Streamlit forgets a widget that is not drawn, such as the α of a method that is not chosen at the moment
         self._kept: dict[str, Any] = st.session_state.setdefault(f"{page}:kept", {})
@@ -81,11 +81,11 @@ class Link:
             key = self.key(name, group)
             self._fields[name] = (parse, default)
             self._keys.append(key)
-            if key in st.session_state and not (self._moved and trust):
+            if key in st.session_state and not (self.moved and trust):
                 st.session_state[key] = st.session_state[key]  # else it is dropped while its widget is not drawn
                 continue
-            value = default if self._moved else self._kept.get(key, default)
-            if trust and self._moved and name in self._current:
+            value = default if self.moved else self._kept.get(key, default)
+            if trust and self.moved and name in self._current:
                 try:
                     value = parse(self._current[name])
                 except ValueError as error:

@@ -75,7 +75,9 @@ def front(shown: pd.DataFrame, x: str, y: str) -> pd.DataFrame:
 
 def clicked(shown: pd.DataFrame, points: Sequence[Mapping[str, Any]]) -> list[str]:
     """The run ids of a chart's selected points (plotly's event data)."""
-    numbers = [point["customdata"][0] for point in points if point.get("customdata")]
+    custom = [point["customdata"] for point in points if point.get("customdata")]
+    # a typed array of plotly arrives as an object with its indices as keys
+    numbers = [values["0"] if isinstance(values, Mapping) else values[0] for values in custom]
     return list(dict.fromkeys(shown["run_id"].iloc[int(number)] for number in numbers if 0 <= number < len(shown)))
 
 
@@ -85,14 +87,15 @@ def figure(
     x: str = "resistance",
     y: str = "utility",
     highlight: Sequence[str] = (),
+    box: Box | None = None,
     height: int = 480,
     legend: bool = True,
     intervals: bool = True,
 ) -> go.Figure:
     """The picture of `shown`, which comes from `drawable`.
 
-    `highlight`: run ids that get a ring and their label. Row numbers of `shown` are each point's first custom value, so
-    that a click can be traced back. Dominated points are faded, reported ones hollow.
+    `highlight`: run ids that get a ring; `box`: drawn as a dotted rectangle. Row numbers of `shown` are each point's
+    first custom value, so that a click can be traced back. Dominated points are faded, reported ones hollow.
     """
     horizontal, vertical = MEASURES[x], MEASURES[y]
     large = len(shown) > WEBGL_ABOVE
@@ -106,14 +109,15 @@ def figure(
         fig.add_trace(trace.update(showlegend=method not in listed))
         listed.add(str(method))
     _add_highlight(fig, shown, x, y, highlight)
+    if box is not None:
+        corners = {"x0": box.x_low, "x1": box.x_high, "y0": box.y_low, "y1": box.y_high}
+        fig.add_shape(type="rect", **corners, line={"color": NEUTRAL, "width": 1.2, "dash": "dot"})
     fig.update_layout(
         height=height,
         margin={"l": 8, "r": 8, "t": 12, "b": 8},
         showlegend=legend,
         legend=LEGEND,
         hoverlabel={"align": "left"},
-        dragmode="select",
-        clickmode="event+select",
         uirevision=f"{x}/{y}",
     )
     fig.update_xaxes(
@@ -144,7 +148,11 @@ def _limits(shown: pd.DataFrame, measure: Measure) -> list[float]:
     air = max(0.06 * (high - low), 0.03 if measure.bounded else 0.03 * max(abs(high), 1e-9))
     if measure.bounded and high - low < 0.1:
         air = (0.16 - (high - low)) / 2
-    return [low - air, high + air]
+    low, high = low - air, high + air
+    if measure.bounded:  # no empty stripes where no rate can be
+        up = max(-0.04 - low, 0.0) - max(high - 1.04, 0.0)
+        low, high = max(low + up, -0.04), min(high + up, 1.04)
+    return [low, high]
 
 
 def _add_fronts(fig: go.Figure, shown: pd.DataFrame, x: str, y: str) -> None:
@@ -283,9 +291,7 @@ def _add_highlight(fig: go.Figure, shown: pd.DataFrame, x: str, y: str, highligh
         go.Scatter(
             x=rows[x],
             y=rows[y],
-            mode="markers+text" if len(rows) == 1 else "markers",
-            text=["this run"] * len(rows),
-            textposition="top center" if len(rows) == 1 else None,
+            mode="markers",
             marker={"symbol": "circle-open", "size": 22, "color": NEUTRAL, "line": {"width": 2.2, "color": NEUTRAL}},
             hoverinfo="skip",
             showlegend=False,

@@ -28,9 +28,10 @@ _METRIC_NAMES = {
 
 
 def named(runs: pd.DataFrame) -> pd.DataFrame:
-    """`runs` with `name`: the label, and for a single adapter which one it is."""
+    """`runs` with `name`: the label, for a single adapter which one it is, and the status where it did not finish."""
     alone = runs["method"].eq("adapter")
-    return runs.assign(name=runs["label"].where(~alone, runs["pair"] + " alone"))
+    names = runs["label"].where(~alone, runs["pair"] + " alone")
+    return runs.assign(name=names.where(runs["status"].eq("finished"), names + " · " + runs["status"]))
 
 
 def metrics(rows: pd.DataFrame, status_words: Mapping[str, str]) -> pd.DataFrame:
@@ -81,9 +82,12 @@ def facts(run: Mapping[str, Any]) -> pd.DataFrame:
     return pd.DataFrame(known, columns=["what", "value"])
 
 
-def pairs_of_text(values: Mapping[str, str]) -> pd.DataFrame:
-    """A mapping as two columns."""
-    return pd.DataFrame(list(values.items()), columns=["what", "value"])
+def side_by_side(facts: Mapping[str, str]) -> tuple[pd.DataFrame, dict[str, str]]:
+    """Facts named ``utility …`` and ``safety …`` beside each other, and those that concern both."""
+    both = {name: value for name, value in facts.items() if not name.startswith(("utility ", "safety "))}
+    names = list(dict.fromkeys(name.split(" ", 1)[1] for name in facts if name not in both))
+    rows = [(name, facts.get(f"utility {name}", ""), facts.get(f"safety {name}", "")) for name in names]
+    return pd.DataFrame(rows, columns=["", "utility", "safety"]), both
 
 
 def score_names(entries: Sequence[Entry]) -> list[str]:

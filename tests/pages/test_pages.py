@@ -132,7 +132,7 @@ def test_unknown_run_says_so(open_page: Open, full_workspace: Workspace) -> None
 def test_run_shows_its_metrics_with_interval_and_n(open_page: Open, full_workspace: Workspace) -> None:
     run_id = _best(full_workspace)
     app = open_page(full_workspace, "run", run=run_id)
-    assert [metric.label for metric in app.metric][:2] == ["Resistance", "Utility · facts"]
+    assert [metric.label for metric in app.metric][:2] == ["Resistance", "Utility"]
     table = app.dataframe[0].value
     resistance = table[table["metric"] == "Resistance"].iloc[0]
     assert resistance["n"] == 72 and resistance["interval"].startswith("[0.")

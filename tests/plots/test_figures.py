@@ -29,6 +29,7 @@ def runs(**changes: object) -> pd.DataFrame:
             "run_id": ["a", "b", "c", "d"],
             "source": "measured",
             "pair": "A5_A7",
+            "status": "finished",
             "method": ["linear", "linear", "linear", "sst_gevp"],
             "label": ["Linear α=0.1", "Linear α=0.5", "Linear α=0.6", "SST-Merge (GEVP) α=1 k=20"],
             "alpha": [0.1, 0.5, 0.6, 1.0],
@@ -120,6 +121,8 @@ def test_a_click_is_traced_back_to_its_run() -> None:
         for row in _custom(trace)
     ]
     assert pareto.clicked(shown, points) == list(shown["run_id"])
+    # what a browser sends for a typed array
+    assert pareto.clicked(shown, [{"customdata": {"0": 2, "1": 0.5}}, {}]) == [shown["run_id"][2]]
 
 
 def test_a_box_selects_what_is_inside_it() -> None:
