@@ -60,7 +60,7 @@ class Evaluation(_Frozen):
     suites: tuple[Suite, ...]
     judge: str = "refusal_regex"
     dtype: str = "float32"
-    batch_size: int = 32
+    batch_size: int = 64
 
 
 class Recipe(_Frozen):

@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from sstmerge_core.adapters import RECORD
-from sstmerge_core.device import fast_bfloat16, keep_memory
+from sstmerge_core.device import fast_bfloat16, share_the_machine
 from sstmerge_core.errors import DataError, Problem
 from sstmerge_core.workspace import new_folder, write_json
 
@@ -48,19 +48,19 @@ def train(
     """Train a LoRA adapter on every linear module and write it to the folder `out`.
 
     `rows` are (prompt, response). Returns the loss of each step in nats per response token. AdamW; bfloat16 autocast
-    where the hardware multiplies it, otherwise float32; the same settings, rows, base and machine give the same adapter.
+    where the hardware multiplies it, otherwise float32. The same settings, rows, base and machine give one adapter.
     Raises DataError for an empty data set. Nothing is left in `out` unless training ends.
     """
     if not rows:
         fix = "Give a file with prompt and response columns."
         raise DataError(Problem(str(out), "there are no training rows", fix))
+    share_the_machine()
     import torch
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from sstmerge_core.supervised import collate, encode, sample_losses
 
-    keep_memory()
     torch.manual_seed(settings.seed)
     tokenizer = AutoTokenizer.from_pretrained(base)
     model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32, use_safetensors=True).to(device)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sstmerge_core import adapters, methods
-from sstmerge_core.device import best_device, keep_memory
+from sstmerge_core.device import best_device, share_the_machine
 from sstmerge_core.errors import AdapterError, Cancelled, DataError, JobError, Problem, SSTMergeError
 from sstmerge_core.evaluate import metrics, suites
 from sstmerge_core.evaluate.judges import get_judge
@@ -148,7 +148,7 @@ def execute(
     A point that fails on the user's input does not stop the others. Raises JobError naming the failed ones at the
     end, Cancelled as soon as `should_cancel` says so.
     """
-    keep_memory()
+    share_the_machine()
     session = Session(workspace, _device(device), user, job_id, report, should_cancel)
     failed: list[Problem] = []
     for session.point, recipe in enumerate(recipes):
@@ -316,7 +316,7 @@ def merge_to(
     report: Report = lambda point, stage, done, total: None,
 ) -> adapters.Written:
     """Only merge, and write the adapter to `out`; nothing is measured and no run is recorded."""
-    keep_memory()
+    share_the_machine()
     session = Session(workspace, _device(device), report=report)
     return _write(recipe, _merged(recipe, session), out)
 
