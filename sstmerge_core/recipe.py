@@ -91,8 +91,8 @@ class Recipe(_Frozen):
         """The utility adapter alone under the same evaluation: what a merge's Safety Tax is measured against."""
         if self.evaluation is None or len(self.adapters) < 2:
             return None
-        alone: dict[str, Any] = {"adapters": self.adapters[:1], "method": "adapter", "parameters": {}, "calibration": None}
-        return self.model_copy(update=alone)
+        alone: dict[str, Any] = {"adapters": self.adapters[:1], "method": "adapter", "parameters": {}}
+        return self.model_copy(update=alone | {"calibration": None})
 
     @property
     def label(self) -> str:

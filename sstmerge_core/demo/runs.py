@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import shutil
-from pathlib import Path
+from typing import Any
 
 from sstmerge_core.demo.adapters import DATA
-from sstmerge_core.workspace import Workspace, new_folder
+from sstmerge_core.store.events import last_status, read_events
+from sstmerge_core.workspace import Workspace, new_folder, write_file
 
 RUNS = DATA / "runs"
 
@@ -23,9 +25,26 @@ def install(workspace: Workspace) -> int:
     return count
 
 
-def ship(workspace: Workspace, run_id: str) -> Path:
-    """Copy a run's event file from the workspace into the demo's data: how the shipped ones were made."""
-    target = RUNS / run_id
-    with new_folder(target) as temporary:
-        shutil.copyfile(workspace.run(run_id) / "events.jsonl", temporary / "events.jsonl")
-    return target
+def ship(workspace: Workspace) -> int:
+    """Copy every finished run of the bundled adapters into the demo's data, without this machine's paths.
+
+    How the shipped ones were made; how many there are.
+    """
+    shutil.rmtree(RUNS, ignore_errors=True)
+    count = 0
+    for folder in sorted(workspace.runs.iterdir()):
+        if last_status(folder) == "finished":
+            lines = "".join(
+                json.dumps(_without_paths(event), ensure_ascii=False) + "\n" for event in read_events(folder)
+            )
+            write_file(RUNS / folder.name / "events.jsonl", lines)
+            count += 1
+    return count
+
+
+def _without_paths(value: Any) -> Any:
+    """A recipe's sources keep their hashes; where they lay on the machine that measured says nothing elsewhere."""
+    if isinstance(value, dict):
+        sources = {"name", "path", "sha256"} == set(value)
+        return {k: "" if sources and k == "path" else _without_paths(v) for k, v in value.items()}
+    return [_without_paths(one) for one in value] if isinstance(value, list) else value

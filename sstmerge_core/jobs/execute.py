@@ -451,10 +451,21 @@ def _adapter_record(recipe: Recipe) -> dict[str, Any]:
         "name": f"{recipe.pair}-{recipe.method}-{recipe.run_id[:6]}",
         "role": "",
         "description": f"{recipe.label}, merged from {recipe.pair.replace('_', ' and ', 1)}",
-        "recipe": recipe.model_dump(mode="json"),
+        "recipe": without_paths(recipe),
         "run_id": recipe.run_id,
         "versions": versions(),
     }
+
+
+def without_paths(recipe: Recipe) -> dict[str, Any]:
+    """The recipe as it may leave this machine: contents by hash, no folder of anybody's."""
+
+    def clean(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: "" if name == "path" else clean(one) for name, one in value.items()}
+        return [clean(one) for one in value] if isinstance(value, (list, tuple)) else value
+
+    return clean(recipe.model_dump(mode="json"))
 
 
 def model_card(recipe: Recipe) -> str:

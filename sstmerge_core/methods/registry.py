@@ -220,7 +220,7 @@ def _parameters(function: Callable[..., Any]) -> list[Parameter]:
             continue
         annotation = argument.annotation
         if isinstance(annotation, str):  # only these are evaluated, so that "torch.Tensor" never is
-            annotation = eval(annotation, function.__globals__)  # noqa: S307 - our own source text
+            annotation = eval(annotation, function.__globals__)
         if get_origin(annotation) is None or not isinstance(get_args(annotation)[1], Schema):
             raise TypeError(f"{function.__name__}: {argument.name} needs an Annotated[..., Real|Whole|Choice|Flag]")
         found.append(Parameter(argument.name, get_args(annotation)[1], argument.default))
