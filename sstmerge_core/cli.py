@@ -364,7 +364,7 @@ def _inputs(options: argparse.Namespace, workspace: Workspace) -> tuple[catalog.
     """Base and both adapters; the problems of all three at once."""
     problems: list[Problem] = []
     found: list[Any] = []
-    code = RecipeError
+    code: type[SSTMergeError] = RecipeError
     for look, value in (
         (_base, options.base),
         (lambda name, place: catalog.find(place, name), options.utility),

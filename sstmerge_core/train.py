@@ -63,7 +63,7 @@ def train(
 
     torch.manual_seed(settings.seed)
     tokenizer = AutoTokenizer.from_pretrained(base)
-    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32, use_safetensors=True).to(device)
+    base_model: Any = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32, use_safetensors=True)
     config = LoraConfig(
         r=settings.r,
         lora_alpha=settings.lora_alpha,
@@ -71,7 +71,7 @@ def train(
         target_modules="all-linear",
         task_type="CAUSAL_LM",
     )
-    model = get_peft_model(model, config)
+    model: Any = get_peft_model(base_model.to(device), config)
     model.train()
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trainable, lr=settings.learning_rate, weight_decay=0.0)
@@ -100,7 +100,7 @@ def train(
     model.peft_config["default"].base_model_name_or_path = base_name or str(base)
     with new_folder(out) as temporary:
         # bfloat16 on disk: half the size; what is measured later is what was saved
-        model.to(torch.bfloat16).save_pretrained(temporary, safe_serialization=True)
+        model.to(torch.bfloat16).save_pretrained(str(temporary), safe_serialization=True)
         (temporary / "README.md").unlink(missing_ok=True)
         _tidy_config(temporary / "adapter_config.json")
         training = settings.model_dump() | {

@@ -75,6 +75,10 @@ class Workspace:
     def run(self, run_id: str) -> Path:
         return self.runs / run_id
 
+    def merged_adapter(self, run_id: str) -> Path:
+        """The PEFT folder that a run wrote."""
+        return self.run(run_id) / "artifacts" / "adapter"
+
     def event_files(self) -> list[Path]:
         """Every event file, in a stable order; together they are the truth the database is built from."""
         # Texts, not paths: with 10,000 runs, globbing and sorting paths took half a second, and this is asked often.

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from sstmerge_core import jobs, merge, words
+from sstmerge_core import adapters, jobs, words
 from sstmerge_core.errors import Problem, SSTMergeError, StoreError
 from sstmerge_core.plots import similarity, table
 from sstmerge_core.plots.measures import MEASURES, interval, number
@@ -315,7 +315,7 @@ def adapter_download(run_id: str, label: str) -> None:
     """The merged adapter as a zip that PEFT loads; built only when it is asked for."""
     st.download_button(
         "Adapter (zip)",
-        data=lambda: merge.zip_adapter(start.workspace(), run_id),
+        data=lambda: adapters.zip_adapter(start.workspace().merged_adapter(run_id)),
         file_name=f"adapter-{run_id}.zip",
         mime="application/zip",
         on_click="ignore",

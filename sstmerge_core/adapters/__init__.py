@@ -1,5 +1,6 @@
 """Read, check, fingerprint and write PEFT LoRA adapters. Only loading and writing values imports torch."""
 
+from sstmerge_core.adapters.archive import zip_adapter
 from sstmerge_core.adapters.check import BaseModel, Report, check_pair, read_base
 from sstmerge_core.adapters.fingerprint import adapter_fingerprint, base_fingerprint
 from sstmerge_core.adapters.read import AdaptedModule, Adapter, Factors, read
@@ -19,4 +20,5 @@ __all__ = [
     "read",
     "read_base",
     "write_adapter",
+    "zip_adapter",
 ]

@@ -55,7 +55,7 @@ def read_base(path: str | Path) -> BaseModel:
     files = sorted(folder.glob("*.safetensors"))
     if not files:
         raise DataError(Problem(str(folder), "holds no safetensors weights", "Save the model as safetensors."))
-    shapes = {}
+    shapes: dict[str, tuple[int, ...]] = {}
     for file in files:
         try:
             header = read_header(file)

@@ -175,7 +175,7 @@ def run(recipe: Recipe, session: Session) -> None:
         past = list(read_events(folder))
         events.write("run_started", **_started(recipe, session))
         try:
-            merged = _merge_stage(recipe, session, events, folder)
+            merged = _merge_stage(recipe, session, events)
             if recipe.evaluation:
                 _evaluate_stages(recipe, session, events, past, merged)
         except Cancelled:
@@ -194,7 +194,7 @@ def run(recipe: Recipe, session: Session) -> None:
         )
 
 
-def _merge_stage(recipe: Recipe, session: Session, events: EventWriter, folder: Path) -> Merged:
+def _merge_stage(recipe: Recipe, session: Session, events: EventWriter) -> Merged:
     """Merge and write the adapter. Always done again on resume: it is quick and gives the same bits."""
     entry = methods.get(recipe.method)
     if entry.needs_fisher:
@@ -207,7 +207,7 @@ def _merge_stage(recipe: Recipe, session: Session, events: EventWriter, folder: 
     merged = _merged(recipe, session)
     statistics = list(merged.statistics)
     if entry.kind != "reference":
-        written = _write(recipe, merged, folder / "artifacts" / "adapter")
+        written = _write(recipe, merged, session.workspace.merged_adapter(recipe.run_id))
         statistics += written.statistics
         artifact = {"name": "adapter", "path": "artifacts/adapter", "sha256": written.sha256, "bytes": written.bytes}
         events.write("artifact", **artifact)

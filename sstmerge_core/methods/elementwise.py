@@ -16,6 +16,7 @@ from sstmerge_core.methods.registry import Choice, Real, Whole, method
 if TYPE_CHECKING:
     import torch
 
+
 @method(
     "ties",
     title="TIES",

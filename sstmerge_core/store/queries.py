@@ -108,9 +108,7 @@ def run_metrics(con: Connection, run_id: str) -> pd.DataFrame:
     return con.execute("SELECT * FROM metrics WHERE run_id = ? ORDER BY metric, suite, judge", [run_id]).df()
 
 
-def run_samples(
-    con: Connection, run_id: str, suite: str | None = None, judge: str = "refusal_regex"
-) -> pd.DataFrame:
+def run_samples(con: Connection, run_id: str, suite: str | None = None, judge: str = "refusal_regex") -> pd.DataFrame:
     """Every prompt and answer of a run with the judge's `label`, `score` and `raw` (NULL where it gave none)."""
     return con.execute(
         """
