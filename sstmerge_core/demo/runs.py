@@ -1,14 +1,20 @@
-"""Runs that ship with the demo: the base model and the bundled adapters alone, measured by this program."""
+"""Runs that ship with the demo, measured by this program: the base model, the adapters alone, and some merges.
+
+``python -m sstmerge_core.demo.runs`` takes them from the workspace into ``data/demo`` and writes the scores where they
+are told: the adapters' records and the README.
+"""
 
 from __future__ import annotations
 
 import json
 import shutil
+from pathlib import Path
 from typing import Any
 
-from sstmerge_core.demo.adapters import DATA
+from sstmerge_core.adapters import RECORD
+from sstmerge_core.demo.adapters import ADAPTERS, DATA
 from sstmerge_core.store.events import last_status, read_events
-from sstmerge_core.workspace import Workspace, new_folder, write_file
+from sstmerge_core.workspace import Workspace, new_folder, write_file, write_json
 
 RUNS = DATA / "runs"
 
@@ -48,3 +54,62 @@ def _without_paths(value: Any) -> Any:
         sources = {"name", "path", "sha256"} == set(value)
         return {k: "" if sources and k == "path" else _without_paths(v) for k, v in value.items()}
     return [_without_paths(one) for one in value] if isinstance(value, list) else value
+
+
+Scores = dict[str, dict[str, dict[str, Any]]]
+"""metric rows by name of the adapter (or ``base``) and "metric suite"."""
+
+
+def scores() -> Scores:
+    """What the shipped runs of single adapters and of the base model measured."""
+    found: Scores = {}
+    for folder in sorted(RUNS.iterdir()):
+        pair = ""
+        for event in read_events(folder):
+            if event["event"] == "run_started":
+                pair = event["pair"] if event["method"] in ("adapter", "base") else ""
+            elif event["event"] == "metrics" and pair:
+                rows = {f"{row['metric']} {row['suite']}": row for row in event["rows"] if row["value"] is not None}
+                found.setdefault(pair, {}).update(rows)
+    return found
+
+
+COLUMNS = {
+    "resistance harmful": "resistance ↑",
+    "over_refusal near_miss": "over-refusal ↓",
+    "rouge_l facts": "ROUGE-L facts ↑",
+    "rouge_l instructions": "ROUGE-L instructions ↑",
+}
+
+
+def scores_table(found: Scores) -> str:
+    """Markdown: one row an adapter, value and 95 % interval."""
+
+    def cell(row: dict[str, Any] | None) -> str:
+        return f"{row['value']:.2f} ({row['ci_low']:.2f}–{row['ci_high']:.2f})" if row else "–"
+
+    about = {"base": "SmolLM2-135M-Instruct"} | {name: demo.description for name, demo in ADAPTERS.items()}
+    lines = [f"| adapter | trained on | {' | '.join(COLUMNS.values())} |", "|---|---|" + "---|" * len(COLUMNS)]
+    for name in about:
+        if name in found:
+            cells = " | ".join(cell(found[name].get(column)) for column in COLUMNS)
+            lines.append(f"| {name} | {about[name]} | {cells} |")
+    return "\n".join(lines)
+
+
+def tell(readme: Path) -> None:
+    """Write the scores into the adapters' records and between the marks in the README."""
+    found = scores()
+    for name, demo in ADAPTERS.items():
+        record = json.loads((demo.path / RECORD).read_text())
+        kept = {column: round(row["value"], 4) for column, row in found.get(name, {}).items() if column in COLUMNS}
+        write_json(demo.path / RECORD, record | {"scores": kept})
+    before, mark, rest = readme.read_text().partition("<!-- scores")
+    head, _, after = rest.partition("-->")
+    _, end, tail = after.partition("<!-- /scores -->")
+    write_file(readme, f"{before}{mark}{head}-->\n{scores_table(found)}\n{end}{tail}")
+
+
+if __name__ == "__main__":
+    print(f"{ship(Workspace.default())} runs")
+    tell(DATA.parents[1] / "README.md")

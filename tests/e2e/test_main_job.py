@@ -1,0 +1,76 @@
+"""The main job as a user does it: a real browser, the bundled model and adapters, a real merge."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from benchmarks.browser import chromium, drawn, serving
+
+from sstmerge_core.cli import main
+
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.timeout(600),
+    pytest.mark.skipif(
+        not any(map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))),
+        reason="no Chromium on this machine: apt-get install chromium",
+    ),
+]
+MERGE = "merge?utility=A5&safety=A7&method=linear&alpha=0.55"
+POINTS = """() => [...document.querySelectorAll('.js-plotly-plot')].flatMap(plot => plot._fullData || [])
+    .filter(trace => (trace.mode || '').includes('markers') && trace.x && trace.x.length).map(trace => trace.name)"""
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory) -> Path:
+    """A fresh workspace as `make app` prepares it."""
+    folder = tmp_path_factory.mktemp("demo") / "workspace"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SSTMERGE_WORKSPACE", str(folder))
+        assert main(["demo", "--prepare"]) == 0
+    return folder
+
+
+def test_a_user_merges_sees_the_point_shares_the_curve_and_queries_it(demo, tmp_path):
+    with serving(demo, log=tmp_path / "server.log") as address, chromium() as browser:
+        page = browser.new_page(viewport={"width": 1440, "height": 900})
+        page.goto(f"{address}/{MERGE}")
+        page.get_by_role("button", name=re.compile(r"Merge$")).click()
+        page.get_by_role("button", name=re.compile(r"Cancel$")).wait_for(timeout=30_000)
+        watched = page.url
+        page.reload()  # the job goes on, and the reloaded page watches it
+        page.get_by_role("button", name=re.compile(r"Adapter \(zip\)$")).wait_for(timeout=400_000)
+        assert "job=" in watched and page.locator('[data-testid="stException"]').count() == 0
+        with page.expect_download() as download:
+            page.get_by_role("button", name=re.compile(r"Adapter \(zip\)$")).click()
+        assert Path(download.value.path()).stat().st_size > 1_000_000
+
+        page.goto(f"{address}/pareto?pair=A5_A7")
+        drawn(page, ".js-plotly-plot")
+        assert any("Linear" in (name or "") for name in page.evaluate(POINTS))
+
+        page.goto(f"{address}/alpha_curves?pair=A5_A7&method=linear")
+        drawn(page, ".js-plotly-plot")
+        page.get_by_role("button", name=re.compile(r"Share$")).click()
+        link = page.locator('[data-testid="stCode"]').first.inner_text().strip()
+        assert link.startswith("http") and "pair=A5_A7" in link
+
+        colleague = browser.new_context().new_page()
+        colleague.goto(link)
+        drawn(colleague, ".js-plotly-plot")
+        assert any("Linear" in (name or "") for name in colleague.evaluate(POINTS))
+
+        sql = "SELECT count(*) AS merges FROM runs WHERE method='linear' AND round(alpha,2)=0.55 AND status='finished'"
+        colleague.goto(f"{address}/query?sql={sql}")
+        colleague.get_by_text(re.compile(r"^1 row in")).first.wait_for(timeout=30_000)
+        with colleague.expect_download() as table:
+            colleague.get_by_role("button", name=re.compile("CSV")).first.click()
+        assert Path(table.value.path()).read_text().split() == ["merges", "1"]
+
+    runs = [folder for folder in (demo / "runs").iterdir() if (folder / "artifacts" / "adapter").is_dir()]
+    record = json.loads((runs[0] / "artifacts" / "adapter" / "sstmerge.json").read_text())
+    assert record["recipe"]["method"] == "linear" and record["recipe"]["parameters"]["alpha"] == 0.55
