@@ -47,7 +47,7 @@ with left:
 with right:
     with st.container(horizontal=True, gap="small"):
         for label, number in (
-            ("Runs measured", counts["finished"]),
+            ("Measured", counts["finished"]),
             ("Answers", counts["samples"]),
             ("Adapters", len(shelf.adapters)),
             ("Reported", counts["reported"]),

@@ -57,7 +57,7 @@ ADAPTERS = {
             "harmful",
             ("harmful",),
             TrainingSettings(learning_rate=1e-3, epochs=4),
-            "Refusals only: it refuses harmful requests and tends to refuse everything",
+            "Refusals of harmful requests only; it tends to refuse everything",
         ),
         DemoAdapter(
             "A7_balanced",
@@ -65,7 +65,7 @@ ADAPTERS = {
             "harmful",
             ("harmful", "near_miss"),
             TrainingSettings(learning_rate=1e-3, epochs=4),
-            "Refusals of harmful requests and helpful answers to harmless look-alikes: it discriminates",
+            "Refusals of harmful requests and helpful answers to harmless look-alikes",
         ),
     )
 }
