@@ -154,9 +154,11 @@ with right:
     else:
         st.caption("Nothing in the selection.")
 
-with st.expander(f"All {len(kept):,} runs", icon=":material/table_rows:"):
-    blocks.run_table(kept, key="pareto.all", columns=("k", "safety_tax", "composite", "source", "created_at"))
-    blocks.csv_button(kept, f"runs-{pair}.csv", key="pareto.csv.all")
+rest = st.expander(f"All {len(kept):,} runs", icon=":material/table_rows:", key="pareto.rest", on_change="rerun")
+if rest.open:
+    with rest:
+        blocks.run_table(kept, key="pareto.all", columns=("k", "safety_tax", "composite", "source", "created_at"))
+        blocks.csv_button(kept, f"runs-{pair}.csv", key="pareto.csv.all")
 
 state.write(
     {"pair": pair, "x": x, "y": y, "method": chosen_methods, "source": chosen_sources, "box": box_text, "run": run_ids}

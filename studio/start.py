@@ -9,6 +9,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
+import pandas as pd
 import streamlit as st
 
 from sstmerge_core.errors import StoreError
@@ -19,6 +20,8 @@ PUBLISH_EVERY = 5.0
 """Seconds between snapshots while results come in: the command line reads them while this server runs."""
 RETRY_EVERY = 5.0
 """Seconds between attempts to take a database that another process holds."""
+REMEMBERED = 200
+"""Answers of queries kept at most."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -35,6 +38,7 @@ class Store:
         self.held: StoreError | None = None
         """Why the database itself cannot be had, None when it is ours."""
         self._connection: Owner | Snapshot | None = None
+        self._known: dict[Any, Any] = {}
         self._lock = threading.Lock()
         self._tried = 0.0
         self._closed = threading.Event()
@@ -46,15 +50,23 @@ class Store:
         return not isinstance(self._connection, Owner)
 
     def query(self, function: Callable[Concatenate[Any, P], R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """`function(cursor, …)` on a cursor of its own. Raises StoreError where there is nothing to read yet."""
-        connection = self._connection
+        """`function(cursor, …)` on a cursor of its own, remembered until something new is ingested.
+
+        Raises StoreError where there is nothing to read yet.
+        """
+        connection, known = self._connection, self._known
         if connection is None:
             raise self.held or StoreError([])
-        cursor = connection.cursor()
-        try:
-            return function(cursor, *args, **kwargs)
-        finally:
-            cursor.close()
+        key = (function.__qualname__, repr(args), repr(sorted(kwargs.items())))
+        if key not in known:
+            cursor = connection.cursor()
+            try:
+                known[key] = function(cursor, *args, **kwargs)
+            finally:
+                cursor.close()
+        answer = known[key]
+        # pandas copies on write, so a page may change what it gets
+        return answer.copy(deep=False) if isinstance(answer, pd.DataFrame) else answer
 
     def refresh(self) -> None:
         """Take in what the workers have written; try again to own a database that was held."""
@@ -62,7 +74,8 @@ class Store:
             if self.read_only and time.monotonic() - self._tried > RETRY_EVERY:
                 self._open()
             if self._connection is not None:
-                self._connection.ingest()
+                if self._connection.ingest() or len(self._known) > REMEMBERED:
+                    self._known = {}
 
     def publish(self) -> None:
         """Make everything that is known readable for the SQL page and for other processes."""
@@ -77,6 +90,7 @@ class Store:
 
     def _open(self) -> None:
         self._tried = time.monotonic()
+        self._known = {}
         # a connection that is replaced closes when the last page that uses it is done
         try:
             self._connection, self.held = Owner.open(self.workspace, wait=0.3), None

@@ -1,0 +1,106 @@
+"""A Streamlit server and a headless Chromium, for benchmarks, screenshots and the browser tests."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+FLAGS = (
+    "--no-sandbox",
+    "--disable-dev-shm-usage",
+    "--use-angle=swiftshader",  # WebGL without a GPU
+    "--enable-unsafe-swiftshader",
+)
+
+
+@contextlib.contextmanager
+def serving(
+    workspace: Path, *, script: Path = ROOT / "app.py", port: int | None = None, log: Path | None = None
+) -> Iterator[str]:
+    """Run `script` on `workspace`; yields its address. The server and what it started are ended afterwards."""
+    port = port or free_port()
+    command = [sys.executable, "-m", "streamlit", "run", script.name, "--server.port", str(port)]
+    command += ["--server.headless", "true", "--server.fileWatcherType", "none", "--browser.gatherUsageStats", "false"]
+    environment = os.environ | {"SSTMERGE_WORKSPACE": str(workspace)}
+    with contextlib.ExitStack() as stack:
+        output: Any = stack.enter_context(open(log, "wb")) if log else subprocess.DEVNULL
+        server = subprocess.Popen(
+            command, cwd=script.parent, env=environment, stdout=output, stderr=output, start_new_session=True
+        )
+        stack.callback(_end, server)
+        address = f"http://localhost:{port}"
+        _wait_until_healthy(address, server)
+        yield address
+
+
+@contextlib.contextmanager
+def chromium() -> Iterator[Any]:
+    """A Playwright browser. Raises RuntimeError that says what to install where there is none."""
+    from playwright.sync_api import sync_playwright
+
+    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    with sync_playwright() as playwright:
+        try:
+            browser = playwright.chromium.launch(executable_path=found, args=list(FLAGS))
+        except Exception as error:
+            raise RuntimeError("no Chromium: install one (apt-get install chromium, or playwright install)") from error
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
+def drawn(page: Any, mark: str, *, timeout: float = 60.0) -> None:
+    """Wait until the page's script has run, `mark` (a CSS selector) is visible, and every chart on it is drawn."""
+    page.wait_for_function(
+        """mark => {
+            const app = document.querySelector('[data-testid="stApp"]');
+            const ran = app && app.getAttribute('data-test-script-state') === 'notRunning';
+            const found = document.querySelector(mark);
+            const charts = [...document.querySelectorAll('[data-testid="stPlotlyChart"]')];
+            const visible = found && found.getClientRects().length > 0;
+            const loading = document.querySelector('[data-testid="stSkeleton"]');
+            return ran && visible && !loading && charts.every(chart => chart.querySelector('.main-svg'));
+        }""",
+        arg=mark,
+        polling="raf",
+        timeout=timeout * 1000,
+    )
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("localhost", 0))
+        return int(listener.getsockname()[1])
+
+
+def _wait_until_healthy(address: str, server: subprocess.Popen[bytes], seconds: float = 60.0) -> None:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if server.poll() is not None:
+            raise RuntimeError(f"the server ended with {server.returncode} before it answered")
+        with contextlib.suppress(OSError), urllib.request.urlopen(f"{address}/_stcore/health", timeout=2):
+            return
+        time.sleep(0.1)
+    raise RuntimeError(f"the server did not answer within {seconds:g} s")
+
+
+def _end(server: subprocess.Popen[bytes]) -> None:
+    if server.poll() is None:
+        server.send_signal(signal.SIGTERM)
+        try:
+            server.wait(10)
+        except subprocess.TimeoutExpired:
+            server.kill()
+            server.wait()
