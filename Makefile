@@ -32,6 +32,7 @@ demo: setup
 	$(BIN)/sstmerge demo
 
 bench: setup
+	$(BIN)/sstmerge demo --prepare
 	$(BIN)/python -m benchmarks.pages
 
 screenshots: setup
