@@ -195,11 +195,11 @@ def _merge(options: argparse.Namespace, workspace: Workspace) -> None:
     for warning in plan.warnings:
         print(f"sstmerge: note: {warning}", file=sys.stderr)
     assert plan.recipe is not None
-    written = execute.merge_to(plan.recipe, workspace, options.out, device=options.device, report=_progress([]))
+    written, errors = execute.merge_to(plan.recipe, workspace, options.out, device=options.device, report=_progress([]))
     weights = plan.recipe.label
     print(f"{written.path}: {weights}, {words.size(written.bytes)}, SHA-256 {written.sha256[:16]}, read back and equal")
-    for row in written.statistics:
-        if row["module"] == "" and row["stat"] == "rank_error":
+    for row in errors:
+        if row["module"] == "":
             print(f"The element-wise result is not low-rank: relative error of the adapter {row['value']:.3f}.")
 
 

@@ -37,14 +37,13 @@ class MergedModule:
     factors: Callable[[], Pair] | None
     """A (r, in) and B (out, r) with ΔW = BA; None for element-wise methods, whose result is not low-rank"""
 
-    def compressed(self, rank: int) -> tuple[Pair, float | None]:
-        """Factors of exactly `rank`, and ‖ΔW − BA‖/‖ΔW‖ where they are an approximation."""
+    def compressed(self, rank: int) -> tuple[Pair, float | None, float]:
+        """Factors of exactly `rank`; where they are an approximation also ‖ΔW − BA‖ and ‖ΔW‖, else None and 0."""
         if self.factors is not None:
-            return _pad(*self.factors(), rank), None
+            return _pad(*self.factors(), rank), None, 0.0
         delta = self.delta()
         a, b = truncate(delta, rank)
-        norm = float(delta.norm())
-        return (a, b), float((delta - b @ a).norm()) / norm if norm else 0.0
+        return (a, b), float((delta - b @ a).norm()), float(delta.norm())
 
 
 @dataclass(frozen=True)
@@ -58,6 +57,24 @@ class Merged:
     """Generalized eigenvalues by module; the pooled problem under the empty name"""
     statistics: Rows = field(default_factory=list)
     """Rows (module, stat, value) as stored in ``module_stats``"""
+
+    def factors(self) -> tuple[dict[str, Pair], Rows]:
+        """A and B of every module for the adapter on disk, all of one rank.
+
+        For element-wise methods they are the best approximation of that rank: the second value then holds its
+        relative Frobenius error ``rank_error`` per module and pooled (empty module name).
+        """
+        found: dict[str, Pair] = {}
+        errors: Rows = []
+        squared_error = squared_norm = 0.0
+        for name, module in self.modules.items():
+            found[name], error, norm = module.compressed(self.rank)
+            if error is not None:
+                errors.append({"module": name, "stat": "rank_error", "value": error / norm if norm else 0.0})
+                squared_error, squared_norm = squared_error + error**2, squared_norm + norm**2
+        if squared_norm:
+            errors.append({"module": "", "stat": "rank_error", "value": (squared_error / squared_norm) ** 0.5})
+        return found, errors
 
 
 @dataclass(frozen=True)

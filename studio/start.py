@@ -73,9 +73,8 @@ class Store:
         with self._lock:
             if self.read_only and time.monotonic() - self._tried > RETRY_EVERY:
                 self._open()
-            if self._connection is not None:
-                if self._connection.ingest() or len(self._known) > REMEMBERED:
-                    self._known = {}
+            if self._connection is not None and (self._connection.ingest() or len(self._known) > REMEMBERED):
+                self._known = {}
 
     def publish(self) -> None:
         """Make everything that is known readable for the SQL page and for other processes."""

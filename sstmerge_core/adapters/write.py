@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ from sstmerge_core.errors import AdapterError, Problem
 from sstmerge_core.workspace import new_folder, write_file, write_json
 
 if TYPE_CHECKING:
-    from sstmerge_core.merge import Merged
+    import torch
 
 RECORD = "sstmerge.json"
 """What is known of an adapter beyond PEFT's own files: recipe, hashes, versions, scores."""
@@ -22,45 +23,40 @@ class Written:
     path: Path
     sha256: str
     bytes: int
-    statistics: list[dict[str, Any]] = field(default_factory=list)
-    """``rank_error`` per module and pooled (empty module name), where the factors are an approximation"""
 
 
 def write_adapter(
-    merged: Merged, folder: Path, *, base_name: str, record: dict[str, Any] | None = None, card: str = ""
+    factors: Mapping[str, tuple[torch.Tensor, torch.Tensor]],
+    folder: Path | str,
+    *,
+    base_name: str,
+    record: dict[str, Any] | None = None,
+    card: str = "",
 ) -> Written:
-    """Write `merged` to `folder` as float32 PEFT LoRA with scaling 1, whole or not at all.
+    """Write A (r, in) and B (out, r) of every module to `folder` as float32 PEFT LoRA, whole or not at all.
+
+    The scaling is 1 and r the same for every module.
 
     After writing, the folder is read again and every factor compared bit for bit.
     Raises AdapterError where that fails, or where `folder` exists and is not an adapter of ours.
     """
-    import torch
     from safetensors.torch import save_file
 
+    folder = Path(folder)
     _refuse_foreign(folder)
     tensors: dict[str, torch.Tensor] = {}
-    statistics = []
-    squared_error = squared_norm = 0.0
-    for name, module in merged.modules.items():
-        (a, b), error = module.compressed(merged.rank)
+    for name, (a, b) in factors.items():
         tensors[f"base_model.model.{name}.lora_A.weight"] = a.contiguous().cpu()
         tensors[f"base_model.model.{name}.lora_B.weight"] = b.contiguous().cpu()
-        if error is not None:
-            statistics.append({"module": name, "stat": "rank_error", "value": error})
-            norm = float((b @ a).square().sum()) / max(1e-12, 1 - error**2)
-            squared_error, squared_norm = squared_error + error**2 * norm, squared_norm + norm
-    if squared_norm:
-        statistics.append({"module": "", "stat": "rank_error", "value": (squared_error / squared_norm) ** 0.5})
-
     with new_folder(folder) as temporary:
         save_file(tensors, temporary / WEIGHTS, metadata={"format": "pt"})
-        write_json(temporary / CONFIG, _config(merged, base_name))
+        write_json(temporary / CONFIG, _config(factors, base_name))
         write_json(temporary / RECORD, record or {})
         if card:
             write_file(temporary / "README.md", card)
         _verify(temporary, tensors)
     adapter = read(folder, check_values=False)
-    return Written(folder, adapter.sha256, adapter.bytes, statistics)
+    return Written(folder, adapter.sha256, adapter.bytes)
 
 
 def _refuse_foreign(folder: Path) -> None:
@@ -69,13 +65,14 @@ def _refuse_foreign(folder: Path) -> None:
         raise AdapterError(Problem(str(folder), fault, "Give another --out folder, or remove this one."))
 
 
-def _config(merged: Merged, base_name: str) -> dict[str, Any]:
+def _config(factors: Mapping[str, tuple[torch.Tensor, torch.Tensor]], base_name: str) -> dict[str, Any]:
+    rank = max((a.shape[0] for a, _ in factors.values()), default=0)
     return {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
         "base_model_name_or_path": base_name,
-        "r": merged.rank,
-        "lora_alpha": merged.rank,
+        "r": rank,
+        "lora_alpha": rank,
         "lora_dropout": 0.0,
         "bias": "none",
         "use_rslora": False,
@@ -84,7 +81,7 @@ def _config(merged: Merged, base_name: str) -> dict[str, Any]:
         "inference_mode": True,
         "init_lora_weights": True,
         "modules_to_save": None,
-        "target_modules": sorted(merged.modules),
+        "target_modules": sorted(factors),
     }
 
 

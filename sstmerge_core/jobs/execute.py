@@ -207,8 +207,8 @@ def _merge_stage(recipe: Recipe, session: Session, events: EventWriter) -> Merge
     merged = _merged(recipe, session)
     statistics = list(merged.statistics)
     if entry.kind != "reference":
-        written = _write(recipe, merged, session.workspace.merged_adapter(recipe.run_id))
-        statistics += written.statistics
+        written, errors = _write(recipe, merged, session.workspace.merged_adapter(recipe.run_id))
+        statistics += errors
         artifact = {"name": "adapter", "path": "artifacts/adapter", "sha256": written.sha256, "bytes": written.bytes}
         events.write("artifact", **artifact)
     for module, eigenvalues in merged.spectra.items():
@@ -227,10 +227,13 @@ def _merged(recipe: Recipe, session: Session) -> Merged:
     return merge(factors, recipe.method, recipe.parameters, identities=identities, calibrated=calibrated)
 
 
-def _write(recipe: Recipe, merged: Merged, folder: Path) -> adapters.Written:
-    return adapters.write_adapter(
-        merged, folder, base_name=_base_name(recipe), record=_adapter_record(recipe), card=model_card(recipe)
+def _write(recipe: Recipe, merged: Merged, folder: Path) -> tuple[adapters.Written, list[dict[str, Any]]]:
+    """Write the merged adapter; also what its rank cost."""
+    factors, errors = merged.factors()
+    written = adapters.write_adapter(
+        factors, folder, base_name=_base_name(recipe), record=_adapter_record(recipe), card=model_card(recipe)
     )
+    return written, errors
 
 
 def _evaluate_stages(
@@ -314,8 +317,11 @@ def merge_to(
     *,
     device: str = "auto",
     report: Report = lambda point, stage, done, total: None,
-) -> adapters.Written:
-    """Only merge, and write the adapter to `out`; nothing is measured and no run is recorded."""
+) -> tuple[adapters.Written, list[dict[str, Any]]]:
+    """Only merge, and write the adapter to `out`; nothing is measured and no run is recorded.
+
+    Returns what was written, and ``rank_error`` rows where the adapter is an approximation.
+    """
     share_the_machine()
     session = Session(workspace, _device(device), report=report)
     return _write(recipe, _merged(recipe, session), out)

@@ -8,8 +8,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-from benchmarks.browser import chromium, drawn, serving
 
+from benchmarks.browser import chromium, drawn, serving
 from sstmerge_core.cli import main
 
 pytestmark = [
