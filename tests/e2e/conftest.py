@@ -1,0 +1,62 @@
+"""A real server and a real browser."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from synthetic_workspace import fill
+
+from benchmarks.browser import chromium, serving
+from sstmerge_core.workspace import Workspace
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with contextlib.ExitStack() as stack:
+        try:
+            opened = stack.enter_context(chromium())
+        except RuntimeError as error:
+            pytest.skip(str(error))
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def full_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The app on a workspace with made-up runs."""
+    workspace = fill(Workspace(tmp_path_factory.mktemp("full")))
+    with serving(workspace.root) as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def empty_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with serving(tmp_path_factory.mktemp("empty")) as address:
+        yield address
+
+
+@pytest.fixture
+def new_page(browser: Any) -> Iterator[Any]:
+    """``new_page(width=390, dark=True)``: a page in a browser session of its own."""
+    contexts = []
+
+    def opened(width: int = 1440, height: int = 900, dark: bool = False) -> Any:
+        scheme = "dark" if dark else "light"
+        contexts.append(browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme))
+        page = contexts[-1].new_page()
+        page.set_default_timeout(60_000)
+        return page
+
+    yield opened
+    for context in contexts:
+        context.close()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents:
+            item.add_marker(pytest.mark.e2e)

@@ -1,0 +1,137 @@
+"""What only a browser shows: nothing scrolls sideways, charts are drawn, selections travel in links."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.browser import drawn, serving
+
+CHART = ".js-plotly-plot .main-svg"
+MARKS = {
+    "": CHART,
+    "adapters": '[data-testid="stDataFrame"]',
+    "merge": ".st-key-merge-launch",
+    "sweep": ".st-key-sweep-launch",
+    "pareto": CHART,
+    "alpha_curves": CHART,
+    "run": '[data-testid="stDataFrame"]',
+    "query": "textarea",
+}
+NewPage = Callable[..., Any]
+
+
+@pytest.mark.parametrize("path", MARKS)
+def test_page_fits_a_telephone_and_a_desk_and_shows_no_error(full_server: str, new_page: NewPage, path: str) -> None:
+    page = new_page(width=390, height=844)
+    page.goto(f"{full_server}/{path}")
+    drawn(page, MARKS[path])
+    assert page.locator('[data-testid="stException"]').count() == 0
+    assert _scroll_width(page) <= 390
+    if MARKS[path] == CHART:
+        top = page.locator(CHART).first.bounding_box()["y"]
+        assert top < 844 / 2, "more than half of the first screen comes before the chart"
+    page.set_viewport_size({"width": 1440, "height": 900})
+    drawn(page, MARKS[path])
+    assert _scroll_width(page) <= 1440
+
+
+@pytest.mark.parametrize("path", MARKS)
+def test_page_of_an_empty_workspace_says_what_to_do(empty_server: str, new_page: NewPage, path: str) -> None:
+    page = new_page(width=390, height=844)
+    page.goto(f"{empty_server}/{path}")
+    page.wait_for_selector('[data-testid="stApp"][data-test-script-state="notRunning"]')
+    page.wait_for_selector('[data-testid="stMain"] [data-testid="stElementContainer"]')
+    assert page.locator('[data-testid="stException"]').count() == 0
+    assert _scroll_width(page) <= 390
+
+
+def test_the_first_visitor_of_a_server_may_come_by_a_link_to_a_page(tmp_path: Path, new_page: NewPage) -> None:
+    with serving(tmp_path) as address:
+        page = new_page()
+        page.goto(f"{address}/pareto?pair=A5_A7")
+        page.wait_for_selector('[data-testid="stTopNavLink"]')
+        assert page.locator('[data-testid="stSidebarNavLink"]').count() == 0
+
+
+def test_dark_survives_a_reload(full_server: str, new_page: NewPage) -> None:
+    page = new_page(dark=True)
+    page.goto(full_server)
+    drawn(page, CHART)
+    before = _background(page)
+    page.reload()
+    drawn(page, CHART)
+    assert before == _background(page) == "rgb(18, 22, 29)"
+
+
+def test_a_clicked_point_fills_the_panel_and_its_link_opens_the_same(full_server: str, new_page: NewPage) -> None:
+    page = new_page()
+    page.goto(f"{full_server}/pareto?pair=A5_A7&source=measured")
+    drawn(page, CHART)
+    point = page.locator(".js-plotly-plot .scatterlayer .trace .points path").nth(3).bounding_box()
+    page.mouse.move(point["x"] - 30, point["y"] - 30)
+    page.mouse.move(point["x"] + point["width"] / 2, point["y"] + point["height"] / 2, steps=4)
+    page.mouse.down()
+    page.mouse.up()
+    page.wait_for_selector("text=1 of 23 selected")
+    page.wait_for_url("**run=**")
+    second = new_page()
+    second.goto(page.url)
+    drawn(second, CHART)
+    second.wait_for_selector("text=1 of 23 selected")
+
+
+def test_back_returns_to_the_filter_before(full_server: str, new_page: NewPage) -> None:
+    page = new_page()
+    page.goto(f"{full_server}/pareto?pair=A5_A7&method=linear")
+    drawn(page, CHART)
+    page.locator(".st-key-chip-method-linear button").click()
+    page.wait_for_selector(".st-key-chip-method-linear", state="detached")
+    page.go_back()
+    page.wait_for_selector(".st-key-chip-method-linear")
+
+
+def test_query_answers_the_sql_that_is_typed(full_server: str, new_page: NewPage) -> None:
+    page = new_page()
+    page.goto(f"{full_server}/query")
+    drawn(page, "textarea")
+    page.locator("textarea").fill("SELECT count(*) AS n FROM runs WHERE source = 'measured'")
+    page.get_by_role("button", name="Run query").click()
+    page.wait_for_selector("text=1 row in")
+    page.wait_for_url("**sql=SELECT**")
+
+
+def test_a_page_goes_on_when_another_process_holds_the_database(tmp_path: Path, new_page: NewPage) -> None:
+    script = (
+        "import sys, time; from pathlib import Path; from sstmerge_core.store import Owner; "
+        "from sstmerge_core.workspace import Workspace; owner = Owner.open(Workspace(Path(sys.argv[1]))); "
+        "owner.publish(); print('held', flush=True); time.sleep(600)"
+    )
+    holder = subprocess.Popen(
+        [sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE, cwd=Path(__file__).parents[2]
+    )
+    try:
+        assert holder.stdout is not None and holder.stdout.readline() == b"held\n"
+        with serving(tmp_path) as address:
+            page = new_page()
+            page.goto(f"{address}/pareto")
+            page.wait_for_selector(f"text=process {holder.pid} holds the database")
+    finally:
+        holder.kill()
+        holder.wait()
+
+
+def _scroll_width(page: Any) -> int:
+    return page.evaluate(
+        """() => Math.max(document.documentElement.scrollWidth,
+            ...[...document.querySelectorAll('[data-testid="stMain"]')].map(part => part.scrollWidth))"""
+    )
+
+
+def _background(page: Any) -> str:
+    return page.evaluate("() => getComputedStyle(document.querySelector('[data-testid=\"stApp\"]')).backgroundColor")
