@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from sstmerge_core import __version__, catalog, grid, methods, preflight, words
+from sstmerge_core.demo.runs import DEMO_PAIR
 from sstmerge_core.errors import JobError, Problem, RecipeError, SSTMergeError
 from sstmerge_core.recipe import Recipe
 from sstmerge_core.store.events import read_events
@@ -56,7 +57,7 @@ def _parser() -> argparse.ArgumentParser:
 
     demo = command("demo", _demo, "Merge the bundled adapters three ways, measure, store, and print a table.")
     demo.add_argument("--prepare", action="store_true", help="only convert the base model and import what ships")
-    demo.add_argument("--pair", default="A5_A7", help="two bundled adapters, default A5_A7")
+    demo.add_argument("--pair", default=DEMO_PAIR, help=f"two bundled adapters, default {DEMO_PAIR}")
     demo.add_argument("--alpha", default=DEMO_ALPHA, help=f"default {DEMO_ALPHA}")
     _measuring(demo)
 

@@ -17,6 +17,7 @@ from sstmerge_core.store.events import last_status, read_events
 from sstmerge_core.workspace import Workspace, new_folder, write_file, write_json
 
 RUNS = DATA / "runs"
+DEMO_PAIR = "A5_A7"
 
 
 def install(workspace: Workspace) -> int:
@@ -32,14 +33,15 @@ def install(workspace: Workspace) -> int:
 
 
 def ship(workspace: Workspace) -> int:
-    """Copy every finished run of the bundled adapters into the demo's data, without this machine's paths.
+    """Copy the finished runs of the bundled adapters into the demo's data, without this machine's paths.
 
-    How the shipped ones were made; how many there are.
+    The merges that ``sstmerge demo`` makes are left out: it is there to make them. Returns how many were copied.
     """
     shutil.rmtree(RUNS, ignore_errors=True)
     count = 0
     for folder in sorted(workspace.runs.iterdir()):
-        if last_status(folder) == "finished":
+        pair = next((event["pair"] for event in read_events(folder) if event["event"] == "run_started"), "")
+        if last_status(folder) == "finished" and pair != DEMO_PAIR:
             lines = "".join(
                 json.dumps(_without_paths(event), ensure_ascii=False) + "\n" for event in read_events(folder)
             )
