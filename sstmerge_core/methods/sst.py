@@ -34,7 +34,7 @@ K = Annotated[
     title="SST-Merge (GEVP)",
     kind="patch",
     axis="strength",
-    formula=r"\Delta W=\Delta U+\alpha V_kV_k^\top B\varphi,\quad F_hv=\lambda(F_b+\gamma I)v",
+    formula=r"\Delta W=\Delta U+\alpha V_kV_k^{\mathsf{T}} B\varphi,\quad F_hv=\lambda(F_b+\gamma I)v",
     paper="SST-Merge (2026)",
 )
 def sst_gevp(
