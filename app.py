@@ -4,5 +4,6 @@ import streamlit as st
 
 from studio import house
 
-st.set_page_config(page_title="SST-Merge Studio", page_icon=":material/merge:", layout="wide")
-house.navigation().run()
+page = house.navigation()
+st.set_page_config(page_title=f"{page.title} · SST-Merge Studio", page_icon=house.ICON, layout="wide")
+page.run()

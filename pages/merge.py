@@ -1,6 +1,5 @@
 """Pick two adapters and a method, merge, watch, and see where the result lands."""
 
-import pandas as pd
 import streamlit as st
 
 from sstmerge_core import jobs, merge, methods, preflight, words
@@ -86,11 +85,7 @@ with right:
             blocks.adapter_download(shown_run, row["label"])
 
     pair = f"{trio.utility.name}_{trio.safety.name}"
-    runs = pd.concat(
-        [store.query(queries.leaderboard, pairs=[pair], sources=["measured"]), store.query(queries.references, pair)],
-        ignore_index=True,
-    )
-    runs = pareto.drawable(runs[runs["source"] == "measured"], "resistance", "utility")
+    runs = pareto.drawable(store.query(queries.pair_runs, pair, sources=["measured"]), "resistance", "utility")
     if runs.empty:
         blocks.empty(f"No merge of {pair} has been measured yet. It will appear here between safety and utility.")
     else:

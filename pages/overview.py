@@ -1,6 +1,5 @@
 """What is here, what runs, what came out last, and the way to the first merge."""
 
-import pandas as pd
 import streamlit as st
 
 from sstmerge_core import jobs
@@ -30,10 +29,7 @@ with left:
     pairs = store.query(queries.merge_pairs)
     if pairs:
         pair = pairs[0]
-        runs = pd.concat(
-            [store.query(queries.leaderboard, pairs=[pair]), store.query(queries.references, pair)], ignore_index=True
-        )
-        shown = pareto.drawable(runs, "resistance", "utility")
+        shown = pareto.drawable(store.query(queries.pair_runs, pair), "resistance", "utility")
         st.plotly_chart(
             pareto.figure(shown, height=420),
             config=blocks.CHART_CONFIG,
@@ -69,6 +65,14 @@ with right:
     recent = store.query(queries.recent_runs, 8)
     if recent.empty:
         st.caption("No run of your own yet. The hollow points are figures reported in the literature.")
+        with st.container(border=True):
+            st.markdown(
+                "**How it goes**\n\n"
+                "1. Pick a utility and a safety adapter, a method and α, and press *Merge*.\n"
+                "2. Watch it run; the base model is loaded once and answers every held-out prompt.\n"
+                "3. See where the merge lands, sweep over α, and share the curve by its link."
+            )
+            st.page_link("pages/adapters.py", label="See the adapters", icon=":material/extension:")
     else:
         st.subheader("Last runs", anchor=False)
         blocks.run_table(recent, key="overview.recent", columns=("pair",))

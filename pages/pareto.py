@@ -59,8 +59,7 @@ if not pairs:
 state = link.Link("pareto")
 state.read({"pair": (link.one_of(pairs), pairs[0])})
 pair = st.session_state["pareto.pair"]
-runs = store.query(queries.leaderboard, pairs=[pair])
-runs = pd.concat([runs, store.query(queries.references, pair)], ignore_index=True).drop_duplicates("run_id")
+runs = store.query(queries.pair_runs, pair)
 axes = [column for column in AXES if runs[column].notna().any()]
 methods = sorted(runs["method"].unique(), key=lambda name: style(name).title)
 sources = sorted(runs["source"].unique())

@@ -39,7 +39,7 @@ state = link.Link("query")
 state.read({"sql": (link.text, "")})
 blocks.title("Query", "Read-only SQL (DuckDB) over every run, metric, prompt, answer and verdict of this workspace.")
 
-with st.container(horizontal=True):
+with st.popover("Examples", icon=":material/lightbulb:"):
     for name, sql in EXAMPLES.items():
         st.button(name, key=f"query.example.{name}", on_click=use_example, args=(sql,), type="tertiary")
 with st.form("query", enter_to_submit=True, border=False):

@@ -61,8 +61,11 @@ with tabs["Metrics"]:
         column_config={
             "value": st.column_config.NumberColumn("Value", format="%.3f"),
             "interval": st.column_config.TextColumn("95 % interval"),
-            "n": st.column_config.NumberColumn("n", format="%d", help="Prompts"),
+            "n": st.column_config.NumberColumn("n", format="%d", help="Prompts", width=52),
+            "status": st.column_config.TextColumn("status", width=290),
+            "compared with": st.column_config.LinkColumn("compared with", display_text=r"run=(\w+)"),
         },
+        placeholder="–",
         alt="Metrics of this run",
     )
 
@@ -76,7 +79,7 @@ with tabs["Recipe"]:
 if "Answers" in tabs and tabs["Answers"].open:
     with tabs["Answers"]:
         with st.container(horizontal=True, vertical_alignment="bottom"):
-            suite = st.selectbox("Prompts", list(dict.fromkeys(samples["suite"])), key="run.suite", width=180)
+            suite = st.selectbox("Prompts", table.suites(samples), key="run.suite", width=180)
             of_suite = samples[samples["suite"] == suite]
             labels = sorted(of_suite["label"].dropna().unique())
             picked = st.pills(
@@ -90,7 +93,7 @@ if "Answers" in tabs and tabs["Answers"].open:
         shown = table.search(of_suite, words_, labels=picked)
         st.caption(f"Showing {len(shown):,} of {len(of_suite):,} answers. Model output is shown as it is.")
         st.dataframe(
-            shown[["prompt", "response", "label", "reference", "topic", "n_tokens"]],
+            table.answers(shown, blocks.LABEL_WORDS),
             hide_index=True,
             row_height=70,
             height=min(560, 45 + 70 * max(len(shown), 1)),

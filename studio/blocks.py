@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from itertools import zip_longest
 from typing import Any
 
 import pandas as pd
@@ -54,7 +55,8 @@ def problems(found: Sequence[Problem], *, warning: bool = False) -> None:
     if not found:
         return
     lines = [
-        f"**{plain(problem.where)}**: {plain(problem.fault).rstrip('.')}. {plain(problem.fix)}" for problem in found
+        f"**{plain(problem.where)}**: {plain(problem.fault).rstrip('.')}. {plain(problem.fix, code=True)}"
+        for problem in found
     ]
     body = "\n".join(f"- {line}" for line in lines) if len(lines) > 1 else lines[0]
     if warning:
@@ -95,7 +97,7 @@ def cards(row: Any) -> None:
             lines.append("not measured" if pd.isna(n) and pd.isna(row[column]) else "" if pd.isna(n) else f"n = {n}")
             if column == "utility" and row["utility_suite"]:
                 lines.append(plain(row["utility_suite"]))
-            with st.container(border=True, width=138, gap=None):
+            with st.container(border=True, width=138, height="stretch", gap=None):
                 st.metric(measure.title, number(row[column]), help=f"{measure.help} {measure.direction.capitalize()}.")
                 st.caption("  \n".join(filter(None, lines)))
     judge = row.get("judge")
@@ -338,6 +340,9 @@ def store_or_stop() -> start.Store:
     return opened
 
 
-def plain(text: str) -> str:
-    """`text` with Markdown's special characters made harmless: names and model output are never markup."""
-    return "".join(f"\\{letter}" if letter in "\\`*_{}[]<>#|$~:" else letter for letter in str(text))
+def plain(text: str, *, code: bool = False) -> str:
+    """`text` with Markdown's special characters made harmless; `code` leaves commands in backticks as they are."""
+    special = "\\*_{}[]<>#|$~:" + ("" if code else "`")
+    parts = str(text).split("`") if code else [str(text)]
+    quiet = ["".join(f"\\{letter}" if letter in special else letter for letter in part) for part in parts[::2]]
+    return "`".join(part for pair in zip_longest(quiet, parts[1::2]) for part in pair if part is not None)

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import streamlit as st
 from streamlit.navigation.page import StreamlitPage
 
+ICON = str(Path(__file__).with_name("icon.png"))
+
 
 def navigation() -> StreamlitPage:
-    """The page that the URL asks for, with the menu on top."""
+    """The page that the URL asks for, with the menu on top.
+
+    No icons: for a page with a named one, the browser asks another server for its picture.
+    """
     st.session_state["house:entered"] = True
     return st.navigation(
         [
-            st.Page("pages/overview.py", title="Overview", icon=":material/home:", default=True),
-            st.Page("pages/adapters.py", title="Adapters", icon=":material/extension:"),
-            st.Page("pages/merge.py", title="Merge", icon=":material/merge:"),
-            st.Page("pages/sweep.py", title="Sweep", icon=":material/grid_on:"),
-            st.Page("pages/pareto.py", title="Pareto", icon=":material/scatter_plot:"),
-            st.Page("pages/alpha_curves.py", title="Alpha curves", icon=":material/show_chart:"),
-            st.Page("pages/run.py", title="Run", icon=":material/description:"),
-            st.Page("pages/query.py", title="Query", icon=":material/database:"),
+            st.Page("pages/overview.py", title="Overview", default=True),
+            st.Page("pages/adapters.py", title="Adapters"),
+            st.Page("pages/merge.py", title="Merge"),
+            st.Page("pages/sweep.py", title="Sweep"),
+            st.Page("pages/pareto.py", title="Pareto"),
+            st.Page("pages/alpha_curves.py", title="Alpha curves"),
+            st.Page("pages/run.py", title="Run"),
+            st.Page("pages/query.py", title="Query"),
         ],
         position="top",
     )

@@ -53,6 +53,7 @@ def with_series(curves: pd.DataFrame) -> pd.DataFrame:
             names[key] = " ".join([title, *(token for token in found if token not in shared)])
             notes[key] = " ".join(token for token in found if token not in shared)
     rows["series_name"], rows["series_note"] = rows["series"].map(names), rows["series"].map(notes)
+    rows["series_number"] = rows["series"].map({key: number for number, key in enumerate(sorted(names))})
     rows["_order"] = [order(method) for method in rows["method"]]
     return (
         rows.sort_values(["_order", "source", "series", "alpha"], kind="stable")
@@ -119,8 +120,8 @@ def _line(line: pd.DataFrame, name: str, intervals: bool, *, show_legend: bool) 
         x=line["alpha"].to_numpy(dtype=float),
         y=line[name].to_numpy(dtype=float),
         mode="lines+markers+text",
-        text=[""] * (len(line) - 1) + [str(line["series_note"].iloc[0])],
-        textposition="top center",
+        text=_notes(line),
+        textposition="bottom center" if line["series_number"].iloc[0] % 2 else "top center",
         textfont={"size": 11, "color": look.color},
         cliponaxis=False,
         name=title,
@@ -145,6 +146,13 @@ def _line(line: pd.DataFrame, name: str, intervals: bool, *, show_legend: bool) 
             "width": 0,
         }
     return trace
+
+
+def _notes(line: pd.DataFrame) -> list[str]:
+    """What distinguishes this line from the others of its method, written at one end: lines meet at the other."""
+    text = [""] * len(line)
+    text[0 if line["series_number"].iloc[0] % 2 else -1] = str(line["series_note"].iloc[0])
+    return text
 
 
 def _custom(line: pd.DataFrame, name: str) -> np.ndarray:

@@ -205,7 +205,7 @@ def _points(
             "color": look.color,
             "symbol": marker_symbol(method, source),
             "size": 9 if large else 11,
-            "opacity": np.where(dominated, 0.45, 1.0),
+            "opacity": np.where(dominated, 0.55, 1.0),
             "line": {"width": 1.6 if reported else 0.8, "color": look.color},
         },
         text=_names(rows, look.title),

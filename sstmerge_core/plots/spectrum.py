@@ -35,5 +35,5 @@ def figure(
         )
     fig.update_layout(height=height, margin={"l": 8, "r": 8, "t": 12, "b": 8})
     fig.update_xaxes(title="Direction, most harm per benign curvature first", automargin=True, zeroline=False)
-    fig.update_yaxes(title="Eigenvalue λ (log)", type="log", automargin=True, dtick=1, exponentformat="power")
+    fig.update_yaxes(title="Eigenvalue λ (log)", type="log", automargin=True, dtick=1, tickformat="~g")
     return fig

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from sstmerge_core import methods
 from sstmerge_core.errors import RecipeError
 
-VERMILION, ORANGE, PINK, PURPLE = "#D55E00", "#E39A00", "#CC79A7", "#6E50F0"
-BLUE, SKY, GREEN, BROWN = "#0072B2", "#4FB0E6", "#009E73", "#8A5A3C"
+VERMILION, ORANGE, PINK, PURPLE = "#D55E00", "#E39A00", "#CC79A7", "#7459F2"
+BLUE, SKY, GREEN, BROWN = "#0072B2", "#4FB0E6", "#009E73", "#96674A"
 NEUTRAL = "#8A919C"
 """For what is not a method: fronts, reference points, guides. 3:1 on both backgrounds."""
 

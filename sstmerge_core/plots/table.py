@@ -39,7 +39,7 @@ def metrics(rows: pd.DataFrame, status_words: Mapping[str, str]) -> pd.DataFrame
     order = {name: place for place, name in enumerate(_METRIC_NAMES)}
     places = rows["metric"].map(lambda name: order.get(name, len(order)))
     rows = rows.assign(_place=places).sort_values(["_place", "suite", "judge"], kind="stable")
-    return pd.DataFrame(
+    table = pd.DataFrame(
         {
             "metric": rows["metric"].map(lambda name: _METRIC_NAMES.get(name, name)),
             "suite": rows["suite"],
@@ -48,9 +48,10 @@ def metrics(rows: pd.DataFrame, status_words: Mapping[str, str]) -> pd.DataFrame
             "n": rows["n"],
             "judge": rows["judge"],
             "status": ["" if status == "ok" else status_words.get(status, status) for status in rows["status"]],
-            "compared with": rows["reference"],
+            "compared with": [f"run?run={reference}" if reference else None for reference in rows["reference"]],
         }
     )
+    return table.dropna(axis="columns", how="all")
 
 
 def grid(recipes: Sequence[Recipe]) -> pd.DataFrame:
@@ -115,6 +116,17 @@ def adapters(entries: Sequence[Entry]) -> pd.DataFrame:
         for entry in entries
     ]
     return pd.DataFrame(rows)
+
+
+def suites(samples: pd.DataFrame) -> list[str]:
+    """The suites that have answers, the one that measures safety first."""
+    return sorted(set(samples["suite"]), key=lambda name: (name != "harmful", name))
+
+
+def answers(samples: pd.DataFrame, label_words: Mapping[str, str]) -> pd.DataFrame:
+    """What a reader wants of each sample, the verdict in words."""
+    shown = samples[["prompt", "response", "label", "reference", "topic", "n_tokens"]]
+    return shown.assign(label=[label_words.get(label, label) for label in shown["label"]])
 
 
 def search(samples: pd.DataFrame, text: str, *, labels: Sequence[str] = ()) -> pd.DataFrame:

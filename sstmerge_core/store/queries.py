@@ -65,6 +65,18 @@ def references(con: Connection, pair: str) -> pd.DataFrame:
     ).df()
 
 
+def pair_runs(con: Connection, pair: str, *, sources: Sequence[str] | None = None) -> pd.DataFrame:
+    """The finished runs of a pair with its base model and single adapters: everything that one picture shows."""
+    import pandas as pd
+
+    alone = references(con, pair)
+    if sources is not None:
+        alone = alone[alone["source"].isin(sources)]
+    merged = leaderboard(con, pairs=[pair], sources=sources)
+    parts = [part for part in (merged, alone) if len(part)] or [merged]
+    return pd.concat(parts, ignore_index=True).drop_duplicates("run_id", ignore_index=True)
+
+
 def alpha_curves(
     con: Connection,
     pair: str,

@@ -27,8 +27,12 @@ NewPage = Callable[..., Any]
 
 
 @pytest.mark.parametrize("path", MARKS)
-def test_page_fits_a_telephone_and_a_desk_and_shows_no_error(full_server: str, new_page: NewPage, path: str) -> None:
+def test_page_fits_a_telephone_and_a_desk_and_asks_no_other_server(
+    full_server: str, new_page: NewPage, path: str
+) -> None:
     page = new_page(width=390, height=844)
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
     page.goto(f"{full_server}/{path}")
     drawn(page, MARKS[path])
     assert page.locator('[data-testid="stException"]').count() == 0
@@ -39,6 +43,7 @@ def test_page_fits_a_telephone_and_a_desk_and_shows_no_error(full_server: str, n
     page.set_viewport_size({"width": 1440, "height": 900})
     drawn(page, MARKS[path])
     assert _scroll_width(page) <= 1440
+    assert [url for url in asked if not url.startswith((full_server, "data:", "blob:"))] == []
 
 
 @pytest.mark.parametrize("path", MARKS)
