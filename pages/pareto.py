@@ -144,7 +144,7 @@ with right:
         panel = pareto.front(shown, x, y)
         st.subheader(f"The front: {len(panel):,} of {len(shown):,} runs", anchor=False)
     if len(panel):
-        blocks.run_table(panel, key="pareto.panel", columns=("source",), height=min(430, 38 + 35 * len(panel)))
+        blocks.run_table(panel, key="pareto.panel", columns=("source",), height="auto" if len(panel) < 11 else 430)
         with st.container(horizontal=True):
             blocks.csv_button(panel, f"pareto-{pair}.csv", key="pareto.csv.panel")
             values = {"pair": pair, "x": x, "y": y, "method": chosen_methods, "source": chosen_sources}

@@ -82,7 +82,9 @@ def finished_points(job_id: str) -> None:
     runs = start.query(queries.runs_by_id, job.run_ids if job else [])
     if len(runs):
         st.caption(f"{len(runs):,} of {len(job.run_ids):,} runs are finished.")
-        blocks.run_table(runs, key=f"sweep.points.{job_id}", columns=("seconds",), height=min(400, 38 + 35 * len(runs)))
+        blocks.run_table(
+            runs, key=f"sweep.points.{job_id}", columns=("seconds",), height="auto" if len(runs) < 11 else 400
+        )
 
 
 def queue() -> None:
@@ -123,7 +125,7 @@ with right:
             table.grid(plan.recipes),
             hide_index=True,
             placeholder="–",
-            height=min(360, 38 + 35 * len(plan.recipes)),
+            height="auto" if len(plan.recipes) < 11 else 360,
             alt="Points of the sweep",
         )
     st.subheader("All jobs", anchor=False)

@@ -109,12 +109,12 @@ def run_columns(runs: pd.DataFrame) -> dict[str, Any]:
     """Column settings of every table of runs."""
     config = {
         "open": st.column_config.LinkColumn("", display_text=":material/open_in_new:", width=36, help="Open the run"),
-        "name": st.column_config.TextColumn("Run", width=215),
+        "name": st.column_config.TextColumn("Run", width=180),
         "pair": st.column_config.TextColumn("Pair", width="small"),
         "method": st.column_config.TextColumn("Method", width="small"),
         "source": st.column_config.TextColumn("Source", width="small"),
         "status": st.column_config.TextColumn("Status", width="small"),
-        "alpha": st.column_config.NumberColumn("α", format="%.3g", width=52),
+        "alpha": st.column_config.NumberColumn("α", format="%.3g", width=46),
         "k": st.column_config.NumberColumn("k", format="%d", width=52),
         "created_at": st.column_config.DatetimeColumn("Started (UTC)", format="YYYY-MM-DD HH:mm"),
         "user": st.column_config.TextColumn("Who", width="small"),
@@ -126,13 +126,15 @@ def run_columns(runs: pd.DataFrame) -> dict[str, Any]:
 
 def measure_column(name: str) -> Any:
     """A column of one measure, its direction in the header."""
-    if name == "rouge_l":
-        return st.column_config.NumberColumn("ROUGE-L ↑", format="%.3f", help=MEASURES["utility"].help)
-    if name not in MEASURES:
+    if name.startswith("rouge_l"):
+        suite = name.removeprefix("rouge_l").replace("_", " ")
+        return st.column_config.NumberColumn(f"ROUGE-L{suite} ↑", format="%.3f", help=MEASURES["utility"].help)
+    known = next((column for column in MEASURES if name.startswith(column)), None)
+    if known is None:
         return st.column_config.NumberColumn(name.replace("_", " "), format="%.3f")
-    measure = MEASURES[name]
+    measure = MEASURES[known]
     header = f"{measure.title} {'↑' if measure.higher_is_better else '↓'}"
-    return st.column_config.NumberColumn(header, format="%.3f", width=98, help=measure.help)
+    return st.column_config.NumberColumn(header, format="%.3f", width=94, help=measure.help)
 
 
 def run_table(runs: pd.DataFrame, *, key: str, columns: Sequence[str] = (), height: int | str = "auto") -> None:
@@ -315,15 +317,19 @@ def pair_facts(facts: dict[str, str]) -> None:
 
 def adapter_download(run_id: str, label: str) -> None:
     """The merged adapter as a zip that PEFT loads; built only when it is asked for."""
+    folder = start.workspace().merged_adapter(run_id)
+    kept = (folder / "adapter_config.json").is_file()
+    about = f"{label}: a PEFT LoRA folder with its recipe in the model card."
     st.download_button(
         "Adapter (zip)",
-        data=lambda: adapters.zip_adapter(start.workspace().merged_adapter(run_id)),
+        data=lambda: adapters.zip_adapter(folder),
         file_name=f"adapter-{run_id}.zip",
         mime="application/zip",
         on_click="ignore",
         icon=":material/download:",
         key=f"adapter.{run_id}",
-        help=f"{label}: a PEFT LoRA folder with its recipe in the model card.",
+        disabled=not kept,
+        help=about if kept else "Only this run's figures are here, not its adapter.",
     )
 
 

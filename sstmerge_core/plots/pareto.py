@@ -105,8 +105,9 @@ def figure(
     listed: set[str] = set()
     for (method, source), rows in shown.groupby(["method", "source"], sort=False):
         trace = _points(rows, horizontal, vertical, str(method), str(source), large, intervals)
-        # hollow says "reported", so a method that is measured too needs one entry only
-        fig.add_trace(trace.update(showlegend=method not in listed))
+        fig.add_trace(trace)
+        if method not in listed:  # hollow says "reported": a method that is measured too needs one entry only
+            fig.add_trace(_legend_entry(trace))
         listed.add(str(method))
     _add_highlight(fig, shown, x, y, highlight)
     if box is not None:
@@ -201,6 +202,7 @@ def _points(
         mode="markers",
         name=f"{look.title}{' (reported)' if reported else ''}",
         legendgroup=method,
+        showlegend=False,
         marker={
             "color": look.color,
             "symbol": marker_symbol(method, source),
@@ -220,6 +222,13 @@ def _points(
             if measure.has_interval and rows[f"{measure.column}_low"].notna().any():
                 trace[f"error_{axis}"] = _bars(rows, measure, look.color)
     return trace
+
+
+def _legend_entry(trace: go.Scatter | go.Scattergl) -> go.Scatter:
+    """The trace's place in the legend in full colour: by itself it would look like its first point, be it faded."""
+    look = trace.marker.to_plotly_json()
+    marker = {key: look[key] for key in ("color", "symbol", "size", "line")}
+    return go.Scatter(x=[None], y=[None], mode="markers", name=trace.name, legendgroup=trace.legendgroup, marker=marker)
 
 
 def _names(rows: pd.DataFrame, title: str) -> pd.Series:

@@ -94,8 +94,13 @@ def side_by_side(facts: Mapping[str, str]) -> tuple[pd.DataFrame, dict[str, str]
 def score_names(entries: Sequence[Entry]) -> list[str]:
     """The measures that any of the adapters has been scored on."""
     found = {name for entry in entries for name, value in entry.scores.items() if isinstance(value, (int, float))}
-    known = [name for name in _METRIC_NAMES if name in found]
-    return known + sorted(found - set(known))
+    order = list(_METRIC_NAMES)
+
+    def place(name: str) -> tuple[int, str]:
+        """Names are a metric, or a metric and its suite: ``rouge_l_facts``."""
+        return next((order.index(known) for known in order if name.startswith(known)), len(order)), name
+
+    return sorted(found, key=place)
 
 
 def adapters(entries: Sequence[Entry]) -> pd.DataFrame:
