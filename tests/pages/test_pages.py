@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from sstmerge_core import methods
+from sstmerge_core import catalog, methods
 from sstmerge_core.store import Owner, queries
 from sstmerge_core.workspace import Workspace
 
@@ -192,6 +193,48 @@ def test_adding_a_folder_that_is_not_there_says_so(open_page: Open, full_workspa
     next(button for button in app.button if button.label == "Add").click().run()
     assert not app.exception
     assert "/nowhere/lora" in app.error[0].value
+
+
+SPOILED = {
+    "truncated": (lambda f: (f / "adapter_model.safetensors").write_bytes(b"\x10" * 40), "truncated"),
+    "rank 0": (lambda f: _edit(f, r=0), "rank must be at least 1"),
+    "DoRA": (lambda f: _edit(f, use_dora=True), "DoRA"),
+}
+
+
+def _edit(folder: Path, **changes: object) -> None:
+    path = folder / "adapter_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+@pytest.mark.parametrize("case", SPOILED)
+def test_a_folder_that_cannot_be_merged_is_refused_in_place_and_leaves_nothing(
+    open_page: Open, full_workspace: Workspace, tiny_pair: tuple[Path, Path], tmp_path: Path, case: str
+) -> None:
+    spoil, message = SPOILED[case]
+    shutil.copytree(tiny_pair[0], tmp_path / "bad")
+    spoil(tmp_path / "bad")
+    before = catalog.entries(full_workspace)
+    app = open_page(full_workspace, "adapters", **_tiny())
+    app.text_input("adapters.path").set_value(str(tmp_path / "bad"))
+    next(button for button in app.button if button.label == "Add").click().run()
+    assert not app.exception
+    assert len(app.error) == 1 and message in app.error[0].value
+    assert catalog.entries(full_workspace) == before
+
+
+def test_an_adapter_of_another_base_is_refused_on_the_merge_page(
+    open_page: Open, full_workspace: Workspace, tiny_pair: tuple[Path, Path], tmp_path: Path
+) -> None:
+    shutil.copytree(tiny_pair[1], tmp_path / "foreign")
+    _edit(tmp_path / "foreign", base_model_name_or_path="someone/other-model", lora_alpha=31)
+    added = catalog.add(full_workspace, tmp_path / "foreign", name="foreign", role="safety")
+    try:
+        app = open_page(full_workspace, "merge", **_tiny() | {"safety": "foreign"})
+        assert any("other-model" in error.value for error in app.error)
+        assert next(button for button in app.button if button.label == "Merge").disabled
+    finally:
+        catalog.remove(full_workspace, added.sha256)
 
 
 def test_a_held_database_is_named_and_the_snapshot_is_shown(full_workspace: Workspace) -> None:
