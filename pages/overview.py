@@ -3,7 +3,7 @@
 import streamlit as st
 
 from sstmerge_core import jobs
-from sstmerge_core.plots import pareto
+from sstmerge_core.plots import pareto, table
 from sstmerge_core.store import queries
 from studio import blocks, pick, start
 
@@ -61,7 +61,8 @@ with right:
             with st.container(border=True):
                 blocks.job_progress(job)
 
-    st.fragment(running, run_every="2s")()
+    busy = any(job.active for job in jobs.jobs(start.workspace()))
+    st.fragment(running, run_every="2s" if busy else "15s", key=f"overview.{busy}")()
     recent = store.query(queries.recent_runs, 8)
     if recent.empty:
         st.caption("No run of your own yet. The hollow points are figures reported in the literature.")
@@ -75,4 +76,5 @@ with right:
             st.page_link("pages/adapters.py", label="See the adapters", icon=":material/extension:")
     else:
         st.subheader("Last runs", anchor=False)
-        blocks.run_table(recent, key="overview.recent", columns=("pair",))
+        # plain HTML: the big table's code would be loaded for eight rows
+        st.table(table.brief(recent), border="horizontal", hide_index=True, alt="The last runs and their measures")

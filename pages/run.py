@@ -4,6 +4,7 @@ import streamlit as st
 
 from sstmerge_core.plots import similarity, spectrum, table
 from sstmerge_core.store import queries
+from sstmerge_core.words import plain
 from studio import blocks, link, start
 
 store = blocks.store_or_stop()
@@ -36,7 +37,7 @@ with st.container(horizontal=True, vertical_alignment="center"):
     colors = {"finished": "green", "running": "blue", "failed": "red", "cancelled": "orange"}
     st.badge("reported in the literature" if reported else run["status"], color=colors.get(run["status"], "gray"))
 if run["error"]:
-    st.error(blocks.plain(run["error"]), icon=":material/error:")
+    st.error(plain(run["error"]), icon=":material/error:")
 
 row = store.query(queries.leaderboard_row, run_id)
 blocks.cards(row)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from itertools import zip_longest
 
 
 def duration(seconds: float | None) -> str:
@@ -47,3 +48,11 @@ def size(number: int) -> str:
             return f"{value:.0f} {unit}" if unit == "bytes" else f"{value:.3g} {unit}"
         value /= 1000
     raise AssertionError("the loop ends at TB")
+
+
+def plain(text: str, *, code: bool = False) -> str:
+    """`text` with Markdown's special characters made harmless; `code` leaves commands in backticks as they are."""
+    special = "\\*_{}[]<>#|$~:" + ("" if code else "`")
+    parts = str(text).split("`") if code else [str(text)]
+    quiet = ["".join(f"\\{letter}" if letter in special else letter for letter in part) for part in parts[::2]]
+    return "`".join(part for pair in zip_longest(quiet, parts[1::2]) for part in pair if part is not None)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from itertools import zip_longest
 from typing import Any
 
 import pandas as pd
@@ -14,6 +13,7 @@ from sstmerge_core import adapters, jobs, words
 from sstmerge_core.errors import Problem, SSTMergeError, StoreError
 from sstmerge_core.plots import similarity, table
 from sstmerge_core.plots.measures import MEASURES, interval, number
+from sstmerge_core.words import plain
 from studio import house, start
 
 CHART_CONFIG = {"displaylogo": False, "modeBarButtonsToRemove": ["autoScale2d", "zoomIn2d", "zoomOut2d"]}
@@ -344,11 +344,3 @@ def store_or_stop() -> start.Store:
         except StoreError:
             st.stop()
     return opened
-
-
-def plain(text: str, *, code: bool = False) -> str:
-    """`text` with Markdown's special characters made harmless; `code` leaves commands in backticks as they are."""
-    special = "\\*_{}[]<>#|$~:" + ("" if code else "`")
-    parts = str(text).split("`") if code else [str(text)]
-    quiet = ["".join(f"\\{letter}" if letter in special else letter for letter in part) for part in parts[::2]]
-    return "`".join(part for pair in zip_longest(quiet, parts[1::2]) for part in pair if part is not None)

@@ -43,3 +43,8 @@ def test_counts_sizes_and_ages() -> None:
     assert words.count(1, "run") == "1 run" and words.count(1000, "run") == "1,000 runs"
     assert words.size(4_900_000) == "4.9 MB" and words.size(12) == "12 bytes"
     assert words.ago(0.0, 7300.0) == "2 hours ago" and words.ago(0.0, 30.0) == "just now"
+
+
+def test_names_are_never_markup_but_commands_in_a_fix_are() -> None:
+    assert words.plain("A5_A7 [x](y) `z`") == r"A5\_A7 \[x\](y) \`z\`"
+    assert words.plain("Run `sstmerge demo_1`, not a_b.", code=True) == r"Run `sstmerge demo_1`, not a\_b."

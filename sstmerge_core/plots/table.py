@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from sstmerge_core import methods, words
-from sstmerge_core.plots.measures import interval
+from sstmerge_core.plots.measures import MEASURES, interval, number
+from sstmerge_core.words import plain
 
 if TYPE_CHECKING:
     from sstmerge_core.catalog import Entry
@@ -32,6 +33,17 @@ def named(runs: pd.DataFrame) -> pd.DataFrame:
     alone = runs["method"].eq("adapter")
     names = runs["label"].where(~alone, runs["pair"] + " alone")
     return runs.assign(name=names.where(runs["status"].eq("finished"), names + " · " + runs["status"]))
+
+
+def brief(runs: pd.DataFrame) -> pd.DataFrame:
+    """Runs as a few columns of text: the name as a Markdown link, the pair, and three measures."""
+    shown = named(runs)
+    links = [f"[{plain(name)}](run?run={run})" for name, run in zip(shown["name"], shown["run_id"], strict=True)]
+    columns = {"Run": links, "Pair": [plain(pair) for pair in shown["pair"]]}
+    for name in ("resistance", "utility", "over_refusal"):
+        header = f"{MEASURES[name].title} {'↑' if MEASURES[name].higher_is_better else '↓'}"
+        columns[header] = [number(value) for value in shown[name]]
+    return pd.DataFrame(columns)
 
 
 def metrics(rows: pd.DataFrame, status_words: Mapping[str, str]) -> pd.DataFrame:
