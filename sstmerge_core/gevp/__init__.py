@@ -1,5 +1,5 @@
 """The dual solver of the generalized eigenvalue problem between harm and benign Fisher."""
 
-from sstmerge_core.gevp.dual import DualPatch, DualProblem, Spectrum, benign_cost
+from sstmerge_core.gevp.dual import Cost, DualPatch, DualProblem, Spectrum, largest_strength
 
-__all__ = ["DualPatch", "DualProblem", "Spectrum", "benign_cost"]
+__all__ = ["Cost", "DualPatch", "DualProblem", "Spectrum", "largest_strength"]

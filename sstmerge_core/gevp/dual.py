@@ -33,7 +33,7 @@ class Spectrum:
 
 @dataclass(frozen=True)
 class DualPatch:
-    """δ = phi·φ + G_hᵀ harm + G_bᵀ benign, as coefficients."""
+    """δ = phi·φ + G_hᵀ harm + G_bᵀ benign, as coefficients; α·δ is added to ΔU, and G_hᵀ fixed once whatever α is."""
 
     phi: float
     harm: torch.Tensor
@@ -42,6 +42,10 @@ class DualPatch:
     """(n_b,)"""
     kept: int | None = None
     """How many eigen-directions were kept, where the method counts them."""
+    fixed: torch.Tensor | None = None
+    """(n_h,); None where ΔU itself stays as it is"""
+    budget: float | None = None
+    """Nats per benign token that α may cost; None where the user gives α"""
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,8 @@ class DualProblem:
     """G_b φ, (n_b,)"""
     rho: float = 0.1
     """Ridge relative to the mean eigenvalue of F_b: γ = ρ·tr(F_b)/q, q the rank of all gradients together."""
+    h_utility: torch.Tensor | None = None
+    """G_h φ_U, (n_h,), for methods that change ΔU itself"""
 
     @cached_property
     def gamma(self) -> float:
@@ -117,6 +123,17 @@ class DualProblem:
         system = self.bb + ridge * torch.eye(len(self.bb)).to(self.bb)
         return DualPatch(1.0, harm, -torch.linalg.solve(system, self.b_phi))
 
+    def remove_from_utility(self, m: int, share: float) -> DualPatch:
+        """δ = φ, and once −share·QQᵀφ_U with Q the m leading eigenvectors of F_h (AlignGuard-LoRA)."""
+        import torch
+
+        assert self.h_utility is not None
+        values, vectors = torch.linalg.eigh(self.hh)
+        keep = min(m, int((values > RANK_TOLERANCE * values[-1].clamp(min=0)).sum()))
+        leading, energies = vectors[:, len(values) - keep :], values[len(values) - keep :]
+        fixed = -share * leading @ ((leading.T @ self.h_utility) / energies)
+        return DualPatch(1.0, self.zeros(len(self.h_phi)), self.zeros(len(self.b_phi)), keep, fixed)
+
     def project(self, patch: DualPatch) -> tuple[torch.Tensor, torch.Tensor]:
         """(G_h δ, G_b δ): what δ does to each harmful and each benign sample, to first order."""
         h = patch.phi * self.h_phi + self.hh @ patch.harm + self.hb @ patch.benign
@@ -129,12 +146,35 @@ class DualProblem:
         return float(self.project(patch)[0].square().sum()) / total if total else 0.0
 
 
-def benign_cost(b_delta: torch.Tensor, tokens: torch.Tensor, alpha: float) -> float:
-    """Predicted rise of the benign loss in nats per token: α ḡ_bᵀδ + ½α² δᵀF_bδ, the Fisher weighted by answer length.
+@dataclass(frozen=True)
+class Cost:
+    """Predicted rise of the benign loss as a parabola in α, in nats per token: slope·α + curvature·α².
 
-    `b_delta` = G_b δ (n_b,); `tokens` = response tokens T_i of each sample (n_b,). The empirical Fisher stands in for
-    the Hessian, so this is a proxy. Source: ALGORITHMS §3 and §5.
+    slope = ḡ_bᵀδ, curvature = ½δᵀF_bδ with the Fisher weighted by answer length. The empirical Fisher stands in for the
+    Hessian, so this is a proxy. Source: ALGORITHMS §3 and §5.
     """
-    count = max(1, len(b_delta))
-    slope = float(b_delta.sum()) / count**0.5
-    return alpha * slope + 0.5 * alpha**2 * float((tokens * b_delta.square()).sum())
+
+    slope: float
+    curvature: float
+
+    @classmethod
+    def of(cls, b_delta: torch.Tensor, tokens: torch.Tensor, weights: torch.Tensor) -> Cost:
+        """From `b_delta` = G_b δ, the response tokens T_i and the weight w_i of each sample; (n_b,) float64 each."""
+        total = float(weights.sum()) or 1.0
+        slope = float((weights.sqrt() * b_delta).sum()) / total
+        return cls(slope, 0.5 * float((tokens.double() * b_delta.square()).sum()) / total)
+
+    def at(self, alpha: float) -> float:
+        return alpha * self.slope + alpha**2 * self.curvature
+
+
+def largest_strength(cost: Cost, budget: float, at_most: float = 4.0) -> float:
+    """The largest α up to `at_most` whose cost stays within `budget` nats per token (ALGORITHMS §5).
+
+    The cost is a parabola through 0: where it first falls it may rise again, and the later crossing counts.
+    """
+    slope, curvature = cost.slope, cost.curvature
+    if curvature <= 0.0:
+        return at_most if slope * at_most <= budget else budget / slope
+    root = (-slope + (slope**2 + 4 * curvature * budget) ** 0.5) / (2 * curvature)
+    return min(at_most, root)

@@ -3,10 +3,11 @@
 Importing this package fills the registry and imports no torch.
 """
 
-from sstmerge_core.methods import combine, elementwise, sst
-from sstmerge_core.methods.registry import Choice, Flag, Method, Parameter, Real, Whole, get, methods, names
+from sstmerge_core.methods import combine, core, elementwise, sst
+from sstmerge_core.methods.registry import AXES, Choice, Flag, Method, Parameter, Real, Whole, get, methods, names
 
 __all__ = [
+    "AXES",
     "Choice",
     "Flag",
     "Method",
@@ -14,6 +15,7 @@ __all__ = [
     "Real",
     "Whole",
     "combine",
+    "core",
     "elementwise",
     "get",
     "methods",

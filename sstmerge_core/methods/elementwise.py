@@ -1,7 +1,8 @@
 """Element-wise methods: sparsify → elect a sign → combine, on one module's tensors at a time.
 
-TIES and DARE are the same composition with different parts, as in mergekit's generalised task arithmetic.
-Every function takes and returns float32 tensors of one shape.
+TIES, DARE and DELLA are the same composition with different parts, as in mergekit's generalised task arithmetic. Every
+function receives one tensor per adapter (utility experts first, safety last), their weights, and one random generator
+each, and returns the merged tensor; all float32 and of one shape.
 """
 
 from __future__ import annotations
@@ -10,11 +11,22 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 from sstmerge_core.errors import Problem, RecipeError
-from sstmerge_core.methods.combine import Share
-from sstmerge_core.methods.registry import Choice, Real, Whole, method
+from sstmerge_core.methods.registry import Choice, Real, method
+from sstmerge_core.methods.shared import SEED, SHARE, SPACE
 
 if TYPE_CHECKING:
     import torch
+
+Density = Annotated[float, Real(0.0, 1.0, 0.05, "Share of each tensor kept, by magnitude.", open_low=True)]
+DropRate = Annotated[float, Real(0.0, 0.99, 0.05, "Drop rate: each element is dropped with probability p.")]
+Flavour = Annotated[
+    str,
+    Choice(
+        ("peft", "mergekit"),
+        "peft: elect on the unweighted sum, divide by how many agree. mergekit: elect on the weighted sum, divide by "
+        "the weight of those that agree.",
+    ),
+]
 
 
 @method(
@@ -26,26 +38,18 @@ if TYPE_CHECKING:
     r"\mathrm{sgn}\textstyle\sum_j\tau_j\}",
     paper="Yadav et al. 2023, TIES-Merging",
     url="https://arxiv.org/abs/2306.01708",
+    driver=(SHARE, SPACE),
 )
 def ties(
-    deltas: Sequence[torch.Tensor],
+    tensors: Sequence[torch.Tensor],
+    weights: Sequence[float],
     generators: Sequence[torch.Generator],
     *,
-    alpha: Share = 0.5,
-    density: Annotated[float, Real(0.0, 1.0, 0.05, "Share of each ΔW kept, by magnitude.", open_low=True)] = 0.2,
-    flavour: Annotated[
-        str, Choice(("peft", "mergekit"), "Election: on the unweighted sum (peft) or the weighted one (mergekit).")
-    ] = "peft",
+    density: Density = 0.2,
+    flavour: Flavour = "peft",
 ) -> torch.Tensor:
     """Trim each ΔW by magnitude, elect a sign per element, average what agrees with it."""
-    weights = (1.0 - alpha, alpha)
-    trimmed = [keep_largest(delta, density) for delta in deltas]
-    if flavour == "peft":
-        # peft.utils.merge_utils.ties: elect on the unweighted sum (zero counts as +), divide by how many agree
-        sign = elect_sign(trimmed)
-        return combine_agreeing(trimmed, weights, sign, divide_by="count")
-    weighted = [weight * delta for weight, delta in zip(weights, trimmed, strict=True)]
-    return combine_agreeing(trimmed, weights, elect_sign(weighted), divide_by="weight")
+    return elect_and_combine([keep_largest(tensor, density) for tensor in tensors], weights, flavour)
 
 
 @method(
@@ -57,18 +61,71 @@ def ties(
     r"\quad m\sim\mathrm{Bernoulli}(1-p)",
     paper="Yu et al. 2024, Language models are super Mario",
     url="https://arxiv.org/abs/2311.03099",
+    driver=(SHARE, SEED, SPACE),
 )
 def dare_linear(
-    deltas: Sequence[torch.Tensor],
+    tensors: Sequence[torch.Tensor],
+    weights: Sequence[float],
     generators: Sequence[torch.Generator],
     *,
-    alpha: Share = 0.5,
-    p: Annotated[float, Real(0.0, 0.99, 0.05, "Drop rate: each element is dropped with probability p.")] = 0.5,
-    seed: Annotated[int, Whole(0, help="Seed of the random mask.")] = 42,
+    p: DropRate = 0.5,
 ) -> torch.Tensor:
     """Drop elements at random, rescale the rest by 1/(1−p), average."""
-    kept = [drop_and_rescale(delta, p, generator) for delta, generator in zip(deltas, generators, strict=True)]
-    return (1.0 - alpha) * kept[0] + alpha * kept[1]
+    kept = [drop_and_rescale(tensor, p, generator) for tensor, generator in zip(tensors, generators, strict=True)]
+    return weighted_sum(kept, weights)
+
+
+@method(
+    "dare_ties",
+    title="DARE + TIES",
+    kind="elementwise",
+    axis="share",
+    formula=r"\tau_i=\frac{m_i\odot\Delta_i}{1-p},\quad \Delta W=\mathrm{mean}\{w_i\tau_i:\ \mathrm{sgn}\,\tau_i="
+    r"\mathrm{sgn}\textstyle\sum_j\tau_j\}",
+    paper="Yu et al. 2024, Language models are super Mario",
+    url="https://arxiv.org/abs/2311.03099",
+    driver=(SHARE, SEED, SPACE),
+)
+def dare_ties(
+    tensors: Sequence[torch.Tensor],
+    weights: Sequence[float],
+    generators: Sequence[torch.Generator],
+    *,
+    p: DropRate = 0.5,
+    flavour: Flavour = "peft",
+) -> torch.Tensor:
+    """Drop elements at random and rescale as DARE, then elect a sign and average what agrees as TIES."""
+    kept = [drop_and_rescale(tensor, p, generator) for tensor, generator in zip(tensors, generators, strict=True)]
+    return elect_and_combine(kept, weights, flavour)
+
+
+@method(
+    "della",
+    title="DELLA",
+    kind="elementwise",
+    axis="share",
+    formula=r"\tau_i=\frac{m_i\odot\Delta_i}{p_i},\quad m\sim\mathrm{Bernoulli}(p_i),\quad p_i=\rho-\epsilon+"
+    r"2\epsilon\,\frac{\mathrm{rank}-1}{n-1},\quad \text{then as TIES}",
+    paper="Deep et al. 2024, DELLA-Merging",
+    url="https://arxiv.org/abs/2406.11617",
+    driver=(SHARE, SEED, SPACE),
+)
+def della(
+    tensors: Sequence[torch.Tensor],
+    weights: Sequence[float],
+    generators: Sequence[torch.Generator],
+    *,
+    density: Annotated[float, Real(0.0, 1.0, 0.05, "Mean share of elements kept.", open_low=True)] = 0.5,
+    epsilon: Annotated[
+        float, Real(0.0, 0.5, 0.05, "How much likelier the largest element of a row is kept than the mean one.")
+    ] = 0.15,
+    flavour: Flavour = "peft",
+) -> torch.Tensor:
+    """Drop elements at random, the smaller within their row the likelier, rescale, then elect a sign as TIES."""
+    kept = [
+        drop_by_rank(tensor, density, epsilon, generator) for tensor, generator in zip(tensors, generators, strict=True)
+    ]
+    return elect_and_combine(kept, weights, flavour)
 
 
 def keep_largest(delta: torch.Tensor, density: float) -> torch.Tensor:
@@ -101,27 +158,71 @@ def drop_and_rescale(delta: torch.Tensor, p: float, generator: torch.Generator) 
     return delta * mask.to(delta.device) / (1.0 - p)
 
 
-def elect_sign(deltas: Sequence[torch.Tensor]) -> torch.Tensor:
-    """+1 or −1 per element: the sign of the sum, zero counting as + (TIES, “elect”)."""
-    total = sum(deltas[1:], start=deltas[0])
-    return (total >= 0).to(total.dtype) * 2 - 1
+def keep_probabilities(delta: torch.Tensor, density: float, epsilon: float) -> torch.Tensor:
+    """Probability of keeping each element: density ∓ ε from the smallest to the largest magnitude of its row.
+
+    DELLA, eq. 2–4 (MagPrune). Raises RecipeError where a probability would leave (0, 1].
+    """
+    import torch
+
+    if density - epsilon <= 0 or density + epsilon > 1:
+        fault = f"{epsilon:g} leads to probabilities between {density - epsilon:g} and {density + epsilon:g}"
+        raise RecipeError(Problem("parameter epsilon", fault, "Keep density ± epsilon within 0 and 1."))
+    width = delta.shape[-1]
+    ranks = delta.abs().argsort(dim=-1, stable=True).argsort(dim=-1).to(torch.float32)
+    return density - epsilon + 2 * epsilon * (ranks / max(1, width - 1))
+
+
+def drop_by_rank(delta: torch.Tensor, density: float, epsilon: float, generator: torch.Generator) -> torch.Tensor:
+    """Bernoulli mask with `keep_probabilities`, each kept element divided by its own (DELLA, “Drop” and “Rescale”)."""
+    import torch
+
+    if density == 1.0 and epsilon == 0.0:
+        return delta
+    probabilities = keep_probabilities(delta, density, epsilon)
+    uniform = torch.empty(delta.shape, dtype=torch.float32).uniform_(generator=generator).to(delta.device)
+    return torch.where(uniform < probabilities, delta / probabilities, 0.0)
+
+
+def weighted_sum(tensors: Sequence[torch.Tensor], weights: Sequence[float]) -> torch.Tensor:
+    """Σ w_i τ_i."""
+    total = weights[0] * tensors[0]
+    for tensor, weight in zip(tensors[1:], weights[1:], strict=True):
+        total += weight * tensor
+    return total
+
+
+def elect_and_combine(tensors: Sequence[torch.Tensor], weights: Sequence[float], flavour: str) -> torch.Tensor:
+    """TIES' “elect” and “disjoint merge” in the flavour of PEFT or of mergekit."""
+    if flavour == "peft":
+        return combine_agreeing(tensors, weights, elect_sign(tensors), divide_by="count")
+    weighted = [weight * tensor for weight, tensor in zip(weights, tensors, strict=True)]
+    return combine_agreeing(tensors, weights, elect_sign(weighted), divide_by="weight")
+
+
+def elect_sign(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
+    """True per element where the sum is not negative: zero counts as + (TIES, “elect”)."""
+    total = tensors[0].clone()
+    for tensor in tensors[1:]:
+        total += tensor
+    return total >= 0
 
 
 def combine_agreeing(
-    deltas: Sequence[torch.Tensor], weights: Sequence[float], sign: torch.Tensor, divide_by: str
+    tensors: Sequence[torch.Tensor], weights: Sequence[float], positive: torch.Tensor, divide_by: str
 ) -> torch.Tensor:
-    """Weighted mean over the tensors whose element has the elected `sign` (TIES, “disjoint merge”).
+    """Weighted mean over the tensors whose element has the elected sign (TIES, “disjoint merge”).
 
     `divide_by` is ``count`` (number of agreeing tensors, PEFT) or ``weight`` (sum of their weights, mergekit).
     """
     import torch
 
-    numerator = torch.zeros_like(sign)
-    denominator = torch.zeros_like(sign)
-    for delta, weight in zip(deltas, weights, strict=True):
-        agrees = (delta.sign() == sign).to(sign.dtype)
-        numerator += weight * delta * agrees
-        denominator += agrees if divide_by == "count" else weight * agrees
+    numerator = torch.zeros_like(tensors[0])
+    denominator = torch.zeros_like(tensors[0])
+    for tensor, weight in zip(tensors, weights, strict=True):
+        agrees = (tensor > 0) & positive | (tensor < 0) & ~positive
+        numerator.add_(torch.where(agrees, tensor, 0.0), alpha=weight)
+        denominator.add_(agrees, alpha=1.0 if divide_by == "count" else weight)
     if divide_by == "count":
         return numerator / denominator.clamp(min=1.0)
-    return torch.where(denominator.abs() < 1e-8, torch.zeros_like(numerator), numerator / denominator)
+    return torch.where(denominator.abs() < 1e-8, 0.0, numerator / denominator)

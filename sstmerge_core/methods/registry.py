@@ -4,11 +4,20 @@ A method is a pure function with a decorator. Its keyword-only arguments, annota
 `Flag`, give the form on the Merge page, the command-line flags, the validation and the row in the docs. Reading the
 registry imports no torch.
 
-Three kinds exist, told apart by what the function receives and returns:
+The kinds are told apart by what the function receives and returns. Adapters come in one order: the utility experts
+first, the safety adapter last.
 
-- ``combination``: parameters -> one weight per adapter; the merge is the weighted sum of the ΔW.
-- ``elementwise``: one tensor per adapter (one module at a time) -> the merged tensor.
-- ``patch``: a `sstmerge_core.gevp.DualProblem` -> a `sstmerge_core.gevp.DualPatch` δ; the merge is ΔU + α·δ.
+- ``combination``: number of adapters → one weight per adapter, the same for every module; the merge is the weighted
+  sum of the ΔW.
+- ``angular``: inner products of the ΔW of one module → one weight per adapter for that module.
+- ``elementwise``: one tensor per adapter and their weights → the merged tensor, in the space the user chose.
+- ``core``: a `sstmerge_core.space.View` of one module in canonical core coordinates → the merged core matrix.
+- ``mask``: a `sstmerge_core.space.View` of many modules as flat vectors → a mask m in 0–1; the merge is ΔU + α·m⊙φ.
+- ``patch``: a `sstmerge_core.gevp.DualProblem` → a `sstmerge_core.gevp.DualPatch` δ; the merge is ΔU + α·δ.
+- ``weights``: works on base weights, not on ΔW.
+
+Parameters that every method of a kind has (α, mode, where the gradients are taken …) belong to the driver that applies
+the method: they are listed in the decorator, from `sstmerge_core.methods.shared`, and the function never sees them.
 """
 
 from __future__ import annotations
@@ -16,14 +25,20 @@ from __future__ import annotations
 import difflib
 import inspect
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args, get_origin
 
 from sstmerge_core.errors import Problem, RecipeError
 
-Kind = Literal["combination", "elementwise", "patch", "reference"]
-Axis = Literal["share", "strength"]
+Kind = Literal["reference", "combination", "angular", "elementwise", "core", "mask", "patch", "weights"]
+Axis = Literal["share", "strength", "tuned"]
+AXES: dict[str, str] = {
+    "share": "share of the safety adapter",
+    "strength": "strength of what is added to the utility adapter",
+    "tuned": "share of the tuned model, the rest is the base",
+}
+"""What α means, in words."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +85,10 @@ class Parameter:
     name: str
     schema: Schema
     default: Any
+
+    def starting_at(self, default: Any) -> Parameter:
+        """The same parameter with another default."""
+        return replace(self, default=default)
 
     def parse(self, value: Any) -> Any:
         """`value` (text from a command line, or a number from a form) as this parameter's type.
@@ -132,7 +151,7 @@ class Method:
     title: str
     kind: Kind
     axis: Axis | None
-    """What α means: ``share`` (α=1 is the safety expert alone) or ``strength`` (α scales what is added to ΔU)."""
+    """What α means (`AXES`); None where the method has no α."""
     formula: str
     """LaTeX."""
     summary: str
@@ -140,10 +159,18 @@ class Method:
     url: str
     parameters: tuple[Parameter, ...]
     function: Callable[..., Any]
+    driver: frozenset[str] = frozenset()
+    """Names of the parameters that the driver uses and the function never sees"""
+    needs_fisher: bool = False
+    """Needs gradients of harmful and benign samples"""
+    needs_base: bool = False
+    """Needs the base model's weights"""
+    at_most: int | None = None
+    """Most adapters it takes; None where any number of experts will do"""
 
-    @property
-    def needs_fisher(self) -> bool:
-        return self.kind == "patch"
+    def own(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        """The parameters that the function itself takes."""
+        return {name: value for name, value in parameters.items() if name not in self.driver}
 
     def parameter(self, name: str) -> Parameter:
         return next(parameter for parameter in self.parameters if parameter.name == name)
@@ -190,12 +217,18 @@ def method(
     formula: str,
     paper: str = "",
     url: str = "",
+    driver: Sequence[Parameter] = (),
+    needs_fisher: bool = False,
+    needs_base: bool = False,
+    at_most: int | None = None,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Register a merge method; the docstring's first line is its summary."""
+    """Register a merge method; the docstring's first line is its summary. α comes first, then the method's own."""
 
     def register(function: Callable[..., Any]) -> Callable[..., Any]:
         if name in _METHODS:
             raise ValueError(f"method {name} is registered twice")
+        first = [parameter for parameter in driver if parameter.name == "alpha"]
+        rest = [parameter for parameter in driver if parameter.name != "alpha"]
         _METHODS[name] = Method(
             name=name,
             title=title,
@@ -205,8 +238,12 @@ def method(
             summary=(inspect.getdoc(function) or "").split("\n")[0],
             paper=paper,
             url=url,
-            parameters=tuple(_parameters(function)),
+            parameters=(*first, *_parameters(function), *rest),
             function=function,
+            driver=frozenset(parameter.name for parameter in driver),
+            needs_fisher=needs_fisher,
+            needs_base=needs_base,
+            at_most=at_most,
         )
         return function
 

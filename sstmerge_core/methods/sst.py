@@ -1,32 +1,37 @@
-"""The SST family: which part δ of the safety update is added, solved in the dual of the samples.
+"""The SST family: which part δ of the safety update φ is added to ΔU.
 
-Each function receives a `DualProblem` (Gram matrices of per-sample gradients and the projections of φ on them) and
-returns a `DualPatch`: δ = c₀φ + G_hᵀa + G_bᵀb. The driver adds α·δ to ΔU. Sources: the project's ALGORITHMS notes,
-§4–5; SST-Merge (2026).
+Methods of kind ``patch`` receive a `DualProblem` (Gram matrices of per-sample gradients and the projections of φ on
+them) and return a `DualPatch`: δ = c₀φ + G_hᵀa + G_bᵀb. Methods of kind ``mask`` receive flat vectors in canonical core
+coordinates and return a mask m in 0–1: δ = m⊙φ. The driver adds α·δ to ΔU. Sources: ALGORITHMS §4–5; SST-Merge (2026).
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
-from sstmerge_core.methods.combine import Strength
-from sstmerge_core.methods.registry import Choice, Flag, Real, Whole, method
+from sstmerge_core.methods.registry import Choice, Real, Whole, method
+from sstmerge_core.methods.shared import ADDED, ATTENTION, CALIBRATION, EXPANSION, EXPERTS, FISHER, MLP, RHO, STRENGTH
 
 if TYPE_CHECKING:
-    from sstmerge_core.gevp import DualPatch, DualProblem
+    import torch
 
-Mode = Annotated[
-    str, Choice(("additive", "interpolate"), "φ = ΔS (add it to ΔU), or φ = ΔS − ΔU (move from ΔU towards ΔS).")
-]
-Layerwise = Annotated[bool, Flag("Solve one eigenvalue problem per module instead of one for all.")]
-Rho = Annotated[
-    float,
-    Real(0.0, 10.0, 0.05, "Ridge on the benign Fisher, relative to its mean eigenvalue.", open_low=True),
-]
+    from sstmerge_core.gevp import DualPatch, DualProblem
+    from sstmerge_core.space import View
+
 K = Annotated[
     int,
     Whole(1, 100_000, help="Directions kept, most harm per benign curvature first. Clipped to the rank."),
 ]
+Tau = Annotated[float, Real(0.0, 1e6, 10.0, "How strongly benign curvature forbids a direction.")]
+Masking = Annotated[
+    str, Choice(("soft", "top"), "soft: fade in between the 5th and the 95th percentile of log r. top: keep a share.")
+]
+Fraction = Annotated[
+    float, Real(0.0, 1.0, 0.05, "Share of the coordinates kept where the mask is “top”.", open_low=True)
+]
+
+PAPER = "SST-Merge (2026)"
 
 
 @method(
@@ -35,17 +40,11 @@ K = Annotated[
     kind="patch",
     axis="strength",
     formula=r"\Delta W=\Delta U+\alpha V_kV_k^{\mathsf{T}} B\varphi,\quad F_hv=\lambda(F_b+\gamma I)v",
-    paper="SST-Merge (2026)",
+    paper=PAPER,
+    driver=(STRENGTH, RHO, *ADDED, *CALIBRATION),
+    needs_fisher=True,
 )
-def sst_gevp(
-    problem: DualProblem,
-    *,
-    alpha: Strength = 1.0,
-    k: K = 20,
-    rho: Rho = 0.1,
-    mode: Mode = "additive",
-    layerwise: Layerwise = False,
-) -> DualPatch:
+def sst_gevp(problem: DualProblem, *, k: K = 20) -> DualPatch:
     """Add the safety update projected onto the k directions with most harm per benign curvature."""
     spectrum = problem.spectrum
     keep = min(k, spectrum.rank)
@@ -60,17 +59,11 @@ def sst_gevp(
     kind="patch",
     axis="strength",
     formula=r"\Delta W=\Delta U+\alpha V\,\mathrm{diag}\!\big(\tfrac{\lambda}{\lambda+\tau}\big)c,\quad \tau=\lambda_k",
-    paper="SST-Merge (2026), soft filter",
+    paper=f"{PAPER}, soft filter",
+    driver=(STRENGTH, RHO, *ADDED, *CALIBRATION),
+    needs_fisher=True,
 )
-def sst_soft(
-    problem: DualProblem,
-    *,
-    alpha: Strength = 1.0,
-    k: K = 20,
-    rho: Rho = 0.1,
-    mode: Mode = "additive",
-    layerwise: Layerwise = False,
-) -> DualPatch:
+def sst_soft(problem: DualProblem, *, k: K = 20) -> DualPatch:
     """Like the GEVP, but fade directions out around λ_k instead of cutting them off."""
     spectrum = problem.spectrum
     keep = min(k, spectrum.rank)
@@ -84,15 +77,118 @@ def sst_soft(
     kind="patch",
     axis="strength",
     formula=r"\Delta W=\Delta U+\alpha\big(I+\tau F_b/\lambda_{\max}(F_b)\big)^{-1}\varphi",
-    paper="SST-Merge (2026), limit F_h → I",
+    paper=f"{PAPER}, limit F_h → I",
+    driver=(STRENGTH, *ADDED, *CALIBRATION),
+    needs_fisher=True,
 )
-def sst_shield(
-    problem: DualProblem,
-    *,
-    alpha: Strength = 1.0,
-    tau: Annotated[float, Real(0.0, 1e6, 10.0, "How strongly benign curvature forbids a direction.")] = 100.0,
-    mode: Mode = "additive",
-    layerwise: Layerwise = False,
-) -> DualPatch:
+def sst_shield(problem: DualProblem, *, tau: Tau = 100.0) -> DualPatch:
     """Add the whole safety update except what benign curvature forbids."""
     return problem.shield(tau)
+
+
+@method(
+    "sst_diag",
+    title="SST-Merge (diagonal)",
+    kind="mask",
+    axis="strength",
+    formula=r"\Delta W=\Delta U+\alpha\,m\odot\varphi,\quad m=\mathrm{mask}\big(f_h/(f_b+\epsilon)\big)",
+    paper=f"{PAPER}, as published, in canonical core coordinates",
+    driver=(STRENGTH, *ADDED, *CALIBRATION),
+    needs_fisher=True,
+)
+def sst_diag(view: View, *, mask: Masking = "soft", fraction: Fraction = 0.2) -> torch.Tensor:
+    """Weigh each coordinate of the safety update by its ratio of harmful to benign diagonal Fisher."""
+    assert view.harm is not None and view.benign is not None
+    epsilon = 1e-6 * view.benign.mean().clamp(min=1e-30)
+    return mask_of(view.harm / (view.benign + epsilon), mask, fraction)
+
+
+@method(
+    "sst_datafree",
+    title="SST-Merge (data-free)",
+    kind="mask",
+    axis="strength",
+    formula=r"\Delta W=\Delta U+\alpha\,m\odot\varphi,\quad m=\mathrm{mask}\big((\varphi_S-\varphi_U)^2/"
+    r"(\varphi_U^2+\epsilon)\big)",
+    paper=f"{PAPER}, without calibration data",
+    driver=(STRENGTH, *ADDED),
+)
+def sst_datafree(view: View, *, mask: Masking = "soft", fraction: Fraction = 0.2) -> torch.Tensor:
+    """The diagonal method's mask from the adapters alone: where safety differs most from utility."""
+    utility = view.utility.square()
+    epsilon = 1e-6 * utility.mean().clamp(min=1e-30)
+    return mask_of((view.safety - view.utility).square() / (utility + epsilon), mask, fraction)
+
+
+@method(
+    "sst_budget",
+    title="SST-Merge (budget)",
+    kind="patch",
+    axis=None,
+    formula=r"\Delta W=\Delta U+\alpha^\ast\delta,\quad \alpha^\ast=\max\{\alpha\le 4:\ \alpha\bar g_b^{\mathsf{T}}"
+    r"\delta+\tfrac12\alpha^2\delta^{\mathsf{T}}F_b\delta\le\varepsilon\}",
+    paper=f"{PAPER}, utility budget",
+    driver=(RHO, *ADDED, *CALIBRATION),
+    needs_fisher=True,
+)
+def sst_budget(
+    problem: DualProblem,
+    *,
+    budget: Annotated[
+        float, Real(0.0, 100.0, 0.01, "Utility that may be lost: nats per token, or ROUGE-L points.", open_low=True)
+    ] = 0.05,
+    unit: Annotated[
+        str,
+        Choice(
+            ("nats", "rouge_l"),
+            "nats: predicted from the benign Fisher. rouge_l: points of 0–100, measured on the selection split by "
+            "bisecting α.",
+        ),
+    ] = "nats",
+    patch: Annotated[str, Choice(("gevp", "soft", "shield"), "Which δ the strength is found for.")] = "shield",
+    k: K = 20,
+    tau: Tau = 100.0,
+) -> DualPatch:
+    """State what utility may be lost and get the largest strength α that keeps to it."""
+    chosen = {"gevp": lambda: sst_gevp(problem, k=k), "soft": lambda: sst_soft(problem, k=k)}
+    found = chosen[patch]() if patch in chosen else sst_shield(problem, tau=tau)
+    return replace(found, budget=budget if unit == "nats" else None)
+
+
+@method(
+    "alignguard",
+    title="AlignGuard-LoRA",
+    kind="patch",
+    axis="strength",
+    formula=r"\Delta W=\Delta U-\eta\,Q_mQ_m^{\mathsf{T}}\Delta U+\alpha\,\Delta S,\quad F_h=Q\Lambda Q^{\mathsf{T}}",
+    paper="AlignGuard-LoRA (2025), adapted from training time to merge time",
+    url="https://arxiv.org/abs/2508.02079",
+    driver=(STRENGTH, ATTENTION, MLP, EXPERTS, EXPANSION.starting_at("base"), FISHER),
+    needs_fisher=True,
+)
+def alignguard(
+    problem: DualProblem,
+    *,
+    m: Annotated[int, Whole(1, 100_000, help="Alignment-critical directions: leading eigenvectors of F_harm.")] = 20,
+    eta: Annotated[float, Real(0.0, 1.0, 0.1, "Share of ΔU removed along these directions.")] = 1.0,
+) -> DualPatch:
+    """Take out of ΔU what moves alignment-critical directions, then add a multiple of the safety adapter."""
+    return problem.remove_from_utility(m, eta)
+
+
+def mask_of(ratio: torch.Tensor, mask: str, fraction: float) -> torch.Tensor:
+    """A mask in 0–1 of the shape of `ratio`, which is ≥ 0 (ALGORITHMS §5).
+
+    ``top``: 1 for the ⌈fraction·d⌉ largest. ``soft``: log r, clipped to and scaled from its 5th–95th percentile.
+    """
+    import math
+
+    import torch
+
+    if mask == "top":
+        chosen = ratio.topk(math.ceil(fraction * ratio.numel()), sorted=False).indices
+        return torch.zeros_like(ratio).index_fill_(0, chosen, 1.0)
+    logarithm = ratio.clamp(min=1e-30).log()
+    ordered = logarithm.sort().values
+    low, high = (ordered[round(share * (len(ordered) - 1))] for share in (0.05, 0.95))
+    return ((logarithm - low) / (high - low).clamp(min=1e-12)).clamp(0.0, 1.0)

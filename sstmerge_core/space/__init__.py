@@ -1,5 +1,5 @@
 """Core coordinates of a set of adapters."""
 
-from sstmerge_core.space.core import CoreModule, CoreSpace, core_space, similarity
+from sstmerge_core.space.core import CoreModule, CoreSpace, View, canonical, core_space, inner_products, similarity
 
-__all__ = ["CoreModule", "CoreSpace", "core_space", "similarity"]
+__all__ = ["CoreModule", "CoreSpace", "View", "canonical", "core_space", "inner_products", "similarity"]

@@ -33,6 +33,24 @@ class CoreModule:
         return self.q_out @ core @ self.q_in.T
 
 
+@dataclass(frozen=True)
+class View:
+    """What methods on core coordinates see: one module as matrices (p, q), or several as one flat vector (d,)."""
+
+    adapters: tuple[torch.Tensor, ...]
+    """Utility experts first, safety last"""
+    utility: torch.Tensor
+    """ΔU: the utility experts' mean or sum"""
+    harm: torch.Tensor | None = None
+    """Diagonal of F_h, of the same shape"""
+    benign: torch.Tensor | None = None
+    """Diagonal of F_b, of the same shape"""
+
+    @property
+    def safety(self) -> torch.Tensor:
+        return self.adapters[-1]
+
+
 CoreSpace = dict[str, CoreModule]
 """By module name, in sorted order: the one order in which φ is vectorised."""
 
@@ -54,6 +72,36 @@ def _core_module(factors: Sequence[Factors | None]) -> CoreModule:
         empty if factor is None else factor.scaling * (q_out.T @ factor.b) @ (factor.a @ q_in) for factor in factors
     )
     return CoreModule(q_out, q_in, cores)
+
+
+def canonical(module: CoreModule) -> tuple[torch.Tensor, torch.Tensor]:
+    """Orthogonal R_o (p, p) and R_i (q, q) that turn `module` into its canonical basis (ALGORITHMS §2).
+
+    Q_o R_o is the left singular basis of [ΔW_1 … ΔW_N] and Q_i R_i the right singular basis of them stacked, so that
+    element-wise methods on R_oᵀ M R_i do not depend on how the adapters were factorised. The sign of each direction
+    is left open: no such method may depend on it.
+    """
+    import torch
+
+    cores = [core.double() for core in module.cores]
+    left = torch.linalg.svd(torch.cat(cores, dim=1))[0]
+    right = torch.linalg.svd(torch.cat(cores, dim=0))[2].T
+    return left.to(module.q_out.dtype), right.to(module.q_in.dtype)
+
+
+def inner_products(factors: Sequence[Factors | None]) -> torch.Tensor:
+    """⟨ΔW_i, ΔW_j⟩ of one module, (N, N) float64, from the factors alone; zero where an adapter leaves it alone."""
+    import torch
+
+    n = len(factors)
+    found = torch.zeros(n, n, dtype=torch.float64)
+    for i, first in enumerate(factors):
+        for j, second in enumerate(factors[: i + 1]):
+            if first is None or second is None:
+                continue
+            rows, columns = first.b.double().T @ second.b.double(), first.a.double() @ second.a.double().T
+            found[i, j] = found[j, i] = first.scaling * second.scaling * float((rows * columns).sum())
+    return found
 
 
 def similarity(space: CoreSpace) -> list[dict[str, float | str]]:

@@ -5,7 +5,11 @@ import pytest
 import scipy.linalg
 import torch
 
-from sstmerge_core.gevp import DualProblem, benign_cost
+from sstmerge_core.gevp import Cost, DualProblem
+
+
+def make_problem(h, b, phi, rho: float = 0.1) -> DualProblem:
+    return DualProblem(h @ h.T, h @ b.T, b @ b.T, h @ phi, b @ phi, rho)
 
 
 def random_problem(n_h: int, n_b: int, d: int, rho: float = 0.1, seed: int = 0):
@@ -13,7 +17,7 @@ def random_problem(n_h: int, n_b: int, d: int, rho: float = 0.1, seed: int = 0):
     h = torch.randn(n_h, d, generator=generator, dtype=torch.float64) / n_h**0.5
     b = torch.randn(n_b, d, generator=generator, dtype=torch.float64) / n_b**0.5
     phi = torch.randn(d, generator=generator, dtype=torch.float64)
-    return h, b, phi, DualProblem(h @ h.T, h @ b.T, b @ b.T, h @ phi, b @ phi, rho)
+    return h, b, phi, make_problem(h, b, phi, rho)
 
 
 def primal(patch, h, b, phi):
@@ -47,7 +51,7 @@ def test_the_projector_is_idempotent():
     filters = problem.zeros(problem.spectrum.rank)
     filters[:5] = 1 / problem.spectrum.eigenvalues[:5]
     once = primal(problem.from_filter(filters), h, b, phi)
-    again = DualProblem(problem.hh, problem.hb, problem.bb, h @ once, b @ once, problem.rho)
+    again = make_problem(h, b, once, problem.rho)
     twice = primal(again.from_filter(filters), h, b, once)
     assert torch.allclose(once, twice, rtol=1e-9, atol=1e-11)
 
@@ -91,7 +95,7 @@ def test_projections_in_the_dual_equal_those_of_the_patch_itself():
 def test_duplicate_samples_do_not_break_the_solver():
     h, b, phi, _ = random_problem(6, 8, 40)
     h, b = torch.cat([h, h]), torch.cat([b, b])
-    problem = DualProblem(h @ h.T, h @ b.T, b @ b.T, h @ phi, b @ phi)
+    problem = make_problem(h, b, phi)
     assert problem.spectrum.rank == 6
 
 
@@ -101,4 +105,15 @@ def test_the_predicted_benign_cost_is_the_token_weighted_quadratic_model():
     tokens = torch.tensor([4.0, 10.0], dtype=torch.float64)
     along = gradients @ delta
     expected = 0.3 * float(along.mean()) + 0.5 * 0.09 * float((tokens * along**2).mean())
-    assert benign_cost(along / 2**0.5, tokens, 0.3) == pytest.approx(expected)
+    weights = torch.full((2,), 0.5, dtype=torch.float64)
+    assert Cost.of(weights.sqrt() * along, tokens, weights).at(0.3) == pytest.approx(expected)
+
+
+def test_the_predicted_cost_of_weighted_samples_is_that_of_their_weighted_mean():
+    """A sample of twice the weight counts as two."""
+    generator = torch.Generator().manual_seed(0)
+    along, tokens = torch.randn(3, generator=generator, dtype=torch.float64), torch.tensor([3.0, 5.0, 9.0]).double()
+    weights = torch.tensor([1.0, 1.0, 2.0], dtype=torch.float64) / 3
+    twice = [0, 1, 2, 2]
+    expected = 0.7 * float(along[twice].mean()) + 0.5 * 0.49 * float((tokens * along**2)[twice].mean())
+    assert Cost.of(weights.sqrt() * along, tokens, weights).at(0.7) == pytest.approx(expected)
