@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from sstmerge_core import methods
 
@@ -42,18 +42,64 @@ class Suite(_Frozen):
 
 
 class Calibration(_Frozen):
-    """The samples whose gradients make the Fisher matrices."""
+    """The samples whose gradients make the Fisher matrices, and where and of which responses they are taken.
+
+    F_harm is that of the harmful samples, F_benign = F_utility + `general_weight`·F_general, each a mean over its
+    samples.
+    """
 
     harm: Source
     benign: Source
+    """The utility samples"""
     split: str = "fisher"
     n_harm: int
     n_benign: int
     max_length: int = 256
     """Tokens per sample; longer samples are cut at the end."""
-    expansion: str = "utility"
-    """Where the gradients are taken: base + ΔU."""
+    expansion: Literal["utility", "own", "midpoint", "base"] = "utility"
+    """Where the gradients are taken: base + ΔU (the mean ΔW of several utility adapters); harmful samples at base + ΔS
+    and the others at base + ΔU; base + ½(ΔU + ΔS); the base."""
     dtype: str = "float32"
+    fisher: Literal["empirical", "true"] = "empirical"
+    """Responses: those of the data, or sampled from the model at the expansion point."""
+    seed: int = 0
+    """Of the sampled responses; without effect on the empirical Fisher."""
+    general: Source | None = None
+    """General benign prompts; their response is the base model's own greedy answer."""
+    n_general: int = Field(default=0, ge=0)
+    general_weight: float = Field(default=0.0, ge=0.0, allow_inf_nan=False)
+    """0: without general prompts."""
+
+    @model_validator(mode="after")
+    def _weight_has_prompts(self) -> Self:
+        if self.general_weight and (self.general is None or not self.n_general):
+            raise ValueError("general_weight needs general prompts: give `general` and `n_general`")
+        return self
+
+    @property
+    def parts(self) -> dict[str, tuple[Source, int]]:
+        """Rows and their number of each part of the samples that counts: ``harm``, ``benign``, ``general``."""
+        parts = {"harm": (self.harm, self.n_harm), "benign": (self.benign, self.n_benign)}
+        if self.general is not None and self.general_weight:
+            parts["general"] = (self.general, self.n_general)
+        return parts
+
+    @property
+    def samples(self) -> int:
+        """How many samples all parts have together."""
+        return sum(n for _, n in self.parts.values())
+
+    def identity(self) -> dict[str, Any]:
+        """What can change the gradients or their weights, sources by content.
+
+        What came later is left out where it changes nothing, so that a run keeps its id.
+        """
+        data = self.model_dump(mode="json", exclude={"harm", "benign", "general"})
+        data |= {part: source.sha256 for part, (source, _) in self.parts.items()}
+        without_effect = set() if self.fisher == "true" else {"fisher", "seed"}
+        if "general" not in self.parts:
+            without_effect |= {"n_general", "general_weight"}
+        return {name: value for name, value in data.items() if name not in without_effect}
 
 
 class Evaluation(_Frozen):
@@ -112,8 +158,8 @@ class Recipe(_Frozen):
         data = self.model_dump(mode="json")
         data["base"] = self.base.sha256
         data["adapters"] = [adapter.sha256 for adapter in self.adapters]
-        if data["calibration"]:
-            data["calibration"] |= {side: data["calibration"][side]["sha256"] for side in ("harm", "benign")}
+        if self.calibration:
+            data["calibration"] = self.calibration.identity()
         if data["evaluation"]:
             del data["evaluation"]["judge"]
             for suite in data["evaluation"]["suites"]:

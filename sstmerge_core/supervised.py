@@ -8,12 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sstmerge_core.chat import chat_text
 
 if TYPE_CHECKING:
     import torch
+
+
+class Example(NamedTuple):
+    """A prompt and the response whose likelihood is measured."""
+
+    prompt: str
+    response: str
+    ended: bool = True
+    """Whether the response ends here; False for an answer that was cut off, which then gets no end-of-sequence token"""
 
 
 @dataclass(frozen=True)
@@ -36,10 +45,13 @@ class Batch:
         return Batch(self.input_ids.to(device), self.attention_mask.to(device), self.labels.to(device))
 
 
-def encode(tokenizer: Any, prompt: str, response: str, max_length: int) -> tuple[list[int], int]:
-    """Token ids of templated prompt + response + EOS, cut at `max_length`, and how many of them are the prompt's."""
+def encode(tokenizer: Any, prompt: str, response: str, max_length: int, *, ended: bool = True) -> tuple[list[int], int]:
+    """Token ids of templated prompt + response + EOS, cut at `max_length`, and how many of them are the prompt's.
+
+    Without `ended` there is no EOS: the response goes on where it was cut off.
+    """
     start = tokenizer(chat_text(tokenizer, prompt), add_special_tokens=False)["input_ids"]
-    answer = tokenizer(response, add_special_tokens=False)["input_ids"] + [tokenizer.eos_token_id]
+    answer = tokenizer(response, add_special_tokens=False)["input_ids"] + [tokenizer.eos_token_id] * ended
     start = start[-max(1, max_length - len(answer)) :]  # a long prompt loses its beginning, never the answer
     return (start + answer)[:max_length], len(start)
 

@@ -1,7 +1,18 @@
 """Per-sample gradients in core coordinates, their Gram matrices and their cache."""
 
-from sstmerge_core.fisher import cache
-from sstmerge_core.fisher.gradients import Gradients, core_gradients
-from sstmerge_core.fisher.problem import dual_problem, primal, scaled_rows
+from sstmerge_core.fisher import answers, cache, expansion
+from sstmerge_core.fisher.gradients import Gradients, core_gradients, stack
+from sstmerge_core.fisher.problem import dual_problem, primal, project, scaled_rows
 
-__all__ = ["Gradients", "cache", "core_gradients", "dual_problem", "primal", "scaled_rows"]
+__all__ = [
+    "Gradients",
+    "answers",
+    "cache",
+    "core_gradients",
+    "dual_problem",
+    "expansion",
+    "primal",
+    "project",
+    "scaled_rows",
+    "stack",
+]

@@ -1,4 +1,4 @@
-"""Gradients on disk under the hash of everything they depend on."""
+"""Gradients on disk under the hash of everything they depend on: one entry per part (harmful, utility, general)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def folder(workspace: Workspace, entry: str) -> Path:
 
 
 def load(workspace: Workspace, entry: str) -> Gradients | None:
-    """The cached gradients, or None."""
+    """The cached gradients, on the CPU, or None."""
     path = folder(workspace, entry) / "gradients.safetensors"
     if not path.is_file():
         return None
@@ -29,13 +29,17 @@ def load(workspace: Workspace, entry: str) -> Gradients | None:
 
     tensors = load_file(path)
     tokens = tensors.pop("tokens")
-    return Gradients({name: tensors[name] for name in sorted(tensors)}, tokens)
+    return Gradients.of({name: tensors[name] for name in sorted(tensors)}, tokens)
 
 
 def save(workspace: Workspace, entry: str, gradients: Gradients, parts: dict[str, Any]) -> None:
-    """Store `gradients` whole or not at all; `parts` is kept beside them for people."""
+    """Store `gradients` whole or not at all; `parts` is kept beside them for people.
+
+    An entry is a plain mean over its samples: weights between parts are applied after loading, see `stack`.
+    """
     from safetensors.torch import save_file
 
+    modules = {name: gradient.contiguous().cpu() for name, gradient in gradients.modules.items()}
     with new_folder(folder(workspace, entry)) as temporary:
-        save_file(gradients.modules | {"tokens": gradients.tokens}, temporary / "gradients.safetensors")
+        save_file(modules | {"tokens": gradients.tokens}, temporary / "gradients.safetensors")
         write_json(temporary / "parts.json", parts)

@@ -1,8 +1,8 @@
-"""From gradients to the small dual problem: Gram matrices, one module at a time."""
+"""From gradients to the small dual problem: Gram matrices over a few thousand columns at a time."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from sstmerge_core.gevp import DualPatch, DualProblem
@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 
     from sstmerge_core.fisher.gradients import Gradients
 
+COLUMNS = 16_384
+"""Columns of one partial product. Partial products are summed in float64: that, not memory, is why they are small."""
+
 
 def dual_problem(
     harm: Gradients,
@@ -20,35 +23,73 @@ def dual_problem(
     rho: float,
     modules: Iterable[str] | None = None,
 ) -> DualProblem:
-    """The dual problem over `modules` (all by default). `phi` holds core matrices (p, q) by module.
+    """The dual problem over `modules` (all of `phi` by default). `phi` holds core matrices (p, q) by module.
 
-    Grams are formed in float32 per module and summed in float64.
+    Computed where the gradients are, float32 products summed in float64; the problem itself is on the CPU.
     """
     import torch
 
+    names = list(phi if modules is None else modules)
+    device = harm.rows.device
+    update = torch.cat([phi[name].reshape(-1) for name in names]).to(device)
     n_h, n_b = len(harm), len(benign)
-    hh = torch.zeros(n_h, n_h, dtype=torch.float64)
-    hb = torch.zeros(n_h, n_b, dtype=torch.float64)
-    bb = torch.zeros(n_b, n_b, dtype=torch.float64)
-    h_phi = torch.zeros(n_h, dtype=torch.float64)
-    b_phi = torch.zeros(n_b, dtype=torch.float64)
-    for name in phi if modules is None else modules:
-        h, b = scaled_rows(harm, name), scaled_rows(benign, name)
-        update = phi[name].reshape(-1)
-        hh += (h @ h.T).double()
-        hb += (h @ b.T).double()
-        bb += (b @ b.T).double()
-        h_phi += (h @ update).double()
-        b_phi += (b @ update).double()
-    return DualProblem(hh, hb, bb, h_phi, b_phi, rho)
+    hh, hb, bb, h_phi, b_phi = (
+        torch.zeros(shape, dtype=torch.float64, device=device)
+        for shape in ((n_h, n_h), (n_h, n_b), (n_b, n_b), (n_h,), (n_b,))
+    )
+    start = 0
+    for columns in _runs([harm.blocks[name] for name in names]):
+        h, b = harm.rows[:, columns], benign.rows[:, columns].to(device)
+        part = update[start : start + h.shape[1]]
+        hh += h @ h.T
+        hb += h @ b.T
+        bb += b @ b.T
+        h_phi += h @ part
+        b_phi += b @ part
+        start += h.shape[1]
+    s_h, s_b = harm.weights.sqrt(), benign.weights.sqrt()
+    return DualProblem(
+        hh=hh.cpu() * s_h[:, None] * s_h,
+        hb=hb.cpu() * s_h[:, None] * s_b,
+        bb=bb.cpu() * s_b[:, None] * s_b,
+        h_phi=h_phi.cpu() * s_h,
+        b_phi=b_phi.cpu() * s_b,
+        rho=rho,
+    )
 
 
 def scaled_rows(gradients: Gradients, name: str) -> torch.Tensor:
-    """Rows g_i/√n of one module, (n, p·q), so that F = GᵀG."""
-    return gradients.modules[name].flatten(1) / len(gradients) ** 0.5
+    """Rows √w_i g_i of one module, (n, p·q) where the gradients are, so that F = GᵀG."""
+    rows = gradients.rows[:, gradients.blocks[name]]
+    return rows * gradients.weights.sqrt().to(rows)[:, None]
+
+
+def project(gradients: Gradients, name: str, core: torch.Tensor) -> torch.Tensor:
+    """G x of one module for a core matrix x (p, q): √w_i g_iᵀx, (n,) float64 on the CPU."""
+    rows = gradients.rows[:, gradients.blocks[name]]
+    return (rows @ core.reshape(-1).to(rows)).double().cpu() * gradients.weights.sqrt()
 
 
 def primal(patch: DualPatch, harm: Gradients, benign: Gradients, phi: torch.Tensor, name: str) -> torch.Tensor:
-    """δ of one module as a core matrix (p, q)."""
-    update = patch.harm.float() @ scaled_rows(harm, name) + patch.benign.float() @ scaled_rows(benign, name)
-    return patch.phi * phi + update.view_as(phi)
+    """δ of one module as a core matrix (p, q), on the device of `phi`."""
+    update = _combination(harm, patch.harm, name) + _combination(benign, patch.benign, name).to(harm.rows.device)
+    return patch.phi * phi + update.view_as(phi).to(phi)
+
+
+def _combination(gradients: Gradients, coefficients: torch.Tensor, name: str) -> torch.Tensor:
+    """Gᵀ coefficients of one module, (p·q,)."""
+    rows = gradients.rows[:, gradients.blocks[name]]
+    return (coefficients.cpu() * gradients.weights.sqrt()).to(rows) @ rows
+
+
+def _runs(blocks: Sequence[slice]) -> Iterator[slice]:
+    """The columns of `blocks` in order, neighbours joined, in runs of at most `COLUMNS`."""
+    joined: list[slice] = []
+    for block in blocks:
+        if joined and joined[-1].stop == block.start:
+            joined[-1] = slice(joined[-1].start, block.stop)
+        else:
+            joined.append(block)
+    for run in joined:
+        for start in range(run.start, run.stop, COLUMNS):
+            yield slice(start, min(start + COLUMNS, run.stop))

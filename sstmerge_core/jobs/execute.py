@@ -5,9 +5,7 @@ Runs in the worker and, for the command line, in the foreground. Nothing here to
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
-import platform
 import resource
 import time
 from collections.abc import Callable, Sequence
@@ -20,22 +18,24 @@ from sstmerge_core.device import best_device, share_the_machine
 from sstmerge_core.errors import AdapterError, Cancelled, DataError, JobError, Problem, SSTMergeError
 from sstmerge_core.evaluate import metrics, suites
 from sstmerge_core.evaluate.judges import get_judge
+from sstmerge_core.jobs import artifact
 from sstmerge_core.merge import Calibrated, Merged, deltas, merge
 from sstmerge_core.preflight import is_finished, reference
 from sstmerge_core.recipe import STAGE_VERSIONS, Recipe, Source, Suite
+from sstmerge_core.recipe_file import Output
 from sstmerge_core.store.events import EventWriter, read_events
 from sstmerge_core.workspace import Workspace
 
 if TYPE_CHECKING:
-    from sstmerge_core.adapters import Factors
+    from sstmerge_core.adapters import Adapter, Factors
+    from sstmerge_core.adapters.dense import WrittenModel
     from sstmerge_core.evaluate.model import ResidentModel
     from sstmerge_core.fisher import Gradients
     from sstmerge_core.space import CoreSpace
+    from sstmerge_core.supervised import Example
 
 Report = Callable[[int, str, float, float], None]
 """(point, stage, done, total)"""
-
-PACKAGES = ("torch", "transformers", "peft", "safetensors", "numpy", "scipy", "rouge-score")
 
 
 @dataclass
@@ -50,6 +50,7 @@ class Session:
     should_cancel: Callable[[], bool] = lambda: False
     point: int = 0
     _model: tuple[Any, ResidentModel] | None = None
+    _adapters: dict[str, Adapter] = field(default_factory=dict)
     _factors: dict[str, dict[str, Factors]] = field(default_factory=dict)
     _calibrated: tuple[Any, Calibrated] | None = None
 
@@ -72,64 +73,102 @@ class Session:
             self.progress("prepare", 1, 1)
         return self._model[1]
 
-    def factors(self, source: Source) -> dict[str, Factors]:
-        """An adapter's factors. Raises AdapterError where its files changed since the recipe was made."""
-        if source.sha256 not in self._factors:
+    def adapter(self, source: Source) -> Adapter:
+        """An adapter's folder, checked. Raises AdapterError where its files changed since the recipe was made."""
+        if source.sha256 not in self._adapters:
             adapter = adapters.read(source.path)
             if adapter.fingerprint(self.workspace) != source.sha256:
                 fault = "the adapter's files have changed since this run was planned"
                 raise AdapterError(Problem(source.path, fault, "Launch the merge again with the adapter as it is now."))
-            self._factors[source.sha256] = adapter.load()
+            self._adapters[source.sha256] = adapter
+        return self._adapters[source.sha256]
+
+    def factors(self, source: Source) -> dict[str, Factors]:
+        """An adapter's factors in memory; see `adapter`."""
+        if source.sha256 not in self._factors:
+            self._factors[source.sha256] = self.adapter(source).load()
         return self._factors[source.sha256]
 
     def calibrated(self, recipe: Recipe) -> Calibrated:
-        """Core space and gradients of the recipe's pair, from memory, from the cache, or computed now."""
+        """Core space and gradients of the recipe's adapters, from memory, from the cache, or computed now."""
+        from sstmerge_core.fisher import stack
         from sstmerge_core.space import core_space
 
         assert recipe.calibration is not None
         key = (recipe.base.sha256, recipe.adapters, recipe.calibration)
         if self._calibrated is None or self._calibrated[0] != key:
+            self._calibrated = None
             space = core_space([self.factors(source) for source in recipe.adapters])
-            harm, benign = (self._gradients(recipe, space, side) for side in ("harm", "benign"))
-            self._calibrated = (key, Calibrated(space, harm, benign))
+            found = {part: self._gradients(recipe, space, part) for part in recipe.calibration.parts}
+            benign = found["benign"]
+            if "general" in found:
+                benign = stack(benign, found["general"], recipe.calibration.general_weight)
+            self._calibrated = (key, Calibrated(space, found["harm"], benign))
         return self._calibrated[1]
 
-    def _gradients(self, recipe: Recipe, space: CoreSpace, side: str) -> Gradients:
-        from sstmerge_core.fisher import cache, core_gradients
+    def _gradients(self, recipe: Recipe, space: CoreSpace, part: str) -> Gradients:
+        """Gradients of one part of the samples, cached apart from the others: a weight between them costs nothing."""
+        from sstmerge_core.fisher import answers, cache, core_gradients, expansion
 
         calibration = recipe.calibration
         assert calibration is not None
-        source, n = (
-            (calibration.harm, calibration.n_harm) if side == "harm" else (calibration.benign, calibration.n_benign)
-        )
-        total = calibration.n_harm + calibration.n_benign
-        before = 0 if side == "harm" else calibration.n_harm
-        parts = {
+        point = expansion.point(calibration.expansion, part)
+        depends = {
             "base": recipe.base.sha256,
             "adapters": [adapter.sha256 for adapter in recipe.adapters],
-            "rows": source.sha256,
-            "expansion": calibration.expansion,
+            "rows": calibration.parts[part][0].sha256,
+            "expansion": point,
             "max_length": calibration.max_length,
             "dtype": calibration.dtype,
-            "kind": "empirical",
+            "kind": calibration.fisher,
             "version": STAGE_VERSIONS["fisher"],
         }
-        entry = cache.key(**parts)
+        if calibration.fisher == "true":
+            depends["seed"] = calibration.seed
+        if part == "general":
+            depends["answers"] = answers.identity(STAGE_VERSIONS["generate"])
+        entry = cache.key(**depends)
         found = cache.load(self.workspace, entry)
         if found is None:
-            rows = _rows(source, calibration.split, n)
+            names = list(calibration.parts)
+            before = sum(calibration.parts[name][1] for name in names[: names.index(part)])
+            examples = self._examples(recipe, part, before)
+            factors = [self.factors(source) for source in recipe.adapters]
             resident = self.model(recipe.base, calibration.dtype)
-            resident.set_delta(deltas(merge([self.factors(recipe.adapters[0])], "adapter", {})))
-            self.progress("fisher", before, total)
+            resident.set_delta(expansion.deltas(factors, expansion.weights(point, len(factors))))
+            self.progress("fisher", before, calibration.samples)
             found = core_gradients(
                 resident.model,
                 resident.tokenizer,
                 space,
-                [(row.prompt, row.response) for row in rows],
+                examples,
+                seed=calibration.seed if calibration.fisher == "true" else None,
                 max_length=calibration.max_length,
-                progress=lambda done, _: self.progress("fisher", before + done, total),
+                progress=lambda done, _: self.progress("fisher", before + done, calibration.samples),
             )
-            cache.save(self.workspace, entry, found, parts)
+            cache.save(self.workspace, entry, found, depends)
+        return found.to(self.device)
+
+    def _examples(self, recipe: Recipe, part: str, before: int) -> list[Example]:
+        """Prompts and responses of one part; for general prompts the base's own answers, generated once and kept."""
+        from sstmerge_core.fisher import answers, cache
+        from sstmerge_core.supervised import Example
+
+        calibration = recipe.calibration
+        assert calibration is not None
+        source, n = calibration.parts[part]
+        rows = _rows(source, calibration.split, n)
+        if part != "general":
+            return [Example(row.prompt, row.response) for row in rows]
+        depends: dict[str, Any] = {"base": recipe.base.sha256, "rows": source.sha256, "dtype": calibration.dtype}
+        depends |= answers.identity(STAGE_VERSIONS["generate"])
+        entry = cache.key(**depends)
+        found = answers.load(self.workspace, entry)
+        if found is None:
+            resident = self.model(recipe.base, calibration.dtype)
+            prompts = [row.prompt for row in rows]
+            found = answers.own_answers(resident, prompts, lambda: self.progress("fisher", before, calibration.samples))
+            answers.save(self.workspace, entry, found, depends)
         return found
 
 
@@ -207,10 +246,12 @@ def _merge_stage(recipe: Recipe, session: Session, events: EventWriter) -> Merge
     merged = _merged(recipe, session)
     statistics = list(merged.statistics)
     if entry.kind != "reference":
-        written, errors = _write(recipe, merged, session.workspace.merged_adapter(recipe.run_id))
+        folder = session.workspace.merged_adapter(recipe.run_id)
+        inputs = [session.adapter(source) for source in recipe.adapters]
+        written, errors = artifact.write_adapter(recipe, inputs, lambda: merged, folder, Output())
         statistics += errors
-        artifact = {"name": "adapter", "path": "artifacts/adapter", "sha256": written.sha256, "bytes": written.bytes}
-        events.write("artifact", **artifact)
+        about = {"name": "adapter", "path": "artifacts/adapter", "sha256": written.sha256, "bytes": written.bytes}
+        events.write("artifact", **about)
     for module, eigenvalues in merged.spectra.items():
         events.write("spectrum", module=module, eigenvalues=eigenvalues)
     if statistics:
@@ -225,15 +266,6 @@ def _merged(recipe: Recipe, session: Session) -> Merged:
     factors = [session.factors(source) for source in recipe.adapters]
     identities = [source.sha256 for source in recipe.adapters]
     return merge(factors, recipe.method, recipe.parameters, identities=identities, calibrated=calibrated)
-
-
-def _write(recipe: Recipe, merged: Merged, folder: Path) -> tuple[adapters.Written, list[dict[str, Any]]]:
-    """Write the merged adapter; also what its rank cost."""
-    factors, errors = merged.factors()
-    written = adapters.write_adapter(
-        factors, folder, base_name=_base_name(recipe), record=_adapter_record(recipe), card=model_card(recipe)
-    )
-    return written, errors
 
 
 def _evaluate_stages(
@@ -270,6 +302,8 @@ def _evaluate_stages(
     if base is not None:
         own += _against(base, session.workspace, evaluation.suites, own, answers, verdicts)
     events.write("metrics", rows=own)
+    if methods.get(recipe.method).kind != "reference":
+        artifact.tell_scores(recipe, session.workspace.merged_adapter(recipe.run_id), own)
     events.write("stage", stage="metrics", status="done", seconds=time.monotonic() - begun, units=1, note="")
     session.progress("metrics", 1, 1)
 
@@ -315,16 +349,22 @@ def merge_to(
     workspace: Workspace,
     out: Path,
     *,
+    output: Output | None = None,
     device: str = "auto",
     report: Report = lambda point, stage, done, total: None,
-) -> tuple[adapters.Written, list[dict[str, Any]]]:
-    """Only merge, and write the adapter to `out`; nothing is measured and no run is recorded.
+) -> tuple[adapters.Written | WrittenModel, list[dict[str, Any]]]:
+    """Only merge, and write the result to `out`; nothing is measured and no run is recorded.
 
-    Returns what was written, and ``rank_error`` rows where the adapter is an approximation.
+    Returns what was written, and ``rank_error`` and ``rounding_error`` rows where that is an approximation.
     """
     share_the_machine()
     session = Session(workspace, _device(device), report=report)
-    return _write(recipe, _merged(recipe, session), out)
+    output = output or Output()
+    inputs = [session.adapter(source) for source in recipe.adapters]
+    if output.kind == "adapter":
+        return artifact.write_adapter(recipe, inputs, lambda: _merged(recipe, session), out, output)
+    _check_base(recipe.base, workspace)
+    return artifact.write_model(recipe, inputs, _merged(recipe, session), out, output)
 
 
 def measure(
@@ -408,11 +448,6 @@ def _device(name: str) -> str:
     return (os.environ.get("SSTMERGE_DEVICE") or best_device()) if name == "auto" else name
 
 
-def _base_name(recipe: Recipe) -> str:
-    """What the inputs call their base; the base's own name where they do not say."""
-    return adapters.read(recipe.adapters[0].path, check_values=False).base_name or recipe.base.name
-
-
 def _started(recipe: Recipe, session: Session) -> dict[str, Any]:
     parameters = recipe.parameters
     names = [source.name for source in recipe.adapters]
@@ -434,54 +469,7 @@ def _started(recipe: Recipe, session: Session) -> dict[str, Any]:
         "recipe": recipe.model_dump(mode="json"),
         "device": session.device,
         "dtype": recipe.evaluation.dtype if recipe.evaluation else "float32",
-        "versions": versions(),
+        "versions": artifact.versions(),
         "user": session.user,
         "job_id": session.job_id,
     }
-
-
-def versions() -> dict[str, str]:
-    """Versions of everything that can change a result."""
-    found = {"python": platform.python_version(), "machine": platform.machine()}
-    for package in ("sstmerge", *PACKAGES):
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
-
-
-def _adapter_record(recipe: Recipe) -> dict[str, Any]:
-    """What travels with a merged adapter."""
-    return {
-        "name": f"{recipe.pair}-{recipe.method}-{recipe.run_id[:6]}",
-        "role": "",
-        "description": f"{recipe.label}, merged from {recipe.pair.replace('_', ' and ', 1)}",
-        "recipe": without_paths(recipe),
-        "run_id": recipe.run_id,
-        "versions": versions(),
-    }
-
-
-def without_paths(recipe: Recipe) -> dict[str, Any]:
-    """The recipe as it may leave this machine: contents by hash, no folder of anybody's."""
-
-    def clean(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {name: "" if name == "path" else clean(one) for name, one in value.items()}
-        return [clean(one) for one in value] if isinstance(value, (list, tuple)) else value
-
-    return clean(recipe.model_dump(mode="json"))
-
-
-def model_card(recipe: Recipe) -> str:
-    """README.md of a merged adapter: what it is, from what, and how to make it again."""
-    entry = methods.get(recipe.method)
-    lines = [f"# {recipe.label}", "", f"LoRA adapter for {recipe.base.name}, merged with SST-Merge Studio.", ""]
-    for role, source in zip(("utility", "safety"), recipe.adapters, strict=False):
-        lines.append(f"- {role} adapter: {source.name}, SHA-256 `{source.sha256}`")
-    lines += [f"- base model: {recipe.base.name}, SHA-256 `{recipe.base.sha256}`"]
-    lines += [f"- method: {entry.title}" + (f" ({entry.paper})" if entry.paper else ""), f"- run: `{recipe.run_id}`"]
-    settings = " ".join(f"--set {name}={value}" for name, value in recipe.parameters.items())
-    command = f"sstmerge merge --base BASE --utility U --safety S --method {recipe.method} {settings} --out DIR"
-    return "\n".join([*lines, "", "Make it again:", "", "```", command, "```", ""])

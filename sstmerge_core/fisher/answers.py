@@ -1,0 +1,60 @@
+"""The base model's own answers to general prompts: what a merge should leave as it is. Generated once and kept."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sstmerge_core.supervised import Example
+from sstmerge_core.workspace import Workspace, write_json
+
+if TYPE_CHECKING:
+    from sstmerge_core.evaluate.model import ResidentModel
+
+MAX_NEW_TOKENS = 48
+BATCH = 16
+
+
+def identity(version: int) -> dict[str, int]:
+    """What, beside base, prompts and dtype, the answers depend on; `version` is that of generation."""
+    return {"max_new_tokens": MAX_NEW_TOKENS, "version": version}
+
+
+def path(workspace: Workspace, entry: str) -> Path:
+    """Where the answers lie; `entry` is the `cache.key` of all they depend on."""
+    return workspace.cache / "answers" / f"{entry}.json"
+
+
+def load(workspace: Workspace, entry: str) -> list[Example] | None:
+    """The kept answers with their prompts, or None."""
+    file = path(workspace, entry)
+    if not file.is_file():
+        return None
+    return [Example(row["prompt"], row["response"], row["ended"]) for row in json.loads(file.read_text())["answers"]]
+
+
+def save(workspace: Workspace, entry: str, answers: Sequence[Example], parts: dict[str, Any]) -> None:
+    """Keep `answers` whole or not at all; `parts` is stored beside them for people."""
+    write_json(path(workspace, entry), {"parts": parts, "answers": [answer._asdict() for answer in answers]})
+
+
+def own_answers(
+    resident: ResidentModel, prompts: Sequence[str], progress: Callable[[], None] = lambda: None
+) -> list[Example]:
+    """Greedy answers of the base model (ΔW = 0), at most `MAX_NEW_TOKENS` long, in the order of `prompts`.
+
+    `progress` is called before every batch and may raise to stop.
+    """
+    resident.set_delta(None)
+    order = sorted(range(len(prompts)), key=lambda index: (len(prompts[index]), index))
+    found: dict[int, Example] = {}
+    for first in range(0, len(order), BATCH):
+        progress()
+        chosen = order[first : first + BATCH]
+        answers = resident.generate([prompts[index] for index in chosen], MAX_NEW_TOKENS)
+        for index, answer in zip(chosen, answers, strict=True):
+            # an answer without any text has nothing but its end to be measured on
+            found[index] = Example(prompts[index], answer.text, answer.stopped or not answer.text)
+    return [found[index] for index in range(len(prompts))]

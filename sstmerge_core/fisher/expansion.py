@@ -1,0 +1,50 @@
+"""The expansion point: at which weights the gradients are taken, base + Σ_i w_i ΔW_i. Source: ALGORITHMS §3."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+    from sstmerge_core.adapters import Factors
+
+
+def point(expansion: str, part: str) -> str:
+    """``utility``, ``safety``, ``midpoint`` or ``base``: the point of one part of the samples.
+
+    `expansion` is that of a `Calibration`, `part` is ``harm``, ``benign`` or ``general``. ``own`` takes every part
+    where its own adapter was trained: harmful samples at base + ΔS, benign ones at base + ΔU.
+    """
+    if expansion == "own":
+        return "safety" if part == "harm" else "utility"
+    return expansion
+
+
+def weights(point: str, adapters: int) -> tuple[float, ...]:
+    """w_i of each adapter, utilities first and safety last. ΔU of several utility adapters is the mean of their ΔW."""
+    utilities = adapters - 1
+    utility, safety = {"utility": (1.0, 0.0), "safety": (0.0, 1.0), "midpoint": (0.5, 0.5), "base": (0.0, 0.0)}[point]
+    return (*[utility / utilities] * utilities, safety)
+
+
+def deltas(
+    adapters: Sequence[Mapping[str, Factors]], weights: Sequence[float]
+) -> dict[str, Callable[[], torch.Tensor]]:
+    """Σ_i w_i ΔW_i by module, (out, in) float32, each computed when called: as `ResidentModel.set_delta` takes them."""
+    moving = [(adapter, weight) for adapter, weight in zip(adapters, weights, strict=True) if weight]
+    names = sorted({name for adapter, _ in moving for name in adapter})
+    return {
+        name: partial(_delta, [(adapter[name], weight) for adapter, weight in moving if name in adapter])
+        for name in names
+    }
+
+
+def _delta(parts: Sequence[tuple[Factors, float]]) -> torch.Tensor:
+    import torch
+
+    a = torch.cat([factors.a for factors, _ in parts])
+    b = torch.cat([weight * factors.scaling * factors.b for factors, weight in parts], dim=1)
+    return b @ a
