@@ -28,8 +28,38 @@ def build_tokenizer(folder: Path) -> None:
     tokenizer.save_pretrained(folder)
 
 
+ARCHITECTURES = ("llama", "mistral", "qwen2", "gemma", "gemma2", "phi3", "gpt2")
+
+
+def build_base(architecture: str, folder: Path, *, seed: int = 0, **changes: object) -> Path:
+    """A random two-layer model of one of `ARCHITECTURES`, with a tokenizer, saved to `folder`."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    size: dict[str, object] = {
+        "vocab_size": 95,
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 8,
+        "max_position_embeddings": 128,
+    }
+    if architecture == "gpt2":
+        size = {"vocab_size": 95, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 128}
+    if architecture == "phi3":
+        size["original_max_position_embeddings"] = 128
+    tokens = {"bos_token_id": 2, "eos_token_id": 1, "pad_token_id": 1}
+    config = AutoConfig.for_model(architecture, **(size | tokens | changes))
+    torch.manual_seed(seed)
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    build_tokenizer(folder)
+    return folder
+
+
 def make_adapter(base: Path, folder: Path, seed: int, **options: object) -> Path:
-    """A random PEFT LoRA adapter of `base` with non-zero B, written by PEFT itself."""
+    """A random PEFT LoRA adapter of `base` with ΔW ≠ 0 everywhere, written by PEFT itself."""
     import torch
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM
@@ -39,7 +69,7 @@ def make_adapter(base: Path, folder: Path, seed: int, **options: object) -> Path
     settings = {"r": 4, "lora_alpha": 8, "target_modules": "all-linear", "task_type": "CAUSAL_LM"} | options
     model = get_peft_model(model, LoraConfig(**settings))
     for name, parameter in model.named_parameters():
-        if "lora_B" in name:
+        if "lora_B" in name or "lora_embedding_A" in name:
             torch.nn.init.normal_(parameter, std=0.3)
     model.save_pretrained(folder)
     config = json.loads((folder / "adapter_config.json").read_text())

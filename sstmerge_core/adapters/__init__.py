@@ -1,7 +1,7 @@
 """Read, check, fingerprint and write PEFT LoRA adapters. Only loading and writing values imports torch."""
 
 from sstmerge_core.adapters.archive import zip_adapter
-from sstmerge_core.adapters.check import BaseModel, Report, check_pair, read_base
+from sstmerge_core.adapters.check import BaseModel, Report, check_many, check_pair, read_base
 from sstmerge_core.adapters.fingerprint import adapter_fingerprint, base_fingerprint
 from sstmerge_core.adapters.read import AdaptedModule, Adapter, Factors, read
 from sstmerge_core.adapters.write import RECORD, Written, write_adapter
@@ -16,6 +16,7 @@ __all__ = [
     "Written",
     "adapter_fingerprint",
     "base_fingerprint",
+    "check_many",
     "check_pair",
     "read",
     "read_base",

@@ -8,12 +8,25 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
-_EXPONENT = {"BF16": (np.uint16, 0x7F80), "F16": (np.uint16, 0x7C00), "F32": (np.uint32, 0x7F800000)}
+_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "F8_E5M2": 1}
+_BYTES |= {"I64": 8, "I32": 4, "I16": 2, "I8": 1, "U64": 8, "U32": 4, "U16": 2, "U8": 1, "BOOL": 1}
+_NOT_FINITE: dict[str, tuple[Any, int]] = {
+    "F64": (np.uint64, 0x7FF0000000000000),
+    "F32": (np.uint32, 0x7F800000),
+    "F16": (np.uint16, 0x7C00),
+    "BF16": (np.uint16, 0x7F80),
+    "F8_E5M2": (np.uint8, 0x7C),
+    "F8_E4M3": (np.uint8, 0x7F),
+}
 """Bits that are all ones in NaN and infinity; numpy has no bfloat16, its bit patterns suffice here."""
+_PRECISION = {"F64": 0.0, "F32": 2.0**-24, "F16": 2.0**-11, "BF16": 2.0**-8}
+"""Largest relative error of rounding to the format; bfloat16's is 2⁻⁹ when rounded, 2⁻⁸ when cut"""
+_CHUNK = 1 << 22
+"""Numbers looked at together, so that an embedding of a gigabyte costs no memory"""
 
 
 @dataclass(frozen=True)
@@ -40,10 +53,11 @@ def read_header(path: Path) -> dict[str, TensorHeader]:
             raise ValueError("is truncated or not a safetensors file: its header is longer than the file")
         try:
             header = json.loads(file.read(length))
-        except ValueError:
+            entries = list(header.items())
+        except (ValueError, AttributeError):
             raise ValueError("is not a safetensors file: its header is not JSON") from None
     tensors = {}
-    for name, entry in header.items():
+    for name, entry in entries:
         if name == "__metadata__":
             continue
         try:
@@ -51,6 +65,8 @@ def read_header(path: Path) -> dict[str, TensorHeader]:
             tensor = TensorHeader(tuple(entry["shape"]), entry["dtype"], 8 + length + start, 8 + length + end)
         except (KeyError, TypeError, ValueError):
             raise ValueError(f"has a damaged header entry for {name}") from None
+        if not 8 + length <= tensor.start <= tensor.end:
+            raise ValueError(f"has a damaged header entry for {name}")
         if tensor.end > size:
             raise ValueError(f"is truncated: {tensor.end - size} bytes are missing from tensor {name} on")
         expected = int(np.prod(tensor.shape, dtype=np.int64)) * _BYTES.get(tensor.dtype, 0)
@@ -60,10 +76,49 @@ def read_header(path: Path) -> dict[str, TensorHeader]:
     return tensors
 
 
+def is_float(tensor: TensorHeader) -> bool:
+    """Whether the tensor holds floating point numbers."""
+    return tensor.dtype in _NOT_FINITE
+
+
 def is_finite(path: Path, tensor: TensorHeader) -> bool:
     """Whether the tensor holds no NaN and no infinity; integer tensors always are."""
-    if tensor.dtype not in _EXPONENT or tensor.start == tensor.end:
+    if tensor.dtype not in _NOT_FINITE or tensor.start == tensor.end:
         return True
-    kind, mask = _EXPONENT[tensor.dtype]
-    bits = np.memmap(path, dtype=np.uint8, mode="r", offset=tensor.start, shape=(tensor.end - tensor.start,))
-    return not bool(((np.asarray(bits).view(kind) & mask) == mask).any())
+    kind, mask = _NOT_FINITE[tensor.dtype]
+    bits = _bits(path, tensor)
+    return not any(bool(((bits[at : at + _CHUNK] & kind(mask)) == kind(mask)).any()) for at in _starts(bits))
+
+
+def same_values(path: Path, tensor: TensorHeader, other_path: Path, other: TensorHeader) -> bool:
+    """Whether two tensors hold the same numbers, up to the rounding of the coarser format where the formats differ."""
+    if tensor.shape != other.shape or not {tensor.dtype, other.dtype} <= set(_PRECISION):
+        return False
+    first, second = _bits(path, tensor), _bits(other_path, other)
+    relative = 0.0 if tensor.dtype == other.dtype else max(_PRECISION[tensor.dtype], _PRECISION[other.dtype])
+    absolute = 2.0**-24 if relative and "F16" in (tensor.dtype, other.dtype) else 0.0  # half's smallest number
+    for at in _starts(first):
+        x = _numbers(first[at : at + _CHUNK], tensor.dtype)
+        y = _numbers(second[at : at + _CHUNK], other.dtype)
+        if not bool((np.abs(x - y) <= relative * np.maximum(np.abs(x), np.abs(y)) + absolute).all()):
+            return False
+    return True
+
+
+def _bits(path: Path, tensor: TensorHeader) -> np.ndarray:
+    """The tensor's bit patterns, one unsigned number each, mapped from the file."""
+    if tensor.start == tensor.end:
+        return np.zeros(0, _NOT_FINITE[tensor.dtype][0])
+    mapped = np.memmap(path, dtype=np.uint8, mode="r", offset=tensor.start, shape=(tensor.end - tensor.start,))
+    return np.asarray(mapped).view(_NOT_FINITE[tensor.dtype][0])
+
+
+def _starts(bits: np.ndarray) -> range:
+    return range(0, len(bits), _CHUNK)
+
+
+def _numbers(bits: np.ndarray, dtype: str) -> np.ndarray:
+    """The same as float64."""
+    if dtype == "BF16":
+        return (bits.astype(np.uint32) << 16).view(np.float32).astype(np.float64)
+    return bits.view({"F64": np.float64, "F32": np.float32, "F16": np.float16}[dtype]).astype(np.float64)

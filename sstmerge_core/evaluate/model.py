@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,15 +39,17 @@ def chat_ids(tokenizer: Any, prompt: str) -> list[int]:
 
 @dataclass
 class ResidentModel:
-    """A causal language model whose linear weights can be moved and put back exactly."""
+    """A causal language model whose linear and embedding weights can be moved and put back exactly."""
 
     model: Any
     tokenizer: Any
     eos_ids: frozenset[int]
-    linear: dict[str, Any]
-    """Linear modules (torch ``Linear`` or GPT-2's ``Conv1D``) by full name; the tied output embedding is not in it."""
+    modules: dict[str, Any]
+    """What can be moved, by full name: torch ``Linear`` and ``Embedding``, GPT-2's ``Conv1D``"""
     _precision: torch.dtype
     """In which the base weights are kept: that of the checkpoint."""
+    _tied: dict[str, torch.nn.Parameter] = field(default_factory=dict)
+    """The weight of modules that share it with another; it is never written to, a moved one gets a weight of its own"""
     _base: dict[str, torch.Tensor] = field(default_factory=dict)
     _moved: set[str] = field(default_factory=set)
 
@@ -63,14 +66,15 @@ class ResidentModel:
             raise RecipeError(Problem(f"dtype {dtype}", "is not supported", f"Use one of {', '.join(DTYPES)}."))
         place = _device(device)
         model, tokenizer = _load(Path(base_path))
-        resident = cls(model, tokenizer, _eos_ids(model, tokenizer), _linear_modules(model), model.dtype)
+        resident = cls(model, tokenizer, _eos_ids(model, tokenizer), _movable(model), model.dtype)
         target = getattr(torch, dtype)
         if torch.promote_types(resident._precision, target) != target:
-            # the cast below loses bits of the base; keep them from here on
-            for name in resident.linear:
-                resident._base_weight(name)
+            # the cast below loses bits of the base; keep them from here on, those of tied weights once
+            weights = {id(module.weight): module.weight for module in resident.modules.values()}
+            kept = {key: weight.detach().to(place, copy=True) for key, weight in weights.items()}
+            resident._base = {name: kept[id(module.weight)] for name, module in resident.modules.items()}
         model.to(device=place, dtype=target).eval().requires_grad_(False)
-        resident._base = {name: weight.to(place) for name, weight in resident._base.items()}
+        resident._tied = _tied_weights(resident.modules)
         return resident
 
     @property
@@ -88,29 +92,36 @@ class ResidentModel:
     def set_delta(self, deltas: Mapping[str, Callable[[], torch.Tensor]] | None) -> None:
         """Put W_base + ΔW, summed in float32, into the modules named in `deltas`; every other one is the base again.
 
-        Each value returns ΔW of shape (out, in), on any device; it is called once, one module at a time. None restores
-        the base bit for bit. Raises AdapterError for unknown modules and wrong shapes; the model is the base then.
+        Each value returns ΔW of shape (out, in), on any device; it is called once, one module at a time. For a token
+        embedding that is (width, vocabulary). Tied embeddings move apart: ΔW of one leaves the other as it is. None
+        restores the base bit for bit, ties included. Raises AdapterError for unknown modules and wrong shapes; the
+        model is the base then.
         """
         import torch
 
         deltas = deltas or {}
-        if unknown := [name for name in deltas if name not in self.linear]:
+        if unknown := [name for name in deltas if name not in self.modules]:
             self._restore(self._moved)
-            fix = f"Use an adapter of this base; its modules are named like {next(iter(self.linear), 'none')}."
-            raise AdapterError([Problem(name, "the base has no linear module of this name", fix) for name in unknown])
-        with torch.inference_mode():
+            fix = f"Use an adapter of this base; its modules are named like {next(iter(self.modules), 'none')}."
+            fault = "the base has no linear module or embedding of this name"
+            raise AdapterError([Problem(name, fault, fix) for name in unknown])
+        # not inference_mode: a weight made in it could take no part in the Fisher pass
+        with torch.no_grad():
             self._restore(self._moved - set(deltas))
             try:
                 for name, make in deltas.items():
-                    weight = self.linear[name].weight
+                    module = self.modules[name]
+                    weight = module.weight
                     delta = make().to(device=weight.device, dtype=torch.float32)
-                    if _is_transposed(self.linear[name]):
+                    if _is_transposed(module):
                         delta = delta.T
                     if delta.shape != weight.shape:
                         fault = f"ΔW has shape {tuple(delta.shape)}, the base weight {tuple(weight.shape)}"
                         raise AdapterError(Problem(name, fault, "Use an adapter of this base model."))
                     base = self._base_weight(name)
                     self._moved.add(name)
+                    if name in self._tied and weight is self._tied[name]:
+                        module.weight = weight = torch.nn.Parameter(torch.empty_like(weight), requires_grad=False)
                     weight.copy_(base.float() + delta)
             except BaseException:
                 self._restore(self._moved)
@@ -145,15 +156,20 @@ class ResidentModel:
     def _base_weight(self, name: str) -> torch.Tensor:
         """The base weight of a module in the checkpoint's precision, taken before the module is first moved."""
         if name not in self._base:
-            self._base[name] = self.linear[name].weight.detach().to(self._precision, copy=True)
+            if name in self._tied:
+                return self._tied[name]
+            self._base[name] = self.modules[name].weight.detach().to(self._precision, copy=True)
         return self._base[name]
 
     def _restore(self, names: set[str]) -> None:
         import torch
 
-        with torch.inference_mode():
+        with torch.no_grad():
             for name in names:
-                self.linear[name].weight.copy_(self._base[name])
+                if name in self._tied:
+                    self.modules[name].weight = self._tied[name]
+                else:
+                    self.modules[name].weight.copy_(self._base[name])
         self._moved = self._moved - names
 
 
@@ -203,21 +219,25 @@ def _load(folder: Path) -> tuple[Any, Any]:
     return model, tokenizer
 
 
-def _linear_modules(model: Any) -> dict[str, Any]:
+def _movable(model: Any) -> dict[str, Any]:
     import torch
     from transformers.pytorch_utils import Conv1D
 
-    embedding = model.get_input_embeddings().weight
-    return {
-        name: module
-        for name, module in model.named_modules()
-        if isinstance(module, (torch.nn.Linear, Conv1D)) and module.weight is not embedding
-    }
+    kinds = (torch.nn.Linear, torch.nn.Embedding, Conv1D)
+    return {name: module for name, module in model.named_modules() if isinstance(module, kinds)}
+
+
+def _tied_weights(modules: Mapping[str, Any]) -> dict[str, torch.nn.Parameter]:
+    """The weights that more than one module has, by module name."""
+    holders = Counter(id(module.weight) for module in modules.values())
+    return {name: module.weight for name, module in modules.items() if holders[id(module.weight)] > 1}
 
 
 def _is_transposed(module: Any) -> bool:
-    """GPT-2's Conv1D keeps its weight as (in, out); PEFT calls that ``fan_in_fan_out``."""
-    return type(module).__name__ == "Conv1D"
+    """Conv1D and embeddings keep their weight as (in, out); PEFT calls that ``fan_in_fan_out``."""
+    import torch
+
+    return isinstance(module, torch.nn.Embedding) or type(module).__name__ == "Conv1D"
 
 
 def _eos_ids(model: Any, tokenizer: Any) -> frozenset[int]:

@@ -63,11 +63,11 @@ def test_greedy_gives_the_tokens_of_the_librarys_generate_while_rows_leave_the_b
     model = ResidentModel.load(request.getfixturevalue(base), "float32", "cpu")
     ids = [chat_ids(model.tokenizer, prompt) for prompt in PROMPTS]
     generator = torch.Generator().manual_seed(0)  # away from the initial weights, which only repeat the last token
-    shapes = {name: tuple(module.weight.shape) for name, module in model.linear.items()}
-    is_gpt2 = base == "gpt2_base"
-    noise = {
-        name: torch.randn(shape[::-1] if is_gpt2 else shape, generator=generator) for name, shape in shapes.items()
-    }
+    noise = {}
+    for name, module in model.modules.items():
+        if name != "lm_head" and not isinstance(module, torch.nn.Embedding):
+            weight = module.weight.T if base == "gpt2_base" else module.weight
+            noise[name] = torch.randn(weight.shape, generator=generator)
     model.set_delta({name: lambda name=name: noise[name] for name in noise})
     said = greedy(model.model, ids, 16, frozenset())
     model.eos_ids = frozenset({said[0][2], said[1][5], said[2][9]})
@@ -111,13 +111,13 @@ def test_deltas_are_added_to_the_base_and_none_restores_every_bit(tiny_base: Pat
         model = ResidentModel.load(tiny_base, dtype, "cpu")
         before = {name: tensor.clone() for name, tensor in model.model.state_dict().items()}
         delta = torch.randn(32, 48, generator=torch.Generator().manual_seed(0))
-        exact = ResidentModel.load(tiny_base, "float32", "cpu").linear[MODULE].weight
+        exact = ResidentModel.load(tiny_base, "float32", "cpu").modules[MODULE].weight
         for scale in (1.0, 3.0):  # the second does not build on the first
             model.set_delta({MODULE: lambda scale=scale, delta=delta: scale * delta})
             expected = (exact + scale * delta).to(getattr(torch, dtype))
-            assert torch.equal(model.linear[MODULE].weight, expected)
+            assert torch.equal(model.modules[MODULE].weight, expected)
         model.set_delta({"model.layers.0.self_attn.q_proj": lambda: torch.ones(32, 32)})
-        assert torch.equal(model.linear[MODULE].weight, before[f"{MODULE}.weight"]), "a module left out is the base"
+        assert torch.equal(model.modules[MODULE].weight, before[f"{MODULE}.weight"]), "a module left out is the base"
         model.set_delta(None)
         after = model.model.state_dict()
         assert all(torch.equal(after[name], before[name]) for name in before)
@@ -127,15 +127,51 @@ def test_conv1d_takes_deltas_as_out_by_in(gpt2_base: Path) -> None:
     model = ResidentModel.load(gpt2_base, "float32", "cpu")
     assert model.template_kind == "plain"
     name = "transformer.h.0.mlp.c_fc"
-    before = model.linear[name].weight.clone()
+    before = model.modules[name].weight.clone()
     delta = torch.randn(128, 32)
     model.set_delta({name: lambda: delta})
-    assert torch.equal(model.linear[name].weight, before + delta.T)
+    assert torch.equal(model.modules[name].weight, before + delta.T)
 
 
-def test_the_tied_output_embedding_cannot_be_moved(llama: ResidentModel) -> None:
-    with pytest.raises(AdapterError, match="lm_head: the base has no linear module of this name"):
-        llama.set_delta({"lm_head": lambda: torch.zeros(95, 32)})
+def test_a_module_that_is_neither_linear_nor_an_embedding_cannot_be_moved(llama: ResidentModel) -> None:
+    with pytest.raises(AdapterError, match=r"model\.norm: the base has no linear module or embedding of this name"):
+        llama.set_delta({"model.norm": lambda: torch.zeros(32, 32)})
+
+
+def logits(model: ResidentModel) -> torch.Tensor:
+    with torch.inference_mode():
+        return model.model(torch.tensor([[2, 5, 6, 7]])).logits
+
+
+def test_tied_embeddings_move_apart_and_come_back_tied(tiny_base: Path) -> None:
+    model = ResidentModel.load(tiny_base, "float32", "cpu")
+    embedding, head = model.modules["model.embed_tokens"], model.modules["lm_head"]
+    shared = head.weight
+    assert shared is embedding.weight
+    base, before = shared.clone(), logits(model)
+    delta = torch.randn(32, 95, generator=torch.Generator().manual_seed(0))
+    model.set_delta({"model.embed_tokens": lambda: delta})
+    assert torch.equal(embedding.weight, base + delta.T) and torch.equal(head.weight, base)
+    moved = logits(model)
+    assert not torch.allclose(moved, before, atol=1e-2)
+    model.set_delta({"lm_head": lambda: delta.T})
+    assert torch.equal(embedding.weight, base) and torch.equal(head.weight, base + delta.T)
+    assert not torch.allclose(logits(model), moved, atol=1e-2)
+    for scale in (1.0, 2.0):  # the second does not build on the first
+        model.set_delta({"lm_head": lambda: delta.T, "model.embed_tokens": lambda scale=scale: scale * delta})
+        assert torch.equal(head.weight, base + delta.T) and torch.equal(embedding.weight, base + scale * delta.T)
+    model.set_delta(None)
+    assert head.weight is embedding.weight is shared
+    assert torch.equal(shared, base) and torch.equal(logits(model), before)
+
+
+def test_a_moved_embedding_goes_back_when_another_module_fails(tiny_base: Path) -> None:
+    model = ResidentModel.load(tiny_base, "float32", "cpu")
+    before = logits(model)
+    with pytest.raises(AdapterError, match=r"ΔW has shape"):
+        model.set_delta({"model.embed_tokens": lambda: torch.ones(32, 95), MODULE: lambda: torch.ones(2, 2)})
+    assert model.modules["lm_head"].weight is model.modules["model.embed_tokens"].weight
+    assert torch.equal(logits(model), before)
 
 
 def test_a_delta_of_the_wrong_shape_leaves_the_base(tiny_base: Path) -> None:
@@ -143,7 +179,7 @@ def test_a_delta_of_the_wrong_shape_leaves_the_base(tiny_base: Path) -> None:
     before = model.model.state_dict()[f"{MODULE}.weight"].clone()
     with pytest.raises(AdapterError, match=r"ΔW has shape \(2, 2\)"):
         model.set_delta({MODULE: lambda: torch.ones(32, 48), "model.layers.0.mlp.down_proj": lambda: torch.ones(2, 2)})
-    assert torch.equal(model.linear[MODULE].weight, before)
+    assert torch.equal(model.modules[MODULE].weight, before)
 
 
 def test_an_interrupted_suite_goes_on_with_the_same_answers(llama: ResidentModel) -> None:
