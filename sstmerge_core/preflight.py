@@ -29,7 +29,9 @@ class Options:
     dtype: str = "float32"
     judge: str = "refusal_regex"
     utility_suite: str = ""
-    """Empty: the utility adapter's own suite"""
+    """Empty: the first utility adapter's own suite"""
+    general_suite: str = suites.GENERAL
+    """General benign prompts, where the method weighs them"""
 
 
 @dataclass(frozen=True)
@@ -70,18 +72,22 @@ def plan(
     safety: Entry,
     method: str,
     parameters: Mapping[str, Any],
+    experts: Sequence[Entry] = (),
     evaluate: bool = True,
     options: Options | None = None,
 ) -> Preflight:
-    """Check everything and describe the run; every problem at once, none raised."""
+    """Check everything and describe the run; every problem at once, none raised.
+
+    `experts` are further utility adapters; the first one's suite measures utility.
+    """
     options = options or Options()
-    problems, warnings = _pair_problems(workspace, base, utility, safety)
+    problems, warnings = _adapter_problems(workspace, base, (utility, *experts), safety)
     entry = methods.get(method)
     problems += entry.problems(parameters)
     if problems:
         return Preflight(None, problems, warnings)
     try:
-        recipe = merge_recipe(base, utility, safety, method, parameters, options)
+        recipe = merge_recipe(base, (utility, *experts), safety, method, parameters, options)
         if not evaluate:
             recipe = recipe.model_copy(update={"evaluation": None})
     except SSTMergeError as error:
@@ -92,7 +98,7 @@ def plan(
         [],
         warnings,
         seconds=history.predict(workspace, [recipe]),
-        memory_bytes=memory(base, utility, safety, recipe),
+        memory_bytes=memory(base, (utility, *experts, safety), recipe),
         known=is_finished(workspace, recipe),
     )
 
@@ -108,13 +114,14 @@ def plan_sweep(
     strengths: Sequence[float] | None = None,
     ks: Sequence[int] = (),
     seeds: Sequence[int] = (),
+    experts: Sequence[Entry] = (),
     options: Options | None = None,
 ) -> SweepPlan:
-    """A grid as recipes. `alphas` serve the methods whose α is a share, `strengths` (default: `alphas`) the others.
+    """A grid as recipes. `strengths` (default: `alphas`) serve the methods whose α is a strength, `alphas` the others.
 
     A parameter that a method does not have is left out, and equal points collapse into one.
     """
-    problems, _ = _pair_problems(workspace, base, utility, safety)
+    problems, _ = _adapter_problems(workspace, base, (utility, *experts), safety)
     recipes: dict[str, Recipe] = {}
     if not methods:
         problems.append(Problem("methods", "none is chosen", "Choose at least one method."))
@@ -125,7 +132,7 @@ def plan_sweep(
             if found or problems:
                 continue
             try:
-                recipe = merge_recipe(base, utility, safety, name, parameters, options)
+                recipe = merge_recipe(base, (utility, *experts), safety, name, parameters, options)
             except SSTMergeError as error:
                 return SweepPlan([], [*problems, *error.problems])
             recipes[recipe.run_id] = recipe
@@ -147,7 +154,9 @@ def grid(
     """The parameter sets of one method on the grid; a list it has no parameter for does not multiply."""
     entry = methods.get(method)
     has = {parameter.name for parameter in entry.parameters}
-    axes: dict[str, Sequence[Any]] = {"alpha": list(alphas if entry.axis == "share" else strengths)}
+    axes: dict[str, Sequence[Any]] = {}
+    if "alpha" in has:
+        axes["alpha"] = list(strengths if entry.axis == "strength" else alphas)
     if "k" in has and ks:
         axes["k"] = ks
     if "seed" in has and seeds:
@@ -157,7 +166,7 @@ def grid(
 
 def merge_recipe(
     base: Base,
-    utility: Entry,
+    utilities: Sequence[Entry],
     safety: Entry,
     method: str,
     parameters: Mapping[str, Any],
@@ -166,13 +175,14 @@ def merge_recipe(
     """The recipe of one merge. Raises RecipeError for parameters, DataError for suites."""
     options = options or Options()
     entry = methods.get(method)
-    utility_suite = options.utility_suite or utility.suite or GENERAL_UTILITY
+    complete = entry.complete(parameters)
+    utility_suite = options.utility_suite or utilities[0].suite or GENERAL_UTILITY
     return Recipe(
         base=base.source,
-        adapters=(utility.source, safety.source),
+        adapters=(*(utility.source for utility in utilities), safety.source),
         method=method,
-        parameters=entry.complete(parameters),
-        calibration=_calibration(utility_suite) if entry.needs_fisher else None,
+        parameters=complete,
+        calibration=_calibration(utility_suite, complete, options) if entry.needs_fisher else None,
         evaluation=_evaluation(utility_suite, options),
     )
 
@@ -188,24 +198,18 @@ def single_recipe(base: Base, adapter: Entry | None, utility_suite: str, options
     )
 
 
-def reference(recipe: Recipe) -> Recipe | None:
-    """The utility adapter alone under the same evaluation: what a merge's Safety Tax is measured against."""
-    return recipe.reference
-
-
 def is_finished(workspace: Workspace, recipe: Recipe) -> bool:
     return last_status(workspace.run(recipe.run_id)) == "finished"
 
 
-def memory(base: Base, utility: Entry, safety: Entry, recipe: Recipe) -> int:
-    """Estimated peak bytes: base weights kept and in use, both adapters, gradients, one batch's activations."""
+def memory(base: Base, used: Sequence[Entry], recipe: Recipe) -> int:
+    """Estimated peak bytes: base weights kept and in use, the adapters, gradients, one batch's activations."""
     model = adapters.read_base(base.path)
     parameters = sum(_numel(shape) for shape in model.shapes.values())
-    held = parameters * 4 * 2 + (utility.bytes + safety.bytes) * 4
-    core = utility.rank + safety.rank
+    held = parameters * 4 * 2 + sum(adapter.bytes for adapter in used) * 4
+    core = sum(adapter.rank for adapter in used)
     if recipe.calibration:
-        samples = recipe.calibration.n_harm + recipe.calibration.n_benign
-        held += samples * max(utility.modules, safety.modules) * core**2 * 4
+        held += recipe.calibration.samples * max(adapter.modules for adapter in used) * core**2 * 4
     return held + 600_000_000
 
 
@@ -216,10 +220,22 @@ def _numel(shape: tuple[int, ...]) -> int:
     return total
 
 
-def _calibration(utility_suite: str) -> Calibration:
+def _calibration(utility_suite: str, parameters: Mapping[str, Any], options: Options) -> Calibration:
     harm, n_harm = suites.source("harmful", "fisher")
     benign, n_benign = suites.source(utility_suite, "fisher")
-    return Calibration(harm=harm, benign=benign, n_harm=n_harm, n_benign=n_benign)
+    general: dict[str, Any] = {}
+    if weight := parameters.get("general", 0.0):
+        source, n = suites.source(options.general_suite, "fisher")
+        general = {"general": source, "n_general": n, "general_weight": weight}
+    return Calibration(
+        harm=harm,
+        benign=benign,
+        n_harm=n_harm,
+        n_benign=n_benign,
+        expansion=parameters.get("expansion", "utility"),
+        fisher=parameters.get("fisher", "empirical"),
+        **general,
+    )
 
 
 def _evaluation(utility_suite: str, options: Options) -> Evaluation:
@@ -234,25 +250,31 @@ def _evaluation(utility_suite: str, options: Options) -> Evaluation:
     )
 
 
-def _pair_problems(
-    workspace: Workspace, base: Base, utility: Entry, safety: Entry
+def _adapter_problems(
+    workspace: Workspace, base: Base, utilities: Sequence[Entry], safety: Entry
 ) -> tuple[list[Problem], list[Problem]]:
-    problems = []
+    """Problems and warnings of everything that goes into a merge together."""
     if not base.ready:
         fix = "Run `sstmerge demo --prepare`, or choose another base model."
         return [Problem(f"base model {base.name}", "is not prepared on this machine yet", fix)], []
-    if utility.sha256 == safety.sha256:
+    problems = []
+    if any(utility.sha256 == safety.sha256 for utility in utilities):
         problems.append(Problem("adapters", "utility and safety are the same adapter", "Choose two different ones."))
-    report = _checked(workspace, base, utility, safety)
+    if len({utility.sha256 for utility in utilities}) < len(utilities):
+        problems.append(Problem("adapters", "a utility adapter is given twice", "Choose different ones."))
+    report = _checked(workspace, base, utilities, safety)
     return problems + report.problems, list(report.warnings)
 
 
-def _checked(workspace: Workspace, base: Base, utility: Entry, safety: Entry) -> adapters.Report:
-    """`check_pair`, remembered while none of the three changes: the form asks at every keystroke."""
-    key = (base.sha256, utility.sha256, safety.sha256, str(base.path), str(utility.path), str(safety.path))
-    stamps = tuple(_stamp(path) for path in (utility.path, safety.path))
+def _checked(workspace: Workspace, base: Base, utilities: Sequence[Entry], safety: Entry) -> adapters.Report:
+    """`check_many`, remembered while none of the adapters changes: the form asks at every keystroke."""
+    roles = {"utility" if not index else f"utility {index + 1}": entry for index, entry in enumerate(utilities)}
+    roles["safety"] = safety
+    key = (base.sha256, str(base.path), *((role, entry.sha256, str(entry.path)) for role, entry in roles.items()))
+    stamps = tuple(_stamp(entry.path) for entry in roles.values())
     if _CHECKED.get(key, (None, None))[0] != stamps:
-        _CHECKED[key] = (stamps, adapters.check_pair(base.path, utility.path, safety.path))
+        paths = {role: entry.path for role, entry in roles.items()}
+        _CHECKED[key] = (stamps, adapters.check_many(base.path, paths))
     return _CHECKED[key][1]
 
 
@@ -277,8 +299,15 @@ def _method_problems(name: str, parameters: Mapping[str, Any]) -> list[Problem]:
 
 
 def _small_calibration(recipe: Recipe) -> list[Problem]:
-    k = recipe.parameters.get("k")
-    if recipe.calibration and k and k > recipe.calibration.n_harm and not recipe.parameters.get("layerwise"):
-        fault = f"is more than the {recipe.calibration.n_harm} harmful samples, so every direction is kept"
-        return [Problem(f"parameter k={k}", fault, "A smaller k selects.")]
-    return []
+    found = []
+    for name in ("k", "m"):
+        value = recipe.parameters.get(name)
+        if (
+            recipe.calibration
+            and value
+            and value > recipe.calibration.n_harm
+            and not recipe.parameters.get("layerwise")
+        ):
+            fault = f"is more than the {recipe.calibration.n_harm} harmful samples, so every direction is taken"
+            found.append(Problem(f"parameter {name}={value}", fault, f"A smaller {name} selects."))
+    return found

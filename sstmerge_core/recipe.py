@@ -113,7 +113,7 @@ class Recipe(_Frozen):
     """What is merged, how, and how it is measured."""
 
     base: Source
-    adapters: tuple[Source, ...] = Field(description="Utility first, safety second.")
+    adapters: tuple[Source, ...] = Field(description="Utility experts first, safety last.")
     method: str
     parameters: dict[str, Any]
     calibration: Calibration | None = None
@@ -128,17 +128,34 @@ class Recipe(_Frozen):
         return _digest(self._identity())[:16]
 
     @property
+    def utility(self) -> str:
+        """The utility experts' names with +; beyond three the first, how many more, and a digest of which."""
+        experts = self.adapters[:-1] if len(self.adapters) > 1 else self.adapters
+        names = [expert.name for expert in experts]
+        if len(names) > 3:
+            return f"{names[0]}+{len(names) - 1}-{_digest([expert.sha256 for expert in experts])[:4]}"
+        return "+".join(names)
+
+    @property
+    def safety(self) -> str:
+        return self.adapters[-1].name if len(self.adapters) > 1 else ""
+
+    @property
     def pair(self) -> str:
-        """``A5_A7``: the adapters' names; the base's name where there is none."""
-        return "_".join(adapter.name for adapter in self.adapters) or self.base.name
+        """``A5_A7``, or ``A5+A6_A7`` with several utility experts; the base's name where there is no adapter."""
+        return "_".join(filter(None, (self.utility, self.safety))) or self.base.name
 
     @property
     def reference(self) -> Recipe | None:
-        """The utility adapter alone under the same evaluation: what a merge's Safety Tax is measured against."""
+        """The utility side alone under the same evaluation: what a merge's Safety Tax is measured against."""
         if self.evaluation is None or len(self.adapters) < 2:
             return None
-        alone: dict[str, Any] = {"adapters": self.adapters[:1], "method": "adapter", "parameters": {}}
-        return self.model_copy(update=alone | {"calibration": None})
+        if len(self.adapters) == 2:
+            alone: dict[str, Any] = {"adapters": self.adapters[:1], "method": "adapter", "parameters": {}}
+        else:
+            alone = {"method": "linear", "parameters": methods.get("linear").complete({"alpha": 0.0})}
+        found = self.model_copy(update=alone | {"calibration": None})
+        return None if found == self else found
 
     @property
     def label(self) -> str:
@@ -158,6 +175,7 @@ class Recipe(_Frozen):
         data = self.model_dump(mode="json")
         data["base"] = self.base.sha256
         data["adapters"] = [adapter.sha256 for adapter in self.adapters]
+        data["parameters"] = methods.get(self.method).identity(self.parameters)
         if self.calibration:
             data["calibration"] = self.calibration.identity()
         if data["evaluation"]:

@@ -11,6 +11,8 @@ from sstmerge_core.recipe import Source, Suite
 
 ROLES = {"harmful": "harmful", "near_miss": "benign", "facts": "utility", "instructions": "utility"}
 """What each bundled suite measures."""
+GENERAL = "general"
+"""General benign prompts without responses, half of which only look dangerous; for the benign Fisher alone."""
 PROMPTS = 64
 """Prompts per suite by default; at 64 a rate of one half has a 95 % interval of ±12 points."""
 
@@ -20,13 +22,17 @@ def source(name_or_path: str, split: str, n: int | None = None) -> tuple[Source,
 
     Raises DataError for unknown suites, missing splits and unreadable files.
     """
-    path = DATA / f"{name_or_path}.jsonl" if name_or_path in ROLES else Path(name_or_path).expanduser().resolve()
+    path = (
+        DATA / f"{name_or_path}.jsonl"
+        if name_or_path in (*ROLES, GENERAL)
+        else Path(name_or_path).expanduser().resolve()
+    )
     if not path.is_file():
         fix = f"Bundled suites: {', '.join(ROLES)}. Or give a JSONL file with prompt and response."
         raise DataError(Problem(str(name_or_path), "there is no such suite", fix))
     rows = suites.load_rows(path, split)
     count = len(rows) if n is None else min(n, len(rows))
-    name = name_or_path if name_or_path in ROLES else path.stem
+    name = path.stem
     return Source(name=name, path=str(path), sha256=suites.rows_digest(suites.take(rows, count))), count
 
 

@@ -85,6 +85,8 @@ class Parameter:
     name: str
     schema: Schema
     default: Any
+    late: bool = False
+    """Came after recipes had been recorded: at its default it changes nothing and is left out of a run's identity"""
 
     def starting_at(self, default: Any) -> Parameter:
         """The same parameter with another default."""
@@ -167,6 +169,11 @@ class Method:
     """Needs the base model's weights"""
     at_most: int | None = None
     """Most adapters it takes; None where any number of experts will do"""
+
+    def identity(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        """Of `parameters` what can change the result, so that runs keep their id when a method learns something new."""
+        late = {parameter.name: parameter.default for parameter in self.parameters if parameter.late}
+        return {name: value for name, value in parameters.items() if name not in late or value != late[name]}
 
     def own(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
         """The parameters that the function itself takes."""

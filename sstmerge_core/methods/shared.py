@@ -18,6 +18,7 @@ EXPERTS = Parameter(
     "experts",
     Choice(("mean", "sum"), "ΔU of several utility experts: the mean of their ΔW, or the sum. The same for one."),
     "mean",
+    late=True,
 )
 SPACE = Parameter(
     "space",
@@ -27,6 +28,7 @@ SPACE = Parameter(
         "does (equal ranks only, and the result depends on how ΔW was factorised).",
     ),
     "delta",
+    late=True,
 )
 SEED = Parameter("seed", Whole(0, help="Seed of the random mask."), 42)
 MODE = Parameter(
@@ -47,11 +49,13 @@ EXPANSION = Parameter(
         "Weights at which the gradients are taken: base + ΔU; each side at its own adapter; base + ½(ΔU + ΔS); base.",
     ),
     "utility",
+    late=True,
 )
 FISHER = Parameter(
     "fisher",
     Choice(("empirical", "true"), "Gradients of the reference responses, or of responses sampled from the model."),
     "empirical",
+    late=True,
 )
 GENERAL = Parameter(
     "general",
@@ -63,9 +67,10 @@ GENERAL = Parameter(
         "everything. 0 leaves them out.",
     ),
     0.0,
+    late=True,
 )
-ATTENTION = Parameter("attention", Real(0.0, 4.0, 0.1, "Factor on what is added to attention modules."), 1.0)
-MLP = Parameter("mlp", Real(0.0, 4.0, 0.1, "Factor on what is added to MLP modules."), 1.0)
+ATTENTION = Parameter("attention", Real(0.0, 4.0, 0.1, "Factor on what is added to attention modules."), 1.0, late=True)
+MLP = Parameter("mlp", Real(0.0, 4.0, 0.1, "Factor on what is added to MLP modules."), 1.0, late=True)
 
 CALIBRATION = (EXPANSION, FISHER, GENERAL)
 """How the gradients are taken"""
