@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import glob
 import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+_PARTIAL = "partial-"
+"""In the name of every temporary folder"""
+_YOUNG_SECONDS = 2.0
+"""Between the making of a temporary folder and its lock lie microseconds; one that young is left alone."""
 
 
 @dataclass(frozen=True)
@@ -91,29 +99,57 @@ class Workspace:
 def new_folder(target: Path) -> Iterator[Path]:
     """Yield an empty folder that replaces `target` only when the block ends without an error.
 
-    A kill at any moment leaves either the old `target` or the new one, plus at most a hidden temporary folder.
+    A kill at any moment leaves either the old `target` or the new one, plus at most a hidden temporary folder, which
+    the next call for the same `target` removes.
     """
     target = Path(target)
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    _remove_abandoned(target)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.{_PARTIAL}", dir=target.parent))
     try:
-        yield temporary
-        for path in temporary.rglob("*"):
-            if path.is_file():
-                path.chmod(0o644)
-                _sync(path)
-        _sync(temporary)
-        temporary.chmod(0o755)
-        if target.exists():
-            previous = Path(tempfile.mkdtemp(prefix=f".{target.name}.old.", dir=target.parent))
-            os.rename(target, previous / target.name)
-            os.rename(temporary, target)
-            shutil.rmtree(previous, ignore_errors=True)
-        else:
-            os.rename(temporary, target)
-        _sync(target.parent)
+        with _locked(temporary):
+            yield temporary
+            for path in temporary.rglob("*"):
+                if path.is_file():
+                    path.chmod(0o644)
+                    _sync(path)
+            _sync(temporary)
+            temporary.chmod(0o755)
+            if target.exists():
+                previous = Path(tempfile.mkdtemp(prefix=f".{target.name}.old.", dir=target.parent))
+                os.rename(target, previous / target.name)
+                os.rename(temporary, target)
+                shutil.rmtree(previous, ignore_errors=True)
+            else:
+                os.rename(temporary, target)
+            _sync(target.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold a lock on `folder` that the kernel lets go when this process dies, however it dies."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # some network disks lock no folders
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _remove_abandoned(target: Path) -> None:
+    """Remove what killed processes left half-written beside `target`: temporary folders that nobody holds locked."""
+    for name in glob.glob(f".{glob.escape(target.name)}.{_PARTIAL}*", root_dir=target.parent, include_hidden=True):
+        with contextlib.suppress(OSError):
+            descriptor = os.open(target.parent / name, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if time.time() - os.fstat(descriptor).st_mtime > _YOUNG_SECONDS:
+                    shutil.rmtree(target.parent / name)
+            finally:
+                os.close(descriptor)
 
 
 def write_file(target: Path, data: bytes | str) -> None:

@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sstmerge_core import adapters, methods
+from sstmerge_core.adapters.base_weights import base_weights
 from sstmerge_core.device import best_device, share_the_machine
 from sstmerge_core.errors import AdapterError, Cancelled, DataError, JobError, Problem, SSTMergeError
 from sstmerge_core.evaluate import metrics, suites
 from sstmerge_core.evaluate.judges import get_judge
 from sstmerge_core.jobs import artifact
 from sstmerge_core.merge import Calibrated, Merged, deltas, merge
-from sstmerge_core.preflight import is_finished, reference
+from sstmerge_core.preflight import is_finished
 from sstmerge_core.recipe import STAGE_VERSIONS, Recipe, Source, Suite
 from sstmerge_core.recipe_file import Output
 from sstmerge_core.store.events import EventWriter, read_events
@@ -192,7 +193,7 @@ def execute(
     failed: list[Problem] = []
     for session.point, recipe in enumerate(recipes):
         try:
-            base = reference(recipe)
+            base = recipe.reference
             if base is not None and not is_finished(workspace, base) and base not in recipes[: session.point]:
                 run(base, session)
             run(recipe, session)
@@ -262,10 +263,19 @@ def _merge_stage(recipe: Recipe, session: Session, events: EventWriter) -> Merge
 
 
 def _merged(recipe: Recipe, session: Session) -> Merged:
-    calibrated = session.calibrated(recipe) if methods.get(recipe.method).needs_fisher else None
-    factors = [session.factors(source) for source in recipe.adapters]
-    identities = [source.sha256 for source in recipe.adapters]
-    return merge(factors, recipe.method, recipe.parameters, identities=identities, calibrated=calibrated)
+    entry = methods.get(recipe.method)
+    base = None
+    if entry.needs_base:
+        _check_base(recipe.base, session.workspace)
+        base = base_weights(recipe.base.path)
+    return merge(
+        [session.factors(source) for source in recipe.adapters],
+        recipe.method,
+        recipe.parameters,
+        identities=[source.sha256 for source in recipe.adapters],
+        calibrated=session.calibrated(recipe) if entry.needs_fisher else None,
+        base=base,
+    )
 
 
 def _evaluate_stages(
@@ -298,7 +308,7 @@ def _evaluate_stages(
     session.progress("metrics", 0, 1)
     begun = time.monotonic()
     own = measure(evaluation.suites, answers, verdicts, judge)
-    base = reference(recipe)
+    base = recipe.reference
     if base is not None:
         own += _against(base, session.workspace, evaluation.suites, own, answers, verdicts)
     events.write("metrics", rows=own)

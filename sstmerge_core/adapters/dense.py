@@ -1,0 +1,304 @@
+"""Write base + ΔW as a transformers model folder of its own, one tensor at a time."""
+
+from __future__ import annotations
+
+import fnmatch
+import json
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sstmerge_core.adapters.safetensors_header import TensorHeader, read_header
+from sstmerge_core.adapters.safetensors_writer import CODES, NAMES, Layout, is_faithful, layout, size, write_tensors
+from sstmerge_core.adapters.write import RECORD, Describe, Weights, check_dtype, refuse_foreign, rounding_rows
+from sstmerge_core.errors import AdapterError, DataError, Problem
+from sstmerge_core.workspace import new_folder, write_file, write_json
+
+if TYPE_CHECKING:
+    import torch
+
+INDEX = "model.safetensors.index.json"
+COMPANIONS = (
+    "generation_config.json",
+    "tokenizer*",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.*",
+    "merges.txt",
+    "*.model",
+    "chat_template*",
+    "LICENSE*",
+    "NOTICE*",
+    "USE_POLICY*",
+)
+"""What is copied of a base model's folder beside its weights and config.json. Never code."""
+SHARD_BYTES = 5_000_000_000
+
+
+@dataclass(frozen=True)
+class WrittenModel:
+    path: Path
+    bytes: int
+    weights: Weights
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """One tensor of the new model: where the base has it, and what is added."""
+
+    file: Path
+    key: str
+    header: TensorHeader
+    module: str = ""
+    """Of the ΔW to add; empty where the tensor stays as it is"""
+    transposed: bool = False
+    """The base keeps it as (in, out): GPT-2's Conv1D, and embeddings"""
+
+
+def write_model(
+    base: Path | str,
+    deltas: Mapping[str, Callable[[], torch.Tensor]],
+    folder: Path | str,
+    *,
+    dtype: str = "auto",
+    record: dict[str, Any] | None = None,
+    describe: Describe = lambda weights: {},
+    shard_bytes: int = SHARD_BYTES,
+) -> WrittenModel:
+    """Write the model in folder `base` with ΔW added, summed in float32, to `folder`, whole or not at all.
+
+    `deltas` gives ΔW (out, in) by full module name; each is made once, and its storage is used for the sum. For an
+    embedding, out is the width and in the vocabulary. `dtype` is that of the floating-point weights; ``auto`` keeps
+    each tensor's own. What rounding to it costs, ‖W + ΔW − W_written‖_F / ‖ΔW‖_F, is measured per module and pooled.
+    A base with tied embeddings stays tied unless a ΔW moves one of the two; then they are written apart.
+
+    Memory: one ΔW in float32, the tensor it is added to, and the result. Every file is read again: each tensor must be
+    at its place and the file's SHA-256 that of the bytes computed. Raises DataError for a base that is quantized, has
+    no safetensors or does not fit on the disk; AdapterError for a ΔW of another base and for values that are not
+    finite.
+    """
+    base, folder = Path(base), Path(folder)
+    refuse_foreign(folder)
+    check_dtype(dtype)
+    config = _config(base)
+    stored, untied = _plan(base, config, deltas)
+    codes = {name: _code(one.header.dtype, dtype) for name, one in stored.items()}
+    shards = _shards({name: (codes[name], one.header.shape) for name, one in stored.items()}, shard_bytes)
+    total = sum(plan.bytes for plan in shards.values())
+    _check_space(folder, total)
+    rounding: list[tuple[str, float, float]] = []
+    files = {}
+    with new_folder(folder) as temporary:
+        for name, plan in shards.items():
+            tensors = _tensors(plan, stored, deltas, rounding)
+            files[name] = write_tensors(temporary / name, plan, tensors)
+        for name, plan in shards.items():
+            if not is_faithful(temporary / name, plan, files[name]):
+                fault = f"{name} was not written faithfully"
+                raise DataError(Problem(str(folder), fault, "Check the disk, and merge again."))
+        if len(shards) > 1:
+            write_json(temporary / INDEX, _index(shards))
+        _copy_companions(base, temporary)
+        weights = Weights(files, dtype, rounding_rows(rounding))
+        write_json(temporary / "config.json", _changed(config, dtype, untied))
+        write_json(temporary / RECORD, record or {})
+        for name, text in describe(weights).items():
+            write_file(temporary / name, text)
+    return WrittenModel(folder, total, weights)
+
+
+def _config(base: Path) -> dict[str, Any]:
+    try:
+        config = json.loads((base / "config.json").read_text())
+    except (OSError, ValueError):
+        fix = "Give the folder of a transformers model."
+        raise DataError(Problem(str(base / "config.json"), "is missing or not valid JSON", fix)) from None
+    if config.get("quantization_config"):
+        fix = "ΔW can only be added to float weights: give the model's float checkpoint as the base."
+        raise DataError(Problem(str(base), "the base model is quantized", fix))
+    return config
+
+
+def _plan(
+    base: Path, config: dict[str, Any], deltas: Mapping[str, Callable[[], torch.Tensor]]
+) -> tuple[dict[str, _Stored], bool]:
+    """The tensors of the new model by name, and whether embeddings that were tied are written apart."""
+    tensors = {key: _Stored(file, key, header) for file in _weight_files(base) for key, header in _header(file).items()}
+    strange = sorted({one.header.dtype for one in tensors.values()} - set(NAMES))
+    if strange:
+        fix = "Give the model's float checkpoint as the base."
+        raise DataError(Problem(str(base), f"holds weights in the format {', '.join(strange)}", fix))
+    skeleton = _skeleton(base)
+    modules = dict(skeleton.named_modules())
+    untied = _untie(skeleton, modules, tensors, deltas)
+    prefix = getattr(skeleton, "base_model_prefix", "")
+    problems = []
+    for name in deltas:
+        # some checkpoints were saved without the head, so that their names lack the body's prefix
+        keys = [f"{name}.weight", f"{name.removeprefix(prefix + '.')}.weight"]
+        key = next((key for key in keys if key in tensors), None)
+        if key is None or name not in modules or "F" not in tensors[key].header.dtype:
+            fix = "Use an adapter of this base model."
+            problems.append(Problem(name, "the base has no floating-point weight of this name", fix))
+            continue
+        one = tensors[key]
+        transposed = type(modules[name]).__name__ in ("Conv1D", "Embedding")
+        tensors[key] = _Stored(one.file, one.key, one.header, name, transposed)
+    if problems:
+        raise AdapterError(problems)
+    return tensors, untied
+
+
+def _untie(skeleton: Any, modules: dict[str, Any], tensors: dict[str, _Stored], deltas: Mapping[str, Any]) -> bool:
+    """Give tied embeddings a tensor each where a ΔW moves only one of them; says whether it did."""
+    names = {id(module): name for name, module in modules.items()}
+    head = names.get(id(skeleton.get_output_embeddings()))
+    body = names.get(id(skeleton.get_input_embeddings()))
+    tied = bool(getattr(skeleton.config.get_text_config(), "tie_word_embeddings", False))
+    if not (tied and head and body and {head, body} & set(deltas)):
+        return False
+    prefix = f"{skeleton.base_model_prefix}."
+    keys = [f"{name}.weight" for name in (body, body.removeprefix(prefix), head)]
+    shared = next((tensors[key] for key in keys if key in tensors), None)
+    if shared:
+        # whichever of the two the checkpoint has, the other one starts from it
+        if f"{head}.weight" not in tensors:
+            tensors[f"{head}.weight"] = shared
+        if not set(keys[:2]) & set(tensors):
+            tensors[keys[0]] = shared
+    return True
+
+
+def _skeleton(base: Path) -> Any:
+    """The model without weights: what its modules are called and of which kind they are."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    try:
+        config = AutoConfig.from_pretrained(base, local_files_only=True, trust_remote_code=False)
+        with torch.device("meta"):
+            return AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+    except (OSError, ValueError, KeyError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise DataError(Problem(str(base), f"cannot be loaded: {reason}", "Give a causal language model.")) from error
+
+
+def _weight_files(base: Path) -> list[Path]:
+    """The files that make the model, by its index where there is one: a folder may hold the same weights twice."""
+    if (base / INDEX).is_file():
+        return [base / name for name in sorted(set(json.loads((base / INDEX).read_text())["weight_map"].values()))]
+    whole = base / "model.safetensors"
+    files = [whole] if whole.is_file() else sorted(base.glob("*.safetensors"))
+    if not files:
+        raise DataError(Problem(str(base), "holds no safetensors weights", "Save the model as safetensors."))
+    return files
+
+
+def _header(file: Path) -> dict[str, TensorHeader]:
+    try:
+        return read_header(file)
+    except (OSError, ValueError) as error:
+        raise DataError(Problem(str(file), str(error), "Copy or download the file again.")) from None
+
+
+def _code(stored: str, dtype: str) -> str:
+    """The format of a tensor in the new model: whole numbers and flags stay what they are."""
+    return stored if dtype == "auto" or "F" not in stored else CODES[dtype]
+
+
+def _shards(shapes: Mapping[str, tuple[str, tuple[int, ...]]], most: int) -> dict[str, Layout]:
+    """Files of at most `most` bytes (or one tensor) in the base's order, under transformers' names."""
+    groups: list[dict[str, tuple[str, tuple[int, ...]]]] = [{}]
+    held = 0
+    for name, shape in shapes.items():
+        if groups[-1] and held + size(*shape) > most:
+            groups.append({})
+            held = 0
+        groups[-1][name] = shape
+        held += size(*shape)
+    if len(groups) == 1:
+        return {"model.safetensors": layout(groups[0])}
+    return {
+        f"model-{number:05d}-of-{len(groups):05d}.safetensors": layout(group)
+        for number, group in enumerate(groups, start=1)
+    }
+
+
+def _index(shards: Mapping[str, Layout]) -> dict[str, Any]:
+    headers = [header for plan in shards.values() for header in plan.tensors.values()]
+    places = {name: file for file, plan in shards.items() for name in plan.tensors}
+    return {"metadata": {"total_size": sum(header.end - header.start for header in headers)}, "weight_map": places}
+
+
+def _tensors(
+    plan: Layout,
+    stored: Mapping[str, _Stored],
+    deltas: Mapping[str, Callable[[], torch.Tensor]],
+    rounding: list[tuple[str, float, float]],
+) -> Iterator[torch.Tensor]:
+    import torch
+    from safetensors import safe_open
+
+    opened: dict[Path, Any] = {}
+    for name, planned in plan.tensors.items():
+        one = stored[name]
+        if one.file not in opened:
+            opened[one.file] = safe_open(one.file, framework="pt")
+        weight = opened[one.file].get_tensor(one.key)
+        target = getattr(torch, NAMES[planned.dtype])
+        if not one.module:
+            yield weight.to(target)
+            continue
+        result, error, norm = _moved(one, weight, deltas[one.module](), target)
+        if target != torch.float32:
+            rounding.append((one.module, error, norm))
+        yield result
+
+
+def _moved(
+    one: _Stored, weight: torch.Tensor, delta: torch.Tensor, target: torch.dtype
+) -> tuple[torch.Tensor, float, float]:
+    """W + ΔW in the `target` format, what rounding took from it, and ‖ΔW‖."""
+    import torch
+
+    exact = (delta.T if one.transposed else delta).to(torch.float32)
+    if exact.shape != weight.shape:
+        fault = f"ΔW has shape {tuple(exact.shape)}, the base weight {tuple(weight.shape)}"
+        raise AdapterError(Problem(one.module, fault, "Use an adapter of this base model."))
+    norm = float(exact.norm())
+    exact += weight.to(exact.device)
+    result = exact.to(target).contiguous()
+    if not torch.isfinite(torch.stack(result.aminmax())).all():
+        fix = "Write it as float32 or bfloat16." if target == torch.float16 else "Check the adapters and parameters."
+        raise AdapterError(Problem(one.module, f"W + ΔW has values that are not finite in {target}", fix))
+    error = 0.0 if target == torch.float32 else float((exact.sub_(result)).norm())
+    return result, error, norm
+
+
+def _check_space(folder: Path, needed: int) -> None:
+    place = next(parent for parent in folder.absolute().parents if parent.is_dir())
+    free = shutil.disk_usage(place).free
+    if free < needed:
+        fault = f"the model takes {needed / 1e9:.1f} GB, the disk has {free / 1e9:.1f} GB free"
+        raise DataError(Problem(str(folder), fault, "Free space, or give an --out folder on another disk."))
+
+
+def _copy_companions(base: Path, folder: Path) -> None:
+    for path in sorted(base.iterdir()):
+        if path.is_file() and any(fnmatch.fnmatch(path.name, pattern) for pattern in COMPANIONS):
+            shutil.copyfile(path, folder / path.name)
+    if (base / "additional_chat_templates").is_dir():
+        shutil.copytree(base / "additional_chat_templates", folder / "additional_chat_templates")
+
+
+def _changed(config: dict[str, Any], dtype: str, untied: bool) -> dict[str, Any]:
+    """The base's configuration with what is different now, and without where the base lay."""
+    changed = {key: value for key, value in config.items() if key not in ("_name_or_path", "_model_name_or_path")}
+    if untied:
+        changed["tie_word_embeddings"] = False
+    if dtype != "auto":
+        changed.pop("torch_dtype", None)
+        changed["dtype"] = dtype
+    return changed
