@@ -239,9 +239,10 @@ def test_gradients_of_every_kind_of_module_are_autograds(architecture, targets, 
             torch.testing.assert_close(found.modules[name][index], expected[name], atol=2e-6, rtol=1e-4)
 
 
-def test_gradients_are_taken_at_a_moved_tied_embedding(bases, tmp_path):
+@pytest.mark.parametrize("moved", ["embed_tokens", "lm_head"])
+def test_gradients_are_taken_at_a_moved_tied_embedding(moved, bases, tmp_path):
     base = bases("llama", tie_word_embeddings=True)
-    adapter = adapters.read(make_adapter(base, tmp_path / "A", 6, target_modules=["embed_tokens", "q_proj"]))
+    adapter = adapters.read(make_adapter(base, tmp_path / "A", 6, target_modules=[moved, "q_proj"]))
     space, model = core_space([adapter.load()]), ResidentModel.load(base, "float32", "cpu")
     at_base = core_gradients(model.model, model.tokenizer, space, ROWS)
     model.set_delta(deltas(merge([adapter.load()], "adapter", {})))
@@ -267,6 +268,25 @@ class Experts(torch.nn.Module):
         x = self.embedding(ids)
         flat = x.flatten(0, 1)
         return self.expert(flat if self.everything else flat[:3]).sum(-1)
+
+
+class Twice(Experts):
+    """A model that passes one module two times."""
+
+    def forward(self, ids):
+        return self.expert(torch.tanh(self.expert(self.embedding(ids))))
+
+
+def test_a_module_that_is_passed_twice_has_the_gradient_of_both_passages():
+    from sstmerge_core.fisher.gradients import _recording
+
+    space = core_space([{"expert": adapters.Factors(torch.randn(2, 4), torch.randn(4, 2), 1.0)}])
+    model, ids = Twice(True), torch.tensor([[1, 2, 3]])
+    with _recording(model, space) as recorded:
+        model(ids).square().sum().backward()
+    model(ids).square().sum().backward()
+    expected = space["expert"].q_out.T @ model.expert.weight.grad @ space["expert"].q_in
+    torch.testing.assert_close(recorded["expert"][0], expected)
 
 
 def test_tokens_given_without_their_sample_are_sorted_again_or_refused():
@@ -453,6 +473,17 @@ def test_an_embedding_of_another_vocabulary_is_refused(bases, tmp_path):
     edit(folder, base_model_name_or_path="")
     problems = adapters.check_many(bases("llama"), {"utility": folder}).problems
     assert any("model.embed_tokens is (32, 99), not (32, 95) (another vocabulary)" in str(one) for one in problems)
+
+
+def test_an_embedding_of_any_name_is_held_against_its_own_layout(bases, tmp_path):
+    import shutil
+
+    base = shutil.copytree(bases("llama"), tmp_path / "odd")
+    folder = make_adapter(base, tmp_path / "A", 9, target_modules=["embed_tokens"])
+    for file in (base / "model.safetensors", folder / "adapter_model.safetensors"):
+        tensors = {name.replace("embed_tokens", "table"): tensor for name, tensor in load_file(file).items()}
+        save_file(tensors, file)
+    assert adapters.check_many(base, {"utility": folder}).compatible
 
 
 def test_weights_named_without_the_models_prefix_are_found(bases, tmp_path):

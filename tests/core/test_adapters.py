@@ -11,6 +11,7 @@ from tiny_models import make_adapter
 
 from sstmerge_core import adapters
 from sstmerge_core.adapters.fingerprint import file_sha256
+from sstmerge_core.adapters.safetensors_header import read_header, same_values
 from sstmerge_core.errors import AdapterError
 from sstmerge_core.workspace import Workspace
 
@@ -74,8 +75,14 @@ def test_a_truncated_file_is_named_as_truncated(copy):
         assert "adapter_model.safetensors" in str(caught.value)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+FLOATS = [torch.float64, torch.float32, torch.bfloat16, torch.float16, torch.float8_e5m2]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "value"),
+    [(dtype, value) for dtype in FLOATS for value in (float("nan"), float("inf"))]
+    + [(torch.float8_e4m3fn, float("nan"))],  # which has no infinity
+)
 def test_values_that_are_not_finite_are_found_in_every_dtype(copy, dtype, value):
     def poison(tensors):
         for key in tensors:
@@ -87,6 +94,33 @@ def test_values_that_are_not_finite_are_found_in_every_dtype(copy, dtype, value)
     reweigh(copy, poison)
     with pytest.raises(AdapterError, match="NaN or infinity"):
         adapters.read(copy)
+
+
+@pytest.mark.parametrize("dtype", FLOATS[1:4])
+def test_the_same_numbers_in_another_format_are_the_same_up_to_its_rounding(dtype, tmp_path):
+    values = torch.randn(300, 7, generator=torch.Generator().manual_seed(0))
+    values[:3] = torch.tensor([0.0, -0.0, 1e-7, 0.5, -3.0, 7e-6, 1000.0])
+    other = values.clone()
+    other[299, 6] *= 1.01
+    kept = {"plain": values, "rounded": values.to(dtype, copy=True)}
+    kept |= {"other": other, "other_rounded": other.to(dtype, copy=True)}
+    save_file(kept | {"turned": values.T.contiguous(), "whole": values.int()}, tmp_path / "f")
+    header = read_header(tmp_path / "f")
+
+    def same(first, second):
+        return same_values(tmp_path / "f", header[first], tmp_path / "f", header[second])
+
+    assert same("plain", "plain") and same("plain", "rounded") and same("rounded", "plain")
+    assert not same("plain", "other") and not same("plain", "other_rounded") and not same("other_rounded", "rounded")
+    assert not same("plain", "turned") and not same("plain", "whole")
+
+
+@pytest.mark.parametrize("offsets", [[-8, 0], [8, 0], [0, 1 << 40]])
+def test_a_header_that_points_outside_the_file_is_damaged(offsets, tmp_path):
+    header = json.dumps({"t": {"dtype": "F32", "shape": [2], "data_offsets": offsets}}).encode()
+    (tmp_path / "f").write_bytes(len(header).to_bytes(8, "little") + header + bytes(8))
+    with pytest.raises(ValueError, match="damaged|truncated"):
+        read_header(tmp_path / "f")
 
 
 def test_a_missing_half_of_a_pair_of_factors_is_found(copy):

@@ -271,7 +271,9 @@ def test_cpu_and_cuda_agree(tiny_base: Path) -> None:
     found = []
     for device in ("cpu", "cuda"):
         model = ResidentModel.load(tiny_base, "float32", device)
-        model.set_delta({MODULE: lambda: delta})
-        with torch.inference_mode():
-            found.append(model.model(ids.to(device)).logits.cpu())
-    torch.testing.assert_close(found[0], found[1], atol=1e-5, rtol=1e-5)
+        for changes in ({MODULE: lambda: delta}, {"model.embed_tokens": lambda: delta.new_ones(32, 95)}, None):
+            model.set_delta(changes)
+            with torch.inference_mode():
+                found.append(model.model(ids.to(device)).logits.cpu())
+    for on_cpu, on_cuda in zip(found[:3], found[3:], strict=True):
+        torch.testing.assert_close(on_cpu, on_cuda, atol=1e-5, rtol=1e-5)
