@@ -1,0 +1,79 @@
+"""The command line: ``sstmerge demo|merge|recipe|evaluate|sweep|train|adapters|jobs|query|db``.
+
+Exit codes: 0 done; 2 wrong usage, method or parameter; 3 adapter; 4 data, base model or disk; 5 database; 6 job;
+130 stopped. Errors go to standard error, one line each; results go to standard output.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import errno
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from sstmerge_core import __version__
+from sstmerge_core.errors import DataError, SSTMergeError
+from sstmerge_core.workspace import Workspace
+
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR)
+"""What a full or protected disk answers; any other error of the system is a fault of ours and shows its traceback"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    options = _parser().parse_args(arguments)
+    workspace = Workspace.default()
+    try:
+        with _terminable():
+            return options.run(options, workspace.create()) or 0
+    except SSTMergeError as error:
+        for problem in error.problems:
+            print(f"sstmerge: {' '.join(str(problem).split())}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("sstmerge: stopped; launch it again to go on where it stopped.", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        if error.errno not in _DISK:
+            raise
+        place = f"{error.filename}: " if error.filename else ""
+        print(f"sstmerge: {place}{os.strerror(error.errno)}. Nothing half-written is left.", file=sys.stderr)
+        return DataError.exit_code
+
+
+def _parser() -> argparse.ArgumentParser:
+    from sstmerge_core.cli import measure, merge, records, shelf
+
+    parser = argparse.ArgumentParser(prog="sstmerge", description="Merge safety adapters and measure what they cost.")
+    parser.add_argument("--version", action="version", version=f"sstmerge {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, run: Callable[..., Any], about: str) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=about, description=about)
+        added.set_defaults(run=run)
+        return added
+
+    for group in (merge, measure, shelf, records):
+        group.register(command)
+    return parser
+
+
+@contextlib.contextmanager
+def _terminable() -> Iterator[None]:
+    """A polite kill ends the command as Ctrl-C does, so that nothing half-written stays behind."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

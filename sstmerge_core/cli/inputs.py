@@ -1,0 +1,90 @@
+"""Options that several commands share, and what they name: base model, adapters, how to measure."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from sstmerge_core import catalog, preflight
+from sstmerge_core.errors import Problem, RecipeError, SSTMergeError
+from sstmerge_core.workspace import Workspace
+
+
+def add_trio(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
+    """--base, --utility, --safety."""
+    parser.add_argument("--base", help="base model folder; default: the bundled one")
+    parser.add_argument("--utility", required=required, nargs="+", help="names or folders, one of each expert")
+    parser.add_argument("--safety", required=required, help="name or folder")
+
+
+def add_measuring(parser: argparse.ArgumentParser) -> None:
+    """--split, --n, --dtype, --device, --json."""
+    parser.add_argument("--split", default="test", choices=["selection", "test"], help="which held-out prompts")
+    parser.add_argument("--n", type=int, default=64, help="prompts per suite, default 64")
+    parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16", "float16"])
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--json", action="store_true", help="one JSON object per run")
+
+
+def base(path: str | None, workspace: Workspace) -> catalog.Base:
+    """The base model in a folder, or the bundled one, made ready where it is not."""
+    if path:
+        known = {base.name: base for base in catalog.bases(workspace)}
+        return known.get(path) or catalog.base_at(path, workspace)
+    from sstmerge_core.demo import model
+
+    model.prepare(workspace)
+    return catalog.bases(workspace)[0]
+
+
+@dataclass(frozen=True)
+class Trio:
+    """What --base, --utility and --safety name."""
+
+    base: catalog.Base
+    utility: catalog.Entry
+    safety: catalog.Entry
+    experts: tuple[catalog.Entry, ...]
+    """Further utility adapters"""
+
+    @property
+    def plan(self) -> dict[str, Any]:
+        """As `preflight.plan` takes them."""
+        return vars(self)
+
+
+def trio(options: argparse.Namespace, workspace: Workspace) -> Trio:
+    """Base and adapters; the problems of all of them at once."""
+    problems: list[Problem] = []
+    found: list[Any] = []
+    code: type[SSTMergeError] = RecipeError
+    looks: list[Callable[[], Any]] = [lambda: base(options.base, workspace)]
+    for name in (*options.utility, options.safety):
+        looks.append(partial(catalog.find, workspace, name))
+    for look in looks:
+        try:
+            found.append(look())
+        except SSTMergeError as error:
+            problems += error.problems
+            code = type(error)
+    if problems:
+        raise code(problems)
+    return Trio(found[0], found[1], found[-1], tuple(found[2:-1]))
+
+
+def measuring(options: argparse.Namespace) -> preflight.Options:
+    if options.n < 1:
+        raise RecipeError(Problem("--n", f"{options.n} prompts measure nothing", "Give at least 1."))
+    return preflight.Options(split=options.split, n=options.n, dtype=options.dtype)
+
+
+def assignments(texts: Sequence[str], option: str) -> dict[str, str]:
+    """``KEY=VALUE`` texts as a mapping. Raises RecipeError for those without a value."""
+    pairs = [text.partition("=") for text in texts]
+    lacking = [name for name, equals, _ in pairs if not equals]
+    if lacking:
+        raise RecipeError([Problem(f"{option} {name}", "has no value", "Write NAME=VALUE.") for name in lacking])
+    return {name: value for name, _, value in pairs}

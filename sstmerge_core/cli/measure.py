@@ -1,0 +1,180 @@
+"""``sstmerge demo|evaluate|sweep``: run recipes, store them, print what they scored."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from typing import Any
+
+from sstmerge_core import catalog, grid, preflight, words
+from sstmerge_core.cli import inputs
+from sstmerge_core.cli.printing import line, progress, raise_found, table
+from sstmerge_core.cli.records import ingest
+from sstmerge_core.demo.runs import DEMO_PAIR
+from sstmerge_core.errors import Problem, RecipeError
+from sstmerge_core.recipe import Recipe
+from sstmerge_core.store.events import read_events
+from sstmerge_core.workspace import Workspace
+
+DEMO_METHODS = ("linear", "task_arithmetic", "sst_gevp")
+DEMO_ALPHA = 0.6
+SUMMARY = ("resistance", "asr", "over_refusal", "degenerate", "rouge_l")
+
+
+def register(command: Any) -> None:
+    """Add the commands; `command` makes a parser from name, function and description."""
+    demo = command("demo", _demo, "Merge the bundled adapters three ways, measure, store, and print a table.")
+    demo.add_argument("--prepare", action="store_true", help="only convert the base model and import what ships")
+    demo.add_argument("--pair", default=DEMO_PAIR, help=f"two bundled adapters, default {DEMO_PAIR}")
+    demo.add_argument("--alpha", default=DEMO_ALPHA, help=f"default {DEMO_ALPHA}")
+    inputs.add_measuring(demo)
+
+    evaluate = command("evaluate", _evaluate, "Measure an adapter, or the base model, on its own.")
+    evaluate.add_argument("--base", help="base model folder; default: the bundled one")
+    evaluate.add_argument("--adapter", help="name or folder; without it the base model is measured")
+    evaluate.add_argument("--suite", default="", help="utility suite: facts, instructions, or a JSONL file")
+    inputs.add_measuring(evaluate)
+
+    sweep = command("sweep", _sweep, "Run a grid of methods, α, k and seeds; finished points are skipped.")
+    inputs.add_trio(sweep)
+    sweep.add_argument("--methods", required=True, help="names with commas")
+    sweep.add_argument("--alphas", required=True, help="such as 0.1,0.3 or 0.1:1.0:0.1")
+    sweep.add_argument("--strengths", help="α of the strength methods; default: as --alphas")
+    sweep.add_argument("--ks", default="", help="such as 5,10,20")
+    sweep.add_argument("--seeds", default="", help="such as 42,43,44")
+    sweep.add_argument("--detach", action="store_true", help="put it into the queue and return its job id")
+    sweep.add_argument("--dry-run", action="store_true", help="only say what would run and how long it would take")
+    inputs.add_measuring(sweep)
+
+
+def _demo(options: argparse.Namespace, workspace: Workspace) -> None:
+    from sstmerge_core.demo import model, runs
+
+    if not model.is_ready(workspace):
+        print("Converting the bundled base model once (about half a minute) …", file=sys.stderr)
+        model.prepare(workspace)
+    runs.install(workspace)
+    base = catalog.bases(workspace)[0]
+    if options.prepare:
+        ingest(workspace)
+        return
+    names = options.pair.split("_", 1)
+    if len(names) < 2:
+        raise RecipeError(Problem(f"pair {options.pair}", "does not name two adapters", "For example A5_A7."))
+    utility, safety = (catalog.find(workspace, name) for name in names)
+    plans = [
+        preflight.plan(
+            workspace,
+            base=base,
+            utility=utility,
+            safety=safety,
+            method=method,
+            parameters={"alpha": options.alpha},
+            options=inputs.measuring(options),
+        )
+        for method in DEMO_METHODS
+    ]
+    raise_found(problem for plan in plans for problem in plan.problems)
+    _execute([plan.recipe for plan in plans if plan.recipe], workspace, options)
+
+
+def _evaluate(options: argparse.Namespace, workspace: Workspace) -> None:
+    base = inputs.base(options.base, workspace)
+    adapter = catalog.find(workspace, options.adapter) if options.adapter else None
+    suite = options.suite or (adapter.suite if adapter and adapter.role == "utility" else "") or "facts"
+    _execute([preflight.single_recipe(base, adapter, suite, inputs.measuring(options))], workspace, options)
+
+
+def _sweep(options: argparse.Namespace, workspace: Workspace) -> None:
+    from sstmerge_core import jobs
+
+    given = inputs.trio(options, workspace)
+    plan = preflight.plan_sweep(
+        workspace,
+        **given.plan,
+        methods=[name.strip() for name in options.methods.split(",") if name.strip()],
+        alphas=grid.numbers(options.alphas, where="--alphas"),
+        strengths=grid.numbers(options.strengths, where="--strengths") if options.strengths else None,
+        ks=[int(k) for k in grid.numbers(options.ks, where="--ks", whole=True)],
+        seeds=[int(seed) for seed in grid.numbers(options.seeds, where="--seeds", whole=True)],
+        options=inputs.measuring(options),
+    )
+    raise_found(plan.problems)
+    print(
+        f"{words.count(plan.points, 'point')}, {plan.skipped} known already, about {words.duration(plan.seconds)}.",
+        file=sys.stderr,
+    )
+    if options.dry_run or not plan.recipes:
+        return
+    if options.detach:
+        name = f"Sweep {given.utility.name}_{given.safety.name}: {words.count(len(plan.recipes), 'run')}"
+        print(jobs.submit(workspace, plan.recipes, name=name, kind="sweep"))
+        return
+    _execute(plan.recipes, workspace, options)
+
+
+def _execute(recipes: list[Recipe], workspace: Workspace, options: argparse.Namespace) -> None:
+    """Carry out recipes in the foreground, store them, and print them."""
+    if not all(preflight.is_finished(workspace, recipe) for recipe in recipes):
+        from sstmerge_core.jobs.execute import execute
+
+        try:
+            execute(recipes, workspace, report=progress(recipes), device=options.device)
+        finally:
+            line("", True)
+            ingest(workspace)
+    else:
+        ingest(workspace)
+    found = [summary(workspace, recipe) for recipe in recipes]
+    if options.json:
+        for row in found:
+            print(json.dumps(row, ensure_ascii=False))
+        return
+    rows = [
+        (
+            row["label"],
+            *(f"{row[name]:.3f}" if row[name] is not None else "–" for name in SUMMARY),
+            str(row["resistance_n"] or ""),
+            row["run_id"],
+        )
+        for row in found
+    ]
+    table(("run", "resistance ↑", "ASR ↓", "over-refusal ↓", "degenerate ↓", "ROUGE-L ↑", "n", "id"), rows)
+    judge = recipes[0].evaluation.judge if recipes and recipes[0].evaluation else ""
+    print(f"Judge {judge}; a lexical judge cannot tell harm, so it gives no ASR. Intervals: `sstmerge query`.")
+
+
+def summary(workspace: Workspace, recipe: Recipe) -> dict[str, Any]:
+    """A finished run as one flat object: identity, the main metrics with their n, dtype and seconds."""
+    rows: dict[tuple[str, str], dict[str, Any]] = {}
+    seconds = None
+    for event in read_events(workspace.run(recipe.run_id)):
+        if event["event"] == "metrics":
+            rows |= {(row["metric"], row["suite"]): row for row in event["rows"]}
+        elif event["event"] == "run_finished":
+            seconds = event["seconds"]
+    evaluation = recipe.evaluation
+    suites = {suite.role: suite.name for suite in evaluation.suites} if evaluation else {}
+    places = {
+        "resistance": suites.get("harmful"),
+        "asr": suites.get("harmful"),
+        "over_refusal": suites.get("benign"),
+        "degenerate": "all",
+        "rouge_l": suites.get("utility"),
+    }
+    found: dict[str, Any] = {
+        "run_id": recipe.run_id,
+        "pair": recipe.pair,
+        "method": recipe.method,
+        "label": recipe.label,
+        "alpha": recipe.parameters.get("alpha"),
+    }
+    for metric, suite in places.items():
+        row = rows.get((metric, suite or ""), {})
+        found |= {metric: row.get("value"), f"{metric}_n": row.get("n")}
+        if row.get("ci_low") is not None:
+            found[f"{metric}_ci"] = [row["ci_low"], row["ci_high"]]
+        if row.get("status", "ok") != "ok":
+            found[f"{metric}_status"] = row["status"]
+    return found | {"dtype": evaluation.dtype if evaluation else None, "seconds": seconds}

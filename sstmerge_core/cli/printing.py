@@ -1,0 +1,43 @@
+"""What the commands print: tables, one line of progress; and problems as the exit code of their kind."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from sstmerge_core.errors import AdapterError, DataError, RecipeError
+from sstmerge_core.recipe import Recipe
+
+
+def progress(recipes: Sequence[Recipe]) -> Callable[[int, str, float, float], None]:
+    from sstmerge_core.jobs.model import stage_text
+
+    def report(point: int, stage: str, done: float, total: float) -> None:
+        label = f"{point + 1}/{len(recipes)} {recipes[point].label}: " if recipes else ""
+        line(f"{label}{stage_text(stage, done, total)}", False)
+
+    return report
+
+
+def line(text: str, last: bool) -> None:
+    """One line that is written over on a terminal, and a line each in a log."""
+    if sys.stderr.isatty():
+        print(f"\r\033[K{text}", end="\n" if last and text else "", file=sys.stderr, flush=True)
+    elif text:
+        print(text, file=sys.stderr, flush=True)
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    widths = [max(len(str(row[index])) for row in [columns, *rows]) for index in range(len(columns))]
+    for row in [columns, ["─" * width for width in widths], *rows]:
+        print("  ".join(str(cell).ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def raise_found(problems: Any) -> None:
+    """Raise what preflight found, under the exit code of its kind."""
+    found = list(dict.fromkeys(problems))
+    if found:
+        about = found[0].where
+        kind = RecipeError if about.startswith(("parameter", "method", "--")) else AdapterError
+        raise (DataError if about.startswith("base model") else kind)(found)
