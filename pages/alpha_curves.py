@@ -1,5 +1,7 @@
 """Safety and utility of a pair against α."""
 
+from functools import partial
+
 import streamlit as st
 
 from sstmerge_core.plots import alpha_curves, export
@@ -47,7 +49,9 @@ values = {"pair": pair, "method": chosen, "reported": reported, "intervals": int
 blocks.problems(state.problems, warning=True)
 shown = alpha_curves.keep(rows, methods=chosen, reported=reported)
 figures = {
-    axis: alpha_curves.figure(shown, axis=axis, intervals=intervals)
+    axis: store.recall(
+        ("alpha curves", axis, str(values)), partial(alpha_curves.figure, shown, axis=axis, intervals=intervals)
+    )
     for axis in alpha_curves.AXES
     if (shown["axis"] == axis).any()
 }

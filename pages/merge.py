@@ -91,7 +91,7 @@ with right:
     else:
         st.caption(f"Measured runs of {pair}; the ring is the run above." if shown_run else f"Measured runs of {pair}.")
         st.plotly_chart(
-            pareto.figure(runs, highlight=[shown_run], height=400),
+            store.recall(("merge", pair, shown_run), lambda: pareto.figure(runs, highlight=[shown_run], height=400)),
             config=blocks.CHART_CONFIG,
             key="merge.chart",
             alt=f"Measured runs of {pair}",

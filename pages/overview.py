@@ -31,7 +31,7 @@ with left:
         pair = pairs[0]
         shown = pareto.drawable(store.query(queries.pair_runs, pair), "resistance", "utility")
         st.plotly_chart(
-            pareto.figure(shown, height=420),
+            store.recall(("overview", pair), lambda: pareto.figure(shown, height=420)),
             config=blocks.CHART_CONFIG,
             key="overview.chart",
             alt=f"Runs of {pair} between resistance and utility",
@@ -76,5 +76,4 @@ with right:
             st.page_link("pages/adapters.py", label="See the adapters", icon=":material/extension:")
     else:
         st.subheader("Last runs", anchor=False)
-        # plain HTML: the big table's code would be loaded for eight rows
-        st.table(table.brief(recent), border="horizontal", hide_index=True, alt="The last runs and their measures")
+        st.markdown(table.brief(recent, pair=True))

@@ -111,8 +111,12 @@ with left:
     if shown.empty:
         blocks.empty(f"None of the {len(kept):,} runs has both measures. Choose another axis or remove a filter.")
     else:
+        mark = marked()
         event = st.plotly_chart(
-            pareto.figure(shown, x=x, y=y, **marked()),
+            store.recall(
+                ("pareto", pair, x, y, tuple(chosen_methods), tuple(chosen_sources), str(mark)),
+                lambda: pareto.figure(shown, x=x, y=y, **mark),
+            ),
             key=f"pareto.chart.{st.session_state.get('pareto:chart', 0)}",
             on_select="rerun",
             selection_mode=("points", "box"),
@@ -144,7 +148,7 @@ with right:
         panel = pareto.front(shown, x, y)
         st.subheader(f"The front: {len(panel):,} of {len(shown):,} runs", anchor=False)
     if len(panel):
-        blocks.run_table(panel, key="pareto.panel", columns=("source",), height="auto" if len(panel) < 11 else 430)
+        blocks.brief_table(panel)
         with st.container(horizontal=True):
             blocks.csv_button(panel, f"pareto-{pair}.csv", key="pareto.csv.panel")
             values = {"pair": pair, "x": x, "y": y, "method": chosen_methods, "source": chosen_sources}

@@ -17,6 +17,8 @@ from sstmerge_core.words import plain
 from studio import house, start
 
 CHART_CONFIG = {"displaylogo": False, "modeBarButtonsToRemove": ["autoScale2d", "zoomIn2d", "zoomOut2d"]}
+BRIEF = 100
+"""Rows of a brief table at most."""
 CARDS = ("resistance", "utility", "over_refusal", "degenerate")
 LABEL_WORDS = {
     "refusal": "refused",
@@ -151,6 +153,14 @@ def run_table(runs: pd.DataFrame, *, key: str, columns: Sequence[str] = (), heig
         placeholder="–",
         alt="Table of runs with their measures",
     )
+
+
+def brief_table(runs: pd.DataFrame) -> None:
+    """The first rows as plain text, which every screen shows whole and no table code has to be loaded for."""
+    with st.container(height=430 if len(runs) > 11 else "content", border=False):
+        st.markdown(table.brief(runs.head(BRIEF)))
+    if len(runs) > BRIEF:
+        st.caption(f"Showing {BRIEF} of {len(runs):,}; the file has all of them.")
 
 
 def csv_button(rows: pd.DataFrame, name: str, *, noun: str = "row", key: str) -> None:

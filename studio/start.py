@@ -54,19 +54,27 @@ class Store:
 
         Raises StoreError where there is nothing to read yet.
         """
-        connection, known = self._connection, self._known
+        connection = self._connection
         if connection is None:
             raise self.held or StoreError([])
-        key = (function.__qualname__, repr(args), repr(sorted(kwargs.items())))
-        if key not in known:
+
+        def ask() -> R:
             cursor = connection.cursor()
             try:
-                known[key] = function(cursor, *args, **kwargs)
+                return function(cursor, *args, **kwargs)
             finally:
                 cursor.close()
-        answer = known[key]
+
+        answer = self.recall((function.__qualname__, repr(args), repr(sorted(kwargs.items()))), ask)
         # pandas copies on write, so a page may change what it gets
         return answer.copy(deep=False) if isinstance(answer, pd.DataFrame) else answer
+
+    def recall(self, key: Any, make: Callable[[], R]) -> R:
+        """What `make` gave for `key` since something new was last ingested; `key` says all that `make` depends on."""
+        known = self._known
+        if key not in known:
+            known[key] = make()
+        return known[key]
 
     def refresh(self) -> None:
         """Take in what the workers have written; try again to own a database that was held."""

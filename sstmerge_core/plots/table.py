@@ -35,15 +35,17 @@ def named(runs: pd.DataFrame) -> pd.DataFrame:
     return runs.assign(name=names.where(runs["status"].eq("finished"), names + " · " + runs["status"]))
 
 
-def brief(runs: pd.DataFrame) -> pd.DataFrame:
-    """Runs as a few columns of text: the name as a Markdown link, the pair, and three measures."""
-    shown = named(runs)
-    links = [f"[{plain(name)}](run?run={run})" for name, run in zip(shown["name"], shown["run_id"], strict=True)]
-    columns = {"Run": links, "Pair": [plain(pair) for pair in shown["pair"]]}
-    for name in ("resistance", "utility", "over_refusal"):
-        header = f"{MEASURES[name].title} {'↑' if MEASURES[name].higher_is_better else '↓'}"
-        columns[header] = [number(value) for value in shown[name]]
-    return pd.DataFrame(columns)
+def brief(runs: pd.DataFrame, *, pair: bool = False) -> str:
+    """Runs as a Markdown table: the name as a link, the pair if asked, and the three measures, best column first."""
+    measures = [MEASURES[name] for name in ("resistance", "utility", "over_refusal") if runs[name].notna().any()]
+    heads = ["Run", *(["Pair"] if pair else [])]
+    heads += [f"{measure.title} {'↑' if measure.higher_is_better else '↓'}" for measure in measures]
+    lines = [heads, [":--"] * (len(heads) - len(measures)) + ["--:"] * len(measures)]
+    for run in named(runs).to_dict("records"):
+        source = " (reported)" if run["source"] == "reported" else ""
+        cells = [f"[{plain(run['name'])}](run?run={run['run_id']}){source}", *([plain(run["pair"])] if pair else [])]
+        lines.append(cells + [number(run[measure.column]) for measure in measures])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def metrics(rows: pd.DataFrame, status_words: Mapping[str, str]) -> pd.DataFrame:
