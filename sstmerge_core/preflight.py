@@ -184,6 +184,7 @@ def merge_recipe(
         parameters=complete,
         calibration=_calibration(utility_suite, complete, options) if entry.needs_fisher else None,
         evaluation=_evaluation(utility_suite, options),
+        selection=suites.suite(utility_suite, "utility", "selection") if complete.get("unit") == "rouge_l" else None,
     )
 
 

@@ -118,6 +118,8 @@ class Recipe(_Frozen):
     parameters: dict[str, Any]
     calibration: Calibration | None = None
     evaluation: Evaluation | None = None
+    selection: Suite | None = None
+    """Prompts on which the method itself chooses a parameter; none for most methods."""
 
     @property
     def run_id(self) -> str:
@@ -154,7 +156,7 @@ class Recipe(_Frozen):
             alone: dict[str, Any] = {"adapters": self.adapters[:1], "method": "adapter", "parameters": {}}
         else:
             alone = {"method": "linear", "parameters": methods.get("linear").complete({"alpha": 0.0})}
-        found = self.model_copy(update=alone | {"calibration": None})
+        found = self.model_copy(update=alone | {"calibration": None, "selection": None})
         return None if found == self else found
 
     @property
@@ -182,6 +184,10 @@ class Recipe(_Frozen):
             del data["evaluation"]["judge"]
             for suite in data["evaluation"]["suites"]:
                 suite["source"] = suite["source"]["sha256"]
+        if self.selection:
+            data["selection"]["source"] = self.selection.source.sha256
+        else:
+            del data["selection"]  # came later: runs without it keep their id
         return data | {"versions": STAGE_VERSIONS}
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sstmerge_core.drivers.core import canonical_view, from_cores
 from sstmerge_core.drivers.merged import Merged, Rows
+from sstmerge_core.errors import Problem, RecipeError
 from sstmerge_core.methods.combine import side
 
 if TYPE_CHECKING:
@@ -48,12 +49,14 @@ class Solved:
     statistics: Rows = field(default_factory=list)
 
     def at(self, alpha: float | None) -> Merged:
-        """The merge of strength `alpha`; None where a budget decides."""
+        """The merge of strength `alpha`; None where a budget in nats decides. Raises RecipeError where none is given."""
         from sstmerge_core.gevp import largest_strength
 
         statistics = list(self.statistics)
         if alpha is None:
-            assert self.budget is not None
+            if self.budget is None:
+                fault = "a budget in ROUGE-L points is measured while a run is carried out"
+                raise RecipeError(Problem("parameter unit=rouge_l", fault, "Give alpha, or use unit=nats."))
             alpha = largest_strength(self.costs[""], self.budget)
             statistics.append({"module": "", "stat": "alpha", "value": alpha})
         statistics += [

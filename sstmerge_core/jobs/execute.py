@@ -9,7 +9,7 @@ import os
 import resource
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,7 @@ from sstmerge_core.device import best_device, share_the_machine
 from sstmerge_core.errors import AdapterError, Cancelled, DataError, JobError, Problem, SSTMergeError
 from sstmerge_core.evaluate import metrics, suites
 from sstmerge_core.evaluate.judges import get_judge
-from sstmerge_core.jobs import artifact
+from sstmerge_core.jobs import artifact, budget
 from sstmerge_core.merge import Calibrated, Merged, deltas, merge
 from sstmerge_core.preflight import is_finished
 from sstmerge_core.recipe import STAGE_VERSIONS, Recipe, Source, Suite
@@ -54,6 +54,8 @@ class Session:
     _adapters: dict[str, Adapter] = field(default_factory=dict)
     _factors: dict[str, dict[str, Factors]] = field(default_factory=dict)
     _calibrated: tuple[Any, Calibrated] | None = None
+    patches: dict[Any, Any] = field(default_factory=dict)
+    """What a sweep over α solves once, of the last point's gradients"""
 
     def progress(self, stage: str, done: float, total: float) -> None:
         """Tell how far a stage is, and stop here where the user wants that."""
@@ -87,7 +89,7 @@ class Session:
     def factors(self, source: Source) -> dict[str, Factors]:
         """An adapter's factors in memory; see `adapter`."""
         if source.sha256 not in self._factors:
-            self._factors[source.sha256] = self.adapter(source).load()
+            self._factors[source.sha256] = self.adapter(source).load(self.device)
         return self._factors[source.sha256]
 
     def calibrated(self, recipe: Recipe) -> Calibrated:
@@ -99,6 +101,7 @@ class Session:
         key = (recipe.base.sha256, recipe.adapters, recipe.calibration)
         if self._calibrated is None or self._calibrated[0] != key:
             self._calibrated = None
+            self.patches.clear()
             space = core_space([self.factors(source) for source in recipe.adapters])
             found = {part: self._gradients(recipe, space, part) for part in recipe.calibration.parts}
             benign = found["benign"]
@@ -215,7 +218,7 @@ def run(recipe: Recipe, session: Session) -> None:
         past = list(read_events(folder))
         events.write("run_started", **_started(recipe, session))
         try:
-            merged = _merge_stage(recipe, session, events)
+            merged = _merge_stage(recipe, session, events, past)
             if recipe.evaluation:
                 _evaluate_stages(recipe, session, events, past, merged)
         except Cancelled:
@@ -234,7 +237,7 @@ def run(recipe: Recipe, session: Session) -> None:
         )
 
 
-def _merge_stage(recipe: Recipe, session: Session, events: EventWriter) -> Merged:
+def _merge_stage(recipe: Recipe, session: Session, events: EventWriter, past: Sequence[dict[str, Any]]) -> Merged:
     """Merge and write the adapter. Always done again on resume: it is quick and gives the same bits."""
     entry = methods.get(recipe.method)
     if entry.needs_fisher:
@@ -244,7 +247,7 @@ def _merge_stage(recipe: Recipe, session: Session, events: EventWriter) -> Merge
         events.write("stage", stage="fisher", status="done", seconds=time.monotonic() - begun, units=units, note="")
     session.progress("merge", 0, 1)
     begun = time.monotonic()
-    merged = _merged(recipe, session)
+    merged = _merged(recipe, session, events, past)
     statistics = list(merged.statistics)
     if entry.kind != "reference":
         folder = session.workspace.merged_adapter(recipe.run_id)
@@ -262,20 +265,74 @@ def _merge_stage(recipe: Recipe, session: Session, events: EventWriter) -> Merge
     return merged
 
 
-def _merged(recipe: Recipe, session: Session) -> Merged:
+def _merged(
+    recipe: Recipe,
+    session: Session,
+    events: EventWriter | None = None,
+    past: Sequence[dict[str, Any]] = (),
+) -> Merged:
+    """The recipe's merge; where a measured budget decides the strength, its probes are recorded in `events`."""
     entry = methods.get(recipe.method)
     base = None
     if entry.needs_base:
         _check_base(recipe.base, session.workspace)
-        base = base_weights(recipe.base.path)
-    return merge(
-        [session.factors(source) for source in recipe.adapters],
-        recipe.method,
-        recipe.parameters,
-        identities=[source.sha256 for source in recipe.adapters],
-        calibrated=session.calibrated(recipe) if entry.needs_fisher else None,
-        base=base,
-    )
+        base = base_weights(recipe.base.path, session.device)
+    factors = [session.factors(source) for source in recipe.adapters]
+
+    def at(alpha: float | None) -> Merged:
+        return merge(
+            factors,
+            recipe.method,
+            recipe.parameters,
+            identities=[source.sha256 for source in recipe.adapters],
+            calibrated=session.calibrated(recipe) if entry.needs_fisher else None,
+            base=base,
+            memory=session.patches,
+            alpha=alpha,
+        )
+
+    return at(None) if recipe.selection is None else _within_budget(recipe, session, at, events, past)
+
+
+def _within_budget(
+    recipe: Recipe,
+    session: Session,
+    at: Callable[[float | None], Merged],
+    events: EventWriter | None,
+    past: Sequence[dict[str, Any]],
+) -> Merged:
+    """The merge of the largest strength that keeps to a ROUGE-L budget on the recipe's selection prompts."""
+    from sstmerge_core.evaluate.generate import generate_suite, plan_batches
+
+    suite, dtype = recipe.selection, recipe.evaluation.dtype if recipe.evaluation else "float32"
+    assert suite is not None
+    rows = _rows(suite.source, suite.split, suite.n)
+    known = {event["alpha"]: event["rouge_l"] for event in past if event["event"] == "budget_probe"}
+    done = len(known)
+
+    def score(alpha: float) -> float:
+        session.progress("budget", done, budget.STEPS + 2)
+        merged = at(alpha)
+        resident = session.model(recipe.base, dtype)
+        resident.set_delta(deltas(merged))
+        plan = plan_batches(rows, resident.tokenizer, recipe.evaluation.batch_size if recipe.evaluation else 64)
+        answers = [
+            row for _, _, batch in generate_suite(resident, rows, plan, (), suite.max_new_tokens) for row in batch
+        ]
+        outcomes = metrics.rouge_outcomes(answers)
+        return 100 * sum(outcomes.values()) / len(outcomes)
+
+    def record(alpha: float, rouge_l: float) -> None:
+        nonlocal done
+        done += 1
+        if events is not None:
+            events.write("budget_probe", alpha=alpha, rouge_l=rouge_l, n=len(rows), suite=suite.name, split=suite.split)
+
+    alpha, probes = budget.largest_strength(score, recipe.parameters["budget"], known, record)
+    merged = at(alpha)
+    found = {"alpha": alpha, "selection_rouge_l": probes[alpha], "selection_rouge_l_utility": probes[0.0]}
+    rows_found = [{"module": "", "stat": stat, "value": value} for stat, value in found.items()]
+    return replace(merged, statistics=merged.statistics + rows_found)
 
 
 def _evaluate_stages(

@@ -14,6 +14,7 @@ TITLES = {
     "start": "Starting",
     "prepare": "Loading the model",
     "fisher": "Computing gradients",
+    "budget": "Finding the strength",
     "merge": "Merging",
     "generate": "Generating answers",
     "judge": "Judging answers",

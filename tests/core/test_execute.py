@@ -74,6 +74,20 @@ def test_every_method_runs_from_recipe_to_stored_metrics(workspace, trio, method
     assert bool(spectra) == any(parameter.name == "rho" for parameter in methods.get(method).parameters)
 
 
+def test_a_budget_in_rouge_points_is_kept_on_the_selection_split(workspace, trio):
+    one = recipe(workspace, trio, "sst_budget", unit="rouge_l", budget=1.0)
+    assert one.selection.split == "selection" and one.selection.source.sha256 not in {
+        suite.source.sha256 for suite in one.evaluation.suites
+    }
+    one = one.model_copy(update={"selection": one.selection.model_copy(update={"max_new_tokens": 4})})
+    execute([one], workspace)
+    events = list(read_events(workspace.run(one.run_id)))
+    probes = {event["alpha"]: event["rouge_l"] for event in events if event["event"] == "budget_probe"}
+    rows = [row for event in events if event["event"] == "module_stats" for row in event["rows"]]
+    chosen = next(row["value"] for row in rows if (row["module"], row["stat"]) == ("", "alpha"))
+    assert probes[chosen] >= probes[0.0] - 1.0 and events[-1]["event"] == "run_finished"
+
+
 def test_a_finished_recipe_is_not_run_again(workspace, trio):
     one = recipe(workspace, trio)
     execute([one], workspace)
