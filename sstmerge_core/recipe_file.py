@@ -85,7 +85,7 @@ def without_paths(value: Any) -> Any:
 def public_name(name: str) -> str:
     """`name` where it is a name or a hub id; its last part where it is a path on somebody's machine."""
     parts = PurePath(name).parts
-    local = PurePath(name).is_absolute() or len(parts) > 2 or parts[:1] in ((".",), ("..",), ("~",))
+    local = name.startswith((".", "~", "/")) or len(parts) > 2
     return parts[-1] if parts and local else name
 
 
@@ -134,7 +134,7 @@ def locate(
     given = dict(given or {})
     known = {source.name for source in recipe.adapters} | {source.name for source in _rows_of(recipe.calibration)}
     problems = [
-        Problem(f"--adapter {name}={path}", "the recipe has no input of this name", f"Its inputs: {', '.join(known)}.")
+        Problem(f"input {name}={path}", "the recipe has none of this name", f"Its inputs: {', '.join(known)}.")
         for name, path in given.items()
         if name not in known
     ]
@@ -201,9 +201,10 @@ def _calibration(calibration: Calibration | None, given: Mapping[str, str]) -> C
         n = getattr(calibration, f"n_{name}")
         place = Path(given.get(value.name) or bundled.DATA / f"{value.name}.jsonl")
         if not place.is_file():
-            problems.append(_missing(f"data {value.name}", value, "", f"--adapter {value.name}=FILE"))
+            problems.append(_missing(f"data {value.name}", value, "", f"--data {value.name}=FILE"))
             continue
-        digest = suites.rows_digest(suites.take(suites.load_rows(place, calibration.split), n))
+        rows = suites.load_rows(place, calibration.split)
+        digest = suites.rows_digest(suites.take(rows, min(n, len(rows))))
         if digest != value.sha256:
             problems.append(_another(str(place), f"data {value.name}", digest, value))
         update[name] = value.model_copy(update={"path": str(place.resolve())})

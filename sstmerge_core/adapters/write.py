@@ -73,7 +73,6 @@ def write_adapter(
     fan_in_fan_out: bool = False,
     record: dict[str, Any] | None = None,
     describe: Describe = lambda weights: {},
-    checked: bool = True,
 ) -> Written:
     """Write A (r, in) and B (out, r) of every module to `folder` as PEFT LoRA, whole or not at all.
 
@@ -85,27 +84,39 @@ def write_adapter(
 
     After writing, the folder is read again: every tensor must be at its place and the file's SHA-256 that of the bytes
     computed. Raises AdapterError where that fails, where a value is not finite in `dtype`, or where `folder` exists and
-    is not of ours; RecipeError for another dtype. `checked=False` leaves out hashes, the check of values, the measured
-    rounding and the reading back: for benchmarks only.
+    is not of ours; RecipeError for another dtype.
     """
     folder = Path(folder)
     refuse_foreign(folder)
-    kind = _dtype(dtype, factors)
     rank = max((_shape(pair)[0] for pair in factors.values()), default=0)
-    plan = _plan(factors, kind, embeddings)
-    rounding: list[tuple[str, float, float]] = []
     with new_folder(folder) as temporary:
-        tensors = _tensors(factors, kind, checked, rounding)
-        sha256 = write_tensors(temporary / WEIGHTS, plan, tensors, hashed=checked)
-        weights = Weights({WEIGHTS: sha256}, kind, rounding_rows(rounding))
+        weights, plan = write_weights(temporary / WEIGHTS, factors, dtype, embeddings)
         write_json(temporary / CONFIG, _config(factors, rank, base_name, fan_in_fan_out))
         write_json(temporary / RECORD, record or {})
         for name, text in describe(weights).items():
             write_file(temporary / name, text)
-        if checked:
-            _verify(temporary, plan, sha256, factors)
+        _verify(temporary, plan, weights.files[WEIGHTS], factors)
     adapter = read(folder, check_values=False)
-    return Written(folder, adapter.sha256 if checked else "", adapter.bytes, weights)
+    return Written(folder, adapter.sha256, adapter.bytes, weights)
+
+
+def write_weights(
+    path: Path,
+    factors: Mapping[str, Pair | Lazy],
+    dtype: str = "float32",
+    embeddings: Collection[str] = (),
+    *,
+    checked: bool = True,
+) -> tuple[Weights, Layout]:
+    """The weights file of `write_adapter`, and what must be found in it.
+
+    Without `checked` no value is looked at, no rounding measured and nothing hashed: that is for benchmarks.
+    """
+    dtype = _dtype(dtype, factors)
+    plan = _plan(factors, dtype, embeddings)
+    rounding: list[tuple[str, float, float]] = []
+    sha256 = write_tensors(path, plan, _tensors(factors, dtype, checked, rounding), hashed=checked)
+    return Weights({path.name: sha256}, dtype, rounding_rows(rounding)), plan
 
 
 def refuse_foreign(folder: Path) -> None:
