@@ -517,14 +517,13 @@ def _device(name: str) -> str:
 
 def _started(recipe: Recipe, session: Session) -> dict[str, Any]:
     parameters = recipe.parameters
-    names = [source.name for source in recipe.adapters]
     return {
         "run_id": recipe.run_id,
         "source": "measured",
         "pair": recipe.pair if recipe.adapters else "base",
         "base": recipe.base.name,
-        "utility": names[0] if names else "",
-        "safety": names[1] if len(names) > 1 else "",
+        "utility": recipe.utility,
+        "safety": recipe.safety,
         "method": recipe.method,
         "label": recipe.label,
         "alpha": parameters.get("alpha"),

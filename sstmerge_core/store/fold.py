@@ -110,7 +110,7 @@ def _started(run_id: str, time: str | None, event: Row) -> Row:
     row |= {side: _name(row[side]) for side in ("base", "utility", "safety")}
     row["source"] = row["source"] or "measured"
     status = {"status": "running", "finished_at": None, "seconds": None, "peak_memory_bytes": None, "error": None}
-    return row | status | {"run_id": run_id, "created_at": time, "utility_suite": _utility_suite(event.get("recipe"))}
+    return row | status | {"run_id": run_id, "created_at": time} | _measured_on(event.get("recipe"))
 
 
 def _ended(run_id: str, time: str | None, event: Row) -> Row:
@@ -136,6 +136,9 @@ def _name(source: Any) -> Any:
     return source.get("name") if isinstance(source, dict) else source
 
 
-def _utility_suite(recipe: Any) -> str | None:
+def _measured_on(recipe: Any) -> Row:
     suites = ((recipe or {}).get("evaluation") or {}).get("suites") or []
-    return next((suite.get("name") for suite in suites if suite.get("role") == "utility"), None)
+    return {
+        "utility_suite": next((suite.get("name") for suite in suites if suite.get("role") == "utility"), None),
+        "split": next((suite.get("split") for suite in suites), None),
+    }

@@ -38,7 +38,7 @@ def leaderboard(
 
 
 def front(con: Connection, *, pairs: Sequence[str] | None = None, sources: Sequence[str] | None = None) -> pd.DataFrame:
-    """The runs that no run of the same pair, source and utility suite dominates on (resistance, utility)."""
+    """The runs that no run of the same pair, source, utility suite and split dominates on (resistance, utility)."""
     where, values = _where({"pair": pairs, "source": sources})
     return con.execute(f"SELECT * FROM front WHERE {where} ORDER BY pair, source, resistance, run_id", values).df()
 
@@ -48,7 +48,7 @@ def references(con: Connection, pair: str) -> pd.DataFrame:
     return con.execute(
         """
         WITH own AS (
-            SELECT DISTINCT r.source, r.base, r.utility, r.safety, r.utility_suite FROM runs r
+            SELECT DISTINCT r.source, r.base, r.utility, r.safety, r.utility_suite, r.split FROM runs r
             WHERE r.pair = ? AND r.method NOT IN ('base', 'adapter')
         )
         SELECT DISTINCT l.* REPLACE (
@@ -56,6 +56,7 @@ def references(con: Connection, pair: str) -> pd.DataFrame:
             m.suite AS utility_suite
         )
         FROM own JOIN runs r ON r.source = own.source AND r.base IS NOT DISTINCT FROM own.base
+            AND r.split IS NOT DISTINCT FROM own.split
             AND (r.method = 'base' OR r.method = 'adapter' AND r.pair IN (own.utility, own.safety))
         JOIN leaderboard l USING (run_id)
         JOIN metrics m ON m.run_id = r.run_id AND m.metric = 'rouge_l' AND m.suite = own.utility_suite

@@ -17,6 +17,7 @@ CREATE TABLE runs (
     method VARCHAR, label VARCHAR, alpha DOUBLE, k INTEGER, layerwise BOOLEAN, mode VARCHAR, seed BIGINT,
     parameters JSON, recipe JSON,
     utility_suite VARCHAR,  -- the recipe's first utility suite: which ROUGE-L the leaderboard shows
+    split VARCHAR,          -- of the recipe's suites: test, or selection where a search looks
     status VARCHAR,         -- running, finished, failed, cancelled; "lost" is known to the queue only
     created_at TIMESTAMP, finished_at TIMESTAMP, seconds DOUBLE, peak_memory_bytes BIGINT,
     device VARCHAR, dtype VARCHAR, versions JSON, error VARCHAR, "user" VARCHAR, job_id VARCHAR
@@ -109,7 +110,7 @@ WITH preferred AS (
     FROM ranked WHERE place = 1 GROUP BY run_id
 )
 SELECT r.run_id, r.source, r.pair, r.utility AS utility_adapter, r.safety AS safety_adapter,
-    r.method, r.label, r.alpha, r.k, r.layerwise, r.mode, r.seed, r.status,
+    r.method, r.label, r.alpha, r.k, r.layerwise, r.mode, r.seed, r.split, r.status,
     b.resistance, b.resistance_low, b.resistance_high, b.resistance_n,
     coalesce(b.rouge_l, b.task_performance) AS utility, b.utility_low, b.utility_high, b.utility_n,
     coalesce(b.utility_suite, r.utility_suite) AS utility_suite, b.utility_metric,
@@ -122,15 +123,16 @@ SELECT r.run_id, r.source, r.pair, r.utility AS utility_adapter, r.safety AS saf
     r.dtype, r.device, r.seconds, r."user", r.job_id, r.created_at, r.finished_at
 FROM runs r LEFT JOIN best b USING (run_id);
 
--- Not dominated on (resistance, utility) within a pair, a source and a utility suite; equal points are both kept.
+-- Not dominated on (resistance, utility) within a pair, a source, a utility suite and a split; equal points are both
+-- kept.
 CREATE VIEW front AS
 WITH points AS (
     SELECT *,
         max(utility) OVER (
-            PARTITION BY pair, source, utility_suite ORDER BY resistance DESC
+            PARTITION BY pair, source, utility_suite, split ORDER BY resistance DESC
             RANGE BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW EXCLUDE GROUP
         ) AS best_of_safer,
-        max(utility) OVER (PARTITION BY pair, source, utility_suite, resistance) AS best_of_equal
+        max(utility) OVER (PARTITION BY pair, source, utility_suite, split, resistance) AS best_of_equal
     FROM leaderboard
     WHERE status = 'finished' AND resistance IS NOT NULL AND utility IS NOT NULL
         AND coalesce(reported_table, 'detail') = 'detail'
