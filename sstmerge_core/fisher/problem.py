@@ -55,6 +55,7 @@ def dual_problem(
         h_phi=h_phi.cpu() * s_h,
         b_phi=b_phi.cpu() * s_b,
         rho=rho,
+        dimension=len(update),
     )
 
 

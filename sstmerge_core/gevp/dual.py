@@ -66,6 +66,9 @@ class DualProblem:
     """Ridge relative to the mean eigenvalue of F_b: γ = ρ·tr(F_b)/q, q the rank of all gradients together."""
     h_utility: torch.Tensor | None = None
     """G_h φ_U, (n_h,), for methods that change ΔU itself"""
+    dimension: int | None = None
+    """d, which no rank exceeds: the eigenvalues beyond it are rounding errors of the Gram matrices' float32 products,
+    and can be larger than `RANK_TOLERANCE`"""
 
     @cached_property
     def gamma(self) -> float:
@@ -73,7 +76,7 @@ class DualProblem:
 
         stacked = torch.cat([torch.cat([self.hh, self.hb], 1), torch.cat([self.hb.T, self.bb], 1)])
         values = torch.linalg.eigvalsh(stacked)
-        rank = int((values > RANK_TOLERANCE * values[-1]).sum())
+        rank = self._rank(values.flip(0))
         trace = float(self.bb.trace())
         # without any benign curvature the ridge alone defines the metric, and its size cancels in the projector
         return self.rho * trace / rank if trace > 0 else 1.0
@@ -99,8 +102,13 @@ class DualProblem:
         schur = (self.hh - self.hb @ self._solve_benign(self.hb.T)) / self.gamma
         values, vectors = torch.linalg.eigh((schur + schur.T) / 2)
         values, vectors = values.flip(0), vectors.flip(1)
-        keep = values > RANK_TOLERANCE * values[0].clamp(min=0)
-        return Spectrum(values[keep], vectors[:, keep])
+        rank = self._rank(values)
+        return Spectrum(values[:rank], vectors[:, :rank])
+
+    def _rank(self, eigenvalues: torch.Tensor) -> int:
+        """How many of the falling `eigenvalues` are not numerical noise."""
+        above = int((eigenvalues > RANK_TOLERANCE * eigenvalues[:1].clamp(min=0)).sum())
+        return above if self.dimension is None else min(above, self.dimension)
 
     def zeros(self, size: int) -> torch.Tensor:
         return self.hh.new_zeros(size)
@@ -129,7 +137,7 @@ class DualProblem:
 
         assert self.h_utility is not None
         values, vectors = torch.linalg.eigh(self.hh)
-        keep = min(m, int((values > RANK_TOLERANCE * values[-1].clamp(min=0)).sum()))
+        keep = min(m, self._rank(values.flip(0)))
         leading, energies = vectors[:, len(values) - keep :], values[len(values) - keep :]
         fixed = -share * leading @ ((leading.T @ self.h_utility) / energies)
         return DualPatch(1.0, self.zeros(len(self.h_phi)), self.zeros(len(self.b_phi)), keep, fixed)

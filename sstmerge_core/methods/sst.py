@@ -108,16 +108,17 @@ def sst_diag(view: View, *, mask: Masking = "soft", fraction: Fraction = 0.2) ->
     title="SST-Merge (data-free)",
     kind="mask",
     axis="strength",
-    formula=r"\Delta W=\Delta U+\alpha\,m\odot\varphi,\quad m=\mathrm{mask}\big((\varphi_S-\varphi_U)^2/"
-    r"(\varphi_U^2+\epsilon)\big)",
+    formula=r"\Delta W=\Delta U+\alpha\,m\odot\varphi,\quad m=\mathrm{mask}\Big(\frac{(\varphi_S-\varphi_U)^2"
+    r"+\epsilon}{\varphi_U^2+\epsilon}\Big)",
     paper=f"{PAPER}, without calibration data",
     driver=(STRENGTH, *ADDED),
 )
 def sst_datafree(view: View, *, mask: Masking = "soft", fraction: Fraction = 0.2) -> torch.Tensor:
     """The diagonal method's mask from the adapters alone: where safety differs most from utility."""
     utility = view.utility.square()
-    epsilon = 1e-6 * utility.mean().clamp(min=1e-30)
-    return mask_of((view.safety - view.utility).square() / (utility + epsilon), mask, fraction)
+    # of both sides and added to both: neither rounding, where both are zero, nor a ΔU that is zero may decide
+    epsilon = 1e-6 * (utility + view.safety.square()).mean().clamp(min=1e-30)
+    return mask_of(((view.safety - view.utility).square() + epsilon) / (utility + epsilon), mask, fraction)
 
 
 @method(
@@ -191,4 +192,5 @@ def mask_of(ratio: torch.Tensor, mask: str, fraction: float) -> torch.Tensor:
     logarithm = ratio.clamp(min=1e-30).log()
     ordered = logarithm.sort().values
     low, high = (ordered[round(share * (len(ordered) - 1))] for share in (0.05, 0.95))
-    return ((logarithm - low) / (high - low).clamp(min=1e-12)).clamp(0.0, 1.0)
+    # ratios within 1 % of each other are equal: otherwise rounding errors would be stretched over 0–1
+    return ((logarithm - low) / (high - low).clamp(min=0.01)).clamp(0.0, 1.0)

@@ -1,0 +1,6 @@
+"""One line per method: worst relative error, tolerance, oracle."""
+
+from benchmarks.oracles import ORACLES
+
+for method, oracle in ORACLES.items():
+    print(f"{method:20} {oracle.error():8.1e}  ≤ {oracle.tolerance:g}  {oracle.against}")
