@@ -4,7 +4,8 @@ from functools import partial
 
 import streamlit as st
 
-from sstmerge_core.plots import alpha_curves, export
+from sstmerge_core import words
+from sstmerge_core.plots import alpha_curves, export, pareto
 from sstmerge_core.plots.style import style
 from sstmerge_core.store import queries
 from studio import blocks, link, start
@@ -63,7 +64,10 @@ for column, (axis, figure) in zip(st.columns(max(len(figures), 1), gap="medium")
 address = link.share(start.base_url(), "alpha_curves", values)
 title = f"{pair}: safety and utility against α"
 with st.container(horizontal=True, vertical_alignment="center"):
-    st.caption(f"Showing {len(shown):,} of {len(rows):,} runs of {pair}.", width="content")
+    every = store.query(queries.pair_runs, pair, sources=["measured"])
+    without = every[every["alpha"].isna() & ~every["method"].isin(pareto.REFERENCE_METHODS)]
+    rest = f" {words.count(len(without), 'run')} without α: on the Pareto page." if len(without) else ""
+    st.caption(f"Showing {len(shown):,} of {len(rows):,} runs of {pair} with an α.{rest}", width="content")
     blocks.share_box(address)
     st.download_button(
         "HTML",

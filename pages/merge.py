@@ -5,7 +5,7 @@ import streamlit as st
 from sstmerge_core import jobs, merge, methods, preflight, words
 from sstmerge_core.plots import pareto
 from sstmerge_core.store import queries
-from studio import blocks, link, parameters, pick, start
+from studio import blocks, families, link, parameters, pick, start
 
 store = blocks.store_or_stop()
 shelf = pick.Shelf()
@@ -13,7 +13,7 @@ if pick.missing(shelf):
     st.stop()
 
 state = link.Link("merge")
-state.read(shelf.fields())
+state.read(shelf.fields() | shelf.expert_fields() | pick.SPLIT)
 state.read({"method": (link.one_of(methods.names()), "sst_gevp"), "job": (link.text, "")})
 method = methods.get(st.session_state["merge.method"])
 state.read(parameters.fields(method), group=method.name, trust=(state.given("method") or "sst_gevp") == method.name)
@@ -21,20 +21,19 @@ blocks.problems(state.problems, warning=True)
 
 left, right = st.columns([6, 6], gap="large")
 with left:
-    trio = pick.trio(state, shelf)
-    st.pills(
+    trio = pick.trio(state, shelf, several=True)
+    st.selectbox(
         "Method",
-        methods.names(),
-        wrap=True,
+        families.names(),
         key="merge.method",
-        required=True,
-        format_func=lambda name: methods.get(name).title,
+        format_func=families.label,
+        help="Type to search: a name, or a family (SST-Merge, averaging, sparse, safety-aware).",
     )
     st.caption(method.summary + (f" [{method.paper}]({method.url})" if method.url else ""))
-    values = parameters.form(state, method)
     blocks.formula(method.formula)
+    values, split = parameters.form(state, method)
     with blocks.failures():
-        blocks.weights(merge.effective_weights(method.name, values), trio.utility.name, trio.safety.name)
+        blocks.weights(merge.effective_weights(method.name, values, 1 + len(trio.experts)), trio.names)
         plan = preflight.plan(
             start.workspace(),
             base=trio.base,
@@ -42,6 +41,8 @@ with left:
             safety=trio.safety,
             method=method.name,
             parameters=values,
+            experts=trio.experts,
+            options=preflight.Options(split=split),
         )
         blocks.problems(plan.problems)
         blocks.problems(plan.warnings, warning=True)
@@ -66,7 +67,7 @@ with left:
                 start.workspace(), [plan.recipe], name=f"{plan.recipe.label} · {plan.recipe.pair}", user=start.user()
             )
 
-said = {**trio.values, "method": method.name, **values, "job": st.session_state["merge.job"]}
+said = {**trio.values, "method": method.name, **values, "split": split, "job": st.session_state["merge.job"]}
 state.write(said)
 
 with right:
@@ -84,7 +85,7 @@ with right:
             blocks.run_link(shown_run, "Answers, spectrum, recipe")
             blocks.adapter_download(shown_run, row["label"])
 
-    pair = f"{trio.utility.name}_{trio.safety.name}"
+    pair = trio.pair
     runs = pareto.drawable(store.query(queries.pair_runs, pair, sources=["measured"]), "resistance", "utility")
     if runs.empty:
         blocks.empty(f"No merge of {pair} has been measured yet. It will appear here between safety and utility.")

@@ -31,11 +31,16 @@ if run is None:
     st.stop()
 
 reported = run["source"] == "reported"
+stats = store.query(queries.module_stats, run_id)
 with st.container(horizontal=True, vertical_alignment="center"):
     st.header(run["label"] or run_id, anchor=False, width="content")
     st.badge(run["pair"] or "no pair", color="gray")
     colors = {"finished": "green", "running": "blue", "failed": "red", "cancelled": "orange"}
     st.badge("reported in the literature" if reported else run["status"], color=colors.get(run["status"], "gray"))
+    if (alpha := similarity.pooled(stats).get("alpha")) is not None:
+        st.badge(f"α = {alpha:.3g} found", color="violet", help=similarity.describe("alpha").help)
+    if run["split"] not in (None, "test"):
+        st.badge(f"{run['split']} prompts", color="orange", help="Not the test prompts that are reported.")
 if run["error"]:
     st.error(plain(run["error"]), icon=":material/error:")
 
@@ -45,13 +50,12 @@ blocks.cards(row)
 metrics = store.query(queries.run_metrics, run_id)
 samples = store.query(queries.run_samples, run_id)
 eigenvalues = store.query(queries.spectrum, run_id)
-stats = store.query(queries.module_stats, run_id)
 stages = store.query(queries.run_stages, run_id)
 
 names = ["Metrics", "Recipe"]
 names += ["Answers"] if len(samples) else []
 names += ["Spectrum"] if len(eigenvalues) else []
-names += ["Modules"] if similarity.present(stats) else []
+names += ["Modules"] if len(stats) else []
 names += ["Timeline"] if len(stages) else []
 tabs = dict(zip(names, st.tabs(names, key="run.tabs", on_change="rerun"), strict=True))
 
@@ -123,6 +127,7 @@ if "Spectrum" in tabs and tabs["Spectrum"].open:
 
 if "Modules" in tabs and tabs["Modules"].open:
     with tabs["Modules"]:
+        blocks.pooled(stats)
         blocks.module_map(stats, key="run.stat")
 
 if "Timeline" in tabs:

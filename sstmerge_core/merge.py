@@ -103,38 +103,48 @@ def _refuse_wrong_number(entry: methods.Method, given: int) -> None:
         raise RecipeError(Problem("adapters", fault, "Give the utility adapters first, then the safety adapter."))
 
 
-def effective_weights(method: str, parameters: Mapping[str, Any]) -> dict[str, float] | str:
-    """What multiplies ΔU and ΔS, as numbers where the method is a weighted sum, otherwise in words. No torch."""
+def effective_weights(method: str, parameters: Mapping[str, Any], experts: int = 1) -> dict[str, float] | str:
+    """What multiplies the ΔW of the `experts` utility adapters and of the safety adapter, which comes last.
+
+    Numbers where the method is a weighted sum, otherwise words. No torch.
+    """
     entry = methods.get(method)
     complete = entry.complete(parameters)
+    symbols = ["ΔU"] if experts == 1 else [f"ΔU{number}" for number in range(1, experts + 1)]
     if entry.kind == "combination":
-        return dict(zip(("ΔU", "ΔS"), entry.function(2, **complete), strict=True))
+        return dict(zip((*symbols, "ΔS"), entry.function(experts + 1, **complete), strict=True))
     if entry.kind == "reference":
         return {"ΔW": 1.0} if method == "adapter" else {}
     alpha: Any = complete.get("alpha")
+    on_utility = f"{(1 - alpha) / experts:.4g}" if entry.axis == "share" else ""
+    each = "ΔU" if experts == 1 else f"each of {symbols[0]} to {symbols[-1]}"
     if entry.kind == "elementwise":
-        return f"{1 - alpha:g} of what is kept of ΔU and {alpha:g} of what is kept of ΔS"
+        return f"{on_utility} of what is kept of {each} and {alpha:g} of what is kept of ΔS"
+    if method == "fisher":
+        return f"{on_utility} of {each} and {alpha:g} of ΔS, each coordinate weighted by its Fisher information"
+    if method == "model_stock" and experts > 1:
+        return f"the mean of all {experts + 1} adapters, scaled per module by how well they agree"
+    how = complete.get("experts", "mean")
+    share = f", {1 / experts:.4g} of each" if how == "mean" else ""
+    side = "" if experts == 1 else f"; ΔU is the {how} of the {experts} utility experts{share}"
+    return _in_words(entry, complete) + side
+
+
+def _in_words(entry: methods.Method, parameters: Mapping[str, Any]) -> str:
+    alpha: Any = parameters.get("alpha")
     if entry.kind == "angular":
         return "weights found per module from the angle between ΔU and ΔS"
     if entry.kind == "weights":
         return f"{alpha:g} of the way from the base's weights to the tuned ones, on the arc between them"
     if entry.kind == "core":
-        return _core_weights(method, complete)
-    if method == "alignguard":
-        return f"ΔU without {complete['eta']:g} of its alignment-critical part, plus {alpha:g} times ΔS"
-    target = "ΔS" if complete["mode"] == "additive" else "ΔS − ΔU"
-    strength = "as much as the budget allows" if alpha is None else f"{alpha:g} times"
+        where = f"in the modules whose cosine is below {parameters['threshold']:g}, ΔU elsewhere"
+        mixed = "the part of ΔU along ΔS" if alpha is None else f"{1 - alpha:g} of ΔU and {alpha:g} of ΔS"
+        return f"{mixed} {where}"
+    if entry.name == "alignguard":
+        return f"ΔU without {parameters['eta']:g} of its alignment-critical part, plus {alpha:g} times ΔS"
+    target = "ΔS" if parameters["mode"] == "additive" else "ΔS − ΔU"
+    strength = "as much as the budget allows of" if alpha is None else f"{alpha:g} times"
     return f"all of ΔU plus {strength} the selected part δ of {target}"
-
-
-def _core_weights(method: str, parameters: Mapping[str, Any]) -> str:
-    if method == "fisher":
-        alpha = parameters["alpha"]
-        return f"{1 - alpha:g} of ΔU and {alpha:g} of ΔS, each coordinate weighted by its Fisher information"
-    where = f"in the modules whose cosine is below {parameters['threshold']:g}; ΔU elsewhere"
-    if method == "safe_lora":
-        return f"the part of ΔU along ΔS {where}"
-    return f"{1 - parameters['alpha']:g} of ΔU and {parameters['alpha']:g} of ΔS {where}"
 
 
 def deltas(merged: Merged) -> Mapping[str, Callable[[], torch.Tensor]]:

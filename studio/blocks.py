@@ -229,14 +229,15 @@ def job_summary(job: jobs.Job) -> str:
     return " · ".join(filter(None, [points, words.ago(job.finished_at)]))
 
 
-def weights(effective: dict[str, float] | str, utility: str, safety: str) -> None:
-    """What multiplies the two adapters, as it will really be."""
+def weights(effective: dict[str, float] | str, adapters: Sequence[str]) -> None:
+    """What multiplies the adapters (utility experts first, safety last), as it will really be."""
     if isinstance(effective, str):
         st.caption(f"Merged: {effective}.")
         return
-    names = {"ΔU": utility, "ΔS": safety}
-    parts = [f"**{value:g}** · {symbol} ({plain(names.get(symbol, ''))})" for symbol, value in effective.items()]
-    st.caption("Merged = " + " + ".join(parts))
+    terms = zip(effective.items(), adapters, strict=True)
+    st.caption(
+        "Merged = " + " + ".join(f"**{value:.4g}** · {symbol} ({plain(name)})" for (symbol, value), name in terms)
+    )
 
 
 def formula(latex: str) -> None:
@@ -300,6 +301,14 @@ def log(job_id: str) -> None:
     """The last lines of what a job's worker printed."""
     with failures():
         st.code(jobs.log_tail(start.workspace(), job_id) or "Nothing written yet.", language=None)
+
+
+def pooled(stats: pd.DataFrame) -> None:
+    """The statistics of the whole merge, each with its definition in a tooltip."""
+    with st.container(horizontal=True, gap="small"):
+        for name, value in similarity.pooled(stats).items():
+            about = similarity.describe(name)
+            st.metric(about.title, f"{value:.3g}", help=about.help or None, border=True, width=205)
 
 
 def module_map(stats: pd.DataFrame, *, key: str) -> None:

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import streamlit as st
 
-from sstmerge_core.methods import Choice, Flag, Method, Parameter, Whole
-from studio import link
+from sstmerge_core.methods import AXES, Choice, Flag, Method, Parameter, Whole, shared
+from studio import link, pick
 
-SYMBOLS = {"alpha": "α", "rho": "ρ", "tau": "τ"}
-COMMON = ("alpha", "k")
-"""Drawn first; the rest below."""
+LABELS = {
+    "rho": "ρ",
+    "tau": "τ",
+    "eta": "η",
+    "epsilon": "ε",
+    "general": "general prompts ×",
+    "attention": "attention ×",
+    "mlp": "MLP ×",
+}
+SHARED = {value.name for value in vars(shared).values() if isinstance(value, Parameter)} - {"alpha"}
+"""Parameters that mean the same in many methods: folded away until one of them is changed"""
 
 
 def fields(method: Method) -> link.Fields:
@@ -20,30 +28,63 @@ def fields(method: Method) -> link.Fields:
     return {parameter.name: (_parser(parameter), parameter.default) for parameter in method.parameters}
 
 
-def form(state: link.Link, method: Method) -> dict[str, Any]:
-    """One widget per parameter; returns their values. `state.read(fields(method), group=method.name)` comes before."""
-    ordered = sorted(method.parameters, key=lambda parameter: parameter.name not in COMMON)
-    values = {}
+def form(state: link.Link, method: Method) -> tuple[dict[str, Any], str]:
+    """One widget per parameter, α first; returns their values, and the split to measure on.
+
+    Call `state.read(fields(method), group=method.name)` and `state.read(pick.SPLIT)` before.
+    """
+    first = [parameter for parameter in method.parameters if parameter.name not in SHARED]
+    rest = [parameter for parameter in method.parameters if parameter.name in SHARED]
     with st.container(horizontal=True, gap="small", vertical_alignment="bottom"):
-        for parameter in ordered:
-            values[parameter.name] = _widget(parameter, state.key(parameter.name, method.name))
-    return {parameter.name: values[parameter.name] for parameter in method.parameters}
+        values = _widgets(state, method, sorted(first, key=lambda parameter: parameter.name != "alpha"))
+    with (
+        _folded(state, method, rest),
+        st.container(horizontal=True, gap="small", vertical_alignment="bottom"),
+    ):
+        values |= _widgets(state, method, rest)
+        split = pick.split(state)
+    return {parameter.name: values[parameter.name] for parameter in method.parameters}, split
+
+
+def _folded(state: link.Link, method: Method, parameters: Sequence[Parameter]) -> Any:
+    """An expander that opens by itself where something in it is not at its default, and then stays open."""
+    changed = {
+        LABELS.get(parameter.name, parameter.name): value
+        for parameter in parameters
+        if (value := st.session_state[state.key(parameter.name, method.name)]) != parameter.default
+    }
+    if (split := st.session_state[state.key("split")]) != pick.SPLITS[0]:
+        changed["measured on"] = split
+    key = f"{state.page}:{method.name}:more"
+    st.session_state[key] = bool(changed) or st.session_state.get(key, False)
+    said = ", ".join(
+        f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}" for name, value in changed.items()
+    )
+    return st.expander(f"More options · {said}" if said else "More options", expanded=st.session_state[key])
+
+
+def _widgets(state: link.Link, method: Method, parameters: Sequence[Parameter]) -> dict[str, Any]:
+    keys = {parameter.name: state.key(parameter.name, method.name) for parameter in parameters}
+    return {parameter.name: _widget(parameter, method, keys[parameter.name]) for parameter in parameters}
 
 
 def _parser(parameter: Parameter) -> Callable[[list[str]], Any]:
     return lambda values: parameter.parse(values[-1])
 
 
-def _widget(parameter: Parameter, key: str) -> Any:
+def _widget(parameter: Parameter, method: Method, key: str) -> Any:
     schema = parameter.schema
-    label = SYMBOLS.get(parameter.name, parameter.name)
-    about = f"{schema.help} Allowed: {parameter.bounds()}. Default {parameter.default}."
+    label, width = LABELS.get(parameter.name, parameter.name), 150
+    if parameter.name == "alpha" and method.axis:
+        label, width = f"α = {AXES[method.axis]}", 350
+    default = f"{parameter.default:g}" if isinstance(parameter.default, float) else str(parameter.default).lower()
+    about = f"{schema.help} Allowed: {parameter.bounds()}. Default: {default}."
     if isinstance(schema, Flag):
-        return st.toggle(label, key=key, help=schema.help)
+        return st.toggle(label, key=key, help=about)
     if isinstance(schema, Choice):
-        return st.selectbox(label, schema.options, key=key, help=about, width=150)
+        return st.selectbox(label, schema.options, key=key, help=about, width=width)
     if isinstance(schema, Whole):
-        return st.number_input(label, schema.low, schema.high, step=schema.step, key=key, help=about, width=150)
+        return st.number_input(label, schema.low, schema.high, step=schema.step, key=key, help=about, width=width)
     # an excluded lower end is left to preflight, which says so in words
     low, high = float(schema.low), float(schema.high)
-    return st.number_input(label, low, high, step=float(schema.step), format="%g", key=key, help=about, width=150)
+    return st.number_input(label, low, high, step=float(schema.step), format="%g", key=key, help=about, width=width)

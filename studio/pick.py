@@ -1,28 +1,45 @@
-"""Choosing what to merge: base model, utility and safety adapter; shared by Adapters, Merge and Sweep."""
+"""Choosing what to merge and what to measure it on; shared by Adapters, Merge and Sweep."""
 
 from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import streamlit as st
 
 from sstmerge_core.catalog import Base, Entry, bases, entries
+from sstmerge_core.recipe import Recipe
 from studio import blocks, link, start
 
 T = TypeVar("T", Base, Entry)
+SPLITS = ("test", "selection")
+"""Prompts that a merge may be measured on, the default first; the others train or calibrate"""
+SPLIT: link.Fields = {"split": (link.one_of(SPLITS), SPLITS[0])}
 
 
 @dataclass(frozen=True)
 class Trio:
-    """What the three selectboxes say."""
+    """What the selectboxes say."""
 
     base: Base
     utility: Entry
     safety: Entry
-    values: dict[str, str]
+    values: dict[str, Any]
     """For the link: the names as they stand in the URL."""
+    experts: tuple[Entry, ...] = ()
+    """Further utility adapters"""
+
+    @property
+    def names(self) -> list[str]:
+        """The adapters in the order of a merge: utility experts first, safety last."""
+        return [entry.name for entry in (self.utility, *self.experts, self.safety)]
+
+    @property
+    def pair(self) -> str:
+        """The name of a merge of these adapters: ``A5_A7``, ``A5+A6_A7``."""
+        sources = tuple(entry.source for entry in (self.utility, *self.experts, self.safety))
+        return Recipe(base=self.base.source, adapters=sources, method="average", parameters={}).pair
 
 
 class Shelf:
@@ -45,28 +62,51 @@ class Shelf:
             "safety": (link.one_of(names), next(iter(self.of_role("safety")), None)),
         }
 
+    def expert_fields(self) -> link.Fields:
+        return {"expert": (link.some_of(list(self.adapters)), [])}
 
-def trio(state: link.Link, shelf: Shelf) -> Trio:
-    """Draw the three selectboxes. Call `state.read(shelf.fields())` before, and only where the shelf is not empty."""
+
+def trio(state: link.Link, shelf: Shelf, *, several: bool = False) -> Trio:
+    """Draw the three selectboxes, and with `several` the way to further utility experts.
+
+    Call `state.read(shelf.fields())`, with `several` also of `shelf.expert_fields()`, before, and only where the shelf
+    is not empty.
+    """
     _forget_missing(state, shelf)
     with st.container(horizontal=True, gap="small"):
-        base = st.selectbox("Base model", list(shelf.bases), key=state.key("base"), width=230)
-        utility = st.selectbox(
-            "Utility adapter",
-            shelf.of_role("utility"),
-            key=state.key("utility"),
-            width=150,
-            help="What the model should do well.",
-        )
+        base = st.selectbox("Base model", list(shelf.bases), key=state.key("base"), width=210)
+        with st.container(horizontal=True, gap="xsmall", width="content", vertical_alignment="bottom"):
+            utility = st.selectbox(
+                "Utility adapter",
+                shelf.of_role("utility"),
+                key=state.key("utility"),
+                width=135,
+                help="What the model should do well.",
+            )
+            experts = _experts(state, shelf, utility) if several else []
         safety = st.selectbox(
             "Safety adapter",
             shelf.of_role("safety"),
             key=state.key("safety"),
-            width=150,
+            width=135,
             help="What makes it refuse harmful requests.",
         )
-    values = {"base": base, "utility": utility, "safety": safety}
-    return Trio(shelf.bases[base], shelf.adapters[utility], shelf.adapters[safety], values)
+    values = {"base": base, "utility": utility, "safety": safety} | ({"expert": experts} if several else {})
+    chosen = tuple(shelf.adapters[name] for name in experts)
+    return Trio(shelf.bases[base], shelf.adapters[utility], shelf.adapters[safety], values, chosen)
+
+
+def split(state: link.Link) -> str:
+    """Draw the choice of prompts to measure on. Call `state.read(SPLIT)` before."""
+    return st.selectbox(
+        "Measured on",
+        SPLITS,
+        key=state.key("split"),
+        format_func=lambda name: f"{name} prompts",
+        width=150,
+        help="Report what the test prompts say. Choose α, k and the method on the selection prompts: what was chosen "
+        "on the test prompts looks better there than it is. Default: test.",
+    )
 
 
 def missing(shelf: Shelf) -> bool:
@@ -87,6 +127,21 @@ def missing(shelf: Shelf) -> bool:
     return False
 
 
+def _experts(state: link.Link, shelf: Shelf, utility: str) -> list[str]:
+    """Further utility experts, out of the way of the many who merge one."""
+    key = state.key("expert")
+    st.session_state[key] = [name for name in st.session_state[key] if name != utility]
+    chosen = len(st.session_state[key])
+    with st.popover(f"+{chosen}" if chosen else ":material/group_add:", help="More utility experts"):
+        return st.multiselect(
+            "More utility experts",
+            [name for name in shelf.of_role("utility") if name != utility],
+            key=key,
+            help="Merged together with the utility adapter: ΔU is their mean, or their sum where the method offers it. "
+            "The utility adapter's own prompts measure utility.",
+        )
+
+
 def _named(items: list[T]) -> dict[str, T]:
     often = Counter(item.name for item in items)
     return {item.name if often[item.name] == 1 else f"{item.name}@{item.sha256[:8]}": item for item in items}
@@ -94,6 +149,8 @@ def _named(items: list[T]) -> dict[str, T]:
 
 def _forget_missing(state: link.Link, shelf: Shelf) -> None:
     """An adapter that was removed elsewhere is no longer chosen."""
+    if (experts := state.key("expert")) in st.session_state:
+        st.session_state[experts] = [name for name in st.session_state[experts] if name in shelf.adapters]
     for name, (_, default) in shelf.fields().items():
         known = shelf.bases if name == "base" else shelf.adapters
         if st.session_state[state.key(name)] not in known:

@@ -24,6 +24,7 @@ GRID: tuple[tuple[str, dict[str, object], tuple[float, ...]], ...] = (
     ("sst_gevp", {"k": 60}, (1.0, 1.5, 2.0)),
     ("sst_shield", {"tau": 100.0}, (1.1, 2.0)),
 )
+WITHOUT_ALPHA = ("average", "model_stock", "safe_lora", "sst_budget")
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Outcome:
 
 
 def fill(workspace: Workspace, *, seed: int = 0, samples: int = 12) -> Workspace:
-    """About 45 runs over two pairs with five methods, their single adapters and the base model."""
+    """About 50 runs over two pairs with nine methods, their single adapters and the base model."""
     workspace.create()
     rng = random.Random(seed)
     clock = time.time() - 6 * 3600
@@ -44,6 +45,7 @@ def fill(workspace: Workspace, *, seed: int = 0, samples: int = 12) -> Workspace
         _pair(workspace, rng, utility)
         for method, parameters, alphas in GRID:
             recipes += [_recipe(utility, suite, method, parameters | {"alpha": alpha}) for alpha in alphas]
+        recipes += [_recipe(utility, suite, method, {}) for method in WITHOUT_ALPHA]
     recipes += [_single(name) for name in ("A5", "A6", "A7")] + [_base()]
     for recipe in recipes:
         clock += 90
@@ -104,7 +106,10 @@ def _outcome(recipe: Recipe, rng: random.Random) -> Outcome:
         return Outcome(0.04, 0.12, 0.02)
     if recipe.method == "adapter":
         return Outcome(0.98, 0.08, 0.9) if recipe.pair == "A7" else Outcome(0.03, 0.86, 0.01)
-    alpha = float(recipe.parameters["alpha"])
+    alpha = float(recipe.parameters.get("alpha", 0.6))
+    if recipe.method in WITHOUT_ALPHA:
+        place = WITHOUT_ALPHA.index(recipe.method)
+        return Outcome(0.2 + 0.15 * place + noise, 0.8 - 0.04 * place + noise, 0.1 + 0.05 * place + noise)
     shift = {"linear": 0.62, "ties": 0.55, "task_arithmetic": 1.2, "sst_gevp": 1.05, "sst_shield": 1.3}[recipe.method]
     shift -= 0.15 if recipe.parameters.get("k") == 60 else 0.0
     steep = 9.0 if methods.get(recipe.method).axis == "share" else 3.2
@@ -205,7 +210,8 @@ def _run(workspace: Workspace, rng: random.Random, recipe: Recipe, clock: float,
         if recipe.method in methods.names() and methods.get(recipe.method).needs_fisher:
             eigenvalues = [8.0 * math.exp(-index / 11) for index in range(60)]
             events.write("spectrum", t=clock + 73, module="", eigenvalues=eigenvalues)
-            events.write("module_stats", t=clock + 73, rows=_run_stats(rng))
+        if rows := _run_stats(recipe.method, rng):
+            events.write("module_stats", t=clock + 73, rows=rows)
         events.write("run_finished", t=clock + 74, seconds=74.0, peak_memory_bytes=1_400_000_000)
 
 
@@ -230,10 +236,24 @@ def _modules() -> list[str]:
     return [f"model.layers.{layer}.{kind}" for layer in range(LAYERS) for kind in KINDS]
 
 
-def _run_stats(rng: random.Random) -> list[dict[str, object]]:
-    rows = [{"module": module, "stat": "kept_harm_energy", "value": rng.uniform(0.2, 0.9)} for module in _modules()]
-    rows += [{"module": module, "stat": "benign_cost", "value": rng.uniform(0.0, 0.01)} for module in _modules()]
-    return [*rows, {"module": "", "stat": "kept_harm_energy", "value": 0.61}]
+def _run_stats(method: str, rng: random.Random) -> list[dict[str, object]]:
+    """What a run of each kind of method reports per module, and of the whole merge."""
+    pooled: dict[str, float] = {}
+    if method == "model_stock":
+        ranges = {"weight_utility": (0.1, 0.4), "weight_safety": (0.1, 0.4)}
+    elif method == "safe_lora":
+        ranges, pooled = {"changed": (0.0, 1.0)}, {"changed": 0.42}
+    elif method in methods.names() and methods.get(method).needs_fisher:
+        ranges = {"kept_harm_energy": (0.2, 0.9), "benign_cost": (-0.001, 0.01)}
+        pooled = {"kept_harm_energy": 0.61, "benign_cost": 0.049} | ({"alpha": 1.62} if method == "sst_budget" else {})
+    else:
+        return []
+    rows = [
+        {"module": module, "stat": stat, "value": rng.uniform(*between)}
+        for stat, between in ranges.items()
+        for module in _modules()
+    ]
+    return rows + [{"module": "", "stat": stat, "value": value} for stat, value in pooled.items()]
 
 
 def _pair(workspace: Workspace, rng: random.Random, utility: str) -> None:

@@ -18,14 +18,15 @@ from sstmerge_core.plots.style import LEGEND, faded, marker_symbol, order, style
 AXES = {
     "share": "α = share of the safety adapter",
     "strength": "α = strength of the safety patch",
+    "tuned": "α = share of the tuned model",
 }
-"""Two meanings of α that must never share an axis: at α=1 a share is the safety adapter alone, a strength is not."""
+"""Meanings of α that must never share an axis: a share of 1 is the safety adapter alone, a strength of 1 is not."""
 _ALPHA = re.compile(r"\s*α=\S+")
 _TOKEN = re.compile(r"\S+=\S+|layer-wise")
 
 
 def axis_of(method: str) -> str:
-    """``share`` or ``strength``; figures of methods we do not run are shares, as in their tables, but for SST's."""
+    """What α means; in figures of methods that we do not run it is a share, as in their tables, but for SST's."""
     try:
         return methods.get(method).axis or "share"
     except RecipeError:
@@ -40,6 +41,8 @@ def with_series(curves: pd.DataFrame) -> pd.DataFrame:
     rows = curves.dropna(subset=["alpha"]).copy()
     rows["axis"] = [axis_of(method) for method in rows["method"]]
     rest = [_ALPHA.sub("", label or "").strip() for label in rows["label"].fillna("")]
+    splits = rows["split"].fillna("test")
+    rest = [text if split == "test" else f"{text} split={split}" for text, split in zip(rest, splits, strict=True)]
     rows["series"] = [
         f"{source}|{method}|{text}" for source, method, text in zip(rows["source"], rows["method"], rest, strict=True)
     ]

@@ -45,14 +45,14 @@ class Box:
 def drawable(runs: pd.DataFrame, x: str, y: str) -> pd.DataFrame:
     """The rows that have both measures, in drawing order, with the columns `on_front` and `is_reference`.
 
-    The front is taken within each pair and source, over merges only: measured and reported figures come from different
-    models and prompts, so neither can dominate the other.
+    The front is taken within each pair, source and split, over merges only: of runs that were measured on different
+    models or prompts, none dominates another.
     """
     shown = named(runs.dropna(subset=[x, y]).reset_index(drop=True))
     shown["is_reference"] = shown["method"].isin(REFERENCE_METHODS)
     shown["on_front"] = False
     merges = shown[~shown["is_reference"]]
-    for _, group in merges.groupby(["pair", "source"], sort=False):
+    for _, group in merges.groupby(["pair", "source", "split"], sort=False, dropna=False):
         shown.loc[group.index, "on_front"] = pareto_front(_towards_good(group, x, y))
     shown["_order"] = [order(name) for name in shown["method"]]
     return shown.sort_values(["_order", "source", "pair"], kind="stable").drop(columns="_order").reset_index(drop=True)
@@ -159,8 +159,9 @@ def _limits(shown: pd.DataFrame, measure: Measure) -> list[float]:
 def _add_fronts(fig: go.Figure, shown: pd.DataFrame, x: str, y: str) -> None:
     front = shown[shown["on_front"]]
     legend_named: set[str] = set()
-    for (pair, source), rows in front.groupby(["pair", "source"], sort=False):
+    for (pair, source, split), rows in front.groupby(["pair", "source", "split"], sort=False, dropna=False):
         rows = rows.sort_values(x, ascending=MEASURES[x].higher_is_better)
+        apart = "reported" if source != "measured" else "" if pd.isna(split) or split == "test" else str(split)
         fig.add_trace(
             go.Scatter(
                 x=rows[x].to_numpy(dtype=float),
@@ -171,16 +172,16 @@ def _add_fronts(fig: go.Figure, shown: pd.DataFrame, x: str, y: str) -> None:
                     "shape": "vh",
                     "color": NEUTRAL,
                     "width": 1.6,
-                    "dash": "solid" if source == "measured" else "dot",
+                    "dash": "dot" if apart else "solid",
                 },
-                name="Front" if source == "measured" else "Front (reported)",
-                legendgroup=f"front {source}",
-                showlegend=source not in legend_named,
+                name=f"Front ({apart})" if apart else "Front",
+                legendgroup=f"front {apart}",
+                showlegend=apart not in legend_named,
                 hoverinfo="skip",
                 meta={"pair": str(pair)},
             )
         )
-        legend_named.add(str(source))
+        legend_named.add(apart)
 
 
 def _points(

@@ -33,10 +33,60 @@ _ALL = (
     Statistic("overlap_in", "Overlap of input spaces", "Share of ΔS's input directions that ΔU uses too."),
     Statistic("norm_utility", "Size of ΔU", "Frobenius norm of the utility adapter's weight change."),
     Statistic("norm_safety", "Size of ΔS", "Frobenius norm of the safety adapter's weight change."),
-    Statistic("kept_harm_energy", "Kept harm energy", "Share of φᵀF_hφ that the patch keeps."),
-    Statistic("benign_cost", "Predicted benign cost", "αḡᵀδ + ½α²δᵀF_bδ, in nats per token (a proxy)."),
     Statistic(
-        "rank_error", "Error of the low-rank adapter", "Relative error of the written adapter against the exact merge."
+        "alpha", "α found", "The largest strength that keeps to the utility budget, at most 4; the method chose it."
+    ),
+    Statistic(
+        "selection_rouge_l", "ROUGE-L at α found", "In points of 100, on the selection prompts that α was chosen on."
+    ),
+    Statistic(
+        "selection_rouge_l_utility",
+        "ROUGE-L at α = 0",
+        "In points of 100, on the selection prompts: the utility side alone, which the budget counts from.",
+    ),
+    Statistic(
+        "kept_harm_energy",
+        "Kept harm energy",
+        "δᵀF_hδ / φᵀF_hφ: how much of what the safety update φ does to harmful prompts the added part δ does too.",
+    ),
+    Statistic(
+        "benign_cost",
+        "Predicted benign cost",
+        "αḡᵀδ + ½α²δᵀF_bδ, in nats per token: by how much the loss on benign answers should rise. A proxy.",
+    ),
+    Statistic(
+        "mask_mean",
+        "Mean of the mask",
+        "From 0 to 1: how much of a module's safety update is let through, on average over its coordinates.",
+    ),
+    Statistic("directions_kept", "Directions kept", "k, or the rank of the problem where that is smaller."),
+    Statistic("norm_patch", "Size of the patch", "Frobenius norm of δ, before α."),
+    Statistic(
+        "weight_utility",
+        "Weight of ΔU",
+        "What multiplies the first utility adapter, found from the angle.",
+    ),
+    Statistic("weight_safety", "Weight of ΔS", "What multiplies the safety adapter, found from the angle."),
+    Statistic(
+        "changed",
+        "Changed modules",
+        "1 where the merge departs from the utility side, 0 where it is ΔU as it was. All modules: their share.",
+    ),
+    Statistic(
+        "linear_rule",
+        "Linear rule",
+        "1 where base and tuned weights were almost parallel (|cos| > 0.9995), so that the straight line was taken "
+        "instead of the arc. All modules: their share.",
+    ),
+    Statistic(
+        "rank_error",
+        "Error of the low-rank adapter",
+        "‖ΔW − BA‖ / ‖ΔW‖: what is lost where the exact merge, which was measured, is written as a LoRA adapter.",
+    ),
+    Statistic(
+        "rounding_error",
+        "Error of rounding",
+        "‖ΔW − written‖ / ‖ΔW‖: what is lost in the number format of the written adapter.",
     ),
 )
 STATISTICS = {statistic.name: statistic for statistic in _ALL}
@@ -50,6 +100,12 @@ def present(stats: pd.DataFrame) -> list[str]:
     """The statistics that `stats` has per module, in the order above, unknown ones last."""
     found = set(stats.loc[stats["module"] != "", "stat"])
     return [name for name in STATISTICS if name in found] + sorted(found - set(STATISTICS))
+
+
+def pooled(stats: pd.DataFrame) -> dict[str, float]:
+    """The statistics of the whole merge, in the order above, unknown ones last."""
+    found = dict(stats.loc[stats["module"] == "", ["stat", "value"]].itertuples(index=False))
+    return {name: found[name] for name in [*STATISTICS, *sorted(found)] if name in found}
 
 
 def by_layer(stats: pd.DataFrame, stat: str) -> pd.DataFrame:
@@ -71,21 +127,23 @@ def figure(stats: pd.DataFrame, stat: str) -> go.Figure:
     """Heat map of `stat`; gaps are modules that an adapter does not change."""
     table = by_layer(stats, stat)
     statistic = describe(stat)
-    # cosines of two adapters are small: a fixed −1…1 would be one flat colour, so the bar beside it gives the numbers
-    high = max(float(table.abs().max().max()), 0.05) if table.size else 1.0
-    low = -high if statistic.signed else 0.0
+    # most values are small: a fixed −1…1 would be one flat colour, so the bar beside it gives the numbers
+    high = float(table.abs().max().max()) if table.size else 0.0
+    signed = statistic.signed or bool((table < 0).any(axis=None))
+    high = max(high, 0.05) if statistic.signed else high or 1.0
+    low = -high if signed else 0.0
     fig = go.Figure(
         go.Heatmap(
             z=table.to_numpy(dtype=float),
             x=list(table.columns),
             y=[str(layer) for layer in table.index],
-            colorscale=DIVERGING if statistic.signed else SEQUENTIAL,
+            colorscale=DIVERGING if signed else SEQUENTIAL,
             zmin=low,
             zmax=high,
             xgap=1,
             ygap=1,
             hoverongaps=False,
-            hovertemplate="layer %{y} · %{x}<br>" + statistic.title + " %{z:.3f}<extra></extra>",
+            hovertemplate="layer %{y} · %{x}<br>" + statistic.title + " %{z:.3~g}<extra></extra>",
             colorbar={"thickness": 10, "outlinewidth": 0, "tickformat": ".2~g"},
         )
     )

@@ -29,9 +29,13 @@ _METRIC_NAMES = {
 
 
 def named(runs: pd.DataFrame) -> pd.DataFrame:
-    """`runs` with `name`: the label, for a single adapter which one it is, and the status where it did not finish."""
+    """`runs` with `name`: the label, for a single adapter which one it is, and what is out of the ordinary.
+
+    That is another split than the test prompts, and the status where it did not finish.
+    """
     alone = runs["method"].eq("adapter")
     names = runs["label"].where(~alone, runs["pair"] + " alone")
+    names = names.where(runs["split"].isna() | runs["split"].eq("test"), names + " · " + runs["split"].fillna(""))
     return runs.assign(name=names.where(runs["status"].eq("finished"), names + " · " + runs["status"]))
 
 
@@ -68,12 +72,19 @@ def metrics(rows: pd.DataFrame, status_words: Mapping[str, str]) -> pd.DataFrame
     return table.dropna(axis="columns", how="all")
 
 
+def method_titles(names: Sequence[str], most: int = 4) -> str:
+    """``Linear · TIES · 3 more``: a few methods' titles as text."""
+    titles = [methods.get(name).title for name in names]
+    shown = titles if len(titles) <= most else [*titles[: most - 1], f"{len(titles) - most + 1} more"]
+    return " · ".join(plain(title) for title in shown)
+
+
 def grid(recipes: Sequence[Recipe]) -> pd.DataFrame:
     """The points of a sweep, one row each; parameters that do not vary are left out."""
     rows = pd.DataFrame([recipe.parameters for recipe in recipes])
-    varying = [name for name in rows if rows[name].astype(str).nunique() > 1 or name == "alpha"]
+    varying = [name for name in rows if rows[name].dropna().astype(str).nunique() > 1 or name == "alpha"]
     rows.insert(0, "method", [methods.get(recipe.method).title for recipe in recipes])
-    return rows[["method", *varying]]
+    return rows[["method", *varying]].rename(columns={"alpha": "α"})
 
 
 def facts(run: Mapping[str, Any]) -> pd.DataFrame:
@@ -84,6 +95,7 @@ def facts(run: Mapping[str, Any]) -> pd.DataFrame:
         ("Safety adapter", run["safety"]),
         ("Method", run["method"]),
         *((name, value) for name, value in run["parameters"].items() if run["source"] != "reported"),
+        ("Prompts", run["split"]),
         ("Table of the report", run["parameters"].get("table") if run["source"] == "reported" else None),
         ("Run", run["run_id"]),
         ("Device", run["device"]),

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 
 import pytest
@@ -13,7 +14,7 @@ from sstmerge_core.adapters.base_weights import base_weights
 from sstmerge_core.errors import AdapterError, RecipeError
 from sstmerge_core.fisher import Gradients
 from sstmerge_core.merge import Calibrated, Merged, effective_weights, merge, truncate
-from sstmerge_core.space import core_space
+from sstmerge_core.space import CoreModule, core_space
 
 PATCHES = ["sst_gevp", "sst_soft", "sst_shield"]
 
@@ -58,10 +59,16 @@ def calibrate(pair: tuple[dict[str, Factors], dict[str, Factors]], seed: int = 0
     return Calibrated(space, *sides)
 
 
-def run(pair: tuple[dict, ...], method: str, base: Callable | None = None, **parameters: object) -> Merged:
+def run(
+    pair: tuple[dict, ...],
+    method: str,
+    base: Callable | None = None,
+    identities: tuple[str, ...] = ("u", "s"),
+    **parameters: object,
+) -> Merged:
     needs = methods.get(method).needs_fisher
     calibrated = calibrate(pair) if needs else None
-    return merge(pair, method, parameters, identities=("u", "s"), calibrated=calibrated, base=base or base_weight)
+    return merge(pair, method, parameters, identities=identities, calibrated=calibrated, base=base or base_weight)
 
 
 def base_weight(name: str) -> torch.Tensor:
@@ -122,6 +129,71 @@ def test_the_order_of_the_keys_does_not_matter(pair, method):
     first, second = run(pair, method), run(shuffled, method)
     for name in NAMES:
         assert torch.equal(first.modules[name].delta(), second.modules[name].delta())
+
+
+@pytest.mark.parametrize("method", methods.names())
+def test_the_order_of_the_utility_experts_does_not_matter(pair, method):
+    first, second = pair
+    safety = random_factors(3, NAMES, 2)
+    del safety[NAMES[0]]
+    straight = run((first, second, safety), method, identities=("1", "2", "s"))
+    swapped = run((second, first, safety), method, identities=("2", "1", "s"))
+    for name in NAMES:
+        assert close(swapped.modules[name].delta(), straight.modules[name].delta(), 1e-5)
+
+
+SYMMETRIC = {
+    "average": {},
+    "model_stock": {},
+    "linear": {"alpha": 0.5},
+    "slerp": {"alpha": 0.5},
+    "ties": {"alpha": 0.5},
+    "dare_linear": {"alpha": 0.5},
+    "dare_ties": {"alpha": 0.5},
+    "della": {"alpha": 0.5},
+}
+
+
+@pytest.mark.parametrize("method", SYMMETRIC)
+def test_methods_that_treat_adapters_alike_do_not_care_which_is_the_safety_adapter(pair, method):
+    straight = run(pair, method, **SYMMETRIC[method])
+    swapped = run(pair[::-1], method, identities=("s", "u"), **SYMMETRIC[method])
+    for name in NAMES:
+        assert close(swapped.modules[name].delta(), straight.modules[name].delta(), 1e-5)
+
+
+@pytest.mark.parametrize("method", sorted(set(methods.names()) - set(SYMMETRIC)))
+def test_every_other_method_does(pair, method):
+    own = {"alpha": 0.3} if methods.get(method).axis else {}
+    straight, swapped = run(pair, method, **own), run(pair[::-1], method, identities=("s", "u"), **own)
+    assert not all(close(swapped.modules[name].delta(), straight.modules[name].delta(), 1e-3) for name in NAMES)
+
+
+@pytest.fixture(scope="module")
+def sixteen_bit(tiny_pair, tmp_path_factory):
+    """The same numbers in two files: bfloat16, and float32 that holds bfloat16's values."""
+    from safetensors.torch import load_file, save_file
+
+    found = {}
+    for dtype in (torch.bfloat16, torch.float32):
+        loaded = []
+        for path in tiny_pair:
+            folder = tmp_path_factory.mktemp("dtype") / path.name
+            shutil.copytree(path, folder)
+            weights = load_file(path / "adapter_model.safetensors")
+            rounded = {name: weight.bfloat16().to(dtype) for name, weight in weights.items()}
+            save_file(rounded, folder / "adapter_model.safetensors")
+            loaded.append(adapters.read(folder).load())
+        found[dtype] = tuple(loaded)
+    return found
+
+
+@pytest.mark.parametrize("method", methods.names())
+def test_the_dtype_of_the_files_does_not_matter_where_the_numbers_are_the_same(sixteen_bit, tiny_base, method):
+    half, full = (run(pair, method, base=base_weights(tiny_base)) for pair in sixteen_bit.values())
+    for name, module in half.modules.items():
+        assert torch.equal(module.delta(), full.modules[name].delta())
+        assert module.delta().dtype == torch.float32
 
 
 @pytest.mark.parametrize("method", methods.names())
@@ -270,6 +342,21 @@ def test_effective_weights_are_numbers_for_sums_and_words_otherwise():
     assert "all of ΔU plus 2 times" in effective_weights("sst_gevp", {"alpha": 2})
 
 
+def test_effective_weights_of_several_experts_are_those_of_the_merge():
+    assert effective_weights("linear", {"alpha": 0.4}, 3) == pytest.approx(
+        {"ΔU1": 0.2, "ΔU2": 0.2, "ΔU3": 0.2, "ΔS": 0.4}
+    )
+    summed = effective_weights("task_arithmetic", {"alpha": 2.0, "experts": "sum"}, 2)
+    assert summed == {"ΔU1": 1.0, "ΔU2": 1.0, "ΔS": 2.0}
+    for name in methods.names():
+        found = effective_weights(name, {}, 2)
+        assert (
+            len(found) == 3
+            if isinstance(found, dict)
+            else "ΔU2" in found or "experts" in found or "3 adapters" in found
+        )
+
+
 def test_a_merge_replaces_its_own_folder_but_never_a_foreign_one(pair, tmp_path):
     merged = run(pair, "linear").factors()[0]
     first = adapters.write_adapter(merged, tmp_path / "out", base_name="b")
@@ -310,15 +397,26 @@ def test_written_files_do_not_depend_on_when_they_were_written(pair, tmp_path):
     assert json.loads((tmp_path / "a" / "adapter_config.json").read_text())["r"] == 7
 
 
-def test_cuda_and_cpu_agree(pair):
-    if not torch.cuda.is_available():
-        pytest.skip("no GPU here")
-    for method in methods.names():
-        on_gpu = tuple(
-            {name: Factors(f.a.cuda(), f.b.cuda(), f.scaling) for name, f in adapter.items()} for adapter in pair
-        )
-        if methods.get(method).needs_fisher:
-            continue
-        first, second = run(pair, method), merge(on_gpu, method, {}, identities=("u", "s"))
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+@pytest.mark.parametrize("method", methods.names())
+def test_cuda_and_cpu_agree(pair, method):
+    """Also where one adapter has no such module, and with base weights that stay on the CPU."""
+    pair = (pair[0], {name: own for name, own in pair[1].items() if name != NAMES[0]})
+    on_gpu = tuple(
+        {name: Factors(f.a.cuda(), f.b.cuda(), f.scaling) for name, f in adapter.items()} for adapter in pair
+    )
+    calibrated = calibrate(pair) if methods.get(method).needs_fisher else None
+    if calibrated:
+        space = {
+            name: CoreModule(own.q_out.cuda(), own.q_in.cuda(), tuple(core.cuda() for core in own.cores))
+            for name, own in calibrated.space.items()
+        }
+        calibrated = Calibrated(space, calibrated.harm.to("cuda"), calibrated.benign.to("cuda"))
+    for space in ("delta", "core") if methods.get(method).kind == "elementwise" else (None,):
+        own = {"space": space} if space else {}
+        first = run(pair, method, **own)
+        second = merge(on_gpu, method, own, identities=("u", "s"), calibrated=calibrated, base=base_weight)
+        factors, _ = second.factors()
         for name in NAMES:
+            assert second.modules[name].delta().is_cuda and factors[name][0].is_cuda
             assert close(second.modules[name].delta().cpu(), first.modules[name].delta(), 1e-5)

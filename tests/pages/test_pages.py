@@ -14,9 +14,11 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from sstmerge_core import catalog, methods
+from sstmerge_core import catalog, jobs, methods
+from sstmerge_core.recipe import Recipe
 from sstmerge_core.store import Owner, queries
 from sstmerge_core.workspace import Workspace
+from studio import families
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = ("overview", "adapters", "merge", "sweep", "pareto", "alpha_curves", "run", "query")
@@ -107,6 +109,102 @@ def test_linear_shows_its_effective_weights(open_page: Open, full_workspace: Wor
     assert "**0.7** · ΔU" in text and "**0.3** · ΔS" in text
 
 
+@pytest.mark.parametrize("name", methods.names())
+def test_every_method_can_be_launched_with_the_parameters_of_its_form(
+    open_page: Open, full_workspace: Workspace, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    launched: list[Recipe] = []
+    monkeypatch.setattr(jobs, "submit", lambda workspace, recipes, **_: launched.extend(recipes) or "")
+    alpha = {} if methods.get(name).axis is None else {"alpha": "0.35"}
+    app = open_page(full_workspace, "merge", **_tiny(), method=name, split="selection", **alpha)
+    assert not app.exception and not app.error
+    app.button("merge.launch").click().run()
+    assert not app.exception
+    (recipe,) = launched
+    expected = methods.get(name).complete({key: float(value) for key, value in alpha.items()})
+    assert recipe.method == name and recipe.parameters == expected
+    assert {suite.split for suite in recipe.evaluation.suites} == {"selection"}
+
+
+def test_methods_without_alpha_show_none_and_the_others_say_what_it_means(
+    open_page: Open, full_workspace: Workspace
+) -> None:
+    app = open_page(full_workspace, "merge", **_tiny(), method="average")
+    assert not app.number_input
+    app = open_page(full_workspace, "merge", **_tiny(), method="base_slerp")
+    assert app.number_input[0].label == "α = share of the tuned model, the rest is the base"
+
+
+def test_options_open_by_themselves_where_one_is_changed(open_page: Open, full_workspace: Workspace) -> None:
+    plain = open_page(full_workspace, "merge", **_tiny(), method="sst_gevp")
+    assert not plain.expander[0].proto.expanded and plain.expander[0].label == "More options"
+    changed = open_page(full_workspace, "merge", **_tiny(), method="sst_gevp", rho="0.3")
+    assert changed.expander[0].proto.expanded and "ρ 0.3" in changed.expander[0].label
+    changed.number_input("merge.sst_gevp.rho").set_value(0.1).run()
+    assert changed.expander[0].proto.expanded, "closed while somebody was in it"
+
+
+def test_further_experts_are_merged_and_their_weights_shown(
+    open_page: Open, full_workspace: Workspace, tiny_pair: tuple[Path, Path], tmp_path: Path
+) -> None:
+    shutil.copytree(tiny_pair[0], tmp_path / "second")
+    _edit(tmp_path / "second", lora_alpha=31)
+    added = catalog.add(full_workspace, tmp_path / "second", name="tiny-second", role="utility")
+    try:
+        app = open_page(full_workspace, "merge", **_tiny(), method="linear", alpha="0.5", expert="tiny-second")
+        text = " ".join(caption.value for caption in app.caption)
+        assert "**0.25** · ΔU2 (tiny-second)" in text and "**0.5** · ΔS (tiny-safety)" in text
+        assert "tiny-utility+tiny-second_tiny-safety" in " ".join(item.value for item in app.markdown)
+        app.selectbox("merge.utility").set_value("tiny-second").run()
+        assert app.multiselect("merge.expert").value == []
+        app = open_page(full_workspace, "sweep", **_tiny(), expert="tiny-second", method="linear", alpha="0.5")
+        assert not app.error and app.button("sweep.launch").label == "Start 1 run"
+    finally:
+        catalog.remove(full_workspace, added.sha256)
+
+
+def test_a_family_brings_all_its_methods_and_takes_them_along(open_page: Open, full_workspace: Workspace) -> None:
+    app = open_page(full_workspace, "sweep", **_tiny(), method="linear")
+    app.button_group("sweep.families").set_value(["Sparse"]).run()
+    assert app.multiselect("sweep.method").value == ["linear", *families.names("Sparse")]
+    app.button_group("sweep.families").set_value([]).run()
+    assert app.multiselect("sweep.method").value == ["linear"]
+
+
+def test_a_sweep_counts_one_point_for_a_method_without_alpha(open_page: Open, full_workspace: Workspace) -> None:
+    app = open_page(full_workspace, "sweep", **_tiny(), method=["average", "base_slerp"], alpha="0.2, 0.4")
+    assert app.button("sweep.launch").label == "Start 3 runs"
+    text = " ".join(caption.value for caption in app.caption)
+    assert "One point each, without α: Average" in text and "Share of the tuned model: Base SLERP" in text
+    assert {item.key for item in app.text_input} == {"sweep.alpha"}
+
+
+def test_every_method_is_in_exactly_one_family() -> None:
+    listed = [name for family in families.FAMILIES for name in families.names(family)]
+    assert sorted(listed) == sorted(methods.names()) and listed == families.names()
+
+
+def test_run_says_what_its_method_found_and_defines_it(open_page: Open, full_workspace: Workspace) -> None:
+    app = open_page(full_workspace, "run", run=_best(full_workspace, "sst_budget"))
+    app.session_state["run.tabs"] = "Modules"
+    app.run()
+    assert not app.exception
+    found = next(metric for metric in app.metric if metric.label == "α found")
+    assert found.value == "1.62" and "largest strength" in found.help
+    assert any("1.62" in item.value for item in app.markdown)
+
+
+@pytest.mark.parametrize("name", ["average", "model_stock", "safe_lora"])
+def test_pages_cope_with_runs_without_alpha(open_page: Open, full_workspace: Workspace, name: str) -> None:
+    app = open_page(full_workspace, "run", run=_best(full_workspace, name))
+    assert not app.exception and "α" not in app.header[0].value
+    app = open_page(full_workspace, "pareto", pair="A5_A7", method=name)
+    drawn = {trace["meta"]["method"] for trace in _figure(app)["data"] if "method" in trace.get("meta", {})}
+    assert drawn == {name}
+    app = open_page(full_workspace, "alpha_curves", pair="A5_A7")
+    assert any("4 runs without α" in caption.value for caption in app.caption)
+
+
 def test_a_job_that_is_not_here_is_said_in_words(open_page: Open, full_workspace: Workspace) -> None:
     app = open_page(full_workspace, "merge", **_tiny(), job="20200101-000000-abcdef")
     assert any("no job “20200101-000000-abcdef”" in warning.value for warning in app.warning)
@@ -179,7 +277,7 @@ def test_alpha_curves_show_reported_figures_only_on_request(open_page: Open, ful
 
 def test_query_runs_the_sql_of_the_link(open_page: Open, full_workspace: Workspace) -> None:
     app = open_page(full_workspace, "query", sql="SELECT count(*) AS n FROM runs WHERE source = 'measured'")
-    assert app.dataframe[0].value["n"].iloc[0] == 46
+    assert app.dataframe[0].value["n"].iloc[0] == 54
 
 
 def test_query_shows_an_error_in_place(open_page: Open, full_workspace: Workspace) -> None:
@@ -252,7 +350,7 @@ print("runs", [metric.value for metric in app.metric][0])
         done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, env=environment, capture_output=True, text=True)
     assert "exceptions 0" in done.stdout, done.stdout + done.stderr[-2000:]
     assert f"process {os.getpid()} holds the database" in done.stdout
-    assert "runs 44" in done.stdout
+    assert "runs 52" in done.stdout
 
 
 def _tiny() -> dict[str, str]:
@@ -268,7 +366,7 @@ def _figure(app: AppTest) -> dict[str, Any]:
     return json.loads(app.get("plotly_chart")[0].proto.spec)
 
 
-def _best(workspace: Workspace) -> str:
+def _best(workspace: Workspace, method: str = "sst_gevp") -> str:
     with Owner.open(workspace) as owner:
-        runs = queries.leaderboard(owner.cursor(), pairs=["A5_A7"], methods=["sst_gevp"])
+        runs = queries.leaderboard(owner.cursor(), pairs=["A5_A7"], methods=[method])
         return str(runs.sort_values("resistance")["run_id"].iloc[-1])

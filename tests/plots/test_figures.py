@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from pathlib import Path
 
@@ -36,6 +37,7 @@ def runs(**changes: object) -> pd.DataFrame:
             "resistance": [0.1, 0.5, 0.4, 0.9],
             "utility": [0.9, 0.8, 0.7, 0.6],
             "over_refusal": [0.0, 0.1, 0.2, 0.3],
+            "split": "test",
         }
     )
     for name in ("resistance", "utility", "over_refusal"):
@@ -143,6 +145,22 @@ def test_share_and_strength_never_share_an_axis() -> None:
     assert dict(zip(rows["method"], rows["axis"], strict=True)) == {"linear": "share", "sst_gevp": "strength"}
     figure = alpha_curves.figure(rows, axis="share")
     assert {trace.meta["method"] for trace in figure.data} == {"linear"}
+    tuned = alpha_curves.with_series(runs(method="base_slerp"))
+    assert set(tuned["axis"]) == {"tuned"} and "tuned" in alpha_curves.AXES
+
+
+def test_every_meaning_of_alpha_has_an_axis_of_its_own() -> None:
+    assert set(methods.AXES) == set(alpha_curves.AXES)
+
+
+def test_runs_of_two_splits_neither_dominate_each_other_nor_share_a_line() -> None:
+    better = runs(split="selection", resistance=1.0, utility=1.0, run_id=["e", "f", "g", "h"])
+    both = pd.concat([runs(), better], ignore_index=True)
+    shown = pareto.drawable(both, "resistance", "utility")
+    assert {"a", "b", "d"} <= set(shown.loc[shown["on_front"], "run_id"])
+    assert {"Front", "Front (selection)"} <= {trace.name for trace in pareto.figure(shown).data}
+    assert set(shown.loc[shown["split"] == "selection", "name"].str.endswith(" · selection")) == {True}
+    assert alpha_curves.with_series(both).groupby("series")["split"].nunique().max() == 1
 
 
 def test_lines_are_named_by_what_varies_only() -> None:
@@ -183,6 +201,35 @@ def test_modules_are_laid_out_by_layer_and_kind() -> None:
     grid = similarity.by_layer(stats, "cosine")
     assert list(grid.index) == [0, 1] and list(grid.columns) == ["q_proj", "up_proj"]
     assert similarity.figure(stats, "cosine").data[0].zmin == -0.5
+
+
+def test_a_map_of_values_below_zero_has_its_middle_at_zero() -> None:
+    stats = pd.DataFrame({"module": ["layers.0.q_proj", "layers.1.q_proj"], "stat": "benign_cost"})
+    mixed = similarity.figure(stats.assign(value=[-0.001, 0.004]), "benign_cost").data[0]
+    assert (mixed.zmin, mixed.zmax) == (-0.004, 0.004)
+    above = similarity.figure(stats.assign(value=[0.001, 0.004]), "benign_cost").data[0]
+    assert (above.zmin, above.zmax) == (0.0, 0.004)
+
+
+def test_statistics_of_the_whole_merge_come_in_order_with_unknown_ones_last() -> None:
+    rows = [("", "zeta", 1.0), ("", "rank_error", 0.2), ("", "alpha", 1.5), ("layers.0.q_proj", "changed", 1.0)]
+    stats = pd.DataFrame(rows, columns=["module", "stat", "value"])
+    assert list(similarity.pooled(stats)) == ["alpha", "rank_error", "zeta"]
+
+
+def test_every_statistic_that_a_merge_reports_has_words() -> None:
+    root = Path(__file__).parents[2] / "sstmerge_core"
+    reported = set()
+    for file in [*(root / "drivers").glob("*.py"), root / "adapters" / "write.py", root / "jobs" / "execute.py"]:
+        reported |= set(re.findall(r'"stat": "(\w+)"', file.read_text()))
+    assert {"linear_rule", "changed", "mask_mean", "rank_error"} <= reported
+    assert reported <= set(similarity.STATISTICS)
+
+
+def test_a_long_list_of_methods_is_cut_short() -> None:
+    titles = table.method_titles(["linear", "ties", "della", "average", "slerp"])
+    assert titles == "Linear · TIES · DELLA · 2 more"
+    assert table.method_titles(["linear"]) == "Linear"
 
 
 def test_search_finds_answers_with_every_word() -> None:
