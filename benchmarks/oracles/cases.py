@@ -16,6 +16,7 @@ import numpy as np
 import scipy.linalg
 import torch
 
+from sstmerge_core import methods
 from sstmerge_core.adapters import Factors
 from sstmerge_core.fisher import Gradients
 from sstmerge_core.merge import Calibrated, merge
@@ -85,14 +86,16 @@ class Case:
     def nudged(self, parameter: str) -> Case:
         """The same expectation of a slightly different merge: 1 % more of a real `parameter`, 1 more of a whole one.
 
-        ``ΔU`` nudges the first adapter.
+        No more than is allowed; ``ΔU`` nudges the first adapter.
         """
         if parameter != "ΔU":
-            value = self.parameters[parameter]
-            more = value + 1 if isinstance(value, int) else 1.01 * value
+            value, schema = self.parameters[parameter], methods.get(self.method).parameter(parameter).schema
+            more = min(value + 1 if isinstance(value, int) else 1.01 * value, schema.high)
             return replace(self, parameters=self.parameters | {parameter: more})
         first = {name: replace(own, scaling=1.01 * own.scaling) for name, own in self.adapters[0].items()}
-        return replace(self, adapters=(first, *self.adapters[1:]))
+        adapters = (first, *self.adapters[1:])
+        moved = self.calibrated and replace(self.calibrated, space=core_space(adapters))  # gradients stay as they are
+        return replace(self, adapters=adapters, calibrated=moved)
 
 
 @dataclass(frozen=True)

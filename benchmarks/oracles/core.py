@@ -70,7 +70,7 @@ def projections(method: str, parameters: dict[str, Any], change: Any) -> list[Ca
         utility, safety = sides(adapters)
         aligned = {name: align(utility[name], safety[name]) for name in safety}
         cosines = sorted(cosine for _, cosine in aligned.values() if cosine < 1)
-        for threshold in (cosines[len(cosines) // 2] / 1.005, 1.0):
+        for threshold in (cosines[len(cosines) // 2] / 1.005, 0.95):
             expected = {
                 name: change(utility[name], safety[name], projected) if cosine < threshold else utility[name]
                 for name, (projected, cosine) in aligned.items()

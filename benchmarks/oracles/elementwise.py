@@ -37,7 +37,8 @@ def ties(tensors: Tensors, weights: Sequence[float], name: str, parameters: dict
     if parameters["flavour"] == "peft":
         from peft.utils.merge_utils import ties
 
-        return ties(tensors, torch.tensor(weights, dtype=torch.float64), density, "total")
+        with pruned_by({}):
+            return ties(tensors, torch.tensor(weights, dtype=torch.float64), density, "total")
     from mergekit.merge_methods.registry import get
 
     return mergekit_merge(get("ties"), tensors, weights, density)

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 from sstmerge_core.drivers.merged import Merged, MergedModule, Pair, Rows, ranks
 
 if TYPE_CHECKING:
+    import torch
+
     from sstmerge_core.adapters import Factors
     from sstmerge_core.methods import Method
 
@@ -41,22 +43,18 @@ def weighted_sum(adapters: Adapters, weights: Mapping[str, Sequence[float]], sta
     modules = {}
     for name, own in weights.items():
         parts = [(adapter.get(name), w) for adapter, w, use in zip(adapters, own, used, strict=False) if use]
-        modules[name] = MergedModule.product(partial(_side_by_side, parts, _shape(adapters, name)))
+        like = next(adapter[name] for adapter in adapters if name in adapter)
+        modules[name] = MergedModule.product(partial(_side_by_side, parts, like))
     rank = sum(ranks(adapter) for adapter, use in zip(adapters, used, strict=True) if use)
     return Merged(modules, max(rank, 1) if modules else 0, statistics=statistics or [])
 
 
-def _shape(adapters: Adapters, name: str) -> tuple[int, int]:
-    factors = next(adapter[name] for adapter in adapters if name in adapter)
-    return factors.b.shape[0], factors.a.shape[1]
-
-
-def _side_by_side(parts: Sequence[tuple[Factors | None, float]], shape: tuple[int, int]) -> Pair:
+def _side_by_side(parts: Sequence[tuple[Factors | None, float]], like: Factors) -> Pair:
     import torch
 
     present = [(factor, weight) for factor, weight in parts if factor is not None]
     if not present:
-        return torch.zeros(0, shape[1]), torch.zeros(shape[0], 0)
+        return like.a.new_zeros(0, like.a.shape[1]), like.b.new_zeros(like.b.shape[0], 0)
     a = torch.cat([factor.a for factor, _ in present], dim=0)
     b = torch.cat([weight * factor.scaling * factor.b for factor, weight in present], dim=1)
     return a, b
@@ -74,15 +72,17 @@ def base_slerp(adapters: Adapters, method: Method, parameters: Mapping[str, Any]
     statistics: Rows = []
     coefficients = {}
     for name, module in update.modules.items():
-        on_base, on_update, linear = method.function(base(name), module.delta(), **parameters)
+        delta = module.delta()
+        on_base, on_update, linear = method.function(base(name).to(delta), delta, **parameters)
         coefficients[name] = (on_base, on_update)
         statistics.append({"module": name, "stat": "linear_rule", "value": float(linear)})
     share = sum(row["value"] for row in statistics) / max(1, len(statistics))
     statistics.append({"module": "", "stat": "linear_rule", "value": share})
 
-    def delta(name: str) -> Any:
+    def combined(name: str) -> torch.Tensor:
         on_base, on_update = coefficients[name]
-        return on_base * base(name) + on_update * update.modules[name].delta()
+        delta = update.modules[name].delta()
+        return on_base * base(name).to(delta) + on_update * delta
 
-    modules = {name: MergedModule(partial(delta, name), None) for name in update.modules}
+    modules = {name: MergedModule(partial(combined, name), None) for name in update.modules}
     return Merged(modules, update.rank, statistics=statistics)

@@ -90,9 +90,10 @@ def _factors(adapters: Adapters, name: str, weights: Sequence[float], apply: Any
     present = [(adapter.get(name), weight) for adapter, weight in zip(adapters, weights, strict=True)]
     zero = next(factor for factor, _ in present if factor is not None)
     roots = [math.sqrt(weight * factor.scaling) if factor is not None else 0.0 for factor, weight in present]
-    a = apply([zero.a * 0 if factor is None else factor.a for factor, _ in present], roots, f"{name}/A")
-    b = apply([zero.b * 0 if factor is None else factor.b for factor, _ in present], roots, f"{name}/B")
-    return a, b
+    # factors may be transposed views, ΔW never is: methods need not care how their tensors lie in memory
+    a = [(zero.a * 0 if factor is None else factor.a).contiguous() for factor, _ in present]
+    b = [(zero.b * 0 if factor is None else factor.b).contiguous() for factor, _ in present]
+    return apply(a, roots, f"{name}/A"), apply(b, roots, f"{name}/B")
 
 
 def _refuse_unequal_ranks(adapters: Adapters, names: Sequence[str]) -> None:
