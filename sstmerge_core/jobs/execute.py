@@ -9,6 +9,7 @@ import os
 import resource
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -85,6 +86,11 @@ class Session:
                 raise AdapterError(Problem(source.path, fault, "Launch the merge again with the adapter as it is now."))
             self._adapters[source.sha256] = adapter
         return self._adapters[source.sha256]
+
+    def inputs(self, recipe: Recipe) -> list[Adapter]:
+        """The recipe's adapters, checked and hashed two at a time; see `adapter`."""
+        with ThreadPoolExecutor(2) as pool:
+            return list(pool.map(self.adapter, recipe.adapters))
 
     def factors(self, source: Source) -> dict[str, Factors]:
         """An adapter's factors in memory; see `adapter`."""
@@ -247,11 +253,11 @@ def _merge_stage(recipe: Recipe, session: Session, events: EventWriter, past: Se
         events.write("stage", stage="fisher", status="done", seconds=time.monotonic() - begun, units=units, note="")
     session.progress("merge", 0, 1)
     begun = time.monotonic()
-    merged = _merged(recipe, session, events, past)
+    merged = merge_now(recipe, session, events, past)
     statistics = list(merged.statistics)
     if entry.kind != "reference":
         folder = session.workspace.merged_adapter(recipe.run_id)
-        inputs = [session.adapter(source) for source in recipe.adapters]
+        inputs = session.inputs(recipe)
         written, errors = artifact.write_adapter(recipe, inputs, lambda: merged, folder, Output())
         statistics += errors
         about = {"name": "adapter", "path": "artifacts/adapter", "sha256": written.sha256, "bytes": written.bytes}
@@ -265,7 +271,7 @@ def _merge_stage(recipe: Recipe, session: Session, events: EventWriter, past: Se
     return merged
 
 
-def _merged(
+def merge_now(
     recipe: Recipe,
     session: Session,
     events: EventWriter | None = None,
@@ -427,11 +433,11 @@ def merge_to(
     share_the_machine()
     session = Session(workspace, _device(device), report=report)
     output = output or Output()
-    inputs = [session.adapter(source) for source in recipe.adapters]
+    inputs = session.inputs(recipe)
     if output.kind == "adapter":
-        return artifact.write_adapter(recipe, inputs, lambda: _merged(recipe, session), out, output)
+        return artifact.write_adapter(recipe, inputs, lambda: merge_now(recipe, session), out, output)
     _check_base(recipe.base, workspace)
-    return artifact.write_model(recipe, inputs, _merged(recipe, session), out, output)
+    return artifact.write_model(recipe, inputs, merge_now(recipe, session), out, output)
 
 
 def measure(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
+from sstmerge_core.jobs import budget
 from sstmerge_core.recipe import Recipe
 from sstmerge_core.store.events import last_status
 from sstmerge_core.workspace import Workspace
@@ -28,7 +29,7 @@ def plan_units(recipes: Sequence[Recipe], workspace: Workspace) -> list[dict[str
             for stage, amount in _units(part).items():
                 units[stage] = units.get(stage, 0.0) + amount
         if units and recipe.calibration and (key := _calibration_key(recipe)) not in calibrated:
-            units["fisher"] = float(recipe.calibration.n_harm + recipe.calibration.n_benign)
+            units["fisher"] = float(recipe.calibration.samples)
             calibrated.add(key)
         plan.append(units)
     # The model is loaded for the first answers or gradients; merging alone needs none.
@@ -41,8 +42,9 @@ def plan_units(recipes: Sequence[Recipe], workspace: Workspace) -> list[dict[str
 def _units(recipe: Recipe) -> dict[str, float]:
     if recipe.evaluation is None:
         return {"merge": 1.0}
+    probes = {"budget": float(budget.STEPS + 2)} if recipe.selection else {}
     generated = {f"generate:{suite.name}": float(suite.n) for suite in recipe.evaluation.suites}
-    return {"merge": 1.0, **generated, "judge": sum(generated.values()), "metrics": 1.0}
+    return {"merge": 1.0, **probes, **generated, "judge": sum(generated.values()), "metrics": 1.0}
 
 
 def _calibration_key(recipe: Recipe) -> str:
