@@ -18,6 +18,7 @@ from benchmarks.oracles.cases import (
     relative_error,
     stream,
 )
+from docs import methods as documents
 from sstmerge_core import methods
 from sstmerge_core.adapters import Factors
 from sstmerge_core.merge import merge
@@ -209,3 +210,26 @@ def test_the_oracles_masks_are_really_injected():
         elementwise.on_delta(adapters, elementwise.dare_linear, (0.5, 0.5), {"p": 0.5, "seed": seed}) for seed in (1, 2)
     )
     assert all((first[name] != second[name]).any() for name in first)
+
+
+def test_the_documents_are_those_that_make_docs_would_write():
+    """But for the measured errors, which only running the oracles can tell. If this fails: make docs."""
+    unmeasured = dict.fromkeys(methods.names(), 0.0)
+    readme, page = documents.README.read_text(), documents.PAGE.read_text()
+    assert documents.without_errors(page) == documents.without_errors(documents.page(unmeasured))
+    assert documents.without_errors(readme) == documents.without_errors(documents.with_table(readme, unmeasured))
+
+
+def test_the_documents_name_every_method_and_every_parameter_with_an_error_within_its_tolerance():
+    readme, page = documents.README.read_text(), documents.PAGE.read_text()
+    for method in methods.methods():
+        assert f"[`{method.name}`](docs/methods.md#{method.name})" in readme
+        section = page.split(f'<a id="{method.name}"></a>')[1].split("<a id")[0]
+        for own in method.parameters:
+            assert f"| `{own.name}` | {str(own.default).lower()} | {own.bounds()} |" in section
+        assert float(documents.MEASURED.search(section).group()) <= ORACLES[method.name].tolerance
+
+
+def test_a_readme_without_its_two_comments_is_refused():
+    with pytest.raises(ValueError, match="must enclose"):
+        documents.with_table("# Nothing", {})
