@@ -33,7 +33,7 @@ demo: setup
 
 bench: setup
 	$(BIN)/sstmerge demo --prepare
-	$(BIN)/python -m benchmarks.pages
+	$(BIN)/python -m benchmarks
 
 docs: setup
 	$(BIN)/python docs/methods.py

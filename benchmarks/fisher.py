@@ -11,16 +11,12 @@ three Gram matrices take: 750 × d by d × 1000. Ours and the peer take turns; m
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import platform
-import statistics
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.lines import Line, compared, parser, report, take_turns
 from sstmerge_core.device import best_device, share_the_machine
 from sstmerge_core.workspace import Workspace
 
@@ -29,53 +25,27 @@ BATCH = 8
 SAMPLES, MODULES, SIDE = 500, 224, 32
 PAIR = ("A5", "A7_balanced")
 
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--workspace", type=Path, default=Workspace.default().root)
-    parser.add_argument("--times", type=int, default=5)
-    parser.add_argument("--samples", type=int, default=48, help="harmful samples of the pass")
-    parser.add_argument("--only", choices=("pass", "gevp"))
-    arguments = parser.parse_args()
-    share_the_machine()
-    import torch
-
-    device = best_device()
-    where = torch.cuda.get_device_name() if device == "cuda" else f"{os.cpu_count()} cores, {platform.machine()}"
-    slow = []
-    for name, limit, (ours, peer) in _comparisons(arguments, device):
-        own, other = take_turns(ours, peer, arguments.times, device)
-        line = {"name": name, "ours_s": round(own, 4), "peer_s": round(other, 4)}
-        line |= {"ratio": round(own / other, 3), "limit": limit, "device": where}
-        print(json.dumps(line), flush=True)
-        if own / other > limit:
-            slow.append(name)
-    if slow:
-        print(f"over the limit: {', '.join(slow)}", file=sys.stderr)
-    return 1 if slow else 0
-
-
 Pair = tuple[Callable[[], Any], Callable[[], Any]]
 
 
-def _comparisons(arguments: argparse.Namespace, device: str) -> Any:
+def main() -> int:
+    options = parser(__doc__)
+    options.add_argument("--workspace", type=Path, default=Workspace.default().root)
+    options.add_argument("--samples", type=int, default=48, help="harmful samples of the pass")
+    options.add_argument("--only", choices=("pass", "gevp"))
+    arguments = options.parse_args()
+    share_the_machine()
+    return report(figures(arguments))
+
+
+def figures(arguments: argparse.Namespace) -> Iterator[Line]:
+    place = best_device()
     if arguments.only != "gevp":
-        yield "fisher pass", PASS_LIMIT, fisher_pass(Workspace(arguments.workspace), arguments.samples, device)
+        pair = fisher_pass(Workspace(arguments.workspace), arguments.samples, place)
+        yield compared("fisher pass", *take_turns(*pair, arguments.times), PASS_LIMIT)
     if arguments.only != "pass":
-        yield f"gevp {SAMPLES}+{SAMPLES}, d={MODULES * SIDE**2}", GEVP_LIMIT, gevp(device)
-
-
-def take_turns(ours: Callable[[], Any], peer: Callable[[], Any], times: int, device: str) -> tuple[float, float]:
-    """Median seconds of both; the first turn does not count, and who goes first changes."""
-    seconds: dict[int, list[float]] = {0: [], 1: []}
-    for turn in range(times + 1):
-        for side in (0, 1) if turn % 2 else (1, 0):
-            begun = time.perf_counter()
-            (ours, peer)[side]()
-            _wait(device)
-            if turn:
-                seconds[side].append(time.perf_counter() - begun)
-    return statistics.median(seconds[0]), statistics.median(seconds[1])
+        name = f"gevp {SAMPLES}+{SAMPLES}, d={MODULES * SIDE**2}"
+        yield compared(name, *take_turns(*gevp(place), arguments.times), GEVP_LIMIT)
 
 
 def fisher_pass(workspace: Workspace, samples: int, device: str) -> Pair:
@@ -138,13 +108,6 @@ def gevp(device: str) -> Pair:
         return {name: primal(patch, harm, benign, phi[name], name) for name in phi}
 
     return ours, lambda: rows[: 3 * SAMPLES // 2] @ rows.T
-
-
-def _wait(device: str) -> None:
-    import torch
-
-    if device == "cuda":
-        torch.cuda.synchronize()
 
 
 if __name__ == "__main__":

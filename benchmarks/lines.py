@@ -74,7 +74,7 @@ def report(lines: Iterable[Line]) -> int:
     """Print each result as it comes, with its device; 1 if one is over its limit, else 0."""
     over = []
     for line in lines:
-        print(json.dumps({"device": device(), **line}), flush=True)
+        print(json.dumps({**line, "device": line.get("device", device())}), flush=True)
         if line["ratio"] > line["limit"]:
             over.append(line["name"])
     if over:

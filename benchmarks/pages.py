@@ -9,17 +9,16 @@ both. "first" is a new browser without a cache, "again" the same browser with on
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import platform
 import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from benchmarks.browser import chromium, drawn, serving
+from benchmarks.lines import Line, compared, device, parser, report
 from sstmerge_core.workspace import Workspace
 
 LIMIT = 1.5
@@ -46,13 +45,14 @@ st.plotly_chart(go.Figure(go.Scatter(x=[1, 2, 3], y=[2, 1, 3], mode="markers")))
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--workspace", type=Path, default=Workspace.default().root)
-    parser.add_argument("--times", type=int, default=5)
-    parser.add_argument("--pages", nargs="*", default=list(PAGES), choices=list(PAGES))
-    arguments = parser.parse_args()
-    device = f"{os.cpu_count()} cores, {platform.machine()}, headless Chromium"
-    slow = []
+    options = parser(__doc__)
+    options.add_argument("--workspace", type=Path, default=Workspace.default().root)
+    options.add_argument("--pages", nargs="*", default=list(PAGES), choices=list(PAGES))
+    arguments = options.parse_args()
+    return report(figures(arguments))
+
+
+def figures(arguments: argparse.Namespace) -> Iterator[Line]:
     with tempfile.TemporaryDirectory() as folder:
         bare = Path(folder) / "bare.py"
         bare.write_text(BARE)
@@ -65,14 +65,8 @@ def main() -> int:
                 path, mark = PAGES[name]
                 for visit, times in compare(browser, f"{ours}/{path}", mark, peer, arguments.times).items():
                     own, other = (statistics.median(values) for values in times)
-                    line = {"name": f"page {name}, {visit} visit", "ours_s": round(own, 3), "peer_s": round(other, 3)}
-                    line |= {"ratio": round(own / other, 3), "limit": LIMIT, "device": device}
-                    print(json.dumps(line), flush=True)
-                    if own / other > LIMIT:
-                        slow.append(line["name"])
-    if slow:
-        print(f"over the limit: {', '.join(slow)}", file=sys.stderr)
-    return 1 if slow else 0
+                    line = compared(f"page {name}, {visit} visit", own, other, LIMIT)
+                    yield line | {"device": f"{device()}, headless Chromium"}
 
 
 def compare(browser: Any, ours: str, mark: str, peer: str, times: int) -> dict[str, tuple[list[float], list[float]]]:
