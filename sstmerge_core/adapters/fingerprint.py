@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import sqlite3
+from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 
@@ -15,12 +16,17 @@ _VOLATILE = ("transformers_version", "_name_or_path", "_model_name_or_path", "to
 """Keys of config.json that do not change what the model computes here."""
 
 
-def adapter_fingerprint(folder: Path, workspace: Workspace | None = None) -> str:
-    """SHA-256 of the weights and of the settings that enter ΔW (rank, scaling, targets)."""
+def adapter_fingerprint(
+    folder: Path, workspace: Workspace | None = None, *, known: Mapping[str, str] | None = None
+) -> str:
+    """SHA-256 of the weights and of the settings that enter ΔW (rank, scaling, targets).
+
+    `known` gives hashes of files that were just computed, by file name.
+    """
     config = json.loads((folder / "adapter_config.json").read_text())
     relevant = ("peft_type", "r", "lora_alpha", "use_rslora", "rank_pattern", "alpha_pattern", "fan_in_fan_out")
     settings = {key: config.get(key) for key in relevant}
-    return _combine(settings, [folder / "adapter_model.safetensors"], workspace)
+    return _combine(settings, [folder / "adapter_model.safetensors"], workspace, known or {})
 
 
 def base_fingerprint(folder: Path, workspace: Workspace | None = None) -> str:
@@ -29,11 +35,11 @@ def base_fingerprint(folder: Path, workspace: Workspace | None = None) -> str:
     settings = {key: value for key, value in config.items() if key not in _VOLATILE}
     names = ("tokenizer.json", "tokenizer.model", "vocab.json", "merges.txt", "chat_template.jinja")
     files = sorted(folder.glob("*.safetensors")) + [folder / name for name in names if (folder / name).is_file()]
-    return _combine(settings, files, workspace)
+    return _combine(settings, files, workspace, {})
 
 
-def _combine(settings: dict, files: list[Path], workspace: Workspace | None) -> str:
-    parts = [[file.name, file_sha256(file, workspace)] for file in files]
+def _combine(settings: dict, files: list[Path], workspace: Workspace | None, known: Mapping[str, str]) -> str:
+    parts = [[file.name, known.get(file.name) or file_sha256(file, workspace)] for file in files]
     return hashlib.sha256(json.dumps([settings, parts], sort_keys=True).encode()).hexdigest()
 
 

@@ -85,9 +85,13 @@ def is_finite(path: Path, tensor: TensorHeader) -> bool:
     """Whether the tensor holds no NaN and no infinity; integer tensors always are."""
     if tensor.dtype not in _NOT_FINITE or tensor.start == tensor.end:
         return True
-    kind, mask = _NOT_FINITE[tensor.dtype]
-    bits = _bits(path, tensor)
-    return not any(bool(((bits[at : at + _CHUNK] & kind(mask)) == kind(mask)).any()) for at in _starts(bits))
+    return finite_bits(_bits(path, tensor), tensor.dtype)
+
+
+def finite_bits(bits: np.ndarray, dtype: str) -> bool:
+    """Whether bit patterns of a floating-point format, one unsigned number each, hold no NaN and no infinity."""
+    kind, mask = _NOT_FINITE[dtype]
+    return all(int((bits[at : at + _CHUNK] & kind(mask)).max()) != mask for at in _starts(bits))
 
 
 def same_values(path: Path, tensor: TensorHeader, other_path: Path, other: TensorHeader) -> bool:

@@ -42,14 +42,17 @@ def _side_by_side(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     import torch
 
-    a, b = torch.empty(rank, shape.in_features), torch.empty(shape.out_features, rank)
+    lefts = [file.get_tensor(module.key_a) for file, module, _ in parts]
+    formats = {left.dtype for left in lefts}
+    a = torch.empty(rank, shape.in_features, dtype=formats.pop() if len(formats) == 1 else torch.float32)
+    b, factors = torch.empty(shape.out_features, rank), torch.zeros(rank)
     row = 0
-    for file, module, factor in parts:
+    for left, (file, module, factor) in zip(lefts, parts, strict=True):
         stop = row + module.rank
-        a[row:stop] = file.get_tensor(module.key_a)
+        a[row:stop] = left
         b[:, row:stop] = file.get_tensor(module.key_b)
-        b[:, row:stop] *= factor
+        factors[row:stop] = factor
         row = stop
     a[row:] = 0.0
     b[:, row:] = 0.0
-    return a, b
+    return a, b.mul_(factors)  # in one go: columns by columns are strided

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sstmerge_core.adapters.read import CONFIG, WEIGHTS, read
-from sstmerge_core.adapters.safetensors_writer import CODES, Layout, is_faithful, layout, write_tensors
-from sstmerge_core.errors import AdapterError, Problem, RecipeError
+from sstmerge_core.adapters.fingerprint import adapter_fingerprint
+from sstmerge_core.adapters.read import CONFIG, WEIGHTS, Adapter, read
+from sstmerge_core.adapters.safetensors_writer import CODES, Layout, is_finite, layout, write_tensors
+from sstmerge_core.errors import AdapterError, DataError, Problem, RecipeError
 from sstmerge_core.workspace import new_folder, write_file, write_json
 
 if TYPE_CHECKING:
@@ -24,6 +30,8 @@ OUTPUT_DTYPES = ("float32", "bfloat16", "float16", "auto")
 
 Pair = tuple["torch.Tensor", "torch.Tensor"]
 """LoRA factors A (r, in) and B (out, r)"""
+Rounding = tuple[str, float, float]
+"""A module, ‖ΔW − ΔW_written‖ and ‖ΔW‖"""
 Rows = list[dict[str, Any]]
 """Rows (module, stat, value) as stored in ``module_stats``"""
 
@@ -36,7 +44,7 @@ class Lazy:
     in_features: int
     out_features: int
     make: Callable[[], Pair]
-    """A (rank, in) and B (out, rank), float32"""
+    """A (rank, in) in any format that holds it exactly, and B (out, rank) in float32"""
 
 
 @dataclass(frozen=True)
@@ -82,22 +90,22 @@ def write_adapter(
     `fan_in_fan_out` says that the base keeps its linear weights as (in, out), as GPT-2 does. `record` becomes
     sstmerge.json, and `describe` gives the texts beside it, from what is known once the weights are written.
 
-    After writing, the folder is read again: every tensor must be at its place and the file's SHA-256 that of the bytes
-    computed. Raises AdapterError where that fails, where a value is not finite in `dtype`, or where `folder` exists and
-    is not of ours; RecipeError for another dtype.
+    Every tensor is read back from the file and compared bit for bit, and the folder is read as an adapter. Raises
+    DataError where that fails; AdapterError where a value is not finite in `dtype`, or where `folder` exists and is not
+    of ours; RecipeError for another dtype.
     """
     folder = Path(folder)
     refuse_foreign(folder)
     rank = max((_shape(pair)[0] for pair in factors.values()), default=0)
     with new_folder(folder) as temporary:
-        weights, plan = write_weights(temporary / WEIGHTS, factors, dtype, embeddings)
+        weights = write_weights(temporary / WEIGHTS, factors, dtype, embeddings)
         write_json(temporary / CONFIG, _config(factors, rank, base_name, fan_in_fan_out))
         write_json(temporary / RECORD, record or {})
         for name, text in describe(weights).items():
             write_file(temporary / name, text)
-        _verify(temporary, plan, weights.files[WEIGHTS], factors)
-    adapter = read(folder, check_values=False)
-    return Written(folder, adapter.sha256, adapter.bytes, weights)
+        adapter = _read_back(temporary, factors)
+        sha256 = adapter_fingerprint(temporary, known=weights.files)
+    return Written(folder, sha256, adapter.bytes, weights)
 
 
 def write_weights(
@@ -107,16 +115,16 @@ def write_weights(
     embeddings: Collection[str] = (),
     *,
     checked: bool = True,
-) -> tuple[Weights, Layout]:
-    """The weights file of `write_adapter`, and what must be found in it.
+) -> Weights:
+    """Only the weights file of `write_adapter`.
 
-    Without `checked` no value is looked at, no rounding measured and nothing hashed: that is for benchmarks.
+    Without `checked` no value is looked at, no rounding measured and nothing read back: that is for benchmarks.
     """
     dtype = _dtype(dtype, factors)
     plan = _plan(factors, dtype, embeddings)
-    rounding: list[tuple[str, float, float]] = []
-    sha256 = write_tensors(path, plan, _tensors(factors, dtype, checked, rounding), hashed=checked)
-    return Weights({path.name: sha256}, dtype, rounding_rows(rounding)), plan
+    rounding: list[Rounding] = []
+    sha256 = write_tensors(path, plan, _tensors(factors, dtype, checked, rounding), checked=checked, ahead=True)
+    return Weights({path.name: sha256}, dtype, rounding_rows(rounding))
 
 
 def refuse_foreign(folder: Path) -> None:
@@ -132,7 +140,7 @@ def check_dtype(dtype: str) -> None:
         raise RecipeError(Problem(f"--dtype {dtype}", "cannot be written", f"Use one of {', '.join(OUTPUT_DTYPES)}."))
 
 
-def rounding_rows(measured: list[tuple[str, float, float]]) -> Rows:
+def rounding_rows(measured: list[Rounding]) -> Rows:
     """Relative errors per module and pooled (empty name) from (module, ‖error‖, ‖ΔW‖); none of nothing measured."""
     if not measured:
         return []
@@ -180,54 +188,90 @@ def _plan(factors: Mapping[str, Pair | Lazy], dtype: str, embeddings: Collection
 
 
 def _tensors(
-    factors: Mapping[str, Pair | Lazy], dtype: str, checked: bool, rounding: list[tuple[str, float, float]]
+    factors: Mapping[str, Pair | Lazy], dtype: str, checked: bool, rounding: list[Rounding]
 ) -> Iterator[torch.Tensor]:
-    """A and B of one module after the other in the format to write; what rounding cost is noted in `rounding`."""
+    """A and B of one module after the other in the format to write; what rounding cost is noted in `rounding`.
+
+    A few modules are made at a time, one thread each: the matrices are too narrow for a product to be shared out
+    (measured: five times slower on two threads than on one).
+    """
+    make = partial(_stored, dtype=dtype, checked=checked)
+    with _one_thread_each(), ThreadPoolExecutor(_AT_ONCE) as pool:
+        coming: deque[Future[tuple[list[torch.Tensor], Rounding | None]]] = deque()
+        names = iter(factors)
+        while True:
+            for name in islice(names, _AT_ONCE + 1 - len(coming)):
+                coming.append(pool.submit(make, name, factors[name]))
+            if not coming:
+                return
+            stored, measured = coming.popleft().result()
+            if measured:
+                rounding.append(measured)
+            yield from stored
+
+
+_AT_ONCE = 2
+
+
+@contextlib.contextmanager
+def _one_thread_each() -> Iterator[None]:
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _stored(name: str, pair: Pair | Lazy, *, dtype: str, checked: bool) -> tuple[list[torch.Tensor], Rounding | None]:
+    """A and B of one module in the format to write, and what rounding them cost."""
     import torch
 
     target = getattr(torch, dtype)
-    for name, pair in factors.items():
-        exact = pair.make() if isinstance(pair, Lazy) else pair
-        stored = tuple(tensor.to(target) for tensor in exact)
-        if checked:
-            for tensor in stored:
-                _check_finite(name, tensor, dtype)
-            if target != torch.float32:
-                rounding.append((name, *_rounding(exact, stored)))
-        yield from stored
+    exact = pair.make() if isinstance(pair, Lazy) else pair
+    stored = [tensor.to(target) for tensor in exact]
+    if not checked:
+        return stored, None
+    for tensor in stored:
+        _check_finite(name, tensor, dtype)
+    return stored, None if target == torch.float32 else (name, *_rounding(exact, stored))
 
 
 def _check_finite(name: str, tensor: torch.Tensor, dtype: str) -> None:
-    import torch
-
-    if tensor.numel() and not torch.isfinite(torch.stack(tensor.aminmax())).all():
+    if not is_finite(tensor):
         fix = "Write it as float32 or bfloat16." if dtype == "float16" else "Check the adapters and the parameters."
         raise AdapterError(Problem(name, f"has values that are not finite in {dtype}", fix))
 
 
-def _rounding(exact: Pair, stored: tuple[torch.Tensor, ...]) -> tuple[float, float]:
+def _rounding(exact: Pair, stored: Sequence[torch.Tensor]) -> tuple[float, float]:
     """‖BA − B̂Â‖_F and ‖BA‖_F, where hats are what is stored.
 
-    The difference is (B − B̂)A + B̂(A − Â), so nothing cancels and the r×r Gram matrices in float32 suffice.
+    The difference is (B − B̂)A + B̂(A − Â), so nothing cancels and small Gram matrices in float32 suffice.
     """
     import torch
 
     a, b = (tensor.float() for tensor in exact)
-    a_stored, b_stored = (tensor.float() for tensor in stored)
-    b_lost, a_lost = b - b_stored, a - a_stored
-    left, right = [b_lost], [a]
-    if bool(a_lost.any()):
-        left.append(b_stored)
-        right.append(a_lost)
-    elif not bool(b_lost.any()):
-        return 0.0, _norm(b, a)
-    return _norm(torch.cat(left, dim=1), torch.cat(right)), _norm(b, a)
+    b_stored = stored[1].float()
+    b_lost = b - b_stored
+    gram = _gram(a.T)
+    norm = _norm(_gram(b), gram)
+    if stored[0] is exact[0]:  # A was in this format already
+        return _norm(_gram(b_lost), gram), norm
+    left = torch.cat([b_lost, b_stored], dim=1)
+    right = torch.cat([a, a - stored[0].float()])
+    return _norm(_gram(left), _gram(right.T)), norm
 
 
-def _norm(b: torch.Tensor, a: torch.Tensor) -> float:
-    """‖BA‖_F = √⟨BᵀB, AAᵀ⟩, without forming BA."""
-    squared = float(((b.T @ b).double() * (a @ a.T).double()).sum())
-    return math.sqrt(max(0.0, squared))
+def _gram(matrix: torch.Tensor) -> torch.Tensor:
+    """MᵀM in float32."""
+    return matrix.T @ matrix
+
+
+def _norm(left: torch.Tensor, right: torch.Tensor) -> float:
+    """‖BA‖_F = √⟨BᵀB, AAᵀ⟩ from the two Gram matrices, without forming BA."""
+    return math.sqrt(max(0.0, float((left.double() * right.double()).sum())))
 
 
 def _config(factors: Mapping[str, Pair | Lazy], rank: int, base_name: str, fan_in_fan_out: bool) -> dict[str, Any]:
@@ -249,9 +293,10 @@ def _config(factors: Mapping[str, Pair | Lazy], rank: int, base_name: str, fan_i
     }
 
 
-def _verify(folder: Path, plan: Layout, sha256: str, factors: Mapping[str, Any]) -> None:
-    """The folder reads as an adapter of these modules with scaling 1, and its bits are the computed ones."""
-    modules = read(folder, check_values=False).modules
-    whole = set(modules) == set(factors) and all(module.scaling == 1.0 for module in modules.values())
-    if not (whole and is_faithful(folder / WEIGHTS, plan, sha256)):
-        raise AdapterError(Problem(str(folder), "was not written faithfully", "Check the disk, and merge again."))
+def _read_back(folder: Path, factors: Mapping[str, Any]) -> Adapter:
+    """What was written, read as an adapter: of these modules, with scaling 1."""
+    adapter = read(folder, check_values=False)
+    whole = set(adapter.modules) == set(factors)
+    if not (whole and all(module.scaling == 1.0 for module in adapter.modules.values())):
+        raise DataError(Problem(str(folder), "was not written faithfully", "Check the disk, and merge again."))
+    return adapter

@@ -316,14 +316,13 @@ def test_a_card_without_scores_has_no_table_and_a_given_licence_is_kept(merge, t
 
 SLOW = """
 import sys, time
-from sstmerge_core.adapters import safetensors_writer, write
+from sstmerge_core.adapters import write
 from sstmerge_core.cli import main
 
-original = write.is_faithful
 def slow(*arguments):
     print("written", flush=True)
     time.sleep(60)
-write.is_faithful = slow
+write._read_back = slow
 sys.exit(main(sys.argv[1:]))
 """
 
