@@ -11,14 +11,12 @@ from sstmerge_core import catalog, grid, preflight, words
 from sstmerge_core.cli import inputs
 from sstmerge_core.cli.printing import line, progress, raise_found, table
 from sstmerge_core.cli.records import ingest
-from sstmerge_core.demo.runs import DEMO_PAIR
+from sstmerge_core.demo.runs import DEMO_ALPHA, DEMO_METHODS, DEMO_PAIR
 from sstmerge_core.errors import Problem, RecipeError
 from sstmerge_core.recipe import Recipe
 from sstmerge_core.store.events import read_events
 from sstmerge_core.workspace import Workspace
 
-DEMO_METHODS = ("linear", "task_arithmetic", "sst_gevp")
-DEMO_ALPHA = 0.6
 SUMMARY = ("resistance", "asr", "over_refusal", "degenerate", "rouge_l")
 
 

@@ -17,7 +17,9 @@ from sstmerge_core.store.events import last_status, read_events
 from sstmerge_core.workspace import Workspace, new_folder, write_file, write_json
 
 RUNS = DATA / "runs"
-DEMO_PAIR = "A5_A7"
+DEMO_PAIR, DEMO_ALPHA = "A5_A7", 0.6
+DEMO_METHODS = ("linear", "task_arithmetic", "sst_gevp")
+"""What ``sstmerge demo`` merges"""
 
 
 def install(workspace: Workspace) -> int:
@@ -40,14 +42,19 @@ def ship(workspace: Workspace) -> int:
     shutil.rmtree(RUNS, ignore_errors=True)
     count = 0
     for folder in sorted(workspace.runs.iterdir()):
-        pair = next((event["pair"] for event in read_events(folder) if event["event"] == "run_started"), "")
-        if last_status(folder) == "finished" and pair != DEMO_PAIR:
+        started = next((event for event in read_events(folder) if event["event"] == "run_started"), None)
+        if started and last_status(folder) == "finished" and not _made_by_the_demo(started):
             lines = "".join(
                 json.dumps(_without_paths(event), ensure_ascii=False) + "\n" for event in read_events(folder)
             )
             write_file(RUNS / folder.name / "events.jsonl", lines)
             count += 1
     return count
+
+
+def _made_by_the_demo(started: dict[str, Any]) -> bool:
+    own = started["pair"] == DEMO_PAIR and started["method"] in DEMO_METHODS
+    return own and started["parameters"].get("alpha") == DEMO_ALPHA
 
 
 def _without_paths(value: Any) -> Any:
