@@ -157,7 +157,7 @@ def grid(
     axes: dict[str, Sequence[Any]] = {}
     if "alpha" in has:
         axes["alpha"] = list(strengths if entry.axis == "strength" else alphas)
-    if "k" in has and ks:
+    if "k" in has and ks and "patch" not in has:  # sst_budget's own default patch has no k
         axes["k"] = ks
     if "seed" in has and seeds:
         axes["seed"] = seeds

@@ -40,9 +40,7 @@ def register(command: Any) -> None:
         about = "where an input of the recipe lies, if it is not registered here"
         merge.add_argument(option, nargs="+", default=[], metavar=value, action="extend", help=about)
     merge.add_argument("--out", required=True, type=Path, help="folder of the result")
-    merge.add_argument(
-        "--dtype", help="float32 (default), bfloat16, float16, auto (as the inputs are)"
-    )
+    merge.add_argument("--dtype", help="float32 (default), bfloat16, float16, auto (as the inputs are)")
     merge.add_argument("--rank", type=int, help="compress the adapter to this rank; default, and 0: exact")
     merge.add_argument("--dense", action="store_true", help="write base + ΔW as a model of its own (--dtype auto)")
     merge.add_argument("--licence", default="", metavar="TEXT", help="note on the licence, for the model card")

@@ -27,7 +27,8 @@ def core(adapters: Adapters, method: Method, parameters: Mapping[str, Any], cali
     statistics: Rows = []
     for name, module in space.items():
         view, left, right = canonical_view(module, name, calibrated if method.needs_fisher else None)
-        cores[name] = method.function(view, **method.own(parameters))
+        # a module in which no adapter changes anything has no coordinates
+        cores[name] = method.function(view, **method.own(parameters)) if view.utility.numel() else view.utility
         bases[name] = module.q_out @ left, module.q_in @ right
         changed = float((cores[name] - view.utility).norm()) > 1e-7 * float(view.utility.norm())
         statistics.append({"module": name, "stat": "changed", "value": float(changed)})

@@ -49,7 +49,7 @@ class Solved:
     statistics: Rows = field(default_factory=list)
 
     def at(self, alpha: float | None) -> Merged:
-        """The merge of strength `alpha`; None where a budget in nats decides. Raises RecipeError where none is given."""
+        """The merge of strength `alpha`; None: a budget in nats decides. Raises RecipeError where none is given."""
         from sstmerge_core.gevp import largest_strength
 
         statistics = list(self.statistics)

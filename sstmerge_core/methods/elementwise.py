@@ -136,7 +136,6 @@ def keep_largest(delta: torch.Tensor, density: float) -> torch.Tensor:
 
     Raises RecipeError where that keeps nothing.
     """
-    import torch
 
     count = int(density * delta.numel())
     if count == 0:

@@ -186,6 +186,8 @@ def mask_of(ratio: torch.Tensor, mask: str, fraction: float) -> torch.Tensor:
 
     import torch
 
+    if not len(ratio):
+        return ratio
     if mask == "top":
         chosen = ratio.topk(math.ceil(fraction * ratio.numel()), sorted=False).indices
         return torch.zeros_like(ratio).index_fill_(0, chosen, 1.0)

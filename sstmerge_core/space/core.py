@@ -8,7 +8,7 @@ the same change of basis as in KnOTS (arXiv 2410.19735) and core-space merging (
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ class CoreModule:
     q_in: torch.Tensor
     """(in, q), orthonormal columns"""
     cores: tuple[torch.Tensor, ...]
-    """M_i of each adapter, (p, q); zero where the adapter leaves the module alone"""
+    """M_i of each adapter, (p, q); zero where the adapter leaves the module alone, p = q = 0 where all of them do"""
 
     def delta(self, core: torch.Tensor) -> torch.Tensor:
         """ΔW (out, in) of a core matrix (p, q)."""
@@ -64,7 +64,7 @@ def core_space(adapters: Sequence[Mapping[str, Factors]]) -> CoreSpace:
 def _core_module(factors: Sequence[Factors | None]) -> CoreModule:
     import torch
 
-    present = [factor for factor in factors if factor is not None]
+    present = [_without_padding(factor) for factor in factors if factor is not None]
     q_out = torch.linalg.qr(torch.cat([factor.b for factor in present], dim=1))[0]
     q_in = torch.linalg.qr(torch.cat([factor.a.T for factor in present], dim=1))[0]
     empty = q_out.new_zeros(q_out.shape[1], q_in.shape[1])
@@ -72,6 +72,15 @@ def _core_module(factors: Sequence[Factors | None]) -> CoreModule:
         empty if factor is None else factor.scaling * (q_out.T @ factor.b) @ (factor.a @ q_in) for factor in factors
     )
     return CoreModule(q_out, q_in, cores)
+
+
+def _without_padding(factor: Factors) -> Factors:
+    """Without the ranks that add nothing, such as the zeros up to a common rank of an adapter that is itself a merge.
+
+    Otherwise the basis would gain arbitrary directions, and whatever measures curvature in it would depend on them.
+    """
+    used = (factor.a != 0).any(dim=1) & (factor.b != 0).any(dim=0)
+    return factor if bool(used.all()) else replace(factor, a=factor.a[used], b=factor.b[:, used])
 
 
 def canonical(module: CoreModule) -> tuple[torch.Tensor, torch.Tensor]:
@@ -132,7 +141,7 @@ def _overlap(first: torch.Tensor, second: torch.Tensor) -> float:
     bases = []
     for matrix in (first, second):
         u, s, _ = torch.linalg.svd(matrix)
-        rank = int((s > 1e-5 * s[0]).sum()) if s[0] > 0 else 0
+        rank = int((s > 1e-5 * s[:1].clamp(min=1e-30)).sum())
         bases.append(u[:, :rank])
     smaller = min(basis.shape[1] for basis in bases)
     return float((bases[0].T @ bases[1]).square().sum()) / smaller if smaller else 0.0

@@ -124,6 +124,35 @@ def test_the_gauge_of_the_factors_does_not_matter(pair, method):
 
 
 @pytest.mark.parametrize("method", methods.names())
+def test_ranks_that_are_only_padding_do_not_matter(pair, method):
+    """An adapter that this program wrote has one rank everywhere, filled up with zeros."""
+    padded = {
+        name: Factors(
+            torch.cat([own.a, own.a.new_zeros(2, own.a.shape[1])]),
+            torch.cat([own.b, own.b.new_zeros(len(own.b), 2)], dim=1),
+            own.scaling,
+        )
+        for name, own in pair[1].items()
+    }
+    first, second = run(pair, method), run((pair[0], padded), method)
+    for name in NAMES:
+        assert close(second.modules[name].delta(), first.modules[name].delta(), 1e-6)
+
+
+@pytest.mark.parametrize("method", methods.names())
+def test_a_module_in_which_no_adapter_changes_anything_stays_as_it_is(pair, method):
+    untrained = tuple(
+        adapter | {NAMES[0]: Factors(adapter[NAMES[0]].a, adapter[NAMES[0]].b * 0, 1.0)} for adapter in pair
+    )
+    layerwise = any(own.name == "layerwise" for own in methods.get(method).parameters)
+    for own in ({}, {"layerwise": True}) if layerwise else ({},):
+        merged = run(untrained, method, **own)
+        assert not merged.modules[NAMES[0]].delta().any()
+        assert any(merged.modules[name].delta().any() for name in NAMES[1:])
+        assert sorted(merged.factors()[0]) == NAMES
+
+
+@pytest.mark.parametrize("method", methods.names())
 def test_the_order_of_the_keys_does_not_matter(pair, method):
     shuffled = tuple(dict(reversed(adapter.items())) for adapter in pair)
     first, second = run(pair, method), run(shuffled, method)
