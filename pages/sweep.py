@@ -24,9 +24,8 @@ LISTS = {
 def varied(name: str) -> list[str]:
     """The lists that a method takes its values from."""
     method = methods.get(name)
-    own = {parameter.name for parameter in method.parameters}
-    alpha = {"strength": ["strength"], None: []}.get(method.axis, ["alpha"])
-    return alpha + [each for each in ("k", "seed") if each in own]
+    point = preflight.grid(name, [0.5], [0.5], [1], [1])[0]
+    return ["strength" if each == "alpha" and method.axis == "strength" else each for each in point]
 
 
 def toggle_family() -> None:
@@ -112,10 +111,11 @@ with left:
                 key="sweep.launch",
             )
             known = f", {plan.skipped} of them known already" if plan.skipped else ""
-            st.caption(
-                f"{words.count(plan.points, 'point')}{known}. Takes about {words.duration(plan.seconds)}.",
-                width="content",
-            )
+            if not plan.problems:
+                st.caption(
+                    f"{words.count(plan.points, 'point')}{known}. Takes about {words.duration(plan.seconds)}.",
+                    width="content",
+                )
         if launch:
             with blocks.failures():
                 name = f"Sweep {trio.pair}: {words.count(len(plan.recipes), 'run')}"

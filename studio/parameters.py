@@ -80,7 +80,7 @@ def _widget(parameter: Parameter, method: Method, key: str) -> Any:
     default = f"{parameter.default:g}" if isinstance(parameter.default, float) else str(parameter.default).lower()
     about = f"{schema.help} Allowed: {parameter.bounds()}. Default: {default}."
     if isinstance(schema, Flag):
-        return st.toggle(label, key=key, help=about)
+        return st.toggle(label, key=key, help=about, width=width)
     if isinstance(schema, Choice):
         return st.selectbox(label, schema.options, key=key, help=about, width=width)
     if isinstance(schema, Whole):

@@ -249,7 +249,11 @@ def _run_stats(method: str, rng: random.Random) -> list[dict[str, object]]:
     else:
         return []
     rows = [
-        {"module": module, "stat": stat, "value": rng.uniform(*between)}
+        {
+            "module": module,
+            "stat": stat,
+            "value": rng.uniform(*between) if stat != "changed" else rng.choice((0.0, 1.0)),
+        }
         for stat, between in ranges.items()
         for module in _modules()
     ]

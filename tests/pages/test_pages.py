@@ -179,6 +179,13 @@ def test_a_sweep_counts_one_point_for_a_method_without_alpha(open_page: Open, fu
     assert {item.key for item in app.text_input} == {"sweep.alpha"}
 
 
+def test_k_does_not_multiply_the_points_of_a_budget_whose_patch_has_no_k(
+    open_page: Open, full_workspace: Workspace
+) -> None:
+    app = open_page(full_workspace, "sweep", **_tiny(), method=["sst_budget", "sst_gevp"], strength="1", k="5, 10")
+    assert app.button("sweep.launch").label == "Start 3 runs"
+
+
 def test_every_method_is_in_exactly_one_family() -> None:
     listed = [name for family in families.FAMILIES for name in families.names(family)]
     assert sorted(listed) == sorted(methods.names()) and listed == families.names()
