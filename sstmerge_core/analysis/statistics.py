@@ -1,4 +1,4 @@
-"""Intervals and tests for rates and means over prompts. Everything random has a fixed seed."""
+"""Intervals and tests for rates and means over prompts, and over seeds. Everything random has a fixed seed."""
 
 from __future__ import annotations
 
@@ -32,6 +32,17 @@ class McNemar(NamedTuple):
     only_first: int
     """Prompts on which only the first run succeeded."""
     only_second: int
+    p_value: float
+
+
+class Welch(NamedTuple):
+    """Mean of own − reference over seeds, its interval, and the test of whether it is 0."""
+
+    mean: float
+    low: float
+    high: float
+    t: float
+    df: float
     p_value: float
 
 
@@ -110,6 +121,34 @@ def mcnemar(first: Sequence[int | bool], second: Sequence[int | bool]) -> McNema
     discordant = only_first + only_second
     p_value = float(stats.binomtest(only_first, discordant, 0.5).pvalue) if discordant else 1.0
     return McNemar(only_first, only_second, p_value)
+
+
+def welch(own: ArrayLike, reference: ArrayLike, confidence: float = 0.95) -> Welch:
+    """Welch's t test of two methods' scores over seeds, (n,) and (m,), two-sided (Welch 1947).
+
+    Raises ValueError for fewer than two seeds a side, and where neither side varies: a merge that its seed does not
+    change has no variance to test with.
+    """
+    first, second = (np.asarray(scores, dtype=np.float64) for scores in (own, reference))
+    if min(first.size, second.size) < 2:
+        raise ValueError("Welch's test needs at least two seeds a side")
+    if np.ptp(first) == 0 and np.ptp(second) == 0:
+        raise ValueError("neither side varies over its seeds")
+    found = stats.ttest_ind(first, second, equal_var=False)
+    interval = found.confidence_interval(confidence)
+    mean = float(first.mean() - second.mean())
+    return Welch(
+        mean, float(interval.low), float(interval.high), float(found.statistic), float(found.df), float(found.pvalue)
+    )
+
+
+def mean_over_seeds(values: ArrayLike, confidence: float = 0.95) -> Interval:
+    """Student's t interval of the mean over seeds (n,). Raises ValueError for fewer than two or no variance."""
+    data = np.asarray(values, dtype=np.float64)
+    if data.size < 2 or np.ptp(data) == 0:
+        raise ValueError("an interval over seeds needs at least two different scores")
+    half = stats.t.ppf(0.5 + confidence / 2, data.size - 1) * data.std(ddof=1) / np.sqrt(data.size)
+    return Interval(float(data.mean() - half), float(data.mean() + half))
 
 
 def holm(p_values: ArrayLike) -> NDArray[np.float64]:
