@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import hashlib
+import io
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -26,7 +28,7 @@ class Row:
 
 
 def load_rows(path: Path | str, split: str | None = None) -> list[Row]:
-    """The rows of a JSONL, JSON (one list) or CSV file, in file order; those of `split` only, if given.
+    """The rows of a file (see `read_records`), in file order; those of `split` only, if given.
 
     Columns: ``id`` (or ``prompt_id``), ``prompt``, and, if there, ``response``, ``topic``, ``split``; more are ignored.
     Without an id the row is known by the hash of its prompt. Raises DataError with every unusable row at once (the
@@ -37,7 +39,7 @@ def load_rows(path: Path | str, split: str | None = None) -> list[Row]:
     problems: list[Problem] = []
     seen: dict[str, str] = {}
     splits: set[str] = set()
-    for where, record in _records(path):
+    for where, record in read_records(path):
         try:
             row = _row(record)
             found = str(record.get("split") or "")
@@ -100,29 +102,73 @@ def _row(record: Any) -> Row:
     return Row(prompt_id, str(record.get("topic") or ""), prompt, response)
 
 
-def _records(path: Path) -> Iterator[tuple[str, Any]]:
-    """(where, record) of every record in the file. Raises DataError when the file cannot be read."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "is not UTF-8 text"
-        raise DataError(Problem(str(path), f"cannot be read: {reason}", "Give a JSONL, JSON or CSV file.")) from error
-    kind = path.suffix.lower()
+def read_records(path: Path, under: str = "", header: bool = True) -> Iterator[tuple[str, Any]]:
+    """(where, record) of every record in a JSONL, JSON, CSV, Parquet or YAML file, plain or gzipped.
+
+    JSON and YAML hold one list, or have it at the dotted path `under`; JSON Lines called .json are read too. A CSV file
+    without a `header` has the columns 0, 1, 2 … Raises DataError when the file cannot be read.
+    """
+    kind = Path(path.stem).suffix.lower() if path.suffix.lower() == ".gz" else path.suffix.lower()
+    if kind == ".parquet":
+        yield from _parquet(path)
+        return
+    if kind not in (".csv", ".json", ".jsonl", ".yaml", ".yml", ".prompt"):
+        fix = "Use .jsonl, .json, .csv, .parquet or .yaml."
+        raise DataError(Problem(str(path), f"has the unknown ending {kind or 'none'}", fix))
+    text = _text(path)
     if kind == ".csv":
-        for number, record in enumerate(csv.DictReader(text.splitlines(keepends=True)), start=1):
+        lines = text.splitlines(keepends=True)
+        rows: Iterable[Any] = csv.DictReader(lines) if header else _without_header(lines)
+        for number, record in enumerate(rows, start=1):
             yield f"{path} row {number}", record
-    elif kind == ".json":
-        records = _parse(text, str(path))
-        if not isinstance(records, list):
-            raise DataError(Problem(str(path), "is not one JSON list", "Give a list of objects, or a JSONL file."))
-        for number, record in enumerate(records, start=1):
-            yield f"{path} item {number}", record
-    elif kind == ".jsonl":
+    elif kind == ".jsonl" or (kind == ".json" and not under and _is_json_lines(text)):
         for number, line in enumerate(text.split("\n"), start=1):
             if line.strip():
                 yield f"{path} line {number}", _parse(line, f"{path} line {number}")
     else:
-        raise DataError(Problem(str(path), f"has the unknown ending {kind or 'none'}", "Use .jsonl, .json or .csv."))
+        content = _parse(text, str(path)) if kind == ".json" else _parse_yaml(text, str(path))
+        for key in filter(None, under.split(".")):
+            content = content.get(key) if isinstance(content, dict) else None
+        if not isinstance(content, list):
+            what = "JSON" if kind == ".json" else "YAML"
+            fault = f"has no list at {under!r}" if under else f"is not one {what} list"
+            raise DataError(Problem(str(path), fault, "Give a list of objects, or a JSONL file."))
+        for number, record in enumerate(content, start=1):
+            yield f"{path} item {number}", record
+
+
+def _text(path: Path) -> str:
+    try:
+        data = path.read_bytes()
+        return (gzip.decompress(data) if path.suffix.lower() == ".gz" else data).decode("utf-8-sig")
+    except (OSError, EOFError, UnicodeDecodeError) as error:
+        reason = "is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else getattr(error, "strerror", "")
+        fix = "Give a JSONL, JSON, CSV, Parquet or YAML file."
+        raise DataError(Problem(str(path), f"cannot be read: {reason or error}", fix)) from error
+
+
+def _without_header(lines: Iterable[str]) -> Iterator[dict[str, str]]:
+    for cells in csv.reader(lines):
+        yield {str(index): cell for index, cell in enumerate(cells)}
+
+
+def _is_json_lines(text: str) -> bool:
+    """Whether the first line alone is an object and more lines follow: some sets call JSON Lines .json."""
+    first, _, rest = text.lstrip().partition("\n")
+    return first.startswith("{") and first.rstrip().endswith("}") and rest.lstrip().startswith("{")
+
+
+def _parquet(path: Path) -> Iterator[tuple[str, Any]]:
+    import pyarrow
+    from pyarrow import parquet
+
+    try:
+        records = parquet.read_table(io.BytesIO(path.read_bytes())).to_pylist()
+    except (OSError, pyarrow.ArrowException) as error:
+        reason = " ".join(str(error).split())
+        raise DataError(Problem(str(path), f"cannot be read: {reason}", "Give a complete Parquet file.")) from error
+    for number, record in enumerate(records, start=1):
+        yield f"{path} row {number}", record
 
 
 def _parse(text: str, where: str) -> Any:
@@ -130,3 +176,13 @@ def _parse(text: str, where: str) -> Any:
         return json.loads(text)
     except json.JSONDecodeError as error:
         raise DataError(Problem(where, f"is not JSON: {error.msg}", "Correct it, or remove it.")) from error
+
+
+def _parse_yaml(text: str, where: str) -> Any:
+    import yaml
+
+    try:
+        return yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except yaml.YAMLError as error:
+        fault = f"is not YAML: {' '.join(str(error).split())}"
+        raise DataError(Problem(where, fault, "Correct it, or remove it.")) from error
