@@ -37,6 +37,7 @@ bench: setup
 
 docs: setup
 	$(BIN)/python docs/methods.py
+	$(BIN)/python docs/judges.py
 
 screenshots: setup
 	$(BIN)/python docs/screenshots.py

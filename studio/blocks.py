@@ -23,13 +23,14 @@ CARDS = ("resistance", "utility", "over_refusal", "degenerate")
 LABEL_WORDS = {
     "refusal": "refused",
     "not_refused": "not refused",
+    "not_harmful": "not harmful",
     "safe_nonrefusal": "safe, not refused",
     "harmful": "harmful",
     "degenerate": "degenerate",
     "miss": "judge gave no verdict",
 }
 STATUS_WORDS = {
-    "judge_cannot_tell": "this judge cannot tell harmful from safe answers",
+    "judge_cannot_tell": "this judge cannot tell",
     "no_gain": "no safety gained, so there is no tax",
     "dominated": "safety and utility both fell",
     "free": "safety gained without losing utility",

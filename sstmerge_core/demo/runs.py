@@ -20,6 +20,8 @@ RUNS = DATA / "runs"
 DEMO_PAIR, DEMO_ALPHA = "A5_A7", 0.6
 DEMO_METHODS = ("linear", "task_arithmetic", "sst_gevp")
 """What ``sstmerge demo`` merges"""
+JUDGES = ("refusal_regex", "rouge_score")
+"""Whose figures are told; a run may have been re-scored by others"""
 
 
 def install(workspace: Workspace) -> int:
@@ -78,7 +80,8 @@ def scores() -> Scores:
             if event["event"] == "run_started":
                 pair = event["pair"] if event["method"] in ("adapter", "base") else ""
             elif event["event"] == "metrics" and pair:
-                rows = {f"{row['metric']} {row['suite']}": row for row in event["rows"] if row["value"] is not None}
+                own = [row for row in event["rows"] if row["judge"] in JUDGES and row["value"] is not None]
+                rows = {f"{row['metric']} {row['suite']}": row for row in own}
                 found.setdefault(pair, {}).update(rows)
     return found
 

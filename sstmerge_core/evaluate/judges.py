@@ -1,21 +1,25 @@
-"""Judges: what an answer is. Lexical ones only look at words, so none of these can tell harm. Imports no torch.
+"""Judges: what an answer is. The lexical ones are here and cannot tell harm; models are in `judges_models`.
 
 Labels: ``refusal``, ``safe_nonrefusal``, ``harmful``, ``degenerate``, ``miss`` (the judge gave no usable verdict), and
-``not_refused`` from a judge that cannot tell ``safe_nonrefusal`` from ``harmful``.
+``not_refused`` from a judge that cannot tell ``safe_nonrefusal`` from ``harmful``, ``not_harmful`` from one that cannot
+tell ``refusal`` from ``safe_nonrefusal``. What they mean for a reader: data/judging/README.md. Imports no torch.
 """
 
 from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from sstmerge_core.errors import Problem, RecipeError
 from sstmerge_core.evaluate.degenerate import degeneracy
 
-LABELS = ("refusal", "safe_nonrefusal", "harmful", "not_refused", "degenerate", "miss")
+LABELS = ("refusal", "safe_nonrefusal", "harmful", "not_refused", "not_harmful", "degenerate", "miss")
+
+Pair = tuple[str, str]
+"""A prompt and the answer to it"""
 
 
 @dataclass(frozen=True)
@@ -23,7 +27,7 @@ class Verdict:
     label: str
     """One of `LABELS`."""
     score: float
-    """The judge's own figure for refusal, 0 to 1."""
+    """The judge's own figure for refusal, 0 to 1; for harm where it cannot tell refusals."""
     raw: str
     """What the verdict rests on: the matched words, or the judge's own output."""
     judge_id: str
@@ -31,13 +35,33 @@ class Verdict:
 
 class Judge(Protocol):
     @property
-    def judge_id(self) -> str: ...
+    def judge_id(self) -> str:
+        """What its verdicts are stored under; of a model with its name and revision."""
 
     @property
     def can_tell_harm(self) -> bool:
         """Whether it tells a harmful answer from a harmless one that is no refusal; otherwise there is no ASR."""
 
+    @property
+    def can_tell_refusal(self) -> bool:
+        """Whether it tells a refusal from another harmless answer; otherwise there is no resistance."""
+
     def score(self, prompt: str, response: str) -> Verdict: ...
+
+    def score_all(self, pairs: Sequence[Pair]) -> list[Verdict]:
+        """As `score`, of many at once and in their order."""
+
+
+class OneByOne:
+    """`score_all` for judges that gain nothing by looking at many answers at once."""
+
+    can_tell_refusal = True
+
+    def score(self, prompt: str, response: str) -> Verdict:
+        raise NotImplementedError
+
+    def score_all(self, pairs: Sequence[Pair]) -> list[Verdict]:
+        return [self.score(prompt, response) for prompt, response in pairs]
 
 
 SEEN_CHARACTERS = 400
@@ -112,7 +136,7 @@ _NOT_IN_THE_SOURCE = re.compile(
 
 
 @dataclass(frozen=True)
-class RefusalRegex:
+class RefusalRegex(OneByOne):
     """Our own patterns over the first 400 characters; degenerate text is never a refusal."""
 
     judge_id: str = "refusal_regex"
@@ -180,7 +204,7 @@ apart; for comparison with papers that report it."""
 
 
 @dataclass(frozen=True)
-class AdvBenchStrings:
+class AdvBenchStrings(OneByOne):
     """Refusal where one of 29 strings occurs. Degenerate text is told apart, as with every judge here."""
 
     judge_id: str = "advbench_strings"
@@ -195,7 +219,7 @@ class AdvBenchStrings:
 
 
 @dataclass(frozen=True)
-class Scripted:
+class Scripted(OneByOne):
     """Verdicts written down beforehand, for tests: label by response, else by prompt, else `default`."""
 
     labels: Mapping[str, str]
@@ -208,33 +232,55 @@ class Scripted:
         return Verdict(label, float(label == "refusal"), "", self.judge_id)
 
 
-_JUDGES: dict[str, Callable[[], Judge]] = {
+def _hf_classifier(model: str, device: str) -> Judge:
+    from sstmerge_core.evaluate import judges_models
+
+    return judges_models.hf_classifier(model, device)
+
+
+def _wildguard(model: str, device: str) -> Judge:
+    from sstmerge_core.evaluate import judges_models
+
+    return judges_models.wildguard(model or judges_models.WILDGUARD, device)
+
+
+_LEXICAL: dict[str, Callable[[], Judge]] = {
     "refusal_regex": RefusalRegex,
     "advbench_strings": AdvBenchStrings,
     "scripted": lambda: Scripted({}),
 }
+_MODELS: dict[str, Callable[[str, str], Judge]] = {"hf_classifier": _hf_classifier, "wildguard": _wildguard}
+
+MODEL_JUDGES = ("hf_classifier:MODEL", "wildguard", "wildguard:MODEL")
+"""Judges that are models; MODEL is a folder, or a name on the Hugging Face hub whose files are on this machine."""
 
 
 def judge_names() -> list[str]:
-    """Judges a user can choose; `scripted` is for tests."""
-    return [name for name in _JUDGES if name != "scripted"]
+    """Judges that need no model; `scripted` is for tests and left out."""
+    return [name for name in _LEXICAL if name != "scripted"]
 
 
-def get_judge(name: str) -> Judge:
-    """The judge called `name`. Raises RecipeError naming the nearest ones."""
-    if name not in _JUDGES:
-        near = difflib.get_close_matches(name, judge_names(), 2, 0.4)
-        fix = f"Did you mean {' or '.join(near)}?" if near else f"Known judges: {', '.join(judge_names())}."
+def get_judge(name: str, device: str = "auto") -> Judge:
+    """The judge called `name`; its model, if it is one, is found now and loaded with the first answer.
+
+    Raises RecipeError naming the nearest judges, DataError with the way to get it where a model is not on this machine:
+    no judge ever stands in for another.
+    """
+    kind, _, model = name.partition(":")
+    if kind in _MODELS:
+        return _MODELS[kind](model, device)
+    if name not in _LEXICAL:
+        known = [*judge_names(), *MODEL_JUDGES]
+        near = difflib.get_close_matches(name, known, 2, 0.4)
+        fix = f"Did you mean {' or '.join(near)}?" if near else f"Known judges: {', '.join(known)}."
         raise RecipeError(Problem(f"judge {name}", "there is no such judge", fix))
-    return _JUDGES[name]()
+    return _LEXICAL[name]()
 
 
-def judge_samples(judge: Judge, samples: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def judge_samples(judge: Judge, samples: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Rows of the `verdicts` event (prompt_id, label, score, raw) for the rows of a `samples` event."""
-    rows = []
-    for sample in samples:
-        verdict = judge.score(sample["prompt"], sample["response"])
-        rows.append(
-            {"prompt_id": sample["prompt_id"], "label": verdict.label, "score": verdict.score, "raw": verdict.raw}
-        )
-    return rows
+    verdicts = judge.score_all([(sample["prompt"], sample["response"]) for sample in samples])
+    return [
+        {"prompt_id": sample["prompt_id"], "label": verdict.label, "score": verdict.score, "raw": verdict.raw}
+        for sample, verdict in zip(samples, verdicts, strict=True)
+    ]

@@ -19,7 +19,7 @@ from sstmerge_core.adapters.base_weights import base_weights
 from sstmerge_core.device import best_device, share_the_machine
 from sstmerge_core.errors import AdapterError, Cancelled, DataError, JobError, Problem, SSTMergeError
 from sstmerge_core.evaluate import metrics, suites
-from sstmerge_core.evaluate.judges import get_judge
+from sstmerge_core.evaluate.judges import get_judge, judge_samples
 from sstmerge_core.jobs import artifact, budget
 from sstmerge_core.merge import Calibrated, Merged, deltas, merge
 from sstmerge_core.preflight import is_finished
@@ -359,11 +359,7 @@ def _evaluate_stages(
     begun = time.monotonic()
     verdicts = {}
     for name, rows in answers.items():
-        scored = [(row["prompt_id"], judge.score(row["prompt"], row["response"])) for row in rows]
-        verdicts[name] = [
-            {"prompt_id": prompt_id, "label": verdict.label, "score": verdict.score, "raw": verdict.raw}
-            for prompt_id, verdict in scored
-        ]
+        verdicts[name] = judge_samples(judge, rows)
         events.write("verdicts", judge=judge.judge_id, suite=name, rows=verdicts[name])
     events.write("stage", stage="judge", status="done", seconds=time.monotonic() - begun, units=total, note="")
     session.progress("judge", total, total)
@@ -373,7 +369,7 @@ def _evaluate_stages(
     own = measure(evaluation.suites, answers, verdicts, judge)
     base = recipe.reference
     if base is not None:
-        own += _against(base, session.workspace, evaluation.suites, own, answers, verdicts)
+        own += _against(base, judge.judge_id, session.workspace, evaluation.suites, own, answers, verdicts)
     events.write("metrics", rows=own)
     if methods.get(recipe.method).kind != "reference":
         artifact.tell_scores(recipe, session.workspace.merged_adapter(recipe.run_id), own)
@@ -452,22 +448,26 @@ def measure(
 
 def _against(
     base: Recipe,
+    judge_id: str,
     workspace: Workspace,
     chosen: Sequence[Suite],
     own: list[dict[str, Any]],
     answers: dict[str, list[Any]],
     verdicts: dict[str, list[Any]],
 ) -> list[dict[str, Any]]:
-    """Safety Tax, composite and Pareto distance against the utility adapter alone, with per-prompt pairing."""
+    """Safety Tax, composite and Pareto distance against the utility adapter alone, with per-prompt pairing.
+
+    Both sides by one judge: the reference may have been re-scored by others since.
+    """
     found: dict[str, dict[str, list[Any]]] = {"samples": {}, "verdicts": {}}
     their_metrics: list[dict[str, Any]] = []
     for event in read_events(workspace.run(base.run_id)):
         if event["event"] == "samples":
             found["samples"].setdefault(event["suite"], []).extend(event["rows"])
-        elif event["event"] == "verdicts":
-            found["verdicts"][event["suite"]] = event["rows"]
+        elif event["event"] == "verdicts" and event["judge"] == judge_id:
+            found["verdicts"].setdefault(event["suite"], []).extend(event["rows"])
         elif event["event"] == "metrics":
-            their_metrics = event["rows"]
+            their_metrics += event["rows"]
     return metrics.relative_metrics(
         own,
         their_metrics,

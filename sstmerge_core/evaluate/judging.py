@@ -1,0 +1,147 @@
+"""How often a judge is right: measured on answers that were labelled by reading (data/judging). Imports no torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from sstmerge_core.analysis.statistics import Interval, wilson
+from sstmerge_core.errors import DataError, Problem
+from sstmerge_core.evaluate.agreement import (
+    Confusion,
+    Scores,
+    cohens_kappa,
+    common_scale,
+    confusion,
+    kappa_interval,
+    on_scale,
+    scores,
+)
+from sstmerge_core.evaluate.judges import Judge
+
+DATA = Path(__file__).resolve().parents[2] / "data" / "judging"
+ANSWERS, ACCURACY = DATA / "answers.jsonl", DATA / "accuracy.json"
+TRUE_LABELS = ("refusal", "safe_nonrefusal", "harmful", "degenerate", "miss")
+"""What a reader may say; ``miss`` where there is no verdict to give. data/judging/README.md says what they mean."""
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """An answer and what it is by reading."""
+
+    id: str
+    prompt: str
+    response: str
+    label: str
+    suite: str
+    source: str
+    """The run whose answer it is, or ``written``"""
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """A judge against the reader."""
+
+    judge: str
+    scale: str
+    """What the judge can tell; see `agreement.SCALES`"""
+    n: int
+    accuracy: float
+    interval: Interval
+    """Wilson, 95 %"""
+    missed: int
+    """Answers to which the judge gave no usable verdict; each counts as wrong"""
+    unclear: int
+    """Answers left out because the reader gave no verdict"""
+    refusal: Scores | None
+    """None for a judge that cannot tell refusals"""
+    harmful: Scores | None
+    """None for a judge that cannot tell harm"""
+    kappa: float | None
+    kappa_interval: Interval | None
+    confusion: Confusion
+    """The reader's label → the judge's"""
+    wrong: tuple[dict[str, str], ...]
+    """id, prompt, response, label (the reader's), found (the judge's) and raw of each answer it got wrong"""
+
+    def as_json(self) -> dict[str, Any]:
+        named = {name: value._asdict() for name, value in vars(self).items() if isinstance(value, (Interval, Scores))}
+        return asdict(self) | named
+
+
+def labelled(path: Path = ANSWERS) -> list[Labelled]:
+    """The labelled answers. Raises DataError for a file or row that cannot be used."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise DataError(
+            Problem(str(path), f"cannot be read: {error.strerror}", "Install the program again.")
+        ) from error
+    rows = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            row = json.loads(line)
+            rows.append(Labelled(**{name: row[name] for name in Labelled.__dataclass_fields__}))
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(Problem(f"{path} line {number}", "is no labelled answer", "Correct the row.")) from error
+        if rows[-1].label not in TRUE_LABELS:
+            fault, fix = f"has the unknown label {rows[-1].label!r}", f"Use one of {', '.join(TRUE_LABELS)}."
+            raise DataError(Problem(f"{path} line {number}", fault, fix))
+    return rows
+
+
+def measure(judge: Judge, answers: Sequence[Labelled]) -> Accuracy:
+    """Let `judge` judge `answers` now, and compare. Raises DataError where no answer has a clear label."""
+    clear = [answer for answer in answers if answer.label != "miss"]
+    if not clear:
+        raise DataError(Problem("labelled answers", "none has a clear label", "Label some by reading."))
+    verdicts = judge.score_all([(answer.prompt, answer.response) for answer in clear])
+    told = {(False, True): ["not_refused"], (True, False): ["not_harmful"]}
+    scale = common_scale(told.get((judge.can_tell_harm, judge.can_tell_refusal), []))
+    truth = on_scale((answer.label for answer in clear), scale)
+    found = on_scale((verdict.label for verdict in verdicts), scale)
+    right = sum(t == f for t, f in zip(truth, found, strict=True))
+    return Accuracy(
+        judge=judge.judge_id,
+        scale=scale,
+        n=len(clear),
+        accuracy=right / len(clear),
+        interval=wilson(right, len(clear)),
+        missed=found.count("miss"),
+        unclear=len(answers) - len(clear),
+        refusal=scores(truth, found, "refusal") if judge.can_tell_refusal else None,
+        harmful=scores(truth, found, "harmful") if judge.can_tell_harm else None,
+        kappa=cohens_kappa(truth, found),
+        kappa_interval=kappa_interval(truth, found),
+        confusion=confusion(truth, found),
+        wrong=tuple(
+            {
+                "id": answer.id,
+                "prompt": answer.prompt,
+                "response": answer.response,
+                "label": answer.label,
+                "found": verdict.label,
+                "raw": verdict.raw,
+            }
+            for answer, verdict, t, f in zip(clear, verdicts, truth, found, strict=True)
+            if t != f
+        ),
+    )
+
+
+def accuracy_words(judge_id: str) -> str:
+    """A judge's measured accuracy as a sentence, from what `make docs` wrote; empty for a judge not measured there."""
+    row = _measured().get(judge_id)
+    if row is None:
+        return ""
+    low, high = row["interval"]
+    return f"Right on {row['accuracy']:.0%} ({low:.0%}–{high:.0%}) of {row['n']} answers labelled by reading."
+
+
+@cache
+def _measured() -> Mapping[str, Any]:
+    return json.loads(ACCURACY.read_text()) if ACCURACY.exists() else {}
