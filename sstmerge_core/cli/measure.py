@@ -13,8 +13,8 @@ from sstmerge_core.cli.printing import line, progress, raise_found, table
 from sstmerge_core.cli.records import ingest
 from sstmerge_core.demo.runs import DEMO_ALPHA, DEMO_METHODS, DEMO_PAIR
 from sstmerge_core.errors import Problem, RecipeError
+from sstmerge_core.jobs.outcome import outcome
 from sstmerge_core.recipe import Recipe
-from sstmerge_core.store.events import read_events
 from sstmerge_core.workspace import Workspace
 
 SUMMARY = ("resistance", "asr", "over_refusal", "degenerate", "rouge_l")
@@ -124,7 +124,7 @@ def _execute(recipes: list[Recipe], workspace: Workspace, options: argparse.Name
             ingest(workspace)
     else:
         ingest(workspace)
-    found = [summary(workspace, recipe) for recipe in recipes]
+    found = [outcome(workspace, recipe) for recipe in recipes]
     if options.json:
         for row in found:
             print(json.dumps(row, ensure_ascii=False))
@@ -141,38 +141,3 @@ def _execute(recipes: list[Recipe], workspace: Workspace, options: argparse.Name
     table(("run", "resistance ↑", "ASR ↓", "over-refusal ↓", "degenerate ↓", "ROUGE-L ↑", "n", "id"), rows)
     judge = recipes[0].evaluation.judge if recipes and recipes[0].evaluation else ""
     print(f"Judge {judge}; a lexical judge cannot tell harm, so it gives no ASR. Intervals: `sstmerge query`.")
-
-
-def summary(workspace: Workspace, recipe: Recipe) -> dict[str, Any]:
-    """A finished run as one flat object: identity, the main metrics with their n, dtype and seconds."""
-    rows: dict[tuple[str, str], dict[str, Any]] = {}
-    seconds = None
-    for event in read_events(workspace.run(recipe.run_id)):
-        if event["event"] == "metrics":
-            rows |= {(row["metric"], row["suite"]): row for row in event["rows"]}
-        elif event["event"] == "run_finished":
-            seconds = event["seconds"]
-    evaluation = recipe.evaluation
-    suites = {suite.role: suite.name for suite in evaluation.suites} if evaluation else {}
-    places = {
-        "resistance": suites.get("harmful"),
-        "asr": suites.get("harmful"),
-        "over_refusal": suites.get("benign"),
-        "degenerate": "all",
-        "rouge_l": suites.get("utility"),
-    }
-    found: dict[str, Any] = {
-        "run_id": recipe.run_id,
-        "pair": recipe.pair,
-        "method": recipe.method,
-        "label": recipe.label,
-        "alpha": recipe.parameters.get("alpha"),
-    }
-    for metric, suite in places.items():
-        row = rows.get((metric, suite or ""), {})
-        found |= {metric: row.get("value"), f"{metric}_n": row.get("n")}
-        if row.get("ci_low") is not None:
-            found[f"{metric}_ci"] = [row["ci_low"], row["ci_high"]]
-        if row.get("status", "ok") != "ok":
-            found[f"{metric}_status"] = row["status"]
-    return found | {"dtype": evaluation.dtype if evaluation else None, "seconds": seconds}

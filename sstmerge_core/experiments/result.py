@@ -1,0 +1,104 @@
+"""What an experiment found: tables whose rows lead to runs, sentences, and what was left out. Imports no torch."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sstmerge_core.errors import DataError, Problem
+from sstmerge_core.experiments.settings import Settings
+from sstmerge_core.workspace import Workspace, write_json
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of one kind. `run_id` or `run_ids` in a row are the runs its figures come from."""
+
+    name: str
+    title: str
+    about: str
+    rows: list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Result:
+    experiment: str
+    question: str
+    settings: dict[str, Any]
+    judge: str
+    base: str
+    tables: list[Table]
+    analysis: dict[str, Any]
+    """Computed conclusions for programs; always with `best_method`: a name, or null where none is shown to be best"""
+    findings: list[str]
+    """The same in sentences"""
+    left_out: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+    """Of this call; runs known before cost nothing"""
+    versions: dict[str, str] = field(default_factory=dict)
+
+    def table(self, name: str) -> Table:
+        return next(table for table in self.tables if table.name == name)
+
+    @property
+    def run_ids(self) -> list[str]:
+        """Every run behind the tables, each once."""
+        found: dict[str, None] = {}
+        for table in self.tables:
+            for row in table.rows:
+                found |= dict.fromkeys(filter(None, [row.get("run_id"), *(row.get("run_ids") or ())]))
+        return list(found)
+
+
+def folder(workspace: Workspace) -> Path:
+    return workspace.root / "experiments"
+
+
+def key(experiment: str, settings: Settings) -> str:
+    """Name of an experiment's result: the experiment and 12 hexadecimal digits of the settings' SHA-256."""
+    text = json.dumps(settings.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+    return f"{experiment}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+
+
+def save(workspace: Workspace, settings: Settings, result: Result) -> Path:
+    """Write a result, in place of an older one of the same settings."""
+    path = folder(workspace) / f"{key(result.experiment, settings)}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, asdict(result))
+    return path
+
+
+def load(path: Path) -> Result:
+    """Raises DataError for a file that is no result."""
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+        return Result(**fields | {"tables": [Table(**table) for table in fields["tables"]]})
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        fix = "Run the experiment again: what it measured is kept."
+        raise DataError(Problem(str(path), f"is not the result of an experiment: {error}", fix)) from error
+
+
+def results(workspace: Workspace, experiment: str) -> list[Path]:
+    """Results of one experiment, the newest first."""
+    found = folder(workspace).glob(f"{experiment}-*.json")
+    return sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)
+
+
+def mean(values: Sequence[float | None]) -> float | None:
+    """Mean of those that were measured; None where none was."""
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
+
+
+def pick(row: Mapping[str, Any], *metrics: str) -> dict[str, Any]:
+    """Value, interval and n of some metrics of an outcome."""
+    found: dict[str, Any] = {}
+    for metric in metrics:
+        found[metric] = row.get(metric)
+        low, high = row.get(f"{metric}_ci") or (None, None)
+        found |= {f"{metric}_low": low, f"{metric}_high": high, f"{metric}_n": row.get(f"{metric}_n")}
+    return found

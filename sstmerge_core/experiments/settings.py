@@ -1,0 +1,72 @@
+"""What an experiment is told: defaults for the bundled model, a YAML recipe for any other. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from sstmerge_core.errors import Problem, RecipeError
+
+
+class Settings(BaseModel):
+    """Common to all experiments."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    base: str = Field(default="", description="Name or folder of the base model; empty: the bundled one.")
+    n: int = Field(default=64, ge=1, description="Test prompts per suite.")
+    n_selection: int = Field(default=40, ge=1, description="Selection prompts per suite, where something is chosen.")
+    dtype: str = Field(default="float32", description="Of the model that answers.")
+    judge: str = Field(default="refusal_regex", description="Judge of refusals.")
+
+
+S = TypeVar("S", bound=Settings)
+
+
+def read(kind: type[S], given: Path | str | Mapping[str, Any] | None = None) -> S:
+    """Settings from a YAML file, its text, or a mapping; what is not given keeps its default.
+
+    Raises RecipeError with every wrong field at once.
+    """
+    where, fields = "experiment settings", given
+    if isinstance(given, Path):
+        where = str(given)
+        try:
+            fields = given.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise RecipeError(Problem(where, f"cannot be read: {error}", "Give a YAML file.")) from error
+    if isinstance(fields, str):
+        try:
+            fields = yaml.safe_load(fields) or {}
+        except yaml.YAMLError as error:
+            raise RecipeError(Problem(where, f"is not YAML: {' '.join(str(error).split())}", "Correct it.")) from error
+    if not isinstance(fields, Mapping) and fields is not None:
+        raise RecipeError(Problem(where, "is not a mapping of settings", f"Its settings: {', '.join(names(kind))}."))
+    try:
+        return kind.model_validate(dict(fields or {}))
+    except ValidationError as error:
+        raise RecipeError(
+            Problem(
+                f"{where}: {'.'.join(map(str, fault['loc']))}",
+                fault["msg"],
+                f"Its settings: {', '.join(names(kind))}.",
+            )
+            for fault in error.errors()
+        ) from error
+
+
+def write(settings: Settings) -> str:
+    """The settings as YAML with a comment on each, which `read` takes."""
+    lines = []
+    for name, field in type(settings).model_fields.items():
+        text = yaml.safe_dump({name: settings.model_dump(mode="json")[name]}, allow_unicode=True, sort_keys=False)
+        lines.append(f"# {field.description}\n{text}")
+    return "".join(lines)
+
+
+def names(kind: type[Settings]) -> list[str]:
+    return list(kind.model_fields)

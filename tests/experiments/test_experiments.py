@@ -1,0 +1,268 @@
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from sstmerge_core import catalog, cli, experiments, preflight
+from sstmerge_core.analysis.statistics import paired_bootstrap
+from sstmerge_core.demo import adapters as demo
+from sstmerge_core.errors import Cancelled, DataError, RecipeError
+from sstmerge_core.experiments import choice, interference, pre_post
+from sstmerge_core.preflight import Options
+from sstmerge_core.store.events import last_status, read_events
+from sstmerge_core.workspace import Workspace
+
+COMMON = {"n": 3, "n_selection": 2}
+GRID = {"alphas": [0.5], "strengths": [1.0], "ks": [2], "layerwise": [False]}
+
+
+@pytest.fixture(autouse=True)
+def short_answers(monkeypatch):
+    """Answers of at most three tokens."""
+    made = preflight.suites.suite
+    monkeypatch.setattr(
+        preflight.suites, "suite", lambda *own: made(*own).model_copy(update={"max_new_tokens": 3}), raising=True
+    )
+
+
+@pytest.fixture
+def workspace(tmp_path, tiny_base, tiny_pair) -> Workspace:
+    workspace = Workspace(tmp_path / "workspace").create()
+    catalog.add(workspace, tiny_pair[0], "U", "utility", "facts")
+    catalog.add(workspace, tiny_pair[1], "S", "safety")
+    return workspace
+
+
+@pytest.fixture
+def few_facts(monkeypatch):
+    """The bundled facts of the first topics only."""
+    all_rows = demo.rows
+
+    def rows(names, split):
+        topics = list(dict.fromkeys(row["topic"] for row in all_rows(("facts",), "test")))[:3]
+        return [row for row in all_rows(("facts",), split) if row["topic"] in topics]
+
+    monkeypatch.setattr(demo, "rows", rows)
+    settings = demo.ADAPTERS["A5"].settings.model_copy(update={"epochs": 1})
+    adapter = demo.ADAPTERS["A5"]
+    monkeypatch.setitem(demo.ADAPTERS, "A5", type(adapter)(**vars(adapter) | {"settings": settings}))
+
+
+def run(workspace, name, base, **settings):
+    return experiments.run(workspace, name, experiments.get(name).read({"base": str(base), **COMMON, **settings}))
+
+
+def every_row_leads_to_finished_runs(workspace, result):
+    for table in result.tables:
+        for row in table.rows:
+            ids = [row["run_id"]] if "run_id" in row else row.get("run_ids", [])
+            assert all(last_status(workspace.run(one)) == "finished" for one in ids)
+    assert result.run_ids
+
+
+def split_of(workspace, run_id):
+    started = next(event for event in read_events(workspace.run(run_id)) if event["event"] == "run_started")
+    return {suite["split"] for suite in started["recipe"]["evaluation"]["suites"]}
+
+
+def test_the_grid_is_searched_on_selection_and_the_finalists_are_measured_on_test(workspace, tiny_base):
+    result = run(
+        workspace,
+        "alpha-k",
+        tiny_base,
+        **GRID | {"alphas": [0.2, 0.8], "layerwise": [False, True]},
+        pairs=[["U", "S"]],
+        methods=["linear", "dare_linear", "sst_gevp"],
+        untuned=["average"],
+        seeds=[1, 2],
+        goals=["sum"],
+    )
+    every_row_leads_to_finished_runs(workspace, result)
+    grid, finals = result.table("grid").rows, result.table("finalists").rows
+    assert [row["method"] for row in grid] == ["linear"] * 2 + ["dare_linear"] * 2 + ["sst_gevp"] * 2
+    assert [(row["method"], row["seed"]) for row in finals] == [
+        ("linear", None),
+        ("dare_linear", 1),
+        ("dare_linear", 2),
+        ("sst_gevp", None),
+        ("average", None),
+    ]
+    assert {split for row in grid for split in split_of(workspace, row["run_id"])} == {"selection"}
+    assert {split for row in finals for split in split_of(workspace, row["run_id"])} == {"test"}
+    by_linear = {row["alpha"]: row["sum"] for row in grid if row["method"] == "linear"}
+    chosen = next(row["alpha"] for row in finals if row["method"] == "linear")
+    assert by_linear[chosen] == max(by_linear.values())
+    before = {path: path.stat().st_mtime_ns for path in workspace.runs.glob("*/events.jsonl")}
+    again = experiments.run(workspace, "alpha-k", experiments.get("alpha-k").read(result.settings))
+    assert again.tables == result.tables and again.analysis == result.analysis
+    assert before == {path: path.stat().st_mtime_ns for path in workspace.runs.glob("*/events.jsonl")}
+
+
+def test_safety_tax_compares_with_the_adapter_alone(workspace, tiny_base):
+    result = run(workspace, "safety-tax", tiny_base, **GRID, pairs=[["U", "S"]], methods=["linear"])
+    every_row_leads_to_finished_runs(workspace, result)
+    rows = {row["model"]: row for row in result.table("tax").rows}
+    assert list(rows)[:3] == ["Base model", "U alone", "S alone"] and len(rows) == 4
+    assert rows["U alone"]["status"] == "reference" and rows["U alone"]["rouge_l_n"] == 3
+
+
+def test_baselines_are_compared_over_training_seeds(workspace, tiny_base):
+    result = run(
+        workspace,
+        "baselines",
+        tiny_base,
+        **GRID,
+        utility="U",
+        safety="S",
+        others={7: ["S", "U"]},
+        methods=["linear", "dare_linear"],
+    )
+    every_row_leads_to_finished_runs(workspace, result)
+    assert {(row["method"], row["seed"]) for row in result.table("runs").rows} == {
+        (name, seed) for name in ("linear", "dare_linear") for seed in (42, 7)
+    }
+    assert {row["method"]: row["n"] for row in result.table("summary").rows} == {"linear": 2, "dare_linear": 2}
+    assert "best_method" in result.analysis
+
+
+def test_only_bundled_adapters_can_be_trained_again(workspace, tiny_base):
+    with pytest.raises(RecipeError, match="only bundled adapters can be trained again"):
+        run(workspace, "baselines", tiny_base, **GRID, utility="U", safety="S", methods=["linear"])
+
+
+def test_retention_is_measured_on_every_experts_own_questions(workspace, tiny_base, few_facts):
+    result = run(
+        workspace,
+        "interference",
+        tiny_base,
+        counts=[2, 3],
+        safety="S",
+        methods={"linear": {"alpha": 0.5}, "sst_gevp": {"alpha": 1.0, "k": 2}},
+        rank=2,
+        epochs=1,
+    )
+    every_row_leads_to_finished_runs(workspace, result)
+    assert [(row["experts"], row["method"]) for row in result.table("retention").rows] == [
+        (count, name) for count in (2, 3) for name in ("linear", "sst_gevp")
+    ]
+    assert len(result.table("experts").rows) == 3
+    row = result.table("retention").rows[0]
+    assert row["rouge_l_n"] == 10 and row["retention_n"] <= 2
+
+
+def test_worlds_keep_learning_fisher_and_test_apart():
+    for topic, rows in interference._worlds():
+        prompts = {
+            split: {row["prompt"] for row in rows if row["split"] == split} for split in ("train", "fisher", "test")
+        }
+        assert {split: len(found) for split, found in prompts.items()} == {"train": 10, "fisher": 5, "test": 5}, topic
+        assert not prompts["train"] & prompts["fisher"] and not prompts["test"] & (prompts["train"] | prompts["fisher"])
+
+
+def test_before_and_after_tuning_are_merged_on_the_aligned_base(workspace, tiny_base, few_facts):
+    result = run(workspace, "pre-post", tiny_base, safety="S", seeds=[1, 2], weights=[0.5], goal="sum")
+    every_row_leads_to_finished_runs(workspace, result)
+    rows = {row["model"]: row for row in result.table("summary").rows}
+    assert list(rows) == ["Before tuning", "After tuning", "Linear", "Base SLERP", "DARE", "Model Stock"]
+    assert rows["After tuning"]["seeds"] == 2 and rows["Model Stock"]["seeds"] == 1
+
+
+def test_an_adapter_that_changes_nothing_leaves_the_model_as_it_is(workspace, tiny_base, tiny_pair):
+    lab = experiments.Lab(workspace, experiments.get("pre-post").read({"base": str(tiny_base)}))
+    base, like = catalog.base_at(tiny_base), catalog.find(workspace, "U")
+    untuned = pre_post._nothing(lab, base, like)
+    from sstmerge_core import adapters
+    from sstmerge_core.merge import merge
+
+    factors = [adapters.read(one.path).load("cpu") for one in (like, untuned)]
+    merged = merge(factors, "linear", {"alpha": 0.25}, identities=[like.sha256, untuned.sha256])
+    for name, own in factors[0].items():
+        wanted = 0.75 * own.scaling * own.b @ own.a
+        assert float((merged.modules[name].delta() - wanted).norm()) <= 1e-5 * float(wanted.norm())
+
+
+def test_an_experiment_that_is_stopped_goes_on_where_it_was(workspace, tiny_base):
+    settings = experiments.get("safety-tax").read(
+        {"base": str(tiny_base), **COMMON, **GRID, "pairs": [["U", "S"]], "methods": ["linear", "task_arithmetic"]}
+    )
+    with pytest.raises(Cancelled):
+        experiments.run(
+            workspace,
+            "safety-tax",
+            settings,
+            should_cancel=lambda: any(last_status(folder) == "finished" for folder in workspace.runs.iterdir()),
+        )
+    finished = {path.parent: path.stat().st_mtime_ns for path in workspace.runs.glob("*/events.jsonl")}
+    finished = {folder: at for folder, at in finished.items() if last_status(folder) == "finished"}
+    assert finished and not experiments.results(workspace, "safety-tax")
+    experiments.run(workspace, "safety-tax", settings)
+    assert all((folder / "events.jsonl").stat().st_mtime_ns == at for folder, at in finished.items())
+    assert len(experiments.results(workspace, "safety-tax")) == 1
+
+
+def test_the_contest_names_no_winner_without_a_shown_difference(workspace, tiny_base):
+    lab = experiments.Lab(workspace, experiments.get("safety-tax").read({"base": str(tiny_base), **COMMON}))
+    utility, safety = lab.adapter("U"), lab.adapter("S")
+    recipes = {name: lab.merge([utility], safety, name, {}) for name in ("linear", "average")}
+    outcomes = lab.measure(list(recipes.values()), "testing")
+    found = choice.contest(workspace, recipes, outcomes, "sum")
+    assert found["best_method"] is None and len(found["not_shown_worse"]) == 1
+    assert "not shown better than" in choice.verdict(found, "Here")
+
+
+def test_resampled_scores_are_those_of_a_paired_bootstrap(workspace, tiny_base):
+    lab = experiments.Lab(workspace, experiments.get("safety-tax").read({"base": str(tiny_base), "n": 20}))
+    utility, safety = lab.adapter("U"), lab.adapter("S")
+    one = lab.merge([utility], safety, "linear", {"alpha": 0.2}, Options(n=20))
+    lab.measure([one], "testing")
+    rouge = next(row for row in _metrics(workspace, one) if row["metric"] == "rouge_l")
+    values = choice.resampled(workspace, one, "sum")
+    assert math.isclose(np.mean(values), rouge["value"], abs_tol=0.01)  # the tiny model refuses nothing
+    low, high = np.quantile(values, [0.025, 0.975])
+    assert low == pytest.approx(rouge["ci_low"], abs=0.02) and high == pytest.approx(rouge["ci_high"], abs=0.02)
+    assert paired_bootstrap(values[:5], values[:5]).mean == 0.0
+
+
+def _metrics(workspace, recipe):
+    return next(event for event in read_events(workspace.run(recipe.run_id)) if event["event"] == "metrics")["rows"]
+
+
+@pytest.mark.parametrize("name", experiments.EXPERIMENTS)
+def test_written_settings_are_read_again(name):
+    chosen = experiments.get(name)
+    assert chosen.read(experiments.write(chosen.read())) == chosen.read()
+
+
+def test_wrong_settings_are_named_all_at_once(tmp_path):
+    path = tmp_path / "settings.yaml"
+    path.write_text("n: 0\nalphas: [a]\nunknown: 1\n")
+    with pytest.raises(RecipeError) as caught:
+        experiments.get("alpha-k").read(path)
+    assert len(caught.value.problems) == 3
+    assert all(str(path) in str(problem) for problem in caught.value.problems)
+    with pytest.raises(RecipeError, match="Did you mean alpha-k"):
+        experiments.get("alphak")
+
+
+def test_the_command_lists_the_experiments_and_prints_one_result(workspace, tiny_base, monkeypatch, capsys, tmp_path):
+    monkeypatch.setenv("SSTMERGE_WORKSPACE", str(workspace.root))
+    assert cli.main(["experiment"]) == 0
+    listed = capsys.readouterr().out
+    assert all(name in listed for name in experiments.EXPERIMENTS)
+    path = tmp_path / "tax.yaml"
+    fields = {"base": str(tiny_base), **COMMON, **GRID, "pairs": [["U", "S"]], "methods": ["linear"]}
+    path.write_text(json.dumps(fields))
+    assert cli.main(["experiment", "safety-tax", "--recipe", str(path), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["experiment"] == "safety-tax" and "best_method" in found["analysis"]
+    assert cli.main(["experiment", "nothing"]) == 2
+
+
+def test_a_file_that_is_no_result_is_refused_by_name(tmp_path):
+    path = tmp_path / "safety-tax-x.json"
+    path.write_text("{}")
+    with pytest.raises(DataError, match=r"safety-tax-x.json.*is not the result"):
+        experiments.load(path)
