@@ -45,6 +45,7 @@ def main(pairs: list[str]) -> int:
         for pair in pairs:
             for method in methods.names():
                 print(pair, method, press(page, address, pair, method), flush=True)
+        page.goto("about:blank")  # a page that watches a job would draw all the while
         while waiting := [job for job in jobs.jobs(workspace) if job.state in ("queued", "running")]:
             print(f"{len(waiting)} jobs left", flush=True)
             time.sleep(30)
