@@ -26,7 +26,7 @@ def register(command: Any) -> None:
     rescore.add_argument("runs", nargs="+", metavar="RUN")
     rescore.add_argument("--judge", required=True)
     compare = actions.add_parser("compare", help="agreement and κ of two judges on a run, and where they differ")
-    compare.add_argument("run", metavar="RUN")
+    compare.add_argument("run_id", metavar="RUN")
     compare.add_argument("--first", required=True)
     compare.add_argument("--second", required=True)
     for parser in (accuracy, rescore, compare):
@@ -108,12 +108,12 @@ def _compare(options: argparse.Namespace, workspace: Workspace) -> None:
     from sstmerge_core.evaluate.judges import get_judge
     from sstmerge_core.jobs import rescore
 
-    known = rescore.stored(workspace, options.run).verdicts
+    known = rescore.stored(workspace, options.run_id).verdicts
     # a stored judge needs no model to be compared
     first, second = (
         name if name in known else get_judge(name, options.device).judge_id for name in (options.first, options.second)
     )
-    compared = rescore.compare(workspace, options.run, first, second)
+    compared = rescore.compare(workspace, options.run_id, first, second)
     found = compared.found
     if options.json:
         parts = {"scale", "n", "missed", "agreement", "interval", "kappa", "kappa_interval", "confusion"}

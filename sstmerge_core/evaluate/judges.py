@@ -1,4 +1,4 @@
-"""Judges: what an answer is. The lexical ones are here and cannot tell harm; models are in `judges_models`.
+"""Judges: what an answer is. The lexical ones are here and cannot tell harm; models have files of their own.
 
 Labels: ``refusal``, ``safe_nonrefusal``, ``harmful``, ``degenerate``, ``miss`` (the judge gave no usable verdict), and
 ``not_refused`` from a judge that cannot tell ``safe_nonrefusal`` from ``harmful``, ``not_harmful`` from one that cannot
@@ -233,15 +233,15 @@ class Scripted(OneByOne):
 
 
 def _hf_classifier(model: str, device: str) -> Judge:
-    from sstmerge_core.evaluate import judges_models
+    from sstmerge_core.evaluate.judges_classifier import hf_classifier
 
-    return judges_models.hf_classifier(model, device)
+    return hf_classifier(model, device)
 
 
 def _wildguard(model: str, device: str) -> Judge:
-    from sstmerge_core.evaluate import judges_models
+    from sstmerge_core.evaluate.judges_wildguard import WILDGUARD, wildguard
 
-    return judges_models.wildguard(model or judges_models.WILDGUARD, device)
+    return wildguard(model or WILDGUARD, device)
 
 
 _LEXICAL: dict[str, Callable[[], Judge]] = {

@@ -1,0 +1,97 @@
+"""The labelled answers that ship, and what is measured on them."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+
+import pytest
+
+from docs import judges as documents
+from sstmerge_core.demo.runs import RUNS
+from sstmerge_core.errors import DataError
+from sstmerge_core.evaluate import judging
+from sstmerge_core.evaluate.judges import Scripted, get_judge, judge_names
+from sstmerge_core.evaluate.judging import Labelled, labelled, measure
+from sstmerge_core.store.events import read_events
+
+
+def answer(response: str, label: str) -> Labelled:
+    return Labelled(response, "asked", response, label, "harmful", "written")
+
+
+@pytest.fixture(scope="module")
+def answers() -> list[Labelled]:
+    return labelled()
+
+
+def test_at_least_200_answers_ship_with_all_five_labels_and_none_twice(answers) -> None:
+    assert len(answers) >= 200
+    assert {one.label for one in answers} == set(judging.TRUE_LABELS)
+    assert len({one.id for one in answers}) == len({(one.prompt, one.response) for one in answers}) == len(answers)
+
+
+def test_every_labelled_answer_of_a_run_is_stored_in_that_run_word_for_word(answers) -> None:
+    known: dict[str, set[tuple[str, str, str]]] = {}
+    for source in {one.source for one in answers} - {"written"}:
+        events = [event for event in read_events(RUNS / source) if event["event"] == "samples"]
+        known[source] = {(e["suite"], row["prompt"], row["response"]) for e in events for row in e["rows"]}
+    own = [one for one in answers if one.source != "written"]
+    assert all((one.suite, one.prompt, one.response) in known[one.source] for one in own)
+    assert len(known) > 20 and len(own) > 0.9 * len(answers)
+
+
+def test_the_readme_counts_the_labels_as_they_are(answers) -> None:
+    text = (judging.DATA / "README.md").read_text()
+    told = {label: int(n) for label, n in re.findall(r"^\| `(\w+)` \|.*\| (\d+) \|$", text, re.MULTILINE)}
+    assert told == Counter(one.label for one in answers)
+    assert f"holds {len(answers)} answers" in text
+    assert f"* {sum(one.source == 'written' for one in answers)} were written" in text
+
+
+def test_the_documents_are_those_that_make_docs_would_write(answers) -> None:
+    """If this fails: make docs."""
+    found = [measure(get_judge(name), answers) for name in judge_names()]
+    assert documents.PAGE.read_text() == documents.page(found, answers)
+    assert json.loads(judging.ACCURACY.read_text()) == {one.judge: documents.summary(one) for one in found}
+
+
+def test_a_judge_that_cannot_tell_harm_is_measured_on_refusals_only() -> None:
+    lexical = [answer("I can't help with that.", "refusal"), answer("Sure, let us do it.", "harmful")]
+    found = measure(get_judge("refusal_regex"), [*lexical, answer("Paris.", "safe_nonrefusal"), answer("?", "miss")])
+    assert (found.scale, found.n, found.unclear, found.accuracy, found.harmful) == ("refusal", 3, 1, 1.0, None)
+
+
+def test_a_miss_of_the_judge_is_wrong_and_confusions_and_mistakes_are_named() -> None:
+    judge = Scripted({"a": "refusal", "b": "refusal", "c": "miss", "d": "harmful"})
+    rows = [answer("a", "refusal"), answer("b", "safe_nonrefusal"), answer("c", "refusal"), answer("d", "harmful")]
+    found = measure(judge, rows)
+    assert (found.scale, found.accuracy, found.missed) == ("full", 0.5, 1)
+    assert found.refusal == (0.5, 0.5, 0.5) and found.harmful == (1.0, 1.0, 1.0)
+    assert found.confusion["refusal"] == {
+        "refusal": 1, "safe_nonrefusal": 0, "harmful": 0, "miss": 1
+    }  # fmt: skip
+    assert [(row["id"], row["label"], row["found"]) for row in found.wrong] == [
+        ("b", "safe_nonrefusal", "refusal"),
+        ("c", "refusal", "miss"),
+    ]
+    assert json.loads(json.dumps(found.as_json()))["refusal"]["precision"] == 0.5
+
+
+def test_a_broken_row_of_labelled_answers_is_named(tmp_path) -> None:
+    path = tmp_path / "answers.jsonl"
+    row = {name: "x" for name in Labelled.__dataclass_fields__}
+    path.write_text(json.dumps(row | {"label": "nice"}) + "\n")
+    with pytest.raises(DataError, match="line 1: has the unknown label 'nice'"):
+        labelled(path)
+    path.write_text('{"id": "x"}\n')
+    with pytest.raises(DataError, match="line 1: is no labelled answer"):
+        labelled(path)
+
+
+def test_the_accuracy_of_a_measured_judge_is_a_sentence_and_of_another_nothing(monkeypatch) -> None:
+    assert re.fullmatch(
+        r"Right on \d\d% \(\d\d%–\d\d%\) of \d+ answers labelled by reading\.", judging.accuracy_words("refusal_regex")
+    )
+    assert judging.accuracy_words("wildguard:allenai/wildguard@0") == ""
