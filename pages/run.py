@@ -2,6 +2,7 @@
 
 import streamlit as st
 
+from sstmerge_core.evaluate import judging
 from sstmerge_core.plots import similarity, spectrum, table
 from sstmerge_core.store import queries
 from sstmerge_core.words import plain
@@ -48,7 +49,8 @@ row = store.query(queries.leaderboard_row, run_id)
 blocks.cards(row)
 
 metrics = store.query(queries.run_metrics, run_id)
-samples = store.query(queries.run_samples, run_id)
+judges = judging.stored_judges(metrics["judge"])
+samples = store.query(queries.run_samples, run_id, None, judges[0])
 eigenvalues = store.query(queries.spectrum, run_id)
 stages = store.query(queries.run_stages, run_id)
 
@@ -67,6 +69,7 @@ with tabs["Metrics"]:
             "value": st.column_config.NumberColumn("Value", format="%.3f"),
             "interval": st.column_config.TextColumn("95 % interval"),
             "n": st.column_config.NumberColumn("n", format="%d", help="Prompts", width=52),
+            "judge": st.column_config.TextColumn("judge", help=blocks.judges_help(judges)),
             "status": st.column_config.TextColumn("status", width=290),
             "compared with": st.column_config.LinkColumn("compared with", display_text=r"run=(\w+)"),
         },
@@ -85,6 +88,10 @@ if "Answers" in tabs and tabs["Answers"].open:
     with tabs["Answers"]:
         with st.container(horizontal=True, vertical_alignment="bottom"):
             suite = st.selectbox("Prompts", table.suites(samples), key="run.suite", width=180)
+            judge = judges[0]
+            if len(judges) > 1:
+                judge = st.selectbox("Judge", judges, key="run.judge", width=220, help=blocks.judges_help(judges))
+                samples = store.query(queries.run_samples, run_id, None, judge)
             of_suite = samples[samples["suite"] == suite]
             labels = sorted(of_suite["label"].dropna().unique())
             picked = st.pills(
@@ -96,7 +103,10 @@ if "Answers" in tabs and tabs["Answers"].open:
             )
             words_ = st.text_input("Search", key="run.search", placeholder="in prompts and answers", width=240)
         shown = table.search(of_suite, words_, labels=picked)
-        st.caption(f"Showing {len(shown):,} of {len(of_suite):,} answers. Model output is shown as it is.")
+        st.caption(
+            f"Showing {len(shown):,} of {len(of_suite):,} answers. Model output is shown as it is.  \n"
+            f"Judge: {plain(judge)}. {judging.accuracy_words(judge)}"
+        )
         st.dataframe(
             table.answers(shown, blocks.LABEL_WORDS),
             hide_index=True,

@@ -11,6 +11,7 @@ import streamlit as st
 
 from sstmerge_core import adapters, jobs, words
 from sstmerge_core.errors import Problem, SSTMergeError, StoreError
+from sstmerge_core.evaluate import judging
 from sstmerge_core.plots import similarity, table
 from sstmerge_core.plots.measures import MEASURES, interval, number
 from sstmerge_core.words import plain
@@ -106,6 +107,13 @@ def cards(row: Any) -> None:
     judge = row.get("judge")
     if judge and not pd.isna(judge) and judge != "reported":
         st.caption(f"95 % intervals. Judge: {plain(judge)}.")
+
+
+def judges_help(judges: Sequence[str]) -> str:
+    """How often each judge was right where that was measured."""
+    known = {name: judging.accuracy_words(name) for name in judges}
+    lines = [f"**{plain(name)}** {words or 'Not measured: it does not ship.'}" for name, words in known.items()]
+    return "  \n".join(lines)
 
 
 def run_columns(runs: pd.DataFrame) -> dict[str, Any]:

@@ -166,7 +166,8 @@ def test_the_database_keeps_both_judges(workspace) -> None:
         assert found == [("other", 3 / 5), ("refusal_regex", 2 / 5)]
         counts = cursor.execute("SELECT judge, count(*) FROM verdicts GROUP BY judge ORDER BY judge").fetchall()
         assert counts == [("other", 11), ("refusal_regex", 11)]
-        assert cursor.execute(f"SELECT status, judge FROM leaderboard WHERE {mine}").fetchall() == [("finished", "refusal_regex")]
+        shown = cursor.execute(f"SELECT status, judge FROM leaderboard WHERE {mine}").fetchall()
+        assert shown == [("finished", "refusal_regex")]
 
 
 def test_the_reference_of_the_safety_tax_is_judged_by_the_same_judge_first(workspace) -> None:

@@ -1,0 +1,64 @@
+"""The Run page of a run that two judges have judged."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+from sstmerge_core.demo.runs import RUNS
+from sstmerge_core.evaluate.judges import get_judge
+from sstmerge_core.evaluate.judging import accuracy_words, stored_judges
+from sstmerge_core.jobs.rescore import rescore
+from sstmerge_core.store import Owner
+from sstmerge_core.store.events import read_events
+from sstmerge_core.workspace import Workspace
+
+
+@pytest.fixture(scope="module")
+def judged_twice(tmp_path_factory: pytest.TempPathFactory) -> tuple[Workspace, str]:
+    """A shipped run of the base model, re-scored."""
+    workspace = Workspace(tmp_path_factory.mktemp("judged")).create()
+    run_id = next(folder.name for folder in sorted(RUNS.iterdir()) if next(read_events(folder))["method"] == "base")
+    shutil.copytree(RUNS / run_id, workspace.run(run_id))
+    rescore(workspace, run_id, get_judge("advbench_strings"))
+    with Owner.open(workspace) as owner:
+        owner.ingest()
+        owner.publish()
+    return workspace, run_id
+
+
+def test_the_reader_chooses_among_the_judges_and_sees_how_often_each_is_right(open_page, judged_twice) -> None:
+    workspace, run_id = judged_twice
+    app = open_page(workspace, "run", run=run_id)
+    app.session_state["run.tabs"] = "Answers"
+    app.run()
+    assert not app.exception
+    assert app.selectbox("run.judge").options == ["refusal_regex", "advbench_strings"]
+    assert "Right on" in accuracy_words("refusal_regex") and "Right on" in app.selectbox("run.judge").help
+
+    def verdicts() -> tuple[list[str], bool]:
+        shown = next(frame.value for frame in app.dataframe if "label" in frame.value)
+        told = accuracy_words(app.selectbox("run.judge").value)
+        return list(shown["label"]), any(told in caption.value for caption in app.caption)
+
+    first, first_told = verdicts()
+    app.selectbox("run.judge").select("advbench_strings").run()
+    assert not app.exception
+    second, second_told = verdicts()
+    assert first_told and second_told and len(first) == len(second) == 64 and first != second
+
+
+def test_a_run_with_one_judge_offers_no_choice(open_page, full_workspace) -> None:
+    with Owner.open(full_workspace) as owner:
+        run_id = owner.cursor().execute("SELECT run_id FROM verdicts LIMIT 1").fetchone()[0]
+    app = open_page(full_workspace, "run", run=run_id)
+    app.session_state["run.tabs"] = "Answers"
+    app.run()
+    assert not app.exception and "run.judge" not in [box.key for box in app.selectbox]
+
+
+def test_the_judge_of_the_leaderboard_comes_first_and_what_is_no_judge_is_left_out() -> None:
+    assert stored_judges(["a", "rouge_score", "", "refusal_regex", "a"]) == ["refusal_regex", "a"]
+    assert stored_judges(["wildguard", "rouge_score"]) == ["wildguard"]
+    assert stored_judges(["reported"]) == ["refusal_regex"]
