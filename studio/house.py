@@ -25,6 +25,7 @@ def navigation() -> StreamlitPage:
             st.Page("pages/pareto.py", title="Pareto"),
             st.Page("pages/alpha_curves.py", title="Alpha curves"),
             st.Page("pages/run.py", title="Run"),
+            st.Page("pages/experiments.py", title="Experiments"),
             st.Page("pages/query.py", title="Query"),
         ],
         position="top",

@@ -20,7 +20,9 @@ START = "start"
 """From the start of the process to the first report: imports."""
 ONCE = frozenset({START, "prepare", "fisher"})
 """Stages that later points find done, unless the plan says otherwise."""
-GUESS: Rates = dict(start=8.0, prepare=8.0, fisher=0.3, budget=12.0, merge=1.0, generate=0.2, judge=0.01, metrics=1.0)
+GUESS: Rates = dict(
+    start=8.0, prepare=8.0, fisher=0.3, budget=12.0, merge=1.0, generate=0.2, judge=0.01, metrics=1.0, experiment=30.0
+)
 """Seconds per unit on two CPU cores; only their proportions matter once anything has been seen."""
 DECAY = 0.7
 """Weight of a point's speed one point later, so that a machine that slows down is followed."""

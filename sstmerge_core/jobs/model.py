@@ -20,6 +20,7 @@ TITLES = {
     "judge": "Judging answers",
     "metrics": "Computing metrics",
     "inspect": "Comparing adapters",
+    "experiment": "Measuring",
 }
 
 
@@ -27,7 +28,7 @@ TITLES = {
 class Job:
     job_id: str
     kind: str
-    """``merge``, ``sweep`` or ``inspect``."""
+    """``merge``, ``sweep``, ``inspect`` or ``experiment``."""
     name: str
     user: str
     state: str

@@ -113,7 +113,7 @@ def run_job(workspace: Workspace, job: Job, execute: str) -> tuple[str, str | No
     recipes = [Recipe.model_validate(recipe) for recipe in spec.get("recipes", [])]
     base = recipes[0].base.sha256 if recipes else spec.get("base", {}).get("sha256", "")
     scope = f"{job.device}/{base[:12]}"
-    plan = plan_units(recipes, workspace) or [{"inspect": 1.0}]
+    plan = plan_units(recipes, workspace) or [{job.kind: 1.0}]
     monitor = Monitor(queue, job, Estimator(plan=plan, started=time.monotonic(), history=queue.rates(scope)))
     signal.signal(signal.SIGTERM, monitor.cancel)
     signal.signal(signal.SIGINT, monitor.cancel)
@@ -127,6 +127,8 @@ def run_job(workspace: Workspace, job: Job, execute: str) -> tuple[str, str | No
         if job.kind == "inspect":
             sources = {side: Source.model_validate(spec[side]) for side in ("base", "utility", "safety")}
             _load(execute.partition(":")[0] + ":inspect")(sources, workspace, **common)
+        elif job.kind == "experiment":
+            _experiment(workspace, job, spec["experiment"], monitor)
         else:
             _load(execute)(recipes, workspace, **common)
     except Cancelled:
@@ -169,6 +171,21 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"--- {state}" + (f": {error}" if error else ""), flush=True)
         settle(workspace)
     return 0 if state == "done" else 1
+
+
+def _experiment(workspace: Workspace, job: Job, spec: dict[str, Any], monitor: Monitor) -> None:
+    """One experiment as one point whose units are its runs."""
+    from sstmerge_core import experiments
+
+    experiments.run(
+        workspace,
+        spec["name"],
+        experiments.get(spec["name"]).read(spec["settings"]),
+        report=lambda what, done, total: monitor.report(0, "experiment", done, total),
+        should_cancel=monitor.should_cancel,
+        user=job.user,
+        job_id=job.job_id,
+    )
 
 
 def _load(name: str) -> Callable[..., Any]:

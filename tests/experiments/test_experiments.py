@@ -6,10 +6,10 @@ import math
 import numpy as np
 import pytest
 
-from sstmerge_core import catalog, cli, experiments, preflight
+from sstmerge_core import catalog, cli, experiments, jobs, preflight
 from sstmerge_core.analysis.statistics import paired_bootstrap
 from sstmerge_core.demo import adapters as demo
-from sstmerge_core.errors import Cancelled, DataError, RecipeError
+from sstmerge_core.errors import Cancelled, DataError, JobError, RecipeError
 from sstmerge_core.experiments import choice, interference, pre_post
 from sstmerge_core.preflight import Options
 from sstmerge_core.store.events import last_status, read_events
@@ -266,3 +266,16 @@ def test_a_file_that_is_no_result_is_refused_by_name(tmp_path):
     path.write_text("{}")
     with pytest.raises(DataError, match=r"safety-tax-x.json.*is not the result"):
         experiments.load(path)
+
+
+def test_an_experiment_is_carried_out_by_the_worker(workspace, tiny_base):
+    fields = {"base": str(tiny_base), "n": 1, "n_selection": 1, **GRID, "pairs": [["U", "S"]], "methods": ["linear"]}
+    settings = experiments.get("safety-tax").read(fields).model_dump(mode="json")
+    given = {"name": "safety-tax", "settings": settings}
+    job_id = jobs.submit(workspace, [], name="Safety Tax", kind="experiment", experiment=given)
+    ended = jobs.wait(workspace, job_id, timeout=300)
+    assert ended.state == "done", jobs.log_tail(workspace, job_id)
+    (path,) = experiments.results(workspace, "safety-tax")
+    assert experiments.load(path).settings == settings
+    with pytest.raises(JobError, match="name and settings"):
+        jobs.submit(workspace, [], name="Safety Tax", kind="experiment")

@@ -1,0 +1,143 @@
+"""The experiments of the reports: what they found, and the button that runs them."""
+
+from dataclasses import asdict
+
+import pandas as pd
+import streamlit as st
+
+from sstmerge_core import experiments, jobs, words
+from sstmerge_core.plots import experiments as pictures
+from sstmerge_core.plots.measures import MEASURES
+from sstmerge_core.words import plain
+from studio import blocks, link, start
+
+store = blocks.store_or_stop()
+names = list(experiments.EXPERIMENTS)
+state = link.Link("experiments")
+state.read({"experiment": (link.one_of(names), names[0])})
+workspace = start.workspace()
+
+chosen = st.segmented_control(
+    "Experiment",
+    names,
+    key="experiments.experiment",
+    format_func=lambda name: experiments.get(name).title,
+    label_visibility="collapsed",
+    required=True,
+)
+experiment = experiments.get(chosen)
+blocks.problems(state.problems, warning=True)
+found = experiments.results(workspace, experiment.name)
+result = None
+with blocks.failures():
+    result = experiments.load(found[0]) if found else None
+
+
+def mine() -> list[jobs.Job]:
+    return [job for job in jobs.jobs(workspace) if job.kind == "experiment" and job.name == experiment.title]
+
+
+def launch_form() -> None:
+    """Its settings as text, and the button."""
+    text = st.text_area(
+        "Settings",
+        experiments.write(experiment.read(result.settings if result else None)),
+        key=f"experiments.settings.{experiment.name}",
+        height=320,
+        help="YAML. The defaults are those of the bundled model; name your own base and adapters here.",
+    )
+    known = " What is measured already is not measured again." if result else ""
+    if st.button("Run", type="primary", icon=":material/play_arrow:", key="experiments.launch"):
+        with blocks.failures():
+            settings = experiment.read(text).model_dump(mode="json")
+            given = {"name": experiment.name, "settings": settings}
+            jobs.submit(workspace, [], name=experiment.title, kind="experiment", experiment=given)
+            st.rerun()
+    st.caption(f"Goes on where it was when it is stopped.{known}")
+
+
+def watch() -> None:
+    """The newest job of this experiment while it runs; the whole page runs again when it ends."""
+    newest = next(iter(mine()), None)
+    if newest is None or not (newest.active or newest.state in ("failed", "lost")):
+        if st.session_state.get("experiments:active"):
+            st.session_state["experiments:active"] = False
+            st.rerun(scope="app")
+        return
+    st.session_state["experiments:active"] = newest.active
+    with st.container(border=True):
+        blocks.job_progress(newest)
+        if newest.active and st.button("Cancel", key="experiments.cancel", icon=":material/cancel:"):
+            jobs.cancel(workspace, newest.job_id)
+        if not newest.active and st.button("Resume", key="experiments.resume", icon=":material/play_arrow:"):
+            jobs.resume(workspace, newest.job_id)
+
+
+def table(one: experiments.Table) -> None:
+    """Rows with a link to the run behind each; intervals and n are in the file."""
+    rows = pd.DataFrame(one.rows)
+    if "run_id" in rows:
+        rows["open"] = [f"run?run={run_id}" for run_id in rows["run_id"]]
+    hidden = {column for column in rows if column.endswith(("_low", "_high", "_n"))} | {"run_id", "run_ids"}
+    order = [*(["open"] if "open" in rows else []), *(column for column in rows if column not in hidden | {"open"})]
+    order = [column for column in order if rows[column].notna().any()]
+    config = {column: blocks.measure_column(column) for column in order if column in MEASURES or column == "rouge_l"}
+    config["open"] = st.column_config.LinkColumn("", display_text=":material/open_in_new:", width=36)
+    st.dataframe(
+        rows[order],
+        column_config=config,
+        hide_index=True,
+        placeholder="–",
+        key=f"experiments.{experiment.name}.{one.name}",
+        alt=one.title,
+    )
+    st.caption(one.about)
+
+
+left, right = st.columns([8, 4], gap="large")
+with left:
+    st.caption(experiment.question)
+with right, st.popover("Run it" if result is None else "Run again", icon=":material/science:"):
+    launch_form()
+active = any(job.active for job in mine())
+st.fragment(watch, run_every="2s" if active else None, key=f"experiments.{experiment.name}.{active}")()
+
+if result is None:
+    blocks.empty(f"This experiment has not been run here yet. {experiment.about}: press *Run it*.")
+else:
+    picture = store.recall(("experiment", str(found[0]), found[0].stat().st_mtime_ns), lambda: pictures.figure(result))
+    with left:
+        for sentence in result.findings:
+            st.markdown(f"- {plain(sentence)}")
+        if picture is not None:
+            st.plotly_chart(
+                picture,
+                key=f"experiments.{experiment.name}.chart",
+                config=blocks.CHART_CONFIG,
+                alt=f"{experiment.title}: {experiment.about}",
+            )
+    with right:
+        best = result.analysis.get("best_method")
+        st.metric("Best method", pictures.style(best).title if best else "none is shown", border=True)
+        st.caption(
+            f"{plain(result.base)} · {words.count(len(result.run_ids), 'run')} · judge {plain(result.judge)}. "
+            "A method is called best only where every other is shown worse."
+        )
+        for note in result.left_out:
+            st.caption(plain(note))
+        st.download_button(
+            "JSON",
+            data=lambda: pd.Series([asdict(result)]).to_json(orient="records", indent=2).encode(),
+            file_name=f"{experiment.name}.json",
+            mime="application/json",
+            icon=":material/download:",
+            on_click="ignore",
+        )
+    first, *others = result.tables
+    st.subheader(first.title, anchor=False)
+    table(first)
+    for one in others:
+        with st.expander(f"{one.title} · {words.count(len(one.rows), 'row')}"):
+            table(one)
+
+state.write({"experiment": chosen})
