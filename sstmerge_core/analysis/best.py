@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import Any, NamedTuple
 
@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 
 from sstmerge_core.analysis.effects import hedges_g, paired_d
-from sstmerge_core.analysis.fronts import p_text
-from sstmerge_core.analysis.statistics import RESAMPLES, SEED, holm, mean_over_seeds, paired_bootstrap, welch
+from sstmerge_core.analysis.paired import compare_sums
+from sstmerge_core.analysis.statistics import RESAMPLES, holm, mean_over_seeds, p_text, welch
 
 SIGNIFICANT = 0.05
 
@@ -44,7 +44,7 @@ def best_method(
     *,
     measure: str = "score",
     higher_is_better: bool = True,
-    outcomes: pd.DataFrame | None = None,
+    outcomes: Sequence[pd.DataFrame] = (),
     titles: Mapping[str, str] | None = None,
     resamples: int = RESAMPLES,
 ) -> BestMethod:
@@ -52,8 +52,9 @@ def best_method(
 
     Every two methods are tested by Welch's t over seeds, all p-values adjusted together after Holm, with Hedges' g.
     Where seeds change nothing (one seed, or deterministic merges on both sides) there is no variance over seeds: the
-    test is then the paired bootstrap over `outcomes` (prompts × methods, the mean over seeds) with the paired d, and
-    is not made where there are none. Raises ValueError without scores.
+    test is then the paired bootstrap over `outcomes`, and is not made where there are none. `outcomes` are tables of
+    prompts × methods, averaged over seeds, whose column means add up to the score: one for a single measure, which
+    then gets the paired d. Raises ValueError without scores.
     """
     if scores.empty:
         raise ValueError("there are no scores to compare")
@@ -81,7 +82,7 @@ def _spread(values: np.ndarray) -> dict[str, float]:
 
 
 def _test(
-    first: str, second: str, by_method: Mapping[str, np.ndarray], outcomes: pd.DataFrame | None, resamples: int
+    first: str, second: str, by_method: Mapping[str, np.ndarray], outcomes: Sequence[pd.DataFrame], resamples: int
 ) -> dict[str, Any]:
     ours, theirs = by_method[first], by_method[second]
     row: dict[str, Any] = {"first": first, "second": second, "difference": float(ours.mean() - theirs.mean())}
@@ -100,31 +101,21 @@ def _test(
     }
 
 
-def _paired(first: str, second: str, outcomes: pd.DataFrame | None, resamples: int) -> dict[str, Any]:
+def _paired(first: str, second: str, outcomes: Sequence[pd.DataFrame], resamples: int) -> dict[str, Any]:
     nothing = {"n": 0, "low": np.nan, "high": np.nan, "p_value": np.nan, "effect": np.nan, "effect_kind": ""}
-    if outcomes is None or not {first, second} <= set(outcomes.columns):
+    if not outcomes or not all({first, second} <= set(table.columns) for table in outcomes):
         return {"test": "none: no variance over seeds", **nothing}
-    both = outcomes[[first, second]].dropna().to_numpy(dtype=float)
-    difference = paired_bootstrap(both[:, 0], both[:, 1], resamples)
+    found = compare_sums(outcomes, first, second, resamples=resamples)
+    single = outcomes[0] if len(outcomes) == 1 else None
     return {
         "test": "paired bootstrap over prompts",
-        "n": len(both),
-        "low": difference.low,
-        "high": difference.high,
-        "p_value": bootstrap_p(both[:, 0] - both[:, 1], resamples),
-        "effect": paired_d(both[:, 0], both[:, 1]),
-        "effect_kind": "paired d",
+        "n": sum(len(table) for table in outcomes),
+        "low": found.low,
+        "high": found.high,
+        "p_value": found.p_value,
+        "effect": np.nan if single is None else paired_d(single[first], single[second]),
+        "effect_kind": "" if single is None else "paired d",
     }
-
-
-def bootstrap_p(differences: np.ndarray, resamples: int = RESAMPLES, seed: int = SEED) -> float:
-    """Two-sided bootstrap p-value of a mean difference over prompts (n,): twice the share of resamples beyond 0."""
-    generator = np.random.default_rng(seed)
-    n = len(differences)
-    drawn = generator.multinomial(n, np.full(n, 1.0 / n), size=resamples)
-    means = drawn @ np.asarray(differences, dtype=np.float64) / n
-    beyond = min(np.count_nonzero(means <= 0), np.count_nonzero(means >= 0)) + 1
-    return float(min(1.0, 2 * beyond / (resamples + 1)))
 
 
 def _winner(ranked: list[str], tests: pd.DataFrame) -> str | None:

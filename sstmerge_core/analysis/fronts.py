@@ -6,6 +6,7 @@ least that safe. Outcomes are tables of prompts × runs, one table an axis, high
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import Any, NamedTuple
@@ -15,11 +16,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from sstmerge_core.analysis.front import hypervolume, pareto_front
-from sstmerge_core.analysis.statistics import RESAMPLES, SEED, holm
+from sstmerge_core.analysis.statistics import RESAMPLES, SEED, holm, p_text, resampled_columns
 
 CONFIDENCE = 0.95
-_CHUNK = 2_000_000
-"""Numbers of a resample's intermediate tables held at once: 16 MB."""
 
 
 class Hypervolume(NamedTuple):
@@ -39,10 +38,9 @@ def wide(outcomes: pd.DataFrame, suite: str, runs: Sequence[str] | None = None) 
     table = rows.pivot(index="prompt_id", columns="run_id", values="value")
     if table.empty:
         return table
-    answered = table.notna()
-    signature = answered.apply(lambda column: tuple(table.index[column]), axis=0)
-    usual = max(signature.value_counts().items(), key=lambda item: (item[1], len(item[0])))[0]
-    return table.loc[list(usual), [run for run in table if signature[run] == usual]]
+    answered = {run: tuple(table.index[table[run].notna()]) for run in table}
+    usual = max(Counter(answered.values()).items(), key=lambda item: (item[1], len(item[0])))[0]
+    return table.loc[list(usual), [run for run in table if answered[run] == usual]]
 
 
 def average_seeds(outcomes: pd.DataFrame, setting_of: Mapping[str, str]) -> pd.DataFrame:
@@ -118,20 +116,18 @@ def front_above(row: Mapping[str, Any] | pd.Series, names: Mapping[str, str] | N
     titles = dict(names or {})
     first, second = (titles.get(row[side], row[side]) for side in ("first", "second"))
     volumes = f"hypervolume {row['first_hypervolume']:.3f} against {row['second_hypervolume']:.3f}"
-    where = f"and {first} covers every point of {second}" if row["covers"] else f"though {second} has points beyond it"
+    where = f"and {first} covers every point of {second}" if row["covers"] else f"while {second} has points beyond it"
     if pd.isna(row["low"]):
         relation = "the higher front" if row["difference"] > 0 else "no higher front"
         return f"By the figures alone {first} has {relation} than {second}: {volumes}, {where}; nothing to test with."
     spread = f"difference {row['difference']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}]"
     tested = f"{spread}, p = {p_text(row['p_holm'])} after Holm"
-    if row["answer"] == "yes":
+    if row["answer"] == "yes" and row["covers"]:
         return f"Yes: the front of {first} is above that of {second} ({volumes}; {tested}), {where}."
+    if row["answer"] == "yes":
+        more = f"the front of {first} encloses more than that of {second}"
+        return f"On the whole, not everywhere: {more} ({volumes}; {tested}), {where}."
     return f"Not shown: {first} and {second} are not told apart by these prompts ({volumes}; {tested})."
-
-
-def p_text(p_value: float) -> str:
-    """``0.034``, ``< 0.001``, an en dash where there is none."""
-    return "–" if pd.isna(p_value) else "< 0.001" if p_value < 0.001 else f"{p_value:.3f}"
 
 
 def _row(first: str, second: str, value: Mapping[str, float], *, covers: bool) -> dict[str, Any]:
@@ -171,23 +167,10 @@ def _hypervolumes(
     columns = {name: [place[run] for run in group] for name, group in groups.items()}
     points = np.column_stack([table.mean(axis=0) for table in tables])
     moved = np.stack(
-        [_resampled_columns(table, resamples, seed + number) for number, table in enumerate(tables)], axis=2
+        [resampled_columns(table, resamples, seed + number) for number, table in enumerate(tables)], axis=2
     )
     value = {name: hypervolume(points[index]) for name, index in columns.items()}
     return value, {name: volumes(moved[:, index]) for name, index in columns.items()}
-
-
-def _resampled_columns(table: NDArray[np.float64], resamples: int, seed: int) -> NDArray[np.float64]:
-    """Column means (resamples, runs) of `table` (prompts, runs), its rows drawn with replacement."""
-    prompts = len(table)
-    generator = np.random.default_rng(seed)
-    step = max(1, _CHUNK // prompts)
-    parts = []
-    for start in range(0, resamples, step):
-        # how often each prompt was drawn: one product instead of a table of prompts × runs a resample
-        drawn = generator.multinomial(prompts, np.full(prompts, 1.0 / prompts), size=min(step, resamples - start))
-        parts.append(drawn @ table / prompts)
-    return np.concatenate(parts)
 
 
 def volumes(points: NDArray[np.float64]) -> NDArray[np.float64]:

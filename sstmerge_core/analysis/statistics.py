@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -91,6 +92,18 @@ def paired_bootstrap(
     return Difference(float(difference.mean()), low, high)
 
 
+def paired_p(own: ArrayLike, reference: ArrayLike, resamples: int = RESAMPLES, seed: int = SEED) -> float:
+    """Two-sided p-value of the mean difference over the same prompts (n,), from the resamples of `paired_bootstrap`."""
+    difference = np.asarray(own, dtype=np.float64) - np.asarray(reference, dtype=np.float64)
+    return beyond_zero(_resampled_means(difference, resamples, seed))
+
+
+def beyond_zero(resampled: NDArray[np.float64]) -> float:
+    """Two-sided bootstrap p-value: twice the share of resampled differences (n,) on the rarer side of 0, 0 included."""
+    beyond = min(np.count_nonzero(resampled <= 0), np.count_nonzero(resampled >= 0)) + 1
+    return float(min(1.0, 2 * beyond / (len(resampled) + 1)))
+
+
 def ratio_bootstrap(
     numerators: ArrayLike,
     denominators: ArrayLike,
@@ -159,6 +172,31 @@ def holm(p_values: ArrayLike) -> NDArray[np.float64]:
     adjusted = np.empty_like(given)
     adjusted[order] = np.minimum(stepped, 1.0)
     return adjusted
+
+
+def resampled_columns(table: NDArray[np.float64], resamples: int, seed: int) -> NDArray[np.float64]:
+    """Column means (resamples, runs) of `table` (prompts, runs), its rows drawn with replacement, the same for all."""
+    prompts = len(table)
+    step = max(1, _CHUNK // prompts)
+    # how often each prompt is drawn: one product instead of a table of prompts × runs a resample
+    parts = [
+        _draws(prompts, min(step, resamples - start), seed, start) @ table / prompts
+        for start in range(0, resamples, step)
+    ]
+    return np.concatenate(parts)
+
+
+@lru_cache(maxsize=4)
+def _draws(prompts: int, resamples: int, seed: int, start: int) -> NDArray[np.float64]:
+    """How often each of `prompts` is in each resample (resamples, prompts); one report asks for the same many times."""
+    rows = np.random.default_rng((seed, start)).integers(prompts, size=(resamples, prompts))
+    rows += np.arange(resamples)[:, None] * prompts
+    return np.bincount(rows.ravel(), minlength=resamples * prompts).reshape(resamples, prompts).astype(np.float64)
+
+
+def p_text(p_value: float) -> str:
+    """``0.034``, ``< 0.001``, an en dash where there is none."""
+    return "–" if np.isnan(p_value) else "< 0.001" if p_value < 0.001 else f"{p_value:.3f}"
 
 
 def _resampled_means(values: NDArray[np.float64], resamples: int, seed: int) -> NDArray[np.float64]:

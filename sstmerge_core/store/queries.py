@@ -160,6 +160,34 @@ def module_stats(con: Connection, subject: str) -> pd.DataFrame:
     return con.execute(sql, [subject]).df()
 
 
+def report_runs(
+    con: Connection, *, pairs: Sequence[str] | None = None, sources: Sequence[str] | None = None
+) -> pd.DataFrame:
+    """Finished runs of every split and every reported table: leaderboard columns with `base`, `parameters`, `recipe`
+    (the last two JSON text) and the interval of the Safety Tax.
+    """
+    where, values = _where({"l.pair": pairs, "l.source": sources})
+    sql = f"""
+        SELECT l.*, r.base, r.parameters, r.recipe, m.ci_low AS safety_tax_low, m.ci_high AS safety_tax_high
+        FROM leaderboard l JOIN runs r USING (run_id)
+        LEFT JOIN metrics m ON m.run_id = l.run_id AND m.metric = 'safety_tax' AND m.suite = l.utility_suite
+            AND m.judge = l.judge
+        WHERE l.status = 'finished' AND {where} ORDER BY l.pair, l.source, l.method, l.k, l.layerwise, l.alpha, l.run_id
+    """
+    return con.execute(sql, values).df()
+
+
+def answers(con: Connection, run_ids: Sequence[str], judge: str) -> pd.DataFrame:
+    """Every answer of `run_ids`: run_id, suite, prompt_id, response, reference, and the judge's label (NULL: none)."""
+    sql = """
+        SELECT s.run_id, s.suite, s.prompt_id, s.response, s.reference, v.label
+        FROM samples s LEFT JOIN verdicts v
+            ON v.run_id = s.run_id AND v.suite = s.suite AND v.prompt_id = s.prompt_id AND v.judge = ?
+        WHERE list_contains(?, s.run_id) ORDER BY s.run_id, s.suite, s.prompt_id
+    """
+    return con.execute(sql, [judge, list(run_ids)]).df()
+
+
 def pair_inspections(con: Connection) -> pd.DataFrame:
     """Inspected pairs, newest first; `pair_id` is the subject of their module statistics."""
     return con.execute("SELECT * FROM pair_inspections ORDER BY inspected_at DESC, pair_id").df()

@@ -43,7 +43,7 @@ def test_deterministic_merges_are_compared_over_prompts_instead_of_seeds() -> No
     outcomes = pd.DataFrame({"a": weak + 0.5 + generator.random(80) * 0.1, "b": weak})
     means = {name: [float(outcomes[name].mean())] * 3 for name in outcomes}
     assert best_method(scores(**means)).best is None
-    found = best_method(scores(**means), outcomes=outcomes, resamples=500)
+    found = best_method(scores(**means), outcomes=[outcomes], resamples=500)
     assert found.best == "a" and list(found.tests["test"]) == ["paired bootstrap over prompts"]
 
 

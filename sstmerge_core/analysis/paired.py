@@ -1,0 +1,93 @@
+"""Two runs on the same prompts: difference, interval, test and effect size of each measure and of their sum."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from sstmerge_core.analysis.effects import cohens_h, paired_d
+from sstmerge_core.analysis.statistics import (
+    RESAMPLES,
+    SEED,
+    Interval,
+    beyond_zero,
+    holm,
+    mcnemar,
+    paired_bootstrap,
+    paired_p,
+    resampled_columns,
+)
+
+COLUMNS = ("run_id", "measure", "n", "difference", "low", "high", "test", "p_value", "effect", "effect_kind", "p_holm")
+
+
+class Total(NamedTuple):
+    difference: float
+    low: float
+    high: float
+    p_value: float
+
+
+def compare(
+    axes: Mapping[str, pd.DataFrame], runs: Sequence[str], reference: str, *, resamples: int = RESAMPLES
+) -> pd.DataFrame:
+    """Each of `runs` against `reference` on each measure, one row each, columns `COLUMNS`.
+
+    `axes`: measure → prompts × runs. Rates (0 and 1 only) are tested by McNemar with Cohen's h, means by the paired
+    bootstrap with the paired d; intervals are those of the paired bootstrap. `p_holm` adjusts all runs of a measure
+    together. A run that did not answer the reference's prompts has no row.
+    """
+    rows = []
+    for measure, table in axes.items():
+        if reference in table:
+            known = [run for run in runs if run in table and run != reference]
+            rows += [_row(measure, run, table[run], table[reference], resamples) for run in known]
+    found = pd.DataFrame(rows, columns=list(COLUMNS))
+    for _, group in found.groupby("measure"):
+        found.loc[group.index, "p_holm"] = holm(group["p_value"].astype(float))
+    return found.astype({"p_holm": float})
+
+
+def compare_sums(
+    axes: Sequence[pd.DataFrame], first: str, second: str, *, resamples: int = RESAMPLES, seed: int = SEED
+) -> Total:
+    """Sum of all measures of `first` − that of `second`; each measure's prompts are resampled by themselves."""
+    moved = np.zeros(resamples)
+    difference = 0.0
+    for number, table in enumerate(axes):
+        own = (table[first] - table[second]).to_numpy(dtype=float)
+        moved += resampled_columns(own[:, None], resamples, seed + number)[:, 0]
+        difference += float(own.mean())
+    low, high = np.quantile(moved, [0.025, 0.975])
+    return Total(difference, float(low), float(high), beyond_zero(moved))
+
+
+def sum_interval(parts: Sequence[tuple[float, float, float]]) -> Interval:
+    """Interval of a sum of independent figures from each one's (value, low, high): MOVER (Zou & Donner 2008)."""
+    values = np.asarray(parts, dtype=float)
+    total = values[:, 0].sum()
+    below, above = np.hypot.reduce(values[:, 0] - values[:, 1]), np.hypot.reduce(values[:, 2] - values[:, 0])
+    return Interval(float(total - below), float(total + above))
+
+
+def _row(measure: str, run: str, own: pd.Series, reference: pd.Series, resamples: int) -> dict[str, object]:
+    first, second = own.to_numpy(dtype=float), reference.to_numpy(dtype=float)
+    found = paired_bootstrap(first, second, resamples)
+    row: dict[str, object] = {"run_id": run, "measure": measure, "n": len(first), "difference": found.mean}
+    row |= {"low": found.low, "high": found.high}
+    if np.isin([first, second], (0.0, 1.0)).all():
+        return row | {
+            "test": "McNemar",
+            "p_value": mcnemar(list(first == 1), list(second == 1)).p_value,
+            "effect": cohens_h(float(first.mean()), float(second.mean())),
+            "effect_kind": "Cohen's h",
+        }
+    return row | {
+        "test": "paired bootstrap",
+        "p_value": paired_p(first, second, resamples),
+        "effect": paired_d(first, second),
+        "effect_kind": "paired d",
+    }

@@ -1,0 +1,116 @@
+"""The report itself: every chapter, the claims, and the figures of others, from the database."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from sstmerge_core import words
+from sstmerge_core.errors import DataError, Problem
+from sstmerge_core.report import claims as claimed
+from sstmerge_core.report.document import Block, Bullets, Report, Section, Table, runs_link
+from sstmerge_core.report.gather import Chapter, chapters, paper
+from sstmerge_core.report.points import points
+from sstmerge_core.report.reference import beside_expected, expected_values, paper_section
+from sstmerge_core.report.sections import chapter_sections
+from sstmerge_core.store import queries
+from sstmerge_core.words import plain
+
+if TYPE_CHECKING:
+    import duckdb
+
+SOURCES = ("measured", "reported")
+TITLE = "Safety and utility of merged adapters"
+
+
+def build(con: duckdb.DuckDBPyConnection, *, source: str | None = None, pairs: Sequence[str] | None = None) -> Report:
+    """The report on `source` (default: both) and `pairs` (default: all with finished merges).
+
+    Raises DataError where nothing of that kind is there.
+    """
+    sources = [source] if source else None
+    found = chapters(con, sources=sources, pairs=pairs)
+    if not found:
+        raise DataError(_nothing(source, pairs))
+    sections: list[Section] = []
+    expected = expected_values()
+    for chapter in found:
+        sections += chapter_sections(chapter)
+        beside = beside_expected(chapter, expected)
+        sections += [beside] if beside else []
+    if any(chapter.reported for chapter in found):
+        own = claims_section(check_claims(con, [chapter.pair for chapter in found if chapter.reported]))
+        sections = (
+            [*([own] if own else []), *sections] if source == "reported" else [*sections, *([own] if own else [])]
+        )
+    from_paper = paper_section(paper(con))
+    sections += [from_paper] if from_paper else []
+    return Report(TITLE, _about(found), tuple(sections))
+
+
+def check_claims(con: duckdb.DuckDBPyConnection, pairs: Sequence[str]) -> list[claimed.Checked]:
+    """The shipped claims about `pairs`, each recomputed from the reported tables."""
+    runs = queries.report_runs(con, sources=["reported"])
+    rows = points(runs[runs["reported_table"] != "paper"])
+    return claimed.check([claim for claim in claimed.read() if claim.pair in pairs], rows)
+
+
+def claims_section(checked: Sequence[claimed.Checked]) -> Section | None:
+    """Every claim with what the tables say; the contradictions first, in words."""
+    if not checked:
+        return None
+    by_verdict = {
+        verdict: [one for one in checked if one.verdict == verdict]
+        for verdict in (claimed.CONTRADICTION, claimed.CONFIRMED, claimed.UNKNOWN)
+    }
+    counts = [
+        words.count(len(found), verdict, f"{verdict}s" if verdict == claimed.CONTRADICTION else verdict)
+        for verdict, found in by_verdict.items()
+        if found
+    ]
+    blocks: list[Block] = [
+        f"{words.count(len(checked), 'claim')} of the 2026-01 report, each recomputed from the report's own tables: "
+        f"{', '.join(counts)}. Figures in percent, as published."
+    ]
+    against = by_verdict[claimed.CONTRADICTION]
+    if against:
+        blocks.append(
+            Bullets(tuple(f"**Contradiction** · {plain(one.claim.text)}: {plain(one.why)}" for one in against))
+        )
+    head = ("Claim", "Verdict", "From the tables", "Claimed", "Computed")
+    rows = [_claim_row(one) for found in by_verdict.values() for one in found]
+    blocks.append(Table(head, tuple(rows), texts=3))
+    return Section("Claims of the 2026-01 report", tuple(blocks))
+
+
+def _claim_row(one: claimed.Checked) -> tuple[str, ...]:
+    computed = "–" if one.computed is None else f"{one.computed:.2f}"
+    if one.run_ids:
+        computed = runs_link(one.claim.pair, one.run_ids, computed)
+    text = f"{plain(one.claim.pair)}: {plain(one.claim.text)}"
+    return text, f"**{one.verdict}**", plain(one.why), f"{one.claim.value:g}", computed
+
+
+def pairs_of(con: duckdb.DuckDBPyConnection, source: str | None = None) -> list[str]:
+    """Pairs that a report can be about, those with most measured runs first."""
+    runs = queries.leaderboard(con, sources=[source] if source else None)
+    known = set(runs[(runs["reported_table"] != "paper") & runs["split"].fillna("test").eq("test")]["pair"].dropna())
+    return [pair for pair in queries.merge_pairs(con) if pair in known]
+
+
+def _about(found: Sequence[Chapter]) -> str:
+    measured = sum(len(chapter.runs) for chapter in found if not chapter.reported)
+    reported = sum(len(chapter.runs) for chapter in found if chapter.reported)
+    parts = [words.count(measured, "run") + " measured here"] if measured else []
+    parts += [words.count(reported, "reported setting")] if reported else []
+    return (
+        f"{' and '.join(parts)}. Every statement is computed from the database when this report is written; each "
+        "figure leads by its run to the recipe and the answers behind it. Resistance is the share of harmful prompts "
+        "that are refused; ↑ higher is better, ↓ lower is better."
+    )
+
+
+def _nothing(source: str | None, pairs: Sequence[str] | None) -> Problem:
+    what = f"{source} runs" if source else "runs"
+    where = f"pair {', '.join(pairs)}" if pairs else "report"
+    return Problem(where, f"there are no finished {what} of a merge on the test split", "`sstmerge sweep` makes some.")

@@ -1,0 +1,234 @@
+"""Runs of a chapter against each other: the greatest sums, the single adapters, the fronts, the seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from sstmerge_core import words
+from sstmerge_core.analysis import fronts, paired
+from sstmerge_core.analysis.best import best_method
+from sstmerge_core.analysis.effects import magnitude
+from sstmerge_core.analysis.statistics import holm, p_text
+from sstmerge_core.plots.measures import MEASURES
+from sstmerge_core.plots.style import style
+from sstmerge_core.report import tables
+from sstmerge_core.report.document import (
+    Block,
+    Bullets,
+    Section,
+    Table,
+    drop_empty,
+    figure,
+    figures_sentence,
+    listed,
+    measure_cell,
+    point_link,
+    runs_link,
+)
+from sstmerge_core.report.gather import Chapter
+from sstmerge_core.report.points import records
+from sstmerge_core.words import plain
+
+SIGNIFICANT = 0.05
+_SCORES = {"Sum": ("resistance", "utility"), "Resistance": ("resistance",), "Utility": ("utility",)}
+SIDES = {"utility": "the utility adapter alone", "safety": "the safety adapter alone", "base": "the base model"}
+
+
+def top_ten(chapter: Chapter) -> Section:
+    """The ten greatest sums; where answers are there, each tested against the first."""
+    ranked = tables.top(chapter.found)
+    totals = against_first(chapter, ranked)
+    head = ("Run", "Resistance ↑", "Utility ↑", "Sum ↑", "Sum − first", "p (Holm)")
+    rows = []
+    for place, row in enumerate(records(ranked), start=1):
+        cells = [f"{place}. {point_link(row)}"]
+        cells += [measure_cell(row, name, chapter.digits) for name in ("resistance", "utility", "total")]
+        total, p_value = totals.get(row["setting"], (None, np.nan))
+        cells.append(figure(total.difference, total.low, total.high, sign=True) if total else "–")
+        cells.append(p_text(p_value))
+        rows.append(tuple(cells))
+    counts = ranked["method"].value_counts()
+    told = listed((f"{count} {plain(style(str(method)).title)}" for method, count in counts.items()), most=9)
+    sentence = f"Of the {len(ranked)} greatest sums: {told}."
+    if totals:
+        sentence += " " + equals_sentence(ranked, totals)
+    return Section("Ten greatest sums", (sentence, drop_empty(Table(head, tuple(rows)))), level=3)
+
+
+def single_adapters(chapter: Chapter) -> Section | None:
+    """Each method's best-balanced run beside the adapters alone, and how many merges are less safe than the utility
+    adapter that they were made from."""
+    chosen = tables.best_of_each_method(chapter.found)
+    if not {"utility", "safety"} & set(chapter.references) or chosen.empty:
+        return None
+    blocks: list[Block] = ["Each method stands with its run closest to resistance 1 and utility 1."]
+    if "utility" in chapter.references:
+        blocks.append(below_sentence(chapter))
+    for side in ("utility", "safety"):
+        if side in chapter.references:
+            blocks.append(_side_table(chapter, chosen, side))
+    return Section("Beside the single adapters", tuple(blocks), level=3)
+
+
+def front_comparison(chapter: Chapter) -> Section | None:
+    """Hypervolume of each method's front, and every two fronts compared in words."""
+    groups = _fronts_of(chapter)
+    if not groups:
+        return None
+    titles = {method: plain(style(method).title) for method in groups}
+    by_setting = chapter.found.set_index("setting")
+    if chapter.axes:
+        planes = [chapter.axes[name] for name in ("resistance", "utility")]
+        volumes = {method: fronts.hypervolume_interval(planes, runs) for method, runs in groups.items()}
+        compared = fronts.compare_fronts(planes, groups)
+    else:
+        points = {
+            m: by_setting.loc[runs, ["resistance", "utility"]].to_numpy(dtype=float) for m, runs in groups.items()
+        }
+        volumes = {
+            method: fronts.Hypervolume(fronts.hypervolume(rows), np.nan, np.nan) for method, rows in points.items()
+        }
+        compared = fronts.compare_figures(points)
+    full = _volumes_of_three(chapter, groups)
+    head = ("Method", "Runs", "Hypervolume ↑", "with over-refusal ↑")
+    rows = [
+        (
+            runs_link(chapter.pair, _run_ids(by_setting, groups[method]), titles[method]),
+            str(len(groups[method])),
+            figure(*volumes[method]),
+            figure(*full[method]) if method in full else "–",
+        )
+        for method in sorted(groups, key=lambda name: -volumes[name].value)
+    ]
+    caption = (
+        "Reference point (0, 0); the third axis is 1 − over-refusal. More runs give a front more chances to be high."
+    )
+    if chapter.axes:
+        caption += " Intervals: basic bootstrap over prompts, the same prompts for every method."
+    sentences = tuple(fronts.front_above(row, titles) for row in compared.to_dict("records"))
+    blocks: tuple[Block, ...] = (drop_empty(Table(head, tuple(rows), caption=caption)),)
+    if sentences:
+        blocks += (Bullets(sentences),)
+    return Section("Is one front above another?", blocks, level=3)
+
+
+def over_seeds(chapter: Chapter) -> Section | None:
+    """Mean, deviation, extremes and tests over seeds, and which method is best; None where no setting has several."""
+    many = chapter.found[[len(ids) > 1 for ids in chapter.found["run_ids"]]]
+    if many.empty:
+        return None
+    chosen = tables.best_of_each_method(pd.concat([many, chapter.found[~chapter.found["method"].isin(many["method"])]]))
+    names = {row["setting"]: point_link(row) for row in records(chosen)}
+    titles = {row["setting"]: plain(style(row["method"]).title) for row in records(chosen)}
+    setting_of = {run: row["setting"] for row in records(chosen) for run in row["run_ids"]}
+    blocks: list[Block] = ["Each method stands with its setting closest to resistance 1 and utility 1."]
+    head = ("Run", "Seeds", "Mean", "Std", "Least", "Greatest")
+    for title, measures in _SCORES.items():
+        values = chapter.runs[list(measures)].sum(axis=1, skipna=False)
+        scores = chapter.runs[["seed"]].assign(method=chapter.runs["run_id"].map(setting_of), value=values)
+        planes = [chapter.axes[name] for name in measures if name in chapter.axes]
+        found = best_method(
+            scores.dropna(subset=["method", "value"]), measure=title.lower(), outcomes=planes, titles=titles
+        )
+        rows = [
+            (names[row["method"]], str(row["n"]), *(figure(row[key]) for key in ("mean", "std", "min", "max")))
+            for row in records(found.summary)
+        ]
+        blocks += [f"**{title}.** {found.sentence}", Table(head, tuple(rows))]
+    return Section("Over seeds", tuple(blocks), level=3)
+
+
+def against_first(chapter: Chapter, ranked: pd.DataFrame) -> dict[str, tuple[paired.Total, float]]:
+    """setting → its sum minus the first's with the p-value after Holm; empty where there are no answers."""
+    planes = [chapter.axes[name] for name in ("resistance", "utility") if name in chapter.axes]
+    settings = [setting for setting in ranked["setting"] if all(setting in table for table in planes)]
+    if len(planes) < 2 or len(settings) < 2 or settings[0] != ranked["setting"].iloc[0]:
+        return {}
+    totals = {one: paired.compare_sums(planes, one, settings[0]) for one in settings[1:]}
+    adjusted = holm([total.p_value for total in totals.values()])
+    return {one: (total, float(p)) for (one, total), p in zip(totals.items(), adjusted, strict=True)}
+
+
+def equals_sentence(ranked: pd.DataFrame, totals: Mapping[str, tuple[paired.Total, float]]) -> str:
+    equal = [row for row in records(ranked) if row["setting"] in totals and totals[row["setting"]][1] >= SIGNIFICANT]
+    if not equal:
+        return f"Each of the other {len(totals)} has a smaller sum (paired bootstrap, Holm)."
+    return (
+        f"{len(equal)} of the other {len(totals)} are not told apart from it (paired bootstrap, Holm): "
+        f"{listed((point_link(row) for row in equal), most=3)}."
+    )
+
+
+def below_sentence(chapter: Chapter) -> str:
+    alone, found = chapter.references["utility"], chapter.found
+    below = found[found["resistance"] < alone["resistance"]]
+    before = f"{point_link(alone)} ({measure_cell(alone, 'resistance', chapter.digits)})"
+    if below.empty:
+        return f"No merge resists less than {before}, the utility adapter it was made from."
+    counts = below["method"].value_counts()
+    of_all = chapter.found["method"].value_counts()
+    told = listed(
+        (f"{count} of {of_all[method]} {plain(style(str(method)).title)}" for method, count in counts.items()), most=9
+    )
+    sentence = f"{len(below)} of {words.count(len(found), 'merge')} resist less than {before}: {told}"
+    table = chapter.axes.get("resistance")
+    if table is None or alone["setting"] not in table:
+        return f"{sentence}. In these the safety adapter made the model less safe."
+    tests = paired.compare({"resistance": table}, list(below["setting"]), alone["setting"])
+    shown = int((tests["p_holm"] < SIGNIFICANT).sum())
+    return f"{sentence}; of these {shown} beyond chance (McNemar, Holm)."
+
+
+def _side_table(chapter: Chapter, chosen: pd.DataFrame, side: str) -> Table:
+    alone = chapter.references[side]
+    changed = tables.differences(chosen, alone)
+    tests = paired.compare(chapter.axes, list(chosen["setting"]), alone["setting"])
+    known = {(row["run_id"], row["measure"]): row for row in tests.to_dict("records")}
+    measures = ("resistance", "utility", "over_refusal")
+    heads = [f"{'Δ ' + MEASURES[name].title} {'↑' if MEASURES[name].higher_is_better else '↓'}" for name in measures]
+    rows = []
+    for row in records(changed):
+        cells = [point_link(row)]
+        for name in measures:
+            test = known.get((row["setting"], name))
+            if test is None:
+                cells.append(figure(row[f"{name}_change"], digits=chapter.digits, sign=True))
+            else:
+                cells.append(figure(test["difference"], test["low"], test["high"], sign=True) + _effect(test))
+        rows.append(tuple(cells))
+    caption = f"Against {point_link(alone)}, {SIDES[side]}: {figures_sentence(alone, chapter.digits)}."
+    if known:
+        caption += " McNemar and Cohen's h for rates, paired bootstrap and d for means, p after Holm within a column."
+    return drop_empty(Table(("Run", *heads), tuple(rows), caption=caption))
+
+
+def _effect(test: Mapping[str, Any]) -> str:
+    effect = test["effect"]
+    size = "" if pd.isna(effect) else f", {str(test['effect_kind'])[-1]} {effect:+.2f} {magnitude(effect)}"
+    return f" (p {p_text(test['p_holm'])}{size})"
+
+
+def _fronts_of(chapter: Chapter) -> dict[str, list[str]]:
+    """method → settings that stand in every test; all of them where there are no answers."""
+    groups: dict[str, list[str]] = {}
+    planes = [chapter.axes[name] for name in ("resistance", "utility") if name in chapter.axes]
+    for row in records(chapter.found.dropna(subset=["resistance", "utility"])):
+        if all(row["setting"] in table for table in planes):
+            groups.setdefault(str(row["method"]), []).append(str(row["setting"]))
+    return groups
+
+
+def _volumes_of_three(chapter: Chapter, groups: Mapping[str, list[str]]) -> dict[str, fronts.Hypervolume]:
+    if not {"resistance", "utility", "over_refusal"} <= set(chapter.axes):
+        return {}
+    spaces = [chapter.axes["resistance"], chapter.axes["utility"], 1.0 - chapter.axes["over_refusal"]]
+    complete = {method: [run for run in runs if run in spaces[2]] for method, runs in groups.items()}
+    return {method: fronts.hypervolume_interval(spaces, runs) for method, runs in complete.items() if runs}
+
+
+def _run_ids(by_setting: pd.DataFrame, settings: Iterable[str]) -> list[str]:
+    return [run for setting in settings for run in by_setting.loc[setting, "run_ids"]]
