@@ -9,7 +9,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from sstmerge_core.evaluate.judges import get_judge, judge_names
-from sstmerge_core.evaluate.judging import ACCURACY, Accuracy, Labelled, labelled, measure
+from sstmerge_core.evaluate.judges_measured import ACCURACY
+from sstmerge_core.evaluate.judging import Accuracy, Labelled, labelled, measure
 from sstmerge_core.workspace import write_file, write_json
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "judges.md"

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from sstmerge_core.evaluate import judging
+from sstmerge_core.evaluate import judges_measured
 from sstmerge_core.plots import similarity, spectrum, table
 from sstmerge_core.store import queries
 from sstmerge_core.words import plain
@@ -49,7 +49,7 @@ row = store.query(queries.leaderboard_row, run_id)
 blocks.cards(row)
 
 metrics = store.query(queries.run_metrics, run_id)
-judges = judging.stored_judges(metrics["judge"])
+judges = judges_measured.stored_judges(metrics["judge"])
 samples = store.query(queries.run_samples, run_id, None, judges[0])
 eigenvalues = store.query(queries.spectrum, run_id)
 stages = store.query(queries.run_stages, run_id)
@@ -105,7 +105,7 @@ if "Answers" in tabs and tabs["Answers"].open:
         shown = table.search(of_suite, words_, labels=picked)
         st.caption(
             f"Showing {len(shown):,} of {len(of_suite):,} answers. Model output is shown as it is.  \n"
-            f"Judge: {plain(judge)}. {judging.accuracy_words(judge)}"
+            f"Judge: {plain(judge)}. {judges_measured.accuracy_words(judge)}"
         )
         st.dataframe(
             table.answers(shown, blocks.LABEL_WORDS),

@@ -11,7 +11,7 @@ import streamlit as st
 
 from sstmerge_core import adapters, jobs, words
 from sstmerge_core.errors import Problem, SSTMergeError, StoreError
-from sstmerge_core.evaluate import judging
+from sstmerge_core.evaluate.judges_measured import accuracy_words
 from sstmerge_core.plots import similarity, table
 from sstmerge_core.plots.measures import MEASURES, interval, number
 from sstmerge_core.words import plain
@@ -111,7 +111,7 @@ def cards(row: Any) -> None:
 
 def judges_help(judges: Sequence[str]) -> str:
     """How often each judge was right where that was measured."""
-    known = {name: judging.accuracy_words(name) for name in judges}
+    known = {name: accuracy_words(name) for name in judges}
     lines = [f"**{plain(name)}** {words or 'Not measured: it does not ship.'}" for name, words in known.items()]
     return "  \n".join(lines)
 

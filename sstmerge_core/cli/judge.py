@@ -40,7 +40,7 @@ def _judge(options: argparse.Namespace, workspace: Workspace) -> None:
 
 def _list(options: argparse.Namespace, workspace: Workspace) -> None:
     from sstmerge_core.evaluate.judges import MODEL_JUDGES, judge_names
-    from sstmerge_core.evaluate.judging import accuracy_words
+    from sstmerge_core.evaluate.judges_measured import accuracy_words
 
     table(("judge", "measured"), [(name, accuracy_words(name) or "–") for name in (*judge_names(), *MODEL_JUDGES)])
 

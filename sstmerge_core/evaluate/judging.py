@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +21,9 @@ from sstmerge_core.evaluate.agreement import (
     scores,
 )
 from sstmerge_core.evaluate.judges import Judge
-from sstmerge_core.evaluate.metrics import ROUGE
+from sstmerge_core.evaluate.judges_measured import DATA
 
-DATA = Path(__file__).resolve().parents[2] / "data" / "judging"
-ANSWERS, ACCURACY = DATA / "answers.jsonl", DATA / "accuracy.json"
-FIRST = "refusal_regex"
-"""Whose figures the leaderboard shows where a run has several judges'"""
+ANSWERS = DATA / "answers.jsonl"
 TRUE_LABELS = ("refusal", "safe_nonrefusal", "harmful", "degenerate", "miss")
 """What a reader may say; ``miss`` where there is no verdict to give. data/judging/README.md says what they mean."""
 
@@ -134,23 +130,3 @@ def measure(judge: Judge, answers: Sequence[Labelled]) -> Accuracy:
             if t != f
         ),
     )
-
-
-def accuracy_words(judge_id: str) -> str:
-    """A judge's measured accuracy as a sentence, from what `make docs` wrote; empty for a judge not measured there."""
-    row = _measured().get(judge_id)
-    if row is None:
-        return ""
-    low, high = row["interval"]
-    return f"Right on {row['accuracy']:.0%} ({low:.0%}–{high:.0%}) of {row['n']} answers labelled by reading."
-
-
-def stored_judges(named: Iterable[str]) -> list[str]:
-    """The judges in the judge column of a run's metrics, that of the leaderboard first; at least that one."""
-    found = {name for name in named if name and name not in (ROUGE, "reported")}
-    return [FIRST, *sorted(found - {FIRST})] if FIRST in found or not found else sorted(found)
-
-
-@cache
-def _measured() -> Mapping[str, Any]:
-    return json.loads(ACCURACY.read_text()) if ACCURACY.exists() else {}

@@ -13,6 +13,7 @@ from sstmerge_core.demo.runs import RUNS
 from sstmerge_core.errors import DataError
 from sstmerge_core.evaluate import judging
 from sstmerge_core.evaluate.judges import Scripted, get_judge, judge_names
+from sstmerge_core.evaluate.judges_measured import accuracy_words
 from sstmerge_core.evaluate.judging import Labelled, labelled, measure
 from sstmerge_core.store.events import read_events
 
@@ -43,7 +44,7 @@ def test_every_labelled_answer_of_a_run_is_stored_in_that_run_word_for_word(answ
 
 
 def test_the_readme_counts_the_labels_as_they_are(answers) -> None:
-    text = (judging.DATA / "README.md").read_text()
+    text = (documents.ACCURACY.parent / "README.md").read_text()
     told = {label: int(n) for label, n in re.findall(r"^\| `(\w+)` \|.*\| (\d+) \|$", text, re.MULTILINE)}
     assert told == Counter(one.label for one in answers)
     assert f"holds {len(answers)} answers" in text
@@ -54,7 +55,7 @@ def test_the_documents_are_those_that_make_docs_would_write(answers) -> None:
     """If this fails: make docs."""
     found = [measure(get_judge(name), answers) for name in judge_names()]
     assert documents.PAGE.read_text() == documents.page(found, answers)
-    assert json.loads(judging.ACCURACY.read_text()) == {one.judge: documents.summary(one) for one in found}
+    assert json.loads(documents.ACCURACY.read_text()) == {one.judge: documents.summary(one) for one in found}
 
 
 def test_a_judge_that_cannot_tell_harm_is_measured_on_refusals_only() -> None:
@@ -92,6 +93,6 @@ def test_a_broken_row_of_labelled_answers_is_named(tmp_path) -> None:
 
 def test_the_accuracy_of_a_measured_judge_is_a_sentence_and_of_another_nothing(monkeypatch) -> None:
     assert re.fullmatch(
-        r"Right on \d\d% \(\d\d%–\d\d%\) of \d+ answers labelled by reading\.", judging.accuracy_words("refusal_regex")
+        r"Right on \d\d% \(\d\d%–\d\d%\) of \d+ answers labelled by reading\.", accuracy_words("refusal_regex")
     )
-    assert judging.accuracy_words("wildguard:allenai/wildguard@0") == ""
+    assert accuracy_words("wildguard:allenai/wildguard@0") == ""
