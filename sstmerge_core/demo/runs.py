@@ -1,4 +1,4 @@
-"""Runs that ship with the demo, measured by this program: the base model, the adapters alone, and some merges.
+"""Runs that ship with the demo, measured by this program: the base model, the adapters alone, merges, experiments.
 
 ``python -m sstmerge_core.demo.runs`` takes them from the workspace into ``data/demo`` and writes the scores where they
 are told: the adapters' records and the README.
@@ -11,12 +11,15 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from sstmerge_core import experiments
 from sstmerge_core.adapters import RECORD
 from sstmerge_core.demo.adapters import ADAPTERS, DATA
+from sstmerge_core.experiments import result
 from sstmerge_core.store.events import last_status, read_events
 from sstmerge_core.workspace import Workspace, new_folder, write_file, write_json
 
 RUNS = DATA / "runs"
+EXPERIMENTS = DATA / "experiments"
 DEMO_PAIR, DEMO_ALPHA = "A5_A7", 0.6
 DEMO_METHODS = ("linear", "task_arithmetic", "sst_gevp")
 """What ``sstmerge demo`` merges"""
@@ -33,6 +36,11 @@ def install(workspace: Workspace) -> int:
             with new_folder(target) as temporary:
                 shutil.copyfile(source, temporary / source.name)
             count += 1
+    for source in sorted(EXPERIMENTS.glob("*.json")):
+        target = result.folder(workspace) / source.name
+        if not target.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            write_file(target, source.read_text(encoding="utf-8"))
     return count
 
 
@@ -51,6 +59,12 @@ def ship(workspace: Workspace) -> int:
             )
             write_file(RUNS / folder.name / "events.jsonl", lines)
             count += 1
+    shutil.rmtree(EXPERIMENTS, ignore_errors=True)
+    for name, one in experiments.EXPERIMENTS.items():
+        for path in experiments.results(workspace, name):
+            if path.stem == result.key(name, one.read()):  # with the settings that are the default
+                EXPERIMENTS.mkdir(exist_ok=True)
+                write_file(EXPERIMENTS / path.name, path.read_text(encoding="utf-8"))
     return count
 
 
@@ -78,7 +92,9 @@ def scores() -> Scores:
         pair = ""
         for event in read_events(folder):
             if event["event"] == "run_started":
-                pair = event["pair"] if event["method"] in ("adapter", "base") else ""
+                evaluation = event["recipe"]["evaluation"] or {"suites": []}
+                told = {suite["split"] for suite in evaluation["suites"]} == {"test"}
+                pair = event["pair"] if told and event["method"] in ("adapter", "base") else ""
             elif event["event"] == "metrics" and pair:
                 own = [row for row in event["rows"] if row["judge"] in JUDGES and row["value"] is not None]
                 rows = {f"{row['metric']} {row['suite']}": row for row in own}
