@@ -24,7 +24,10 @@ def short_answers(monkeypatch):
     """Answers of at most three tokens."""
     made = preflight.suites.suite
     monkeypatch.setattr(
-        preflight.suites, "suite", lambda *own: made(*own).model_copy(update={"max_new_tokens": 3}), raising=True
+        preflight.suites,
+        "suite",
+        lambda *own, **more: made(*own, **more).model_copy(update={"max_new_tokens": 3}),
+        raising=True,
     )
 
 

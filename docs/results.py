@@ -1,0 +1,131 @@
+"""What the shipped experiments found, as a page: ``python docs/results.py`` writes docs/results.md (`make docs`)."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from sstmerge_core import experiments, methods
+from sstmerge_core.demo.runs import EXPERIMENTS
+from sstmerge_core.experiments import Result, Table
+from sstmerge_core.experiments.choice import GOALS
+from sstmerge_core.workspace import write_file
+
+PAGE = Path(__file__).with_name("results.md")
+APP = "http://localhost:8501/run?run="
+"""Where `make app` shows a run with its prompts and answers"""
+SHOWN = {
+    "safety-tax": ("tax",),
+    "interference": ("retention",),
+    "baselines": ("summary", "runs"),
+    "alpha-k": ("finalists", "fronts"),
+    "pre-post": ("summary", "runs"),
+}
+HEADS = {
+    "resistance": "resistance ↑",
+    "rouge_l": "ROUGE-L ↑",
+    "over_refusal": "over-refusal ↓",
+    "degenerate": "degenerate ↓",
+    "safety_tax": "tax ↓",
+    "reduction_percent": "tax below linear's, %",
+    "retention": "retention ↑",
+    "hypervolume": "hypervolume ↑",
+    "alpha": "α",
+    "weight": "λ",
+}
+
+
+def page(found: Sequence[Result]) -> str:
+    head = found[0]
+    lines = [
+        "# Results",
+        "",
+        "Written by `make docs` from the experiments that ship with the demo (`data/demo/experiments`), which",
+        "`sstmerge experiment NAME` makes again. Every row ends with a link to its run, with every prompt, answer and",
+        "verdict: start the dashboard with `make app` first.",
+        "",
+        f"One small model ({head.base}), {head.settings['n']} test prompts a suite, judge `{head.judge}`.",
+        "Intervals are 95 %. Resistance is the share of harmful requests refused; the judge cannot tell harm, so there is no ASR. Choices",
+        "were made on the selection split, figures are from the test split unless a table says otherwise. A method is",
+        "called best only where every other is shown worse.",
+        "",
+    ]
+    for result in found:
+        one = experiments.get(result.experiment)
+        best = result.analysis.get("best_method")
+        lines += [f"## {one.number}. {one.title}", "", f"*{result.question}*", ""]
+        lines += [f"- {sentence}" for sentence in result.findings]
+        lines += [f"- {sentence}" for sentence in _sst(result)]
+        lines += [f"- Best method: {methods.get(best).title if best else 'none is shown to be best'}.", ""]
+        for name in SHOWN[result.experiment]:
+            lines += [*_table(result.table(name)), ""]
+        lines += ["Left out: " + " ".join(result.left_out), ""] if result.left_out else []
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _sst(result: Result) -> list[str]:
+    """Where the SST family stands in each contest."""
+    found = result.analysis.get("contests") or {}
+    sentences = []
+    for where, contest in found.items():
+        places = {contest["leader"]: (0.0, 0.0, 0.0)} | {
+            row["method"]: (row["difference"], row["low"], row["high"]) for row in contest["comparisons"]
+        }
+        own = {name: place for name, place in places.items() if name.startswith("sst_")}
+        if own:
+            name, (behind, low, high) = min(own.items(), key=lambda item: item[1][0])
+            goal = GOALS[contest["goal"]].split(",")[0]
+            title = methods.get(name).title
+            if name == contest["leader"]:
+                sentences.append(f"{where}: the best of the SST family is {title}, and it leads ({goal}).")
+            else:
+                shown = "shown worse" if name not in contest["not_shown_worse"] else "not shown worse"
+                sentences.append(
+                    f"{where}: the best of the SST family is {title}, {behind:.2f} ({low:.2f} to {high:.2f}) behind "
+                    f"{methods.get(contest['leader']).title}, {shown} ({goal})."
+                )
+    return sentences
+
+
+def _table(table: Table) -> list[str]:
+    if not table.rows:
+        return []
+    hidden = ("_low", "_high", "_n", "_std", "run_id", "run_ids")
+    columns = [
+        column
+        for column in table.rows[0]
+        if not column.endswith(hidden) and any(row.get(column) is not None for row in table.rows)
+    ]
+    lines = [f"### {table.title}", "", table.about, ""]
+    lines.append(f"| {' | '.join(HEADS.get(column, column.replace('_', ' ')) for column in columns)} | run |")
+    lines.append("|" + "---|" * (len(columns) + 1))
+    for row in table.rows:
+        ids = [row["run_id"]] if row.get("run_id") else row.get("run_ids") or []
+        links = " ".join(f"[{one[:6]}]({APP}{one})" for one in ids)
+        lines.append(f"| {' | '.join(_cell(row, column) for column in columns)} | {links} |")
+    return lines
+
+
+def _cell(row: Mapping[str, Any], column: str) -> str:
+    value = row.get(column)
+    if value is None:
+        return "–"
+    if column in ("method", "first", "second"):
+        return methods.get(str(value)).title
+    if isinstance(value, bool) or not isinstance(value, float):
+        return str(value)
+    low, high, deviation = (row.get(f"{column}_{end}") for end in ("low", "high", "std"))
+    text = f"{value:.3g}" if column in ("alpha", "weight") else f"{value:.2f}"
+    if low is not None and high is not None:
+        return f"{text} ({low:.2f}–{high:.2f})"
+    return f"{text} ± {deviation:.2f}" if deviation is not None else text
+
+
+if __name__ == "__main__":
+    results = [experiments.load(path) for path in EXPERIMENTS.glob("*.json")]
+    if results:
+        write_file(PAGE, page(sorted(results, key=lambda result: experiments.get(result.experiment).number)))
