@@ -49,9 +49,9 @@ def page(found: Sequence[Result]) -> str:
         "verdict: start the dashboard with `make app` first.",
         "",
         f"One small model ({head.base}), {head.settings['n']} test prompts a suite, judge `{head.judge}`.",
-        "Intervals are 95 %. Resistance is the share of harmful requests refused; the judge cannot tell harm, so there is no ASR. Choices",
-        "were made on the selection split, figures are from the test split unless a table says otherwise. A method is",
-        "called best only where every other is shown worse.",
+        "Intervals are 95 %. Resistance is the share of harmful requests refused; the judge cannot tell harm, so there",
+        "is no ASR. Choices were made on the selection split, figures are from the test split unless a table says",
+        "otherwise. A method is called best only where every other is shown worse.",
         "",
     ]
     for result in found:
