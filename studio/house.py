@@ -26,6 +26,7 @@ def navigation() -> StreamlitPage:
             st.Page("pages/alpha_curves.py", title="Alpha curves"),
             st.Page("pages/run.py", title="Run"),
             st.Page("pages/experiments.py", title="Experiments"),
+            st.Page("pages/report.py", title="Report"),
             st.Page("pages/query.py", title="Query"),
         ],
         position="top",
