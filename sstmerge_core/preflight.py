@@ -10,7 +10,7 @@ from typing import Any
 from sstmerge_core import adapters, methods
 from sstmerge_core.catalog import Base, Entry
 from sstmerge_core.demo import suites
-from sstmerge_core.errors import Problem, SSTMergeError
+from sstmerge_core.errors import DataError, Problem, SSTMergeError
 from sstmerge_core.jobs import history
 from sstmerge_core.recipe import Calibration, Evaluation, Recipe
 from sstmerge_core.store.events import last_status
@@ -30,6 +30,12 @@ class Options:
     judge: str = "refusal_regex"
     utility_suite: str = ""
     """Empty: the first utility adapter's own suite"""
+    utility_metric: str = ""
+    """Empty: ROUGE-L"""
+    utility_tokens: int = suites.MAX_NEW_TOKENS
+    """Longest answer to a utility prompt"""
+    harmful_suite: str = "harmful"
+    benign_suite: str = "near_miss"
     general_suite: str = suites.GENERAL
     """General benign prompts, where the method weighs them"""
 
@@ -240,15 +246,22 @@ def _calibration(utility_suite: str, parameters: Mapping[str, Any], options: Opt
 
 
 def _evaluation(utility_suite: str, options: Options) -> Evaluation:
-    return Evaluation(
-        suites=(
-            suites.suite("harmful", "harmful", options.split, options.n),
-            suites.suite("near_miss", "benign", options.split, options.n),
-            suites.suite(utility_suite, "utility", options.split, options.n),
+    chosen = (
+        suites.suite(options.harmful_suite, "harmful", options.split, options.n),
+        suites.suite(options.benign_suite, "benign", options.split, options.n),
+        suites.suite(
+            utility_suite,
+            "utility",
+            options.split,
+            options.n,
+            metric=options.utility_metric,
+            max_new_tokens=options.utility_tokens,
         ),
-        judge=options.judge,
-        dtype=options.dtype,
     )
+    if len({suite.name for suite in chosen}) < len(chosen):
+        names = ", ".join(suite.name for suite in chosen)
+        raise DataError(Problem(f"suites {names}", "two have one name", "Rename a file: results are kept by name."))
+    return Evaluation(suites=chosen, judge=options.judge, dtype=options.dtype)
 
 
 def _adapter_problems(

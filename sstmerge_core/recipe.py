@@ -39,6 +39,13 @@ class Suite(_Frozen):
     source: Source
     """The rows' file; its hash is that of the rows taken, in order."""
     max_new_tokens: int = 48
+    metric: str = ""
+    """Of a utility suite, one of `evaluate.scoring.UTILITY`; empty: ROUGE-L"""
+
+    def identity(self) -> dict[str, Any]:
+        """What can change the results, rows by content. The metric came later: without one a run keeps its id."""
+        data = self.model_dump(mode="json", exclude=set() if self.metric else {"metric"})
+        return data | {"source": self.source.sha256}
 
 
 class Calibration(_Frozen):
@@ -180,12 +187,11 @@ class Recipe(_Frozen):
         data["parameters"] = methods.get(self.method).identity(self.parameters)
         if self.calibration:
             data["calibration"] = self.calibration.identity()
-        if data["evaluation"]:
+        if self.evaluation:
             del data["evaluation"]["judge"]
-            for suite in data["evaluation"]["suites"]:
-                suite["source"] = suite["source"]["sha256"]
+            data["evaluation"]["suites"] = [suite.identity() for suite in self.evaluation.suites]
         if self.selection:
-            data["selection"]["source"] = self.selection.source.sha256
+            data["selection"] = self.selection.identity()
         else:
             del data["selection"]  # came later: runs without it keep their id
         return data | {"versions": STAGE_VERSIONS}

@@ -1,4 +1,4 @@
-"""The command line: ``sstmerge demo|merge|recipe|evaluate|sweep|experiment|judge|train|adapters|jobs|query|report|db``.
+"""The command line: ``sstmerge COMMAND``; `sstmerge --help` lists the commands.
 
 Exit codes: 0 done; 2 wrong usage, method or parameter; 3 adapter; 4 data, base model or disk; 5 database; 6 job;
 130 stopped. Errors go to standard error, one line each; results go to standard output.
@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    from sstmerge_core.cli import experiment, judge, measure, merge, records, report, shelf
+    from sstmerge_core.cli import experiment, judge, measure, merge, records, report, shelf, suites
 
     parser = argparse.ArgumentParser(prog="sstmerge", description="Merge safety adapters and measure what they cost.")
     parser.add_argument("--version", action="version", version=f"sstmerge {__version__}")
@@ -61,7 +61,7 @@ def _parser() -> argparse.ArgumentParser:
         added.set_defaults(run=run)
         return added
 
-    for group in (merge, measure, experiment, judge, shelf, records, report):
+    for group in (merge, measure, experiment, judge, suites, shelf, records, report):
         group.register(command)
     return parser
 

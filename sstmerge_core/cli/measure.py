@@ -17,7 +17,7 @@ from sstmerge_core.jobs.outcome import outcome
 from sstmerge_core.recipe import Recipe
 from sstmerge_core.workspace import Workspace
 
-SUMMARY = ("resistance", "asr", "over_refusal", "degenerate", "rouge_l")
+SUMMARY = ("resistance", "asr", "over_refusal", "degenerate")
 
 
 def register(command: Any) -> None:
@@ -31,7 +31,7 @@ def register(command: Any) -> None:
     evaluate = command("evaluate", _evaluate, "Measure an adapter, or the base model, on its own.")
     evaluate.add_argument("--base", help="base model folder; default: the bundled one")
     evaluate.add_argument("--adapter", help="name or folder; without it the base model is measured")
-    evaluate.add_argument("--suite", default="", help="utility suite: facts, instructions, or a JSONL file")
+    evaluate.add_argument("--suite", default="", help="utility: a suite of `sstmerge suites`, or a file")
     inputs.add_measuring(evaluate)
 
     sweep = command("sweep", _sweep, "Run a grid of methods, α, k and seeds; finished points are skipped.")
@@ -41,6 +41,7 @@ def register(command: Any) -> None:
     sweep.add_argument("--strengths", help="α of the strength methods; default: as --alphas")
     sweep.add_argument("--ks", default="", help="such as 5,10,20")
     sweep.add_argument("--seeds", default="", help="such as 42,43,44")
+    sweep.add_argument("--suite", default="", help="utility: a suite of `sstmerge suites`, or a file")
     sweep.add_argument("--detach", action="store_true", help="put it into the queue and return its job id")
     sweep.add_argument("--dry-run", action="store_true", help="only say what would run and how long it would take")
     inputs.add_measuring(sweep)
@@ -69,7 +70,7 @@ def _demo(options: argparse.Namespace, workspace: Workspace) -> None:
             safety=safety,
             method=method,
             parameters={"alpha": options.alpha},
-            options=inputs.measuring(options),
+            options=inputs.measuring(options, workspace),
         )
         for method in DEMO_METHODS
     ]
@@ -78,10 +79,11 @@ def _demo(options: argparse.Namespace, workspace: Workspace) -> None:
 
 
 def _evaluate(options: argparse.Namespace, workspace: Workspace) -> None:
+    measuring = inputs.measuring(options, workspace)
     base = inputs.base(options.base, workspace)
     adapter = catalog.find(workspace, options.adapter) if options.adapter else None
-    suite = options.suite or (adapter.suite if adapter and adapter.role == "utility" else "") or "facts"
-    _execute([preflight.single_recipe(base, adapter, suite, inputs.measuring(options))], workspace, options)
+    suite = measuring.utility_suite or (adapter.suite if adapter and adapter.role == "utility" else "") or "facts"
+    _execute([preflight.single_recipe(base, adapter, suite, measuring)], workspace, options)
 
 
 def _sweep(options: argparse.Namespace, workspace: Workspace) -> None:
@@ -96,7 +98,7 @@ def _sweep(options: argparse.Namespace, workspace: Workspace) -> None:
         strengths=grid.numbers(options.strengths, where="--strengths") if options.strengths else None,
         ks=[int(k) for k in grid.numbers(options.ks, where="--ks", whole=True)],
         seeds=[int(seed) for seed in grid.numbers(options.seeds, where="--seeds", whole=True)],
-        options=inputs.measuring(options),
+        options=inputs.measuring(options, workspace),
     )
     raise_found(plan.problems)
     print(
@@ -129,15 +131,18 @@ def _execute(recipes: list[Recipe], workspace: Workspace, options: argparse.Name
         for row in found:
             print(json.dumps(row, ensure_ascii=False))
         return
+    chosen = [suite for recipe in recipes if recipe.evaluation for suite in recipe.evaluation.suites]
+    utility = next((suite.metric for suite in chosen if suite.metric), "rouge_l")
     rows = [
         (
             row["label"],
-            *(f"{row[name]:.3f}" if row[name] is not None else "–" for name in SUMMARY),
+            *(f"{row[name]:.3f}" if row[name] is not None else "–" for name in (*SUMMARY, utility)),
             str(row["resistance_n"] or ""),
             row["run_id"],
         )
         for row in found
     ]
-    table(("run", "resistance ↑", "ASR ↓", "over-refusal ↓", "degenerate ↓", "ROUGE-L ↑", "n", "id"), rows)
+    score = "ROUGE-L ↑" if utility == "rouge_l" else f"{utility} ↑"
+    table(("run", "resistance ↑", "ASR ↓", "over-refusal ↓", "degenerate ↓", score, "n", "id"), rows)
     judge = recipes[0].evaluation.judge if recipes and recipes[0].evaluation else ""
     print(f"Judge {judge}; a lexical judge cannot tell harm, so it gives no ASR. Intervals: `sstmerge query`.")

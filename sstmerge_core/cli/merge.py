@@ -35,7 +35,7 @@ def register(command: Any) -> None:
     merge.add_argument("--k")
     merge.add_argument("--seed")
     merge.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", action="extend", help="further parameters")
-    merge.add_argument("--suite", default="", help="utility prompts for the benign Fisher: a bundled suite or a JSONL")
+    merge.add_argument("--suite", default="", help="for the benign Fisher: a suite of `sstmerge suites`, or a file")
     for option, value in (("--adapter", "NAME=DIR"), ("--data", "NAME=FILE")):
         about = "where an input of the recipe lies, if it is not registered here"
         merge.add_argument(option, nargs="+", default=[], metavar=value, action="extend", help=about)
@@ -86,7 +86,7 @@ def _of_options(options: argparse.Namespace, workspace: Workspace) -> Recipe:
         method=options.method,
         parameters=parameters | inputs.assignments(options.set, "--set"),
         evaluate=False,
-        options=preflight.Options(utility_suite=options.suite),
+        options=preflight.Options(utility_suite=inputs.suite(options.suite, "utility", workspace)[0]),
     )
     raise_found(plan.problems)
     for warning in plan.warnings:

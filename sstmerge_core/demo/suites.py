@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from sstmerge_core.demo.adapters import DATA
 from sstmerge_core.errors import DataError, Problem
@@ -15,6 +16,7 @@ GENERAL = "general"
 """General benign prompts without responses, half of which only look dangerous; for the benign Fisher alone."""
 PROMPTS = 64
 """Prompts per suite by default; at 64 a rate of one half has a 95 % interval of ±12 points."""
+MAX_NEW_TOKENS = Suite.model_fields["max_new_tokens"].default
 
 
 def source(name_or_path: str, split: str, n: int | None = None) -> tuple[Source, int]:
@@ -36,7 +38,16 @@ def source(name_or_path: str, split: str, n: int | None = None) -> tuple[Source,
     return Source(name=name, path=str(path), sha256=suites.rows_digest(suites.take(rows, count))), count
 
 
-def suite(name_or_path: str, role: str, split: str, n: int = PROMPTS) -> Suite:
-    """The recipe's description of a suite."""
+def suite(
+    name_or_path: str,
+    role: str,
+    split: str,
+    n: int = PROMPTS,
+    *,
+    metric: str = "",
+    max_new_tokens: int = MAX_NEW_TOKENS,
+) -> Suite:
+    """The recipe's description of a suite. `metric` is that of a utility suite, where it is not ROUGE-L."""
     found, count = source(name_or_path, split, n)
-    return Suite(name=found.name, role=role, split=split, n=count, source=found)
+    about: dict[str, Any] = {"metric": metric, "max_new_tokens": max_new_tokens}
+    return Suite(name=found.name, role=role, split=split, n=count, source=found, **about)

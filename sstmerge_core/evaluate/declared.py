@@ -124,7 +124,7 @@ class Origin(_Frozen):
     def name(self) -> str:
         if self.huggingface:
             return f"Hugging Face {self.huggingface}"
-        return f"package {self.package}" if self.package else f"file {self.file}"
+        return f"package {self.package}" if self.package else f"file {Path(self.file or '').name}"
 
     @property
     def native(self) -> bool:

@@ -442,7 +442,8 @@ def measure(
     """Every metric of a run that needs no other run: rows as in the ``metrics`` event."""
     rows = []
     for suite in chosen:
-        rows += metrics.suite_metrics(suite.name, suite.role, answers[suite.name], verdicts[suite.name], judge)
+        own, by = answers[suite.name], verdicts[suite.name]
+        rows += metrics.suite_metrics(suite.name, suite.role, own, by, judge, suite.metric)
     return rows + metrics.overall_metrics(verdicts, judge)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from sstmerge_core.evaluate.metrics import WITHOUT_JUDGE
 from sstmerge_core.recipe import Recipe
 from sstmerge_core.store.events import read_events
 from sstmerge_core.workspace import Workspace
@@ -14,11 +15,12 @@ OUTCOMES = ("resistance", "asr", "over_refusal", "degenerate", "rouge_l", "safet
 def outcome(workspace: Workspace, recipe: Recipe) -> dict[str, Any]:
     """Identity, the main metrics with n, interval (``<metric>_ci``) and status where it is not ok, dtype and seconds.
 
-    A metric that the run has not, or not by the recipe's judge, is None.
+    Beside ROUGE-L stands the utility suite's own metric, where it has one. A metric that the run has not, or not by the
+    recipe's judge, is None.
     """
     evaluation = recipe.evaluation
     suites = {suite.role: suite.name for suite in evaluation.suites} if evaluation else {}
-    judges = {"", "rouge_score", evaluation.judge if evaluation else ""}
+    judges = {"", *WITHOUT_JUDGE, evaluation.judge if evaluation else ""}
     rows: dict[tuple[str, str], dict[str, Any]] = {}
     seconds = None
     for event in read_events(workspace.run(recipe.run_id)):
@@ -34,6 +36,7 @@ def outcome(workspace: Workspace, recipe: Recipe) -> dict[str, Any]:
         "rouge_l": suites.get("utility"),
         "safety_tax": suites.get("utility"),
     }
+    places |= {suite.metric: suite.name for suite in evaluation.suites if suite.metric} if evaluation else {}
     found: dict[str, Any] = {
         "run_id": recipe.run_id,
         "pair": recipe.pair,

@@ -147,11 +147,12 @@ def _metrics(past: Stored, judge: Judge, reference: Stored | None) -> list[Row]:
     verdicts = past.verdicts_by(judge.judge_id)
     own: list[Row] = []
     for suite in past.suites:
-        own += metrics.suite_metrics(suite.name, suite.role, past.samples[suite.name], verdicts[suite.name], judge)
+        rows, by = past.samples[suite.name], verdicts[suite.name]
+        own += metrics.suite_metrics(suite.name, suite.role, rows, by, judge, suite.metric)
     own = [row for row in own if row["judge"] == judge.judge_id] + metrics.overall_metrics(verdicts, judge)
     if reference is None:
         return own
-    measured = [row for row in past.metrics.values() if row["judge"] == metrics.ROUGE]
+    measured = [row for row in past.metrics.values() if row["judge"] in metrics.WITHOUT_JUDGE]
     relative = metrics.relative_metrics(
         own + measured,
         list(reference.metrics.values()),

@@ -1,0 +1,172 @@
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from sstmerge_core import preflight
+from sstmerge_core.cli import inputs, main
+from sstmerge_core.errors import DataError, RecipeError
+from sstmerge_core.evaluate import declared, scoring
+from sstmerge_core.evaluate.judges import get_judge
+from sstmerge_core.evaluate.metrics import outcomes, relative_metrics, suite_metrics
+from sstmerge_core.recipe import Evaluation, Recipe, Source, Suite
+from sstmerge_core.workspace import Workspace
+
+SOURCE = Source(name="s", path="", sha256="0")
+
+
+@pytest.mark.parametrize(
+    ("text", "letter"),
+    [
+        ("B", "B"),
+        ("b", "B"),
+        ("(c)", "C"),
+        ("c.", "C"),
+        ("The answer is D.", "D"),
+        ("A) because a dog", "A"),
+        ("A dog is C", "C"),
+        ("I think it is B", "B"),
+        ("Answer: A", "A"),
+        ("a good question", None),
+        ("Because", None),
+        ("", None),
+    ],
+)
+def test_the_choice_is_the_letter_that_stands_alone(text: str, letter: str | None) -> None:
+    assert scoring.choice(text) == letter
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("2 + 2 = 4", 4),
+        ("#### 1,250", 1250),
+        ("about -3.5.", -3.5),
+        ("costs $18.00 a day", 18),
+        ("none", None),
+    ],
+)
+def test_the_number_is_the_last_one(text: str, number: float | None) -> None:
+    assert scoring.number(text) == number
+
+
+def test_answers_are_scored_by_the_suites_metric() -> None:
+    rows = [
+        {"prompt_id": "1", "reference": "The Cat.", "response": "the cat"},
+        {"prompt_id": "2", "reference": "the cat", "response": "a cat sat"},
+        {"prompt_id": "3", "reference": "", "response": "x"},
+    ]
+    assert scoring.outcomes("exact_match", rows) == {"1": 1.0, "2": 0.0}
+    rouge = scoring.outcomes("rouge_l", rows)
+    assert rouge["1"] == 1.0 and 0 < rouge["2"] < 1
+    gsm = [{"prompt_id": "1", "reference": "So #### 42", "response": "It is 42."}]
+    assert scoring.outcomes("numeric", gsm) == {"1": 1.0}
+    choice = [{"prompt_id": "1", "reference": "B", "response": "(b) is right"}]
+    assert scoring.outcomes("multiple_choice", choice) == {"1": 1.0}
+
+
+def utility_rows(answers: list[str]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    samples = [
+        {"prompt_id": str(n), "prompt": "q", "reference": "#### 7", "response": text} for n, text in enumerate(answers)
+    ]
+    return samples, [{"prompt_id": row["prompt_id"], "label": "not_refused", "score": 0, "raw": ""} for row in samples]
+
+
+def test_a_utility_suite_of_another_metric_gives_that_metric_and_its_safety_tax() -> None:
+    judge = get_judge("refusal_regex")
+    suite = Suite(name="sums", role="utility", split="test", n=4, source=SOURCE, metric="numeric")
+    found: list[list[dict[str, Any]]] = []
+    scored = []
+    for answers, resisted in ((["7", "7", "7", "8"], 0.2), (["7", "8", "8", "8"], 0.9)):
+        samples, verdicts = utility_rows(answers)
+        rows = suite_metrics("sums", "utility", samples, verdicts, judge, suite.metric)
+        safety = {"metric": "resistance", "suite": "h", "value": resisted, "n": 100, "judge": judge.judge_id}
+        found.append([safety | {"ci_low": resisted - 0.05, "ci_high": resisted + 0.05}, *rows])
+        scored.append(outcomes([suite], {"sums": samples}, {"sums": verdicts}))
+    row = next(row for row in found[0] if row["metric"] == "numeric")
+    assert (row["value"], row["judge"], row["n"]) == (0.75, "reference", 4)
+    assert row["ci_low"] < 0.75 < row["ci_high"]
+    assert "rouge_l" not in {row["metric"] for row in found[0]}
+    tax = relative_metrics(found[1], found[0], scored[1], scored[0], reference="r")[0]
+    assert tax["suite"] == "sums" and tax["value"] == pytest.approx(0.5 / 0.7)
+
+
+def test_a_suite_without_a_metric_of_its_own_keeps_the_runs_id() -> None:
+    def recipe(**changes: Any) -> Recipe:
+        suite = Suite(name="facts", role="utility", split="test", n=4, source=SOURCE, **changes)
+        return Recipe(base=SOURCE, adapters=(), method="base", parameters={}, evaluation=Evaluation(suites=(suite,)))
+
+    assert "metric" not in recipe()._identity()["evaluation"]["suites"][0]
+    assert recipe(metric="numeric").run_id != recipe().run_id == recipe(metric="").run_id
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
+    monkeypatch.setenv("SSTMERGE_WORKSPACE", str(tmp_path / "workspace"))
+    found = Workspace.default().create()
+    folder = declared.folder(found)
+    folder.mkdir()
+    (folder / "sums.csv").write_text("q,a\n" + "".join(f"{n} + 1 =,#### {n + 1}\n" for n in range(40)))
+    (folder / "sums.yaml").write_text(
+        yaml.safe_dump(
+            {
+                "name": "sums",
+                "title": "Sums",
+                "role": "utility",
+                "sources": [{"file": "sums.csv", "columns": {"prompt": "q", "response": "a"}}],
+                "metric": "numeric",
+                "max_new_tokens": 20,
+                "splits": {"by": "prompt", "shares": {"fisher": 0.5, "test": 0.5}},
+                "licence": "CC0-1.0",
+                "get": "It is here.",
+            }
+        )
+    )
+    return found
+
+
+def options(**changes: Any) -> argparse.Namespace:
+    known = {"harmful": "harmful", "benign": "near_miss", "suite": "", "split": "test", "n": 5, "dtype": "float32"}
+    return argparse.Namespace(**(known | changes))
+
+
+def test_an_option_takes_a_declared_suite_a_bundled_one_or_a_file(workspace: Workspace, tmp_path: Path) -> None:
+    assert inputs.measuring(options(), workspace) == preflight.Options(n=5)
+    assert inputs.measuring(options(suite="facts"), workspace).utility_suite == "facts"
+    assert inputs.measuring(options(suite=str(tmp_path / "my.jsonl")), workspace).utility_suite.endswith("my.jsonl")
+    found = inputs.measuring(options(suite="sums"), workspace)
+    assert (found.utility_metric, found.utility_tokens) == ("numeric", 20)
+    evaluation = preflight._evaluation(found.utility_suite, found)
+    assert [(suite.name, suite.metric) for suite in evaluation.suites][-1] == ("sums", "numeric")
+    assert evaluation.suites[-1].max_new_tokens == 20
+    with pytest.raises(RecipeError, match="--harmful sums: is a utility suite, not a harmful one"):
+        inputs.measuring(options(harmful="sums"), workspace)
+    with pytest.raises(DataError, match="rows are not here.*--fetch"):
+        inputs.measuring(options(harmful="beavertails"), workspace)
+
+
+def test_two_suites_of_one_name_are_refused(workspace: Workspace) -> None:
+    with pytest.raises(DataError, match="two have one name"):
+        preflight._evaluation("facts", preflight.Options(benign_suite="harmful"))
+
+
+def test_the_list_says_what_is_here_and_how_to_get_the_rest(
+    workspace: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["suites", "--json"]) == 0
+    rows = {row["name"]: row for row in map(json.loads, capsys.readouterr().out.splitlines())}
+    assert rows["sums"]["found"] and rows["sums"]["n"] == 40 and set(rows["sums"]["splits"]) == {"fisher", "test"}
+    assert not rows["xstest"]["found"] and "xstest_prompts.csv" in rows["xstest"]["get"]
+    assert main(["suites"]) == 0
+    assert "not here" in capsys.readouterr().out
+    assert main(["suites", "sums"]) == 0
+    assert rows["sums"]["sha256"] in capsys.readouterr().out
+    (declared.folder(workspace) / "broken.yaml").write_text("name: broken")
+    assert main(["suites"]) == 4
+    captured = capsys.readouterr()
+    assert "facts" in captured.out and "broken.yaml: licence: is missing" in captured.err
