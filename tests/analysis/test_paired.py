@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from sstmerge_core.analysis.paired import compare, compare_sums, sum_interval
+from sstmerge_core.analysis.statistics import holm, mcnemar
+
+
+def test_rates_are_tested_by_mcnemar_and_means_by_the_bootstrap_all_runs_together() -> None:
+    safety = pd.DataFrame({"ref": [0.0] * 20, "a": [1.0] * 15 + [0.0] * 5, "b": [1.0] + [0.0] * 19})
+    utility = pd.DataFrame(
+        {"ref": np.linspace(0.5, 1, 20), "a": np.linspace(0.1, 0.7, 20), "b": np.linspace(0.5, 1, 20)}
+    )
+    rows = compare({"resistance": safety, "utility": utility}, ["a", "b", "unknown"], "ref").set_index(
+        ["measure", "run_id"]
+    )
+    assert len(rows) == 4
+    a, b = rows.loc[("resistance", "a")], rows.loc[("resistance", "b")]
+    assert (a["test"], a["difference"], a["effect_kind"]) == ("McNemar", 0.75, "Cohen's h")
+    p_values = [mcnemar(list(safety[run] == 1), [False] * 20).p_value for run in "ab"]
+    assert [a["p_holm"], b["p_holm"]] == pytest.approx(list(holm(p_values)))
+    assert rows.loc[("utility", "a"), "test"] == "paired bootstrap" and rows.loc[("utility", "a"), "high"] < 0
+    assert rows.loc[("utility", "b"), "p_value"] == 1.0
+
+
+def test_a_sum_of_two_measures_is_resampled_measure_by_measure() -> None:
+    generator = np.random.default_rng(2)
+    base = generator.random((60, 1))
+    one = pd.DataFrame(np.hstack([base, base + 0.2]), columns=["low", "high"])
+    two = pd.DataFrame({"low": [0.0] * 40, "high": [0.0, 1.0] * 20})
+    found = compare_sums([one, two], "high", "low")
+    assert found.difference == pytest.approx(0.7) and found.low == pytest.approx(0.7 - 0.155, abs=0.03)
+    assert found.p_value < 0.001 and compare_sums([one, two], "low", "low").p_value == 1.0
+
+
+def test_the_interval_of_a_sum_adds_the_distances_in_squares() -> None:
+    assert sum_interval([(0.5, 0.2, 0.6), (0.4, 0.0, 0.7)]) == pytest.approx((0.4, 0.9 + np.hypot(0.1, 0.3)))
