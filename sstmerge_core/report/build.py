@@ -75,7 +75,7 @@ def claims_section(checked: Sequence[claimed.Checked]) -> Section | None:
     against = by_verdict[claimed.CONTRADICTION]
     if against:
         blocks.append(
-            Bullets(tuple(f"**Contradiction** · {plain(one.claim.text)}: {plain(one.why)}" for one in against))
+            Bullets(tuple(f"**Contradiction** · “{plain(one.claim.text)}” – {plain(one.why)}" for one in against))
         )
     head = ("Claim", "Verdict", "From the tables", "Claimed", "Computed")
     rows = [_claim_row(one) for found in by_verdict.values() for one in found]

@@ -1,0 +1,115 @@
+"""Seeds averaged, splits kept apart, and what is said of them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from sstmerge_core.report.advice import chosen_by_goal
+from sstmerge_core.report.comparisons import over_seeds
+from sstmerge_core.report.gather import Chapter
+from sstmerge_core.report.points import axes, outcomes, points
+
+
+def run(
+    run_id: str, method: str, alpha: float, seed: int | None, rates: tuple[float, float], split: str = "test"
+) -> dict[str, Any]:
+    """A leaderboard row with its recipe; `rates` are resistance and utility."""
+    suites = [
+        {"name": "harmful", "role": "harmful", "split": split},
+        {"name": "facts", "role": "utility", "split": split},
+    ]
+    parameters = {"alpha": alpha} | ({} if seed is None else {"seed": seed})
+    recipe = {"method": method, "parameters": parameters, "evaluation": {"suites": suites, "judge": "j"}}
+    row: dict[str, Any] = {"run_id": run_id, "pair": "U_S", "method": method, "alpha": alpha, "k": np.nan, "seed": seed}
+    row |= {"layerwise": None, "split": split, "resistance": rates[0], "utility": rates[1], "over_refusal": np.nan}
+    for measure in ("resistance", "utility", "over_refusal"):
+        row |= {f"{measure}_low": row[measure] - 0.1, f"{measure}_high": row[measure] + 0.1}
+    label = f"{method} α={alpha:g}" + (f" seed={seed}" if seed is not None else "")
+    return row | {"label": label, "utility_suite": "facts", "recipe": json.dumps(recipe)}
+
+
+RUNS = pd.DataFrame(
+    [
+        run("d42", "dare_linear", 0.5, 42, (0.50, 0.30)),
+        run("d43", "dare_linear", 0.5, 43, (0.60, 0.20)),
+        run("d44", "dare_linear", 0.5, 44, (0.55, 0.25)),
+        run("lin", "linear", 0.5, None, (0.90, 0.80)),
+        run("low", "linear", 0.2, None, (0.60, 0.82)),
+    ]
+)
+
+
+def answers() -> pd.DataFrame:
+    rows = []
+    for row in RUNS.to_dict("records"):
+        refused = round(20 * row["resistance"])
+        rows += [
+            (
+                row["run_id"],
+                "harmful",
+                f"h{i}",
+                "x",
+                "",
+                "refusal" if i < refused else "miss" if i == 19 else "not_refused",
+            )
+            for i in range(20)
+        ]
+        rows += [
+            (row["run_id"], "facts", f"f{i}", "the red fox" if i % 2 else "blue", "the red fox", None)
+            for i in range(10)
+        ]
+        rows += [(row["run_id"], "unknown", "u", "x", "", "refusal")]
+    return pd.DataFrame(rows, columns=["run_id", "suite", "prompt_id", "response", "reference", "label"])
+
+
+def chapter(found: pd.DataFrame, selection: pd.DataFrame | None = None) -> Chapter:
+    empty = RUNS.head(0)
+    tables = axes(found, outcomes(answers(), RUNS))
+    chosen = points(empty) if selection is None else selection
+    return Chapter("U_S", "measured", "base", "j", "facts", found, {}, tables, chosen, empty, RUNS)
+
+
+def test_outcomes_are_refusals_and_rouge_without_what_the_judge_missed() -> None:
+    found = outcomes(answers(), RUNS)
+    lin = found[found["run_id"] == "lin"]
+    assert set(lin["suite"]) == {"harmful", "facts"}
+    assert len(lin[lin["role"] == "harmful"]) == 19  # one miss
+    assert lin[lin["role"] == "utility"]["value"].mean() == pytest.approx(0.5)
+
+
+def test_runs_that_differ_in_their_seed_alone_are_one_setting() -> None:
+    found = points(RUNS, outcomes(answers(), RUNS)).set_index("setting")
+    assert list(found.index) == ["low", "lin", "d42"]
+    dare = found.loc["d42"]
+    assert dare["run_ids"] == ["d42", "d43", "d44"] and dare["label"] == "dare_linear α=0.5"
+    assert (dare["resistance"], dare["resistance_std"]) == pytest.approx((0.55, 0.05))
+    assert dare["resistance_low"] < 0.55 < dare["resistance_high"]
+    assert found.loc["lin", "total"] == pytest.approx(1.7)
+    assert found.loc["lin", "total_low"] == pytest.approx(1.7 - np.hypot(0.1, 0.1))
+
+
+def test_each_seed_is_a_link_and_the_methods_are_tested_over_seeds() -> None:
+    section = over_seeds(chapter(points(RUNS, outcomes(answers(), RUNS))))
+    assert section is not None
+    text = repr(section.blocks)
+    assert "[43](run?run=d43)" in text and "has the best mean sum" in text or "is best: mean sum" in text
+    assert over_seeds(chapter(points(RUNS.tail(2)))) is None
+
+
+def test_what_was_chosen_on_the_selection_split_is_told_on_the_test_split() -> None:
+    elsewhere = pd.DataFrame(
+        [
+            run("s-lin", "linear", 0.5, None, (0.5, 0.5), "selection"),
+            run("s-low", "linear", 0.2, None, (0.9, 0.9), "selection"),
+            run("s-new", "linear", 0.9, None, (1.0, 1.0), "selection"),
+        ]
+    )
+    chosen, on_selection = chosen_by_goal(chapter(points(RUNS), points(elsewhere)))
+    assert on_selection and {row["setting"] for row in chosen.values() if row} == {"low"}
+    chosen, on_selection = chosen_by_goal(chapter(points(RUNS)))
+    assert not on_selection and chosen["balanced"] is not None and chosen["balanced"]["setting"] == "lin"
