@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -70,7 +71,8 @@ def single_adapters(chapter: Chapter) -> Section | None:
         blocks.append(below_sentence(chapter))
     for side in ("utility", "safety"):
         if side in chapter.references:
-            blocks.append(_side_table(chapter, chosen, side))
+            table = _side_table(chapter, chosen, side)
+            blocks += [table.caption, replace(table, caption="")]
     return Section("Beside the single adapters", tuple(blocks), level=3)
 
 
@@ -177,7 +179,7 @@ def below_sentence(chapter: Chapter) -> str:
     sentence = f"{len(below)} of {words.count(len(found), 'merge')} resist less than {before}: {told}"
     table = chapter.axes.get("resistance")
     if table is None or alone["setting"] not in table:
-        return f"{sentence}. In these the safety adapter made the model less safe."
+        return f"{sentence}. By the figures alone the safety adapter made these less safe."
     tests = paired.compare({"resistance": table}, list(below["setting"]), alone["setting"])
     shown = int((tests["p_holm"] < SIGNIFICANT).sum())
     return f"{sentence}; of these {shown} beyond chance (McNemar, Holm)."
