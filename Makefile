@@ -38,6 +38,7 @@ bench: setup
 docs: setup
 	$(BIN)/python docs/methods.py
 	$(BIN)/python docs/judges.py
+	$(BIN)/python docs/suites.py
 	$(BIN)/python docs/results.py
 
 screenshots: setup

@@ -6,11 +6,12 @@ import argparse
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
-from sstmerge_core import catalog, preflight
+from sstmerge_core import catalog, preflight, presets
 from sstmerge_core.demo.suites import ROLES
-from sstmerge_core.errors import Problem, RecipeError, SSTMergeError
+from sstmerge_core.errors import DataError, Problem, RecipeError, SSTMergeError
 from sstmerge_core.evaluate import declared, prepare
 from sstmerge_core.evaluate.declared import DeclaredSuite
 from sstmerge_core.workspace import Workspace
@@ -38,9 +39,14 @@ def add_measuring(parser: argparse.ArgumentParser) -> None:
 
 
 def base(path: str | None, workspace: Workspace) -> catalog.Base:
-    """The base model in a folder, or the bundled one, made ready where it is not."""
+    """The base model in a folder or of a preset's name, or the bundled one, made ready where it is not."""
     if path:
         known = {base.name: base for base in catalog.bases(workspace)}
+        preset = presets.models().get(path)
+        if preset and path not in known and not Path(path).exists():
+            path = preset.folder
+            if path not in known:
+                raise DataError(Problem(f"base model {preset.huggingface}", "is not here", f"Get it: {preset.get}."))
         return known.get(path) or catalog.base_at(path, workspace)
     from sstmerge_core.demo import model
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
-from sstmerge_core import catalog, words
+from sstmerge_core import catalog, presets, words
 from sstmerge_core.cli import inputs
 from sstmerge_core.cli.printing import line, raise_found, table
 from sstmerge_core.errors import Problem, RecipeError
+from sstmerge_core.evaluate import declared, prepare, suites
+from sstmerge_core.train import TrainingSettings
 from sstmerge_core.workspace import Workspace
 
 
@@ -19,16 +22,19 @@ def register(command: Any) -> None:
     train = command("train", _train, "Train a LoRA adapter on a JSONL or CSV file of prompts and responses.")
     train.add_argument("--demo", metavar="NAME", help="make a bundled adapter again: A5, A6, A7, A7_balanced")
     train.add_argument("--base", help="base model folder; default: the bundled one")
-    train.add_argument("--data", nargs="+", help="files with the columns prompt and response")
-    train.add_argument("--split", help="take only the rows of this split")
+    train.add_argument(
+        "--data", nargs="+", help="files with the columns prompt and response, or suites of `sstmerge suites`"
+    )
+    train.add_argument("--split", help="take only the rows of this split; default of a suite: train")
     train.add_argument("--out", required=True, type=Path)
     train.add_argument("--name", default="")
     train.add_argument("--role", choices=["utility", "safety", ""], default="")
-    train.add_argument("--rank", type=int, default=8)
-    train.add_argument("--epochs", type=float, default=4)
-    train.add_argument("--learning-rate", type=float, default=1e-3)
-    train.add_argument("--batch-size", type=int, default=16)
-    train.add_argument("--seed", type=int, default=42)
+    train.add_argument("--preset", metavar="NAME", help=f"settings as published: {', '.join(presets.trainings())}")
+    train.add_argument("--rank", type=int, help="default: 8, or the preset's; the options below go before a preset too")
+    train.add_argument("--epochs", type=float, help="default 4")
+    train.add_argument("--learning-rate", type=float, help="default 1e-3")
+    train.add_argument("--batch-size", type=int, help="default 16")
+    train.add_argument("--seed", type=int, help="default 42")
     train.add_argument("--device", default="auto")
 
     shelf = command("adapters", _adapters, "List, add, remove and check adapters.")
@@ -48,8 +54,7 @@ def _train(options: argparse.Namespace, workspace: Workspace) -> None:
     from sstmerge_core import adapters
     from sstmerge_core.demo import adapters as demo
     from sstmerge_core.device import best_device
-    from sstmerge_core.evaluate import suites
-    from sstmerge_core.train import TrainingSettings, train
+    from sstmerge_core.train import train
 
     device = best_device() if options.device == "auto" else options.device
     base = inputs.base(options.base, workspace)
@@ -65,19 +70,42 @@ def _train(options: argparse.Namespace, workspace: Workspace) -> None:
     else:
         if not options.data:
             raise RecipeError(Problem("--data", "is missing", "Give a file with prompt and response, or --demo NAME."))
-        rows = [row for path in options.data for row in suites.load_rows(path, options.split)]
-        settings = TrainingSettings(
-            r=options.rank,
-            lora_alpha=2 * options.rank,
-            learning_rate=options.learning_rate,
-            epochs=options.epochs,
-            batch_size=options.batch_size,
-            seed=options.seed,
-        )
+        rows = [row for name in options.data for row in _training_rows(name, options.split, workspace)]
+        settings = _settings(options, len(rows))
         record = {"name": options.name or options.out.name, "role": options.role}
+        if options.preset:
+            record["preset"] = options.preset
         pairs = [(row.prompt, row.response) for row in rows]
         train(base.path, pairs, options.out, settings, base_name=name, record=record, device=device, progress=progress)
     print(options.out)
+
+
+def _training_rows(name: str, split: str | None, workspace: Workspace) -> list[suites.Row]:
+    """The rows of a file, or those of a declared suite that are for training, unless another split is asked for."""
+    found = None if Path(name).is_file() else declared.find(name, workspace)
+    if found is None:
+        return suites.load_rows(name, split)
+    return suites.load_rows(prepare.prepare(found, workspace).path, split or "train")
+
+
+def _settings(options: argparse.Namespace, rows: int) -> TrainingSettings:
+    """The preset's settings, or the defaults, under what the options say."""
+    known = TrainingSettings()
+    if options.preset:
+        preset = presets.training(options.preset)
+        known = preset.for_rows(rows)
+        notes = [*preset.differs, *(f"{name} is not stated there: {getattr(known, name)}" for name in preset.unstated)]
+        for note in notes:
+            print(f"sstmerge: note: {options.preset}: {note}", file=sys.stderr)
+    given: dict[str, Any] = {
+        "r": options.rank,
+        "lora_alpha": 2 * options.rank if options.rank else None,
+        "learning_rate": options.learning_rate,
+        "epochs": options.epochs,
+        "batch_size": options.batch_size,
+        "seed": options.seed,
+    }
+    return known.model_copy(update={name: value for name, value in given.items() if value is not None})
 
 
 def _adapters(options: argparse.Namespace, workspace: Workspace) -> None:

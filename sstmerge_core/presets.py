@@ -1,0 +1,95 @@
+"""Base models and training settings that the reports and the paper name, from ``data/presets``. Imports no torch."""
+
+from __future__ import annotations
+
+import difflib
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+
+from sstmerge_core.errors import DataError, Problem, RecipeError
+from sstmerge_core.train import TrainingSettings
+
+FOLDER = Path(__file__).resolve().parents[1] / "data" / "presets"
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ModelPreset(_Frozen):
+    title: str
+    huggingface: str
+    template: str
+    """The text for one prompt, {prompt}, up to where the answer begins"""
+    licence: str
+    gated: bool
+    """Whether the licence must be accepted before the download"""
+    source: str
+    """Who names the model"""
+
+    @property
+    def folder(self) -> str:
+        """What the model's folder is called after a download by `get`."""
+        return self.huggingface.split("/")[1]
+
+    @property
+    def get(self) -> str:
+        """The exact way to have the model here."""
+        accept = f"accept the licence at https://huggingface.co/{self.huggingface} and `hf auth login`, then "
+        download = f"`hf download {self.huggingface} --local-dir models/{self.folder}`"
+        return f"{accept if self.gated else ''}{download} and `sstmerge adapters add-base models/{self.folder}`"
+
+
+class TrainingPreset(_Frozen):
+    title: str
+    settings: TrainingSettings
+    steps: int | None = None
+    """Optimizer steps, where the source counts those and not epochs"""
+    seeds: tuple[int, ...] = ()
+    unstated: tuple[str, ...] = ()
+    """Settings that the source leaves open: this program's defaults stand there"""
+    differs: tuple[str, ...] = ()
+    """What the source does and this program does not"""
+    source: str
+
+    def for_rows(self, rows: int) -> TrainingSettings:
+        """The settings for a data set of `rows` rows: `steps` batches as that many epochs, parts of one counted."""
+        if self.steps is None or not rows:
+            return self.settings
+        return self.settings.model_copy(update={"epochs": self.steps * self.settings.batch_size / rows})
+
+
+@cache
+def models() -> dict[str, ModelPreset]:
+    return _read("models.yaml", TypeAdapter(dict[str, ModelPreset]))
+
+
+@cache
+def trainings() -> dict[str, TrainingPreset]:
+    return _read("training.yaml", TypeAdapter(dict[str, TrainingPreset]))
+
+
+def training(name: str) -> TrainingPreset:
+    """Raises RecipeError naming the known ones."""
+    found = trainings().get(name)
+    if found is None:
+        near = difflib.get_close_matches(name, trainings(), 1, 0.5)
+        fix = f"Did you mean {near[0]}?" if near else f"Known presets: {', '.join(trainings())}."
+        raise RecipeError(Problem(f"--preset {name}", "there is no such training preset", fix))
+    return found
+
+
+def _read(name: str, kind: TypeAdapter[dict[str, Any]]) -> dict[str, Any]:
+    path = FOLDER / name
+    try:
+        return kind.validate_python(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except ValidationError as error:
+        problems = [
+            Problem(f"{path}: {'.'.join(map(str, found['loc']))}", found["msg"], "Correct the field.")
+            for found in error.errors()
+        ]
+        raise DataError(problems) from None
