@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
-import random
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
 
-from sstmerge_core.adapters import RECORD
-from sstmerge_core.device import fast_bfloat16, share_the_machine
-from sstmerge_core.errors import DataError, Problem
-from sstmerge_core.workspace import new_folder, write_json
+from sstmerge_core import checkpoint
+from sstmerge_core.adapters import RECORD, base_fingerprint
+from sstmerge_core.device import share_the_machine
+from sstmerge_core.errors import Cancelled, DataError, Problem, RecipeError
+from sstmerge_core.trainer import Trainer
+from sstmerge_core.training_data import Pair
+
+CHECKPOINT_SECONDS = 60.0
+"""At most so long between two checkpoints, if a step is shorter; one is also written at the end of each epoch."""
+CURVE_SECONDS = 1.0
 
 
 class TrainingSettings(BaseModel):
@@ -32,110 +38,139 @@ class TrainingSettings(BaseModel):
     """Share of the steps over which the learning rate rises; it then falls along a cosine to zero."""
     max_length: int = 256
     seed: int = 42
+    patience: int = 0
+    """Epochs without a lower validation loss after which training stops; the best epoch's weights are kept. 0: off,
+    every epoch is trained and the last weights are kept."""
+
+    @model_serializer(mode="wrap")
+    def _without_patience(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Early stopping came later: without it, settings keep the form and so the hash they had before."""
+        found = handler(self)
+        return found if self.patience else {name: value for name, value in found.items() if name != "patience"}
+
+    def steps(self, rows: int) -> int:
+        """Batches in all; batches run across the ends of epochs."""
+        return math.ceil(round(self.epochs * rows) / self.batch_size)
+
+    def problems(self) -> list[Problem]:
+        """Every value that cannot be used."""
+        found = [(f"training setting {name}", getattr(self, name), low) for name, low in _LEAST.items()]
+        problems = [
+            Problem(where, f"is {value:g}", f"Give at least {low}.") for where, value, low in found if value < low
+        ]
+        for name in ("learning_rate", "epochs"):
+            if not 0 < getattr(self, name) < math.inf:
+                problems.append(Problem(f"training setting {name}", f"is {getattr(self, name):g}", "Give above 0."))
+        if not 0 <= self.warmup <= 1:
+            problems.append(Problem("training setting warmup", f"is {self.warmup:g}", "Give a share from 0 to 1."))
+        return problems
+
+
+_LEAST = {"r": 1, "lora_alpha": 1, "batch_size": 1, "max_length": 2, "patience": 0}
+
+
+def inputs_digest(
+    base_sha256: str, rows: Sequence[Pair], validation: Sequence[Pair], settings: TrainingSettings
+) -> str:
+    """SHA-256 of all that decides an adapter, the machine aside; an adapter's record has it as ``inputs``."""
+    decides = [base_sha256, list(rows), list(validation), settings.model_dump(mode="json")]
+    return hashlib.sha256(json.dumps(decides, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+
+
+def training_record(folder: Path) -> dict[str, Any]:
+    """What a trained adapter's record says of its training: settings, rows, loss curve; empty where it says nothing."""
+    try:
+        return json.loads((folder / RECORD).read_text()).get("training") or {}
+    except (OSError, ValueError, AttributeError):
+        return {}
 
 
 def train(
     base: Path,
-    rows: Sequence[tuple[str, str]],
+    rows: Sequence[Pair],
     out: Path,
     settings: TrainingSettings,
     *,
+    validation: Sequence[Pair] = (),
     base_name: str = "",
+    base_sha256: str = "",
     record: dict[str, Any] | None = None,
     device: str = "cpu",
     progress: Callable[[int, int, float], None] = lambda step, steps, loss: None,
+    should_cancel: Callable[[], bool] = lambda: False,
 ) -> list[float]:
     """Train a LoRA adapter on every linear module and write it to the folder `out`.
 
-    `rows` are (prompt, response). Returns the loss of each step in nats per response token. AdamW; bfloat16 autocast
-    where the hardware multiplies it, otherwise float32. The same settings, rows, base and machine give one adapter.
-    Raises DataError for an empty data set. Nothing is left in `out` unless training ends.
+    `rows` are (prompt, response); on the `validation` rows the loss is measured at the end of each epoch. Returns the
+    loss of each step in nats per response token. AdamW; bfloat16 autocast where the hardware multiplies it, otherwise
+    float32. The same settings, rows, base and machine give one adapter, also when training is killed and called again:
+    it goes on at its checkpoint (see `checkpoint`) to the same bits. `base_sha256` saves the hashing of the base.
+
+    Raises DataError for an empty data set, RecipeError for settings that cannot be used or make the loss diverge,
+    JobError while another process trains into `out`, Cancelled. Nothing is left in `out` unless training ends.
     """
+    _check(rows, validation, out, settings)
+    share_the_machine()
+    inputs = inputs_digest(base_sha256 or base_fingerprint(base), rows, validation, settings)
+    steps = settings.steps(len(rows))
+    with checkpoint.held(out) as place:
+        trainer = Trainer(base, rows, validation, settings, device)
+        key = f"{inputs} {trainer.machine}"
+        stand = checkpoint.Stand()
+        if kept := checkpoint.load(place, key):
+            stand = kept[0]
+            trainer.restore(kept[1], stand.step)
+            progress(stand.step, steps, stand.losses[-1])
+        begun = time.monotonic() - stand.seconds
+        saved = drawn = time.monotonic()
+        while stand.step < steps and not stand.stopped(settings.patience):
+            stand.losses.append(_finite(trainer.step(stand.step), stand.step + 1, settings))
+            stand.step += 1
+            epoch_ends = stand.step == steps or math.floor(trainer.epoch(stand.step)) > trainer.epoch(stand.step - 1)
+            if epoch_ends and validation:
+                measured = _finite(trainer.validation_loss(), stand.step, settings)
+                epoch = round(trainer.epoch(stand.step), 2)
+                stand.validation.append({"epoch": epoch, "step": stand.step, "loss": measured})
+                if settings.patience and stand.best == len(stand.validation) - 1:
+                    trainer.note_best()
+            now = time.monotonic()
+            stand.seconds = now - begun
+            cancelled = should_cancel()
+            if epoch_ends or cancelled or now - saved >= CHECKPOINT_SECONDS:
+                checkpoint.save(place, key, stand, trainer.tensors())
+                saved = time.monotonic()
+            if epoch_ends or cancelled or now - drawn >= CURVE_SECONDS:
+                checkpoint.write_curve(place, checkpoint.curve_of(stand, steps))
+                drawn = now
+            progress(stand.step, steps, stand.losses[-1])
+            if cancelled:
+                raise Cancelled(f"training of {out.name}")
+
+        training = settings.model_dump() | checkpoint.curve_of(stand, steps) | {"rows": len(rows), "inputs": inputs}
+        training |= {"arithmetic": trainer.arithmetic, "seconds": round(stand.seconds, 1)}
+        if validation:
+            training["validation_rows"] = len(validation)
+        trainer.write(out, base_name or str(base), (record or {}) | {"training": training})
+        checkpoint.remove(place)
+    return stand.losses
+
+
+def _check(rows: Sequence[Pair], validation: Sequence[Pair], out: Path, settings: TrainingSettings) -> None:
+    if problems := settings.problems():
+        raise RecipeError(problems)
     if not rows:
         fix = "Give a file with prompt and response columns."
         raise DataError(Problem(str(out), "there are no training rows", fix))
-    share_the_machine()
-    import torch
-    from peft import LoraConfig, get_peft_model
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    from sstmerge_core.supervised import collate, encode, sample_losses
-
-    torch.manual_seed(settings.seed)
-    tokenizer = AutoTokenizer.from_pretrained(base)
-    base_model: Any = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32, use_safetensors=True)
-    config = LoraConfig(
-        r=settings.r,
-        lora_alpha=settings.lora_alpha,
-        lora_dropout=0.0,
-        target_modules="all-linear",
-        task_type="CAUSAL_LM",
-    )
-    model: Any = get_peft_model(base_model.to(device), config)
-    model.train()
-    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(trainable, lr=settings.learning_rate, weight_decay=0.0)
-
-    autocast = device != "cpu" or fast_bfloat16()
-    encoded = [encode(tokenizer, prompt, response, settings.max_length) for prompt, response in rows]
-    pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-    order = _order(len(rows), settings)
-    steps = math.ceil(len(order) / settings.batch_size)
-    started = time.time()
-    losses = []
-    for step in range(steps):
-        for group in optimizer.param_groups:
-            group["lr"] = settings.learning_rate * _schedule(step, steps, settings.warmup)
-        chosen = order[step * settings.batch_size : (step + 1) * settings.batch_size]
-        batch = collate([encoded[index] for index in chosen], pad_id).to(device)
-        with torch.autocast(torch.device(device).type, dtype=torch.bfloat16, enabled=autocast):
-            loss = sample_losses(model, batch)[0].mean()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(trainable, 1.0)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        losses.append(float(loss.detach()))
-        progress(step + 1, steps, losses[-1])
-
-    model.peft_config["default"].base_model_name_or_path = base_name or str(base)
-    with new_folder(out) as temporary:
-        # bfloat16 on disk: half the size; what is measured later is what was saved
-        model.to(torch.bfloat16).save_pretrained(str(temporary), safe_serialization=True)
-        (temporary / "README.md").unlink(missing_ok=True)
-        _tidy_config(temporary / "adapter_config.json")
-        training = settings.model_dump() | {
-            "rows": len(rows),
-            "steps": steps,
-            "arithmetic": "bfloat16 autocast" if autocast else "float32",
-            "seconds": round(time.time() - started, 1),
-            "loss": [round(loss, 4) for loss in losses],
-        }
-        write_json(temporary / RECORD, (record or {}) | {"training": training})
-    return losses
+    if not settings.steps(len(rows)):
+        fault = f"is {settings.epochs:g}: not one of {len(rows)} rows would be learnt"
+        raise RecipeError(Problem("training setting epochs", fault, "Give more epochs."))
+    if settings.patience and not validation:
+        fix = "Hold out a share of the rows or a split of their own, or train every epoch."
+        raise DataError(Problem("early stopping", "there are no validation rows to stop by", fix))
 
 
-def _order(count: int, settings: TrainingSettings) -> list[int]:
-    """Row indices in training order: a fresh shuffle per epoch."""
-    generator = random.Random(settings.seed)
-    order: list[int] = []
-    while len(order) < settings.epochs * count:
-        epoch = list(range(count))
-        generator.shuffle(epoch)
-        order += epoch
-    return order[: round(settings.epochs * count)]
-
-
-def _schedule(step: int, steps: int, warmup: float) -> float:
-    """Linear warm-up, then cosine to zero."""
-    rise = max(1, round(warmup * steps))
-    if step < rise:
-        return (step + 1) / rise
-    return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, steps - rise)))
-
-
-def _tidy_config(path: Path) -> None:
-    """Sort the target modules: PEFT writes a set in random order, which would change the file at every run."""
-    config = json.loads(path.read_text())
-    if isinstance(config.get("target_modules"), list):
-        config["target_modules"].sort()
-    write_json(path, config)
+def _finite(loss: float, step: int, settings: TrainingSettings) -> float:
+    if math.isfinite(loss):
+        return loss
+    where = f"learning rate {settings.learning_rate:g}"
+    raise RecipeError(Problem(where, f"the loss is {loss} at step {step}", "Give a lower learning rate."))
