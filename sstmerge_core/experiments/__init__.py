@@ -1,4 +1,4 @@
-"""The experiments of the reports, each one function of a `Lab` and its settings. Importing this needs no torch.
+"""The experiments of the reports and the search for a front, each one function of a `Lab` and its settings. No torch.
 
 ``sstmerge experiment NAME`` runs one; what it found is a `Result` in the workspace's ``experiments`` folder.
 """
@@ -26,7 +26,7 @@ __all__ = ["EXPERIMENTS", "Experiment", "Lab", "Result", "Settings", "Table", "g
 class Experiment:
     name: str
     number: int
-    """In ALGORITHMS §9"""
+    """In ALGORITHMS §9; the search comes last"""
     title: str
     about: str
     module: str
@@ -65,6 +65,7 @@ EXPERIMENTS = {
         Experiment(
             "pre-post", 5, "Before and after tuning", "The paper's interpolation", "pre_post", "PrePostSettings"
         ),
+        Experiment("search", 6, "Search", "A front found by Optuna", "search", "SearchSettings"),
     )
 }
 

@@ -19,6 +19,8 @@ from sstmerge_core.recipe import Recipe
 from sstmerge_core.workspace import Workspace
 
 if TYPE_CHECKING:
+    from sstmerge_core.fisher.quadratic import Prediction
+    from sstmerge_core.jobs.execute import Session
     from sstmerge_core.train import TrainingSettings
 
 Outcomes = dict[str, dict[str, Any]]
@@ -40,6 +42,7 @@ class Lab:
     expected: int = 0
     """Points expected in all"""
     done: int = 0
+    _session: Session | None = None
 
     @property
     def base(self) -> Base:
@@ -57,6 +60,16 @@ class Lab:
 
     def adapter(self, name: str) -> Entry:
         return catalog.find(self.workspace, name)
+
+    @property
+    def session(self) -> Session:
+        """The loaded model and the gradients, kept from one phase to the next."""
+        from sstmerge_core.device import best_device
+        from sstmerge_core.jobs.execute import Session
+
+        if self._session is None:
+            self._session = Session(self.workspace, best_device() if self.device == "auto" else self.device)
+        return self._session
 
     def merge(
         self,
@@ -101,11 +114,26 @@ class Lab:
                 should_cancel=self.should_cancel,
                 user=self.user,
                 job_id=self.job_id,
-                device=self.device,
+                session=self.session,
             )
         self.done = start + len(missing)
         self._tell(what, self.done)
         return {run_id: outcome(self.workspace, recipe) for run_id, recipe in points.items()}
+
+    def predict(self, recipes: Sequence[Recipe], utility: Entry, safety: Entry, what: str) -> list[Prediction]:
+        """What the quadratic model says of each, from gradients at base + ΔU; nothing is generated."""
+        from sstmerge_core.jobs.predict import predict
+
+        calibration = self.merge([utility], safety, "sst_shield", {}).calibration
+        assert calibration is not None
+        return predict(
+            recipes,
+            calibration,
+            self.workspace,
+            session=self.session,
+            report=lambda point, stage, done, total: self._tell(what, self.done),
+            should_cancel=self.should_cancel,
+        )
 
     def train(
         self,

@@ -44,12 +44,13 @@ def submit(
     device: str | None = None,
     sources: Mapping[str, Source] | None = None,
     experiment: Mapping[str, Any] | None = None,
+    training: Mapping[str, Any] | None = None,
 ) -> str:
     """Put a job into the queue and start it if its device is free; returns its id.
 
     `kind` is ``merge``, ``sweep`` (also recorded in the table of sweeps), ``inspect``, which takes `sources` (base,
-    utility, safety) and no recipes, or ``experiment``, which takes `experiment` (its name and settings). Raises JobError
-    when there is nothing to do.
+    utility, safety) and no recipes, ``experiment``, which takes `experiment` (its name and settings), or ``train``,
+    which takes `training` (a `jobs.training.Training` as a mapping). Raises JobError when there is nothing to do.
     """
     if kind == "inspect":
         if set(sources or {}) != {"base", "utility", "safety"}:
@@ -57,12 +58,16 @@ def submit(
     elif kind == "experiment":
         if set(experiment or {}) != {"name", "settings"}:
             raise JobError(Problem(name, "an experiment needs its name and settings", "Pass them as `experiment`."))
+    elif kind == "train":
+        if not training:
+            raise JobError(Problem(name, "a training needs its base, rows and settings", "Pass them as `training`."))
     elif not recipes:
         raise JobError(Problem(name, "there is nothing to merge", "Choose at least one method and one α."))
     job_id = f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(3)}"
     run_ids = [recipe.run_id for recipe in recipes]
     spec: dict[str, Any] = {"recipes": [recipe.model_dump(mode="json") for recipe in recipes]}
     spec |= {"experiment": dict(experiment)} if experiment else {}
+    spec |= {"training": dict(training), "base": training["base"]} if training else {}
     spec |= {side: source.model_dump(mode="json") for side, source in (sources or {}).items()}
     where = device or (INSPECTION if kind == "inspect" else default_device())
     workspace.create()

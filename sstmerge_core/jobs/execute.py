@@ -191,14 +191,17 @@ def execute(
     user: str = "",
     job_id: str = "",
     device: str = "auto",
+    session: Session | None = None,
 ) -> None:
     """Carry out `recipes` in order; finished ones are skipped, half-done ones resumed.
 
-    A point that fails on the user's input does not stop the others. Raises JobError naming the failed ones at the
+    `session` is what an earlier call left in memory, for callers that come back (then `device` is its own). A point
+    that fails on the user's input does not stop the others. Raises JobError naming the failed ones at the
     end, Cancelled as soon as `should_cancel` says so.
     """
     share_the_machine()
-    session = Session(workspace, _device(device), user, job_id, report, should_cancel)
+    session = session or Session(workspace, _device(device))
+    session.user, session.job_id, session.report, session.should_cancel = user, job_id, report, should_cancel
     failed: list[Problem] = []
     for session.point, recipe in enumerate(recipes):
         try:

@@ -20,12 +20,13 @@ def outcome(workspace: Workspace, recipe: Recipe) -> dict[str, Any]:
     """
     evaluation = recipe.evaluation
     suites = {suite.role: suite.name for suite in evaluation.suites} if evaluation else {}
-    judges = {"", *WITHOUT_JUDGE, evaluation.judge if evaluation else ""}
+    named = evaluation.judge if evaluation else ""
     rows: dict[tuple[str, str], dict[str, Any]] = {}
     seconds = None
     for event in read_events(workspace.run(recipe.run_id)):
         if event["event"] == "metrics":
-            rows |= {(row["metric"], row["suite"]): row for row in event["rows"] if (row.get("judge") or "") in judges}
+            own = [row for row in event["rows"] if _is_by(row.get("judge") or "", named)]
+            rows |= {(row["metric"], row["suite"]): row for row in own}
         elif event["event"] == "run_finished":
             seconds = event["seconds"]
     places = {
@@ -52,6 +53,11 @@ def outcome(workspace: Workspace, recipe: Recipe) -> dict[str, Any]:
         if row.get("status", "ok") != "ok":
             found[f"{metric}_status"] = row["status"]
     return found | {"dtype": evaluation.dtype if evaluation else None, "seconds": seconds}
+
+
+def _is_by(judge: str, named: str) -> bool:
+    """Whether a metric is the named judge's (a model judge's id carries its revision too) or needs none."""
+    return judge in ("", named, *WITHOUT_JUDGE) or judge.startswith(f"{named}@")
 
 
 def samples(workspace: Workspace, recipe: Recipe, suite: str) -> list[dict[str, Any]]:

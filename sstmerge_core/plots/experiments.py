@@ -21,6 +21,7 @@ def figure(result: Result, *, height: int = 420) -> go.Figure | None:
         "interference": lambda: _retention(result.table("retention").rows),
         "baselines": lambda: _spread(result.table("runs").rows),
         "alpha-k": lambda: _plane(_once(result.table("finalists").rows), _finalist),
+        "search": lambda: _plane(result.table("trials").rows, lambda row: f"{row['parameters']}, selection split"),
         "pre-post": lambda: _plane(result.table("runs").rows, lambda row: f"{row['model']}: {row['run']}"),
     }[result.experiment]
     found = draw()

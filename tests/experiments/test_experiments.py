@@ -282,3 +282,47 @@ def test_an_experiment_is_carried_out_by_the_worker(workspace, tiny_base):
     assert experiments.load(path).settings == settings
     with pytest.raises(JobError, match="name and settings"):
         jobs.submit(workspace, [], name="Safety Tax", kind="experiment")
+
+
+def test_a_search_measures_its_budget_once_and_tests_the_front(workspace, tiny_base):
+    fields = {"utility": "U", "safety": "S", "methods": ["linear", "sst_gevp", "ties"], "trials": 5, "finalists": 2}
+    result = run(workspace, "search", tiny_base, **fields)
+    every_row_leads_to_finished_runs(workspace, result)
+    trials = result.table("trials").rows
+    assert len({row["run_id"] for row in trials}) == 5
+    assert {split for row in trials for split in split_of(workspace, row["run_id"])} == {"selection"}
+    finals = result.table("finalists").rows
+    assert 1 <= len(finals) <= 2
+    assert {split for row in finals for split in split_of(workspace, row["run_id"])} == {"test"}
+    by_id = {row["run_id"]: row for row in trials}
+    for one in result.analysis["front"]:
+        own = by_id[one]
+        better = [
+            row
+            for row in trials
+            if row["resistance"] >= own["resistance"]
+            and row["rouge_l"] > own["rouge_l"]
+            and row["over_refusal"] <= own["over_refusal"]
+        ]
+        assert not better
+    again = experiments.run(workspace, "search", experiments.get("search").read(result.settings))
+    assert again.tables == result.tables, "the sampler asks for the same points again"
+
+
+def test_the_prediction_of_a_patch_is_what_its_merge_says_of_itself(workspace, tiny_base):
+    lab = experiments.Lab(workspace, experiments.get("search").read({"base": str(tiny_base), **COMMON}))
+    utility, safety = lab.adapter("U"), lab.adapter("S")
+    recipes = [lab.merge([utility], safety, "sst_shield", {"alpha": alpha, "tau": 5.0}) for alpha in (0.5, 2.0)]
+    recipes.append(lab.merge([utility], safety, "linear", {"alpha": 0.0}))
+    found = lab.predict(recipes, utility, safety, "predicting")
+    assert not any(workspace.runs.iterdir()), "nothing is carried out"
+    lab.measure(recipes[:2], "testing")
+    for recipe, guess in zip(recipes[:2], found, strict=False):
+        rows = [
+            row for e in read_events(workspace.run(recipe.run_id)) if e["event"] == "module_stats" for row in e["rows"]
+        ]
+        own = {row["stat"]: row["value"] for row in rows if row["module"] == ""}
+        assert guess.benign_cost == pytest.approx(own["benign_cost"], rel=1e-4, abs=1e-9)
+        energy = own["kept_harm_energy"] * recipe.parameters["alpha"] ** 2
+        assert guess.kept_harm_energy == pytest.approx(energy, rel=1e-4)
+    assert found[2].kept_harm_energy < 1e-10 and abs(found[2].benign_cost) < 1e-6
