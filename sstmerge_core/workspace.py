@@ -60,6 +60,11 @@ class Workspace:
         return self.root / "adapters"
 
     @property
+    def uploads(self) -> Path:
+        """Training rows from a browser, one folder by content."""
+        return self.root / "uploads"
+
+    @property
     def logs(self) -> Path:
         return self.root / "logs"
 

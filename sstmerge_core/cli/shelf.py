@@ -8,13 +8,17 @@ import time
 from pathlib import Path
 from typing import Any
 
-from sstmerge_core import catalog, presets, words
+from sstmerge_core import catalog, presets, training_data, words
 from sstmerge_core.cli import inputs
 from sstmerge_core.cli.printing import line, raise_found, table
 from sstmerge_core.errors import Problem, RecipeError
-from sstmerge_core.evaluate import declared, prepare, suites
+from sstmerge_core.evaluate import declared, prepare
 from sstmerge_core.train import TrainingSettings
+from sstmerge_core.training_data import TrainingData
 from sstmerge_core.workspace import Workspace
+
+VALIDATION_SHARE = 0.1
+"""Held out for early stopping unless told otherwise"""
 
 
 def register(command: Any) -> None:
@@ -29,12 +33,19 @@ def register(command: Any) -> None:
     train.add_argument("--out", required=True, type=Path)
     train.add_argument("--name", default="")
     train.add_argument("--role", choices=["utility", "safety", ""], default="")
+    train.add_argument("--suite", default="", help="what measures its task: a bundled suite, or a JSONL file")
     train.add_argument("--preset", metavar="NAME", help=f"settings as published: {', '.join(presets.trainings())}")
     train.add_argument("--rank", type=int, help="default: 8, or the preset's; the options below go before a preset too")
     train.add_argument("--epochs", type=float, help="default 4")
     train.add_argument("--learning-rate", type=float, help="default 1e-3")
     train.add_argument("--batch-size", type=int, help="default 16")
     train.add_argument("--seed", type=int, help="default 42")
+    train.add_argument("--max-length", type=int, help="tokens of prompt and response, default 256")
+    train.add_argument("--validation", type=float, metavar="SHARE", help="of the prompts, held out to measure the loss")
+    train.add_argument("--validation-split", metavar="NAME", help="hold out the rows of this split instead")
+    train.add_argument(
+        "--patience", type=int, help="stop after so many epochs without a lower validation loss and keep the best"
+    )
     train.add_argument("--device", default="auto")
 
     shelf = command("adapters", _adapters, "List, add, remove and check adapters.")
@@ -59,33 +70,54 @@ def _train(options: argparse.Namespace, workspace: Workspace) -> None:
     device = best_device() if options.device == "auto" else options.device
     base = inputs.base(options.base, workspace)
     name = adapters.read_base(base.path).name
-    begun = time.monotonic()
+    first: list[float] = []  # where this sitting began, which may be in the middle, and when
 
     def progress(step: int, steps: int, loss: float) -> None:
-        left = (time.monotonic() - begun) / step * (steps - step)
-        line(f"step {step}/{steps}, loss {loss:.3f}, {words.duration(left)} left", step == steps)
+        first[:] = first or [step, time.monotonic()]
+        left = ""
+        if step > first[0]:
+            left = f", {words.duration((time.monotonic() - first[1]) / (step - first[0]) * (steps - step))} left"
+        line(f"step {step}/{steps}, loss {loss:.3f}{left}", step == steps)
 
     if options.demo:
         demo.make(demo.get(options.demo), base.path, options.out, base_name=name, device=device, progress=progress)
     else:
         if not options.data:
             raise RecipeError(Problem("--data", "is missing", "Give a file with prompt and response, or --demo NAME."))
-        rows = [row for name in options.data for row in _training_rows(name, options.split, workspace)]
-        settings = _settings(options, len(rows))
-        record = {"name": options.name or options.out.name, "role": options.role}
+        data = _training_data(options, workspace)
+        settings = _settings(options, len(data.rows))
+        record = {"name": options.name or options.out.name, "role": options.role, "suite": options.suite}
         if options.preset:
             record["preset"] = options.preset
-        pairs = [(row.prompt, row.response) for row in rows]
-        train(base.path, pairs, options.out, settings, base_name=name, record=record, device=device, progress=progress)
+        train(
+            base.path,
+            data.rows,
+            options.out,
+            settings,
+            validation=data.validation,
+            base_name=name,
+            base_sha256=base.sha256,
+            record=record,
+            device=device,
+            progress=progress,
+        )
     print(options.out)
 
 
-def _training_rows(name: str, split: str | None, workspace: Workspace) -> list[suites.Row]:
-    """The rows of a file, or those of a declared suite that are for training, unless another split is asked for."""
-    found = None if Path(name).is_file() else declared.find(name, workspace)
-    if found is None:
-        return suites.load_rows(name, split)
-    return suites.load_rows(prepare.prepare(found, workspace).path, split or "train")
+def _training_data(options: argparse.Namespace, workspace: Workspace) -> TrainingData:
+    """The rows of files, and of declared suites those for training, unless another split is asked for."""
+    share = options.validation
+    if share is None:
+        share = VALIDATION_SHARE if options.patience and not options.validation_split else 0.0
+    rows, validation = [], []
+    for name in options.data:
+        found = None if Path(name).is_file() else declared.find(name, workspace)
+        path = prepare.prepare(found, workspace).path if found else name
+        split = options.split or ("train" if found else None)
+        part = training_data.read([path], split, validation_split=options.validation_split, share=share)
+        rows += part.rows
+        validation += part.validation
+    return TrainingData(rows, validation)
 
 
 def _settings(options: argparse.Namespace, rows: int) -> TrainingSettings:
@@ -104,6 +136,8 @@ def _settings(options: argparse.Namespace, rows: int) -> TrainingSettings:
         "epochs": options.epochs,
         "batch_size": options.batch_size,
         "seed": options.seed,
+        "max_length": options.max_length,
+        "patience": options.patience,
     }
     return known.model_copy(update={name: value for name, value in given.items() if value is not None})
 

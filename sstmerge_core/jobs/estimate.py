@@ -21,7 +21,16 @@ START = "start"
 ONCE = frozenset({START, "prepare", "fisher"})
 """Stages that later points find done, unless the plan says otherwise."""
 GUESS: Rates = dict(
-    start=8.0, prepare=8.0, fisher=0.3, budget=12.0, merge=1.0, generate=0.2, judge=0.01, metrics=1.0, experiment=30.0
+    start=8.0,
+    prepare=8.0,
+    fisher=0.3,
+    budget=12.0,
+    merge=1.0,
+    generate=0.2,
+    judge=0.01,
+    metrics=1.0,
+    experiment=30.0,
+    train=0.15,
 )
 """Seconds per unit on two CPU cores; only their proportions matter once anything has been seen."""
 DECAY = 0.7

@@ -21,6 +21,7 @@ TITLES = {
     "metrics": "Computing metrics",
     "inspect": "Comparing adapters",
     "experiment": "Measuring",
+    "train": "Training, rows",
 }
 
 
@@ -28,7 +29,7 @@ TITLES = {
 class Job:
     job_id: str
     kind: str
-    """``merge``, ``sweep``, ``inspect`` or ``experiment``."""
+    """``merge``, ``sweep``, ``inspect``, ``experiment`` or ``train``."""
     name: str
     user: str
     state: str

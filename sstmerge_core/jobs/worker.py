@@ -129,6 +129,10 @@ def run_job(workspace: Workspace, job: Job, execute: str) -> tuple[str, str | No
             _load(execute.partition(":")[0] + ":inspect")(sources, workspace, **common)
         elif job.kind == "experiment":
             _experiment(workspace, job, spec["experiment"], monitor)
+        elif job.kind == "train":
+            from sstmerge_core.jobs import training
+
+            training.run(workspace, spec["training"], report=monitor.report, should_cancel=monitor.should_cancel)
         else:
             _load(execute)(recipes, workspace, **common)
     except Cancelled:
