@@ -20,6 +20,7 @@ def navigation() -> StreamlitPage:
         [
             st.Page("pages/overview.py", title="Overview", default=True),
             st.Page("pages/adapters.py", title="Adapters"),
+            st.Page("pages/train.py", title="Train"),
             st.Page("pages/merge.py", title="Merge"),
             st.Page("pages/sweep.py", title="Sweep"),
             st.Page("pages/pareto.py", title="Pareto"),

@@ -138,6 +138,13 @@ def run(
     return catalog.add(workspace, out, training.name, training.role, training.suite)
 
 
+def told(workspace: Workspace, job_id: str) -> Training | None:
+    """What a training job was told; None for a job of another kind, or that is not here."""
+    queue = Queue(workspace)
+    found = queue.job(job_id) if workspace.queue.exists() else None
+    return Training.model_validate(queue.spec(job_id)["training"]) if found and found.kind == "train" else None
+
+
 def _name_problems(
     workspace: Workspace, training: Training, data: TrainingData, named: catalog.Entry | None
 ) -> list[Problem]:

@@ -17,7 +17,7 @@ def figure(curve: Mapping[str, Any], *, height: int = 360) -> go.Figure:
     """Training loss per step and validation loss per epoch, in nats per response token, over all planned steps.
 
     `curve`: ``steps`` (planned), ``loss`` (of each step so far), optionally ``validation`` (``epoch``, ``step`` and
-    ``loss`` of each epoch) and ``patience``, as in an adapter's record. With a patience the epoch whose weights are kept is
+    ``loss`` of each epoch) and ``patience``, as in an adapter's record. With a patience the epoch that is kept is
     marked.
     """
     losses = [float(loss) for loss in curve["loss"]]

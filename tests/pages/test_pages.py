@@ -21,7 +21,7 @@ from sstmerge_core.workspace import Workspace
 from studio import families
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = ("overview", "adapters", "merge", "sweep", "pareto", "alpha_curves", "run", "experiments", "query")
+PAGES = ("overview", "adapters", "train", "merge", "sweep", "pareto", "alpha_curves", "run", "experiments", "query")
 Open = Callable[..., AppTest]
 
 
