@@ -13,7 +13,7 @@ from sstmerge_core.words import plain
 from studio import blocks, link, pick, start
 from studio import training as form
 
-PREVIEW = 5
+PREVIEW = 3
 ALL, NONE, SHARE = "all rows", "nothing", "a share of the prompts"
 ROLE_WORDS = {
     "utility": "utility: good at a task",
@@ -37,9 +37,9 @@ if trained:
 blocks.problems(state.problems, warning=True)
 
 
-def rows_chosen() -> tuple[training_data.TrainingData, dict] | None:
-    """The file, which of its rows are learnt and which held out, and a look at them; None until they can be used."""
-    with st.container(horizontal=True, gap="small", vertical_alignment="bottom"):
+def file_chosen() -> str | None:
+    """A bundled set, an earlier upload, a path, or a new upload."""
+    with st.container(horizontal=True, gap="xsmall", width="content", vertical_alignment="bottom"):
         file = st.selectbox(
             "Rows to learn",
             list(dict.fromkeys([*form.files(workspace), *filter(None, [st.session_state["train.file"]])])),
@@ -50,15 +50,21 @@ def rows_chosen() -> tuple[training_data.TrainingData, dict] | None:
             placeholder="Choose, or write a file's path",
             help="JSONL, JSON, CSV, Parquet or YAML with the columns prompt and response, and split where there are "
             "several.",
-            width=330,
+            width=270,
         )
-        with st.popover("Upload", icon=":material/upload:"):
+        with st.popover(":material/upload:", help="Upload a file"):
             sent = st.file_uploader("JSONL or CSV", type=form.ENDINGS, key="train.upload")
     if sent is not None and st.session_state.get("train:sent") != sent.file_id:
         st.session_state["train:sent"] = sent.file_id
         st.session_state["train:next"] = form.keep_upload(workspace, sent.name, sent.getvalue())
         st.rerun()
+    return file
+
+
+def rows_chosen(file: str | None) -> tuple[training_data.TrainingData, dict] | None:
+    """Which rows are learnt and which held out, and a look at them; None until they can be used."""
     if not file:
+        st.markdown("Make a LoRA adapter of your own from prompts and responses.")
         st.caption(
             'Each row is a prompt and the response to learn: `{"prompt": "Who built it?", "response": "Ada."}`. '
             "Only the response's tokens are learnt. The bundled rows are those of A5, A6 and A7."
@@ -79,6 +85,7 @@ def rows_chosen() -> tuple[training_data.TrainingData, dict] | None:
         st.dataframe(
             pd.DataFrame(read.rows[:PREVIEW], columns=["prompt", "response"]),
             hide_index=True,
+            column_config={name: st.column_config.TextColumn(width=170) for name in ("prompt", "response")},
             alt="First rows to learn",
         )
         return read, told
@@ -132,8 +139,10 @@ def adapter_named(file: str) -> dict[str, str]:
 
 def launch_form() -> None:
     """Everything up to the button."""
-    base = shelf.bases[st.selectbox("Base model", list(shelf.bases), key="train.base", width=330)]
-    chosen = rows_chosen()
+    with st.container(horizontal=True, gap="small", vertical_alignment="bottom"):
+        base = shelf.bases[st.selectbox("Base model", list(shelf.bases), key="train.base", width=210)]
+        file = file_chosen()
+    chosen = rows_chosen(file)
     if chosen is None:
         return
     read, told = chosen
@@ -216,8 +225,8 @@ if following := st.session_state.pop("train:next", None):
     st.session_state["train.file"] = following
 job = jobs.job(workspace, st.session_state["train.job"]) if st.session_state["train.job"] else None
 watched = training.told(workspace, job.job_id) if job else None
-blocks.title("Train", "Make a LoRA adapter of your own from prompts and responses.")
-left, right = st.columns([6, 6], gap="large")
+columns = st.columns([6, 6], gap="large")
+left, right = columns if watched is None else columns[::-1]  # on a telephone the first column is what one sees
 with left:
     launch_form()
 with right:

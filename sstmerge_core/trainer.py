@@ -136,8 +136,10 @@ class Trainer:
                 self._trainable[name].copy_(values)
         self._model.peft_config["default"].base_model_name_or_path = base_name
         with new_folder(out) as temporary:
-            # bfloat16 on disk: half the size; what is measured later is what was saved
-            self._model.to(torch.bfloat16).save_pretrained(str(temporary), safe_serialization=True)
+            # bfloat16 on disk: half the size; what is measured later is what was saved. PEFT would ask the hub whether
+            # the vocabulary was changed if it were not told that no embedding was trained.
+            model = self._model.to(torch.bfloat16)
+            model.save_pretrained(str(temporary), safe_serialization=True, save_embedding_layers=False)
             (temporary / "README.md").unlink(missing_ok=True)
             _tidy_config(temporary / "adapter_config.json")
             write_json(temporary / RECORD, record)

@@ -163,7 +163,17 @@ class Lab:
             record = {"name": name, "role": role, "suite": suite, "description": description}
             device = best_device() if self.device == "auto" else self.device
             base_name = adapters.read_base(on.path).name
-            train(on.path, rows, out, settings, base_name=base_name, record=record, device=device, progress=progress)
+            train(
+                on.path,
+                rows,
+                out,
+                settings,
+                base_name=base_name,
+                base_sha256=on.sha256,
+                record=record,
+                device=device,
+                progress=progress,
+            )
         self.done += 1
         self.expected = max(self.expected, self.done)
         self._tell(f"trained {name}", self.done)

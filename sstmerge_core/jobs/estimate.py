@@ -30,7 +30,7 @@ GUESS: Rates = dict(
     judge=0.01,
     metrics=1.0,
     experiment=30.0,
-    train=0.15,
+    train=0.5,
 )
 """Seconds per unit on two CPU cores; only their proportions matter once anything has been seen."""
 DECAY = 0.7

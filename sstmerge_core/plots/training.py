@@ -10,7 +10,8 @@ import plotly.graph_objects as go
 from sstmerge_core.plots.style import BLUE, LEGEND, NEUTRAL, VERMILION, faded
 
 SMOOTH = 20
-"""The line is a running mean over one part in so many of the steps; single steps stay visible behind it."""
+"""A long training's line is a running mean over one part in so many of its steps, with the single steps behind it"""
+LONG = 100
 
 
 def figure(curve: Mapping[str, Any], *, height: int = 360) -> go.Figure:
@@ -22,14 +23,14 @@ def figure(curve: Mapping[str, Any], *, height: int = 360) -> go.Figure:
     """
     losses = [float(loss) for loss in curve["loss"]]
     steps = list(range(1, len(losses) + 1))
-    window = max(1, len(losses) // SMOOTH)
+    window = len(losses) // SMOOTH if len(losses) >= LONG else 1
     picture = go.Figure()
     picture.add_scattergl(
         x=steps,
         y=losses,
-        mode="lines",
+        mode="lines" if len(losses) > 1 else "markers",
         name="training, each step" if window > 1 else "training",
-        line={"color": faded(BLUE, 0.4) if window > 1 else BLUE, "width": 1 if window > 1 else 2},
+        line={"color": faded(BLUE, 0.5) if window > 1 else BLUE, "width": 1 if window > 1 else 2},
         hovertemplate="step %{x}<br>loss %{y:.3f}<extra></extra>",
     )
     if window > 1:

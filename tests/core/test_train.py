@@ -297,3 +297,23 @@ def test_a_csv_is_read_and_each_fault_is_named_once(tmp_path: Path) -> None:
     assert len(e.value.problems) == 11 and "2 more rows" in str(e.value.problems[-1])
     with pytest.raises(DataError, match="none of the 2 rows is held out"):
         training_data.read([good], share=0.0001)
+
+
+def test_the_command_trains_with_held_out_rows_and_stops_early(
+    tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    from sstmerge_core.cli import main
+
+    monkeypatch.setenv("SSTMERGE_WORKSPACE", str(tmp_path / "workspace"))
+    rows = [{"id": i, "prompt": f"w{i} w{i + 1}", "response": f"w{i % 9}"} for i in range(40)]
+    file, out = write_rows(tmp_path / "rows.jsonl", rows), tmp_path / "A"
+    options = ["--base", str(tiny_base), "--data", str(file), "--out", str(out), "--role", "utility", "--device", "cpu"]
+    options += ["--suite", "facts", "--batch-size", "8", "--epochs", "2", "--patience", "1", "--validation", "0.25"]
+    assert main(["train", *options]) == 0
+    found = training_record(out)
+    assert found["rows"] + found["validation_rows"] == 40 and found["patience"] == 1
+    assert json.loads((out / "sstmerge.json").read_text())["suite"] == "facts"
+    steps = found["steps"]
+    assert f"step {steps}/{steps}" in capsys.readouterr().err
+    file.write_text('{"prompt": "a"}\n')
+    assert main(["train", *options]) == 4 and "no column response" in capsys.readouterr().err
