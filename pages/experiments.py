@@ -116,6 +116,10 @@ else:
                 config=blocks.CHART_CONFIG,
                 alt=f"{experiment.title}: {experiment.about}",
             )
+        foreseen = pictures.predicted(result)
+        if foreseen is not None:
+            st.subheader("Predicted before anything was generated", anchor=False)
+            st.plotly_chart(foreseen, key="experiments.predicted", config=blocks.CHART_CONFIG, alt="Predicted front")
     with right:
         best = result.analysis.get("best_method")
         st.metric("Best method", pictures.style(best).title if best else "none is shown", border=True)

@@ -97,13 +97,14 @@ def cards(row: Any) -> None:
         for column in CARDS:
             measure = MEASURES[column]
             n = row[measure.n_column]
-            lines = [interval(row.get(f"{column}_low"), row.get(f"{column}_high"))]
-            lines.append("not measured" if pd.isna(n) and pd.isna(row[column]) else "" if pd.isna(n) else f"n = {n}")
-            if column == "utility" and row["utility_suite"]:
-                lines.append(plain(row["utility_suite"]))
-            with st.container(border=True, width=138, height="stretch", gap=None):
+            count = "not measured" if pd.isna(n) and pd.isna(row[column]) else "" if pd.isna(n) else f"n = {n}"
+            suite = plain(row["utility_suite"]) if column == "utility" and row["utility_suite"] else ""
+            # always two lines: where the cards wrap, a stretched one would lie over the next row
+            lines = [interval(row.get(f"{column}_low"), row.get(f"{column}_high")) or count]
+            lines.append(" · ".join(filter(None, [count if count not in lines else "", suite])) or "\u00a0")
+            with st.container(border=True, width=138, gap=None):
                 st.metric(measure.title, number(row[column]), help=f"{measure.help} {measure.direction.capitalize()}.")
-                st.caption("  \n".join(filter(None, lines)))
+                st.caption("  \n".join(lines))
     judge = row.get("judge")
     if judge and not pd.isna(judge) and judge != "reported":
         st.caption(f"95 % intervals. Judge: {plain(judge)}.")

@@ -30,6 +30,31 @@ def figure(result: Result, *, height: int = 420) -> go.Figure | None:
     return found.update_layout(height=height, legend=LEGEND, margin={"l": 8, "r": 8, "t": 8, "b": 8})
 
 
+def predicted(result: Result, *, height: int = 420) -> go.Figure | None:
+    """The front that a search predicted before anything was generated: a line per method along α."""
+    rows = result.table("predicted").rows if result.experiment == "search" else []
+    picture = go.Figure()
+    for method in dict.fromkeys(row["method"] for row in rows):
+        own = [row for row in rows if row["method"] == method]
+        look = style(method)
+        picture.add_scatter(
+            x=[-row["harm_change"] for row in own],
+            y=[row["benign_cost"] for row in own],
+            mode="lines+markers",
+            name=look.title,
+            line={"color": look.color, "dash": look.dash},
+            marker={"symbol": look.symbol, "size": 7},
+            text=["no α" if row["alpha"] is None else f"α = {row['alpha']:g}" for row in own],
+            hovertemplate="%{text}<br>refusal loss falls by %{x:.3g}<br>benign loss rises by %{y:.3g}"
+            f"<extra>{look.title}</extra>",
+        )
+    if not picture.data:
+        return None
+    picture.update_xaxes(title="Predicted fall of the refusal loss, nats per token →")
+    picture.update_yaxes(title="Predicted benign cost, nats per token ↓")
+    return picture.update_layout(height=height, legend=LEGEND, margin={"l": 8, "r": 8, "t": 8, "b": 8})
+
+
 def _plane(rows: Sequence[Row], name: Any) -> go.Figure:
     """Every row between resistance and ROUGE-L with both intervals, a colour per method."""
     picture = go.Figure()
