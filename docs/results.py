@@ -63,8 +63,16 @@ def page(found: Sequence[Result]) -> str:
         lines += [f"- Best method: {methods.get(best).title if best else 'none is shown to be best'}.", ""]
         for name in SHOWN[result.experiment]:
             lines += [*_table(result.table(name)), ""]
+        lines += _other_settings(result)
         lines += ["Left out: " + " ".join(result.left_out), ""] if result.left_out else []
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _other_settings(result: Result) -> list[str]:
+    """What was run with other settings than `sstmerge experiment NAME` has by itself."""
+    default = experiments.get(result.experiment).read().model_dump(mode="json")
+    other = [f"`{name}: {value}`" for name, value in result.settings.items() if value != default[name]]
+    return [f"Run with {', '.join(other)}; everything else as the command has it.", ""] if other else []
 
 
 def _sst(result: Result) -> list[str]:

@@ -60,11 +60,10 @@ def ship(workspace: Workspace) -> int:
             write_file(RUNS / folder.name / "events.jsonl", lines)
             count += 1
     shutil.rmtree(EXPERIMENTS, ignore_errors=True)
-    for name, one in experiments.EXPERIMENTS.items():
-        for path in experiments.results(workspace, name):
-            if path.stem == result.key(name, one.read()):  # with the settings that are the default
-                EXPERIMENTS.mkdir(exist_ok=True)
-                write_file(EXPERIMENTS / path.name, path.read_text(encoding="utf-8"))
+    for name in experiments.EXPERIMENTS:
+        for path in experiments.results(workspace, name)[:1]:
+            EXPERIMENTS.mkdir(exist_ok=True)
+            write_file(EXPERIMENTS / path.name, path.read_text(encoding="utf-8"))
     return count
 
 

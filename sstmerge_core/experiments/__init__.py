@@ -19,7 +19,20 @@ from sstmerge_core.experiments.result import Result, Table, load, results, save
 from sstmerge_core.experiments.settings import Settings, read, write
 from sstmerge_core.workspace import Workspace
 
-__all__ = ["EXPERIMENTS", "Experiment", "Lab", "Result", "Settings", "Table", "get", "load", "results", "run", "write"]
+__all__ = [
+    "EXPERIMENTS",
+    "Experiment",
+    "Lab",
+    "Result",
+    "Settings",
+    "Table",
+    "get",
+    "load",
+    "results",
+    "run",
+    "save",
+    "write",
+]
 
 
 @dataclass(frozen=True)

@@ -18,22 +18,18 @@ FIGURES = ("resistance", "rouge_l", "over_refusal", "degenerate", "safety_tax")
 
 class AlphaKSettings(choice.GridSettings):
     pairs: list[tuple[str, str]] = Field(
-        default=[("A5", "A7"), ("A6", "A7")], description="Utility and safety adapter of each pair."
+        default=[("A5", "A7"), ("A6", "A7"), ("A5", "A7_balanced")],
+        description="Utility and safety adapter of each pair: the reports' two, and one that discriminates.",
     )
     methods: list[str] = Field(
         default=[
             "linear",
             "task_arithmetic",
-            "slerp",
             "ties",
             "dare_linear",
-            "dare_ties",
-            "della",
             "sst_gevp",
             "sst_soft",
             "sst_shield",
-            "sst_diag",
-            "sst_datafree",
             "alignguard",
         ],
         description="Searched on the selection split.",

@@ -29,9 +29,9 @@ Point = dict[str, Any]
 class GridSettings(Settings):
     """Experiments that choose their parameters on the selection split."""
 
-    alphas: list[float] = Field(default=[0.2, 0.4, 0.6, 0.8], description="α of methods that share out weights.")
-    strengths: list[float] = Field(default=[0.5, 1.0, 1.5, 2.0], description="α of methods that add with a strength.")
-    ks: list[int] = Field(default=[5, 10, 20], description="k of the detailed methods; the others keep their default.")
+    alphas: list[float] = Field(default=[0.3, 0.5, 0.7], description="α of methods that share out weights.")
+    strengths: list[float] = Field(default=[0.75, 1.5, 2.5], description="α of methods that add with a strength.")
+    ks: list[int] = Field(default=[5, 20, 48], description="k of the detailed methods; the others keep their default.")
     layerwise: list[bool] = Field(default=[False, True], description="Of the detailed methods.")
     detailed: list[str] = Field(default=["sst_gevp"], description="Methods whose k and layerwise are varied too.")
     goal: str = Field(default="sum", description=f"What is chosen by: {', '.join(GOALS)}.")

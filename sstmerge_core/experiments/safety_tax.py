@@ -18,7 +18,8 @@ FIGURES = ("resistance", "rouge_l", "over_refusal", "degenerate", "safety_tax")
 
 class SafetyTaxSettings(choice.GridSettings):
     pairs: list[tuple[str, str]] = Field(
-        default=[("A5", "A7"), ("A6", "A7")], description="Utility and safety adapter of each pair."
+        default=[("A5", "A7"), ("A6", "A7"), ("A5", "A7_balanced")],
+        description="Utility and safety adapter of each pair.",
     )
     methods: list[str] = Field(
         default=["linear", "task_arithmetic", "sst_gevp", "sst_shield"],

@@ -19,7 +19,7 @@ class Settings(BaseModel):
 
     base: str = Field(default="", description="Name or folder of the base model; empty: the bundled one.")
     n: int = Field(default=64, ge=1, description="Test prompts per suite.")
-    n_selection: int = Field(default=40, ge=1, description="Selection prompts per suite, where something is chosen.")
+    n_selection: int = Field(default=32, ge=1, description="Selection prompts per suite, where something is chosen.")
     dtype: str = Field(default="float32", description="Of the model that answers.")
     judge: str = Field(default="refusal_regex", description="Judge of refusals.")
 
