@@ -48,8 +48,9 @@ def reconcile(workspace: Workspace) -> None:
             gone = not process.alive()
         if gone and cancel_at is None:
             queue.end(job.job_id, "lost", LOST, process)
-        elif gone and queue.end(job.job_id, "cancelled", process=process):
-            close_runs(workspace, job)
+        elif gone:
+            close_runs(workspace, job)  # first, so that whoever sees a cancelled job finds its runs cancelled too
+            queue.end(job.job_id, "cancelled", process=process)
 
 
 def stop(workspace: Workspace, process: Process) -> None:
