@@ -108,7 +108,9 @@ def _training_data(options: argparse.Namespace, workspace: Workspace) -> Trainin
     """The rows of files, and of declared suites those for training, unless another split is asked for."""
     share = options.validation
     if share is None:
-        share = VALIDATION_SHARE if options.patience and not options.validation_split else 0.0
+        preset = presets.training(options.preset).settings if options.preset else TrainingSettings()
+        patience = preset.patience if options.patience is None else options.patience
+        share = VALIDATION_SHARE if patience and not options.validation_split else 0.0
     rows, validation = [], []
     for name in options.data:
         found = None if Path(name).is_file() else declared.find(name, workspace)

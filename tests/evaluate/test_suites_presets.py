@@ -20,7 +20,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def train_options(**changes: object) -> argparse.Namespace:
-    known = dict.fromkeys(("preset", "rank", "epochs", "learning_rate", "batch_size", "seed"))
+    names = ("preset", "rank", "epochs", "learning_rate", "batch_size", "seed", "max_length", "patience")
+    known = dict.fromkeys((*names, "split", "validation", "validation_split"))
     return argparse.Namespace(**(known | changes))
 
 
@@ -37,7 +38,7 @@ def test_options_go_before_the_preset_and_the_preset_before_the_defaults() -> No
     assert shelf._settings(train_options(rank=4), 10) == TrainingSettings(r=4, lora_alpha=8)
     settings = shelf._settings(train_options(preset="report_2026_01", epochs=1.5, seed=7), 10)
     assert (settings.r, settings.lora_alpha, settings.batch_size) == (32, 64, 128)
-    assert (settings.epochs, settings.seed, settings.learning_rate) == (1.5, 7, 2e-4)
+    assert (settings.epochs, settings.seed, settings.learning_rate, settings.patience) == (1.5, 7, 2e-4, 3)
 
 
 def test_what_a_source_leaves_open_is_said(capsys: pytest.CaptureFixture[str]) -> None:
@@ -70,10 +71,16 @@ def test_a_base_model_that_is_not_here_says_how_to_get_it(tmp_path: Path) -> Non
 
 
 def test_training_takes_a_suites_training_rows_alone(tmp_path: Path) -> None:
-    rows = shelf._training_rows("facts", None, Workspace(tmp_path).create())
-    assert len(rows) == 720
+    workspace = Workspace(tmp_path).create()
+    data = shelf._training_data(train_options(data=["facts"]), workspace)
+    assert len(data.rows) == 720 and not data.validation
     file = declared.SHIPPED.parent / "demo" / "facts.jsonl"
-    assert len(shelf._training_rows(str(file), "test", Workspace(tmp_path))) == 100
+    assert len(shelf._training_data(train_options(data=[str(file)], split="test"), workspace).rows) == 100
+
+
+def test_a_preset_that_stops_early_holds_rows_out(tmp_path: Path) -> None:
+    data = shelf._training_data(train_options(data=["facts"], preset="report_2026_01"), Workspace(tmp_path).create())
+    assert 0 < len(data.validation) < 144 and len(data.rows) + len(data.validation) == 720
 
 
 def test_the_page_of_suites_is_what_the_declarations_say() -> None:
