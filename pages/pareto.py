@@ -151,6 +151,8 @@ with right:
         blocks.brief_table(panel)
         with st.container(horizontal=True):
             blocks.csv_button(panel, f"pareto-{pair}.csv", key="pareto.csv.panel")
+            if box or run_ids:
+                blocks.compare_link(list(panel.loc[panel["source"] == "measured", "run_id"]))
             values = {"pair": pair, "x": x, "y": y, "method": chosen_methods, "source": chosen_sources}
             values |= {"box": box_text, "run": run_ids}
             blocks.share_box(link.share(start.base_url(), "pareto", values))

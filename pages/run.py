@@ -161,6 +161,9 @@ with st.container(horizontal=True, vertical_alignment="center"):
         icon=":material/scatter_plot:",
         query_params={"pair": run["pair"], "run": run_id},
     )
+    against = [reference for reference in metrics["reference"].dropna().unique() if reference]
+    if against and run["status"] == "finished":
+        blocks.compare_link([against[0], run_id], label="Compare with its utility adapter alone")
     if not reported and run["job_id"]:
         st.page_link("pages/sweep.py", label="Its job", icon=":material/work:", query_params={"job": run["job_id"]})
     blocks.share_box(link.share(start.base_url(), "run", {"run": run_id}))

@@ -20,6 +20,8 @@ from studio import house, start
 CHART_CONFIG = {"displaylogo": False, "modeBarButtonsToRemove": ["autoScale2d", "zoomIn2d", "zoomOut2d"]}
 BRIEF = 100
 """Rows of a brief table at most."""
+COMPARED = 6
+"""Runs beside each other at most"""
 CARDS = ("resistance", "utility", "over_refusal", "degenerate")
 LABEL_WORDS = {
     "refusal": "refused",
@@ -196,6 +198,19 @@ def share_box(address: str) -> None:
 
 def run_link(run_id: str, label: str = "Open the run") -> None:
     st.page_link("pages/run.py", label=label, icon=":material/description:", query_params={"run": run_id})
+
+
+def compare_link(run_ids: Sequence[str], label: str = "Compare") -> None:
+    """The way to these runs side by side; the first is the reference."""
+    fits = 2 <= len(run_ids) <= COMPARED
+    st.page_link(
+        "pages/compare.py",
+        label=label,
+        icon=":material/compare_arrows:",
+        query_params={"run": list(run_ids)} if fits else None,
+        disabled=not fits,
+        help=None if fits else f"Select 2 to {COMPARED} measured runs; these are {len(run_ids):,}.",
+    )
 
 
 def empty(text: str, *, page: str = "", label: str = "", query: dict[str, str] | None = None) -> None:

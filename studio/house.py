@@ -24,6 +24,7 @@ def navigation() -> StreamlitPage:
             st.Page("pages/merge.py", title="Merge"),
             st.Page("pages/sweep.py", title="Sweep"),
             st.Page("pages/pareto.py", title="Pareto"),
+            st.Page("pages/compare.py", title="Compare"),
             st.Page("pages/alpha_curves.py", title="Alpha curves"),
             st.Page("pages/run.py", title="Run"),
             st.Page("pages/experiments.py", title="Experiments"),

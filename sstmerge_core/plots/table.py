@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from sstmerge_core.catalog import Entry
     from sstmerge_core.recipe import Recipe
 
-_METRIC_NAMES = {
+METRIC_NAMES = {
     "resistance": "Resistance",
     "asr": "Attack success",
     "over_refusal": "Over-refusal",
@@ -54,12 +54,12 @@ def brief(runs: pd.DataFrame, *, pair: bool = False) -> str:
 
 def metrics(rows: pd.DataFrame, status_words: Mapping[str, str]) -> pd.DataFrame:
     """`rows` of the metrics table with an interval as text and each status in words; headline metrics first."""
-    order = {name: place for place, name in enumerate(_METRIC_NAMES)}
+    order = {name: place for place, name in enumerate(METRIC_NAMES)}
     places = rows["metric"].map(lambda name: order.get(name, len(order)))
     rows = rows.assign(_place=places).sort_values(["_place", "suite", "judge"], kind="stable")
     table = pd.DataFrame(
         {
-            "metric": rows["metric"].map(lambda name: _METRIC_NAMES.get(name, name)),
+            "metric": rows["metric"].map(lambda name: METRIC_NAMES.get(name, name)),
             "suite": rows["suite"],
             "value": rows["value"],
             "interval": [interval(low, high) for low, high in zip(rows["ci_low"], rows["ci_high"], strict=True)],
@@ -120,7 +120,7 @@ def side_by_side(facts: Mapping[str, str]) -> tuple[pd.DataFrame, dict[str, str]
 def score_names(entries: Sequence[Entry]) -> list[str]:
     """The measures that any of the adapters has been scored on."""
     found = {name for entry in entries for name, value in entry.scores.items() if isinstance(value, (int, float))}
-    order = list(_METRIC_NAMES)
+    order = list(METRIC_NAMES)
 
     def place(name: str) -> tuple[int, str]:
         """Names are a metric, or a metric and its suite: ``rouge_l_facts``."""

@@ -117,6 +117,25 @@ def runs_by_id(con: Connection, run_ids: Sequence[str]) -> pd.DataFrame:
     return con.execute(sql, [list(run_ids)]).df()
 
 
+def comparable_runs(con: Connection) -> pd.DataFrame:
+    """The finished measured runs, newest first, with what a name of theirs needs and no figures."""
+    sql = """
+        SELECT run_id, pair, method, label, utility_suite, split, status, source FROM runs
+        WHERE source = 'measured' AND status = 'finished' ORDER BY created_at DESC, run_id
+    """
+    return con.execute(sql).df()
+
+
+def newest_with_reference(con: Connection) -> list[str]:
+    """The run that the newest finished merge was measured against, and that merge; empty where there is none."""
+    sql = """
+        SELECT m.reference, r.run_id FROM runs r JOIN metrics m USING (run_id) JOIN runs f ON f.run_id = m.reference
+        WHERE r.source = 'measured' AND r.status = 'finished' AND f.status = 'finished'
+        ORDER BY r.created_at DESC, r.run_id LIMIT 1
+    """
+    return list(con.execute(sql).fetchone() or ())
+
+
 def run_metrics(con: Connection, run_id: str) -> pd.DataFrame:
     return con.execute("SELECT * FROM metrics WHERE run_id = ? ORDER BY metric, suite, judge", [run_id]).df()
 

@@ -21,7 +21,8 @@ from sstmerge_core.workspace import Workspace
 from studio import families
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = ("overview", "adapters", "train", "merge", "sweep", "pareto", "alpha_curves", "run", "experiments", "query")
+PAGES = ("overview", "adapters", "train", "merge", "sweep", "pareto", "compare", "alpha_curves", "run", "experiments")
+PAGES += ("query",)
 Open = Callable[..., AppTest]
 
 

@@ -1,0 +1,123 @@
+"""Runs beside each other: their names, the figure, and the tables as text that every screen shows whole."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from sstmerge_core.analysis import compare
+from sstmerge_core.analysis.statistics import p_text
+from sstmerge_core.plots import pareto
+from sstmerge_core.plots.measures import interval, number
+from sstmerge_core.plots.table import METRIC_NAMES, named
+from sstmerge_core.words import plain
+
+
+def names(runs: pd.DataFrame) -> dict[str, str]:
+    """Run id → ``A5_A7 · Linear α=0.5``; what runs of one name differ in is added: the suite, at last the id."""
+    shown = named(runs)
+    alone = shown["method"].isin(pareto.REFERENCE_METHODS)
+    found = shown["name"].where(alone, shown["pair"] + " · " + shown["name"])
+    for more in ("utility_suite", "run_id"):
+        twice = found.duplicated(keep=False)
+        extra = shown[more].fillna("").str[:6] if more == "run_id" else shown[more].fillna("")
+        found = found.where(~twice | extra.eq(""), found + " · " + extra)
+    return dict(zip(shown["run_id"], found, strict=True))
+
+
+def points(runs: pd.DataFrame, figures: pd.DataFrame, letters: Mapping[str, str]) -> pd.DataFrame:
+    """The leaderboard rows `runs` that one picture may show: those of the first run's split and utility suite.
+
+    Rates and intervals are those of `figures` (`compare.compare`), which are the chosen judge's. `letters`: run id →
+    letter, first the reference.
+    """
+    rows = runs.set_index("run_id").loc[[run for run in letters if run in set(runs["run_id"])]].reset_index()
+    same = rows["split"].eq(rows["split"].iloc[0]) & rows["utility_suite"].eq(rows["utility_suite"].iloc[0])
+    shown = named(rows[same].reset_index(drop=True)).assign(is_reference=True, on_front=False)
+    for metric in ("resistance", "over_refusal"):
+        own = figures[figures["metric"] == metric].drop_duplicates("letter").set_index("letter")
+        at = shown["run_id"].map(letters)
+        for column, name in (("value", metric), ("low", f"{metric}_low"), ("high", f"{metric}_high")):
+            shown[name] = at.map(own[column].astype(float))
+        shown[f"{metric}_n"] = at.map(own["n"].astype(float))
+    return shown.dropna(subset=["resistance", "utility"]).reset_index(drop=True)
+
+
+def figure(shown: pd.DataFrame, letters: Mapping[str, str]) -> go.Figure:
+    """`points` between resistance and utility with their intervals, each with its letter; the reference has a ring.
+
+    No front is drawn: it would be one of the few that were chosen.
+    """
+    reference = next(iter(letters))
+    fig = pareto.figure(shown, highlight=[reference], height=360)
+    for row in shown.to_dict("records"):
+        fig.add_annotation(
+            x=row["resistance"],
+            y=row["utility"],
+            text=f"<b>{letters[row['run_id']]}</b>",
+            showarrow=False,
+            xshift=15,
+            yshift=13,
+            font={"size": 15},
+        )
+    return fig
+
+
+def key(letters: Mapping[str, str], titles: Mapping[str, str]) -> str:
+    """Which run each letter stands for, as a Markdown list of links."""
+    reference = next(iter(letters))
+    return "\n".join(
+        f"- **{letter}** [{plain(titles[run_id])}](run?run={run_id}){' · the reference' if run_id == reference else ''}"
+        for run_id, letter in letters.items()
+    )
+
+
+def recipe_table(fields: pd.DataFrame) -> str:
+    """`recipes.differing` as a Markdown table."""
+    lines = [["", *fields.columns], [":--"] * (1 + len(fields.columns))]
+    lines += [[plain(str(title)), *(plain(str(value)) for value in row)] for title, *row in fields.itertuples()]
+    return _markdown(lines)
+
+
+def measure_tables(figures: pd.DataFrame) -> list[tuple[str, str]]:
+    """A heading and a Markdown table for each measure of `compare.compare`'s rows."""
+    found = []
+    for (metric, suite), rows in figures.groupby(["metric", "suite"], sort=False):
+        lines = [["", "Value", "Difference", "p", "Shown"], [":--", ":--", ":--", "--:", ":--"]]
+        lines += [_measure_row(row) for row in rows.to_dict("records")]
+        found.append((_heading(str(metric), str(suite), rows), _markdown(lines)))
+    return found
+
+
+def csv(figures: pd.DataFrame, titles: Mapping[str, str]) -> pd.DataFrame:
+    """`compare.compare`'s rows for a file: each run by its name as well."""
+    table = figures.assign(run=figures["letter"].map(titles))
+    return table[["metric", "suite", "letter", "run", *(name for name in compare.COLUMNS[3:])]]
+
+
+def _heading(metric: str, suite: str, rows: pd.DataFrame) -> str:
+    arrow = "↓" if metric in compare.LOWER_IS_BETTER else "↑"
+    numbers = sorted({int(n) for n in rows["n_shared"].dropna()})
+    shared = f"n = {numbers[0]}" if len(numbers) == 1 else f"n = {numbers[0]} to {numbers[-1]}" if numbers else ""
+    title = plain(METRIC_NAMES.get(metric, metric.replace("_", " ")))
+    return " · ".join(filter(None, [f"**{title} {arrow}**", plain(suite) if suite != "all" else "all prompts", shared]))
+
+
+def _measure_row(row: Mapping[str, Any]) -> list[str]:
+    value = " ".join(filter(None, [number(row["value"]), interval(row["low"], row["high"])]))
+    if pd.isna(row["difference"]):
+        return [f"**{row['letter']}**", value, "", "", plain(row["outcome"])]
+    moved = f"{row['difference']:+.3f} {interval(row['difference_low'], row['difference_high'])}"
+    if pd.notna(row["n"]) and row["n_shared"] != row["n"]:
+        moved += f", n = {row['n_shared']:.0f}"
+    shown = f"**{row['outcome']}**" if row["outcome"] in (compare.BETTER, compare.WORSE) else row["outcome"]
+    if row["outcome"] != compare.SAME and (effect := compare.effect_words(row)):
+        shown += f", {effect}"
+    return [f"**{row['letter']}**", value, moved, p_text(row["p_holm"]), shown]
+
+
+def _markdown(lines: Sequence[Sequence[str]]) -> str:
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
