@@ -65,6 +65,11 @@ class Workspace:
         return self.root / "uploads"
 
     @property
+    def queries(self) -> Path:
+        """Saved queries and the history of queries."""
+        return self.root / "queries"
+
+    @property
     def logs(self) -> Path:
         return self.root / "logs"
 

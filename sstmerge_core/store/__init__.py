@@ -2,6 +2,16 @@
 
 from sstmerge_core.store.events import EventWriter, read_events
 from sstmerge_core.store.owner import Owner, Snapshot, connect, rebuild
-from sstmerge_core.store.sandbox import QueryResult, run_sql
+from sstmerge_core.store.sandbox import QueryError, QueryResult, run_sql
 
-__all__ = ["EventWriter", "Owner", "QueryResult", "Snapshot", "connect", "read_events", "rebuild", "run_sql"]
+__all__ = [
+    "EventWriter",
+    "Owner",
+    "QueryError",
+    "QueryResult",
+    "Snapshot",
+    "connect",
+    "read_events",
+    "rebuild",
+    "run_sql",
+]

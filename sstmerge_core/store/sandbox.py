@@ -7,6 +7,7 @@ query gets a fresh child with operating-system limits and is killed when its tim
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import subprocess
 import sys
@@ -23,6 +24,9 @@ from sstmerge_core.workspace import Workspace
 if TYPE_CHECKING:
     import pandas as pd
 
+CONTEXT = 60
+"""Characters shown on each side of an error's place"""
+INTEGERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER")
 CHILD = Path(__file__).with_name("sandbox_child.py")
 FIX = "Change the query; the tables and their columns are listed on the Query page."
 
@@ -38,17 +42,49 @@ class QueryResult:
     seconds: float
 
     def frame(self) -> pd.DataFrame:
-        """The rows as a DataFrame (columns keep their names, even doubled ones)."""
+        """The rows as a DataFrame; a whole number stays one beside NULL (``Int64``)."""
         import pandas as pd
 
-        return pd.DataFrame(self.rows, columns=self.columns)
+        frame = pd.DataFrame(self.rows, columns=self.columns)
+        whole = [name for name, kind in zip(self.columns, self.types, strict=True) if kind in INTEGERS]
+        return frame.astype(dict.fromkeys(whole, "Int64"))
+
+    def parquet(self) -> bytes:
+        """The rows as a Parquet file; structs, maps and whole numbers beyond 64 bits become text."""
+        import pyarrow as pa
+        from pyarrow import parquet
+
+        frame, file = self.frame(), io.BytesIO()
+        columns = [_arrow(pa, frame[name]) for name in self.columns]
+        parquet.write_table(pa.Table.from_arrays(columns, names=self.columns), file)
+        return file.getvalue()
+
+
+class QueryError(StoreError):
+    """A query that was refused, with its place in the SQL where DuckDB names one."""
+
+    def __init__(self, fault: str, sql: str, line: int | None = None, column: int | None = None):
+        self.line, self.column = line, column
+        """Both count from 1."""
+        self.excerpt = "" if line is None or column is None else _excerpt(sql, line, column)
+        """The line of the SQL with a mark below the place; empty where there is none."""
+        where = "query" if line is None else f"query, line {line}, column {column}"
+        super().__init__(Problem(where, fault, FIX))
+
+
+def _excerpt(sql: str, line: int, column: int) -> str:
+    text = sql.split("\n")[line - 1]
+    start, end = max(0, column - 1 - CONTEXT), column - 1 + CONTEXT
+    before, after = "…" if start else "", "…" if end < len(text) else ""
+    return f"{before}{text[start:end]}{after}\n{' ' * (len(before) + column - 1 - start)}^"
 
 
 def run_sql(workspace: Workspace, sql: str, *, limit: int = 1000, timeout: float = 10.0) -> QueryResult:
     """Run one SELECT (or DESCRIBE, SHOW, SUMMARIZE, FROM …, EXPLAIN) over the newest published snapshot.
 
-    At most `limit` rows come back. Raises StoreError with the reason: no snapshot yet, not a SELECT, DuckDB's own
-    message, more memory than allowed, or longer than `timeout` seconds (the child is then dead).
+    At most `limit` rows come back. Raises QueryError (a StoreError) with the reason and, where DuckDB names it, the
+    place: not a SELECT, DuckDB's own message, more memory than allowed; and StoreError where nothing is published yet
+    or it took longer than `timeout` seconds (the child is then dead).
     """
     database = snapshot.newest(workspace.snapshots)
     if database is None:
@@ -59,10 +95,26 @@ def run_sql(workspace: Workspace, sql: str, *, limit: int = 1000, timeout: float
     start = time.monotonic()
     answer = _ask(request, timeout)
     if "error" in answer:
-        raise StoreError(Problem("query", answer["error"], FIX))
+        raise QueryError(answer["error"], sql, answer.get("line"), answer.get("column"))
     rows = [tuple(row) for row in answer["rows"]]
     rows = _with_times(rows, answer["types"])
     return QueryResult(answer["columns"], answer["types"], rows, answer["truncated"], time.monotonic() - start)
+
+
+def _arrow(pa: Any, column: pd.Series) -> Any:
+    def text(cell: Any) -> str | None:
+        return None if cell is None else json.dumps(cell, ensure_ascii=False) if _nested(cell) else str(cell)
+
+    if column.dtype == object and any(_nested(cell) for cell in column):
+        return pa.array([text(cell) for cell in column])
+    try:
+        return pa.array(column, from_pandas=True)
+    except (pa.ArrowException, OverflowError):
+        return pa.array([text(cell) for cell in column])
+
+
+def _nested(cell: Any) -> bool:
+    return isinstance(cell, dict) or (isinstance(cell, list) and any(_nested(item) for item in cell))
 
 
 def _ask(request: dict[str, Any], timeout: float) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """The process that runs one user query; started by `sandbox.run_sql` with `python -I`, imports nothing of ours.
 
 Reads one JSON request from stdin, writes one JSON answer to stdout: ``{"columns", "types", "rows", "truncated"}`` or
-``{"error"}``. Its limits are set before the query is looked at; the parent kills it when time is up.
+``{"error", "line", "column"}``: the place in the SQL, counted from 1, null where DuckDB names none. Its limits are set
+before the query is looked at; the parent kills it when time is up.
 """
 
 import json
@@ -22,6 +23,7 @@ CONFIG = {
     "memory_limit": "512MB",
     "max_temp_directory_size": "0B",
     "temp_directory": "",  # not only its size: COPY could write into it
+    "errors_as_json": "true",  # with the place as a number instead of an excerpt of the wrapped text
     "lock_configuration": "true",
 }
 TOO_MUCH_MEMORY = "The query needs more memory than a query may take."
@@ -30,7 +32,11 @@ CLOSING = re.compile(r";\s*(--[^\n]*\s*|/\*.*?\*/\s*)*$", re.DOTALL)
 
 
 class Rejected(Exception):
-    pass
+    """Its message is the reason in words. `place`: line and column in the SQL, each from 1, where they are known."""
+
+    def __init__(self, reason: str, place: tuple | None = None):
+        super().__init__(reason)
+        self.place = place or (None, None)
 
 
 def main() -> None:
@@ -44,11 +50,9 @@ def main() -> None:
         if len(text) > ANSWER_BYTES:
             raise Rejected("The result is larger than 32 MiB. Select fewer columns or rows.")
     except Rejected as error:
-        text = json.dumps({"error": str(error)})
+        text = json.dumps({"error": str(error), "line": error.place[0], "column": error.place[1]})
     except (MemoryError, duckdb.OutOfMemoryException):
         text = json.dumps({"error": TOO_MUCH_MEMORY})
-    except duckdb.Error as error:
-        text = json.dumps({"error": plain(error)})
     sys.stdout.write(text)
 
 
@@ -60,8 +64,22 @@ def limit_resources(seconds: int) -> None:
 
 
 def run(duckdb, database: str, sql: str, limit: int) -> dict:
+    """The query's columns and first `limit` rows. Raises Rejected with the reason and its place in `sql`."""
     connection = duckdb.connect(database, read_only=True, config=CONFIG)
-    query = statement(duckdb, sql, limit + 1)
+    text, query = sql, sql
+    try:
+        text, query = statement(duckdb, connection, sql, limit + 1)
+        return fetched(connection, query, limit)
+    except duckdb.OutOfMemoryException:
+        raise
+    except duckdb.Error as error:
+        reason, position = told(error)
+        # `text` stands in the wrapped query as it stands in what the user wrote
+        shift = sql.encode().find(text.encode()) - query.encode().find(text.encode())
+        raise Rejected(reason, None if position is None else place(sql, position + shift)) from None
+
+
+def fetched(connection, query: str, limit: int) -> dict:
     cursor = connection.execute(query)
     zoned = [name for name, kind, *_ in cursor.description if "WITH TIME ZONE" in str(kind)]
     if zoned:  # fetching these needs pytz
@@ -73,11 +91,14 @@ def run(duckdb, database: str, sql: str, limit: int) -> dict:
     return {"columns": columns, "types": types, "rows": rows[:limit], "truncated": len(rows) > limit}
 
 
-def statement(duckdb, sql: str, limit: int) -> str:
-    """The one statement of `sql`, wrapped. Wrapping matters: `WITH x AS (INSERT …) SELECT` counts as a SELECT."""
-    kind, text = single(duckdb, sql)
+def statement(duckdb, connection, sql: str, limit: int) -> tuple:
+    """The one statement of `sql` as it was written, and wrapped.
+
+    Wrapping matters: `WITH x AS (INSERT …) SELECT` counts as a SELECT.
+    """
+    kind, text = single(connection, sql)
     if kind == "EXPLAIN":
-        return text
+        return text, text
     if kind == "MULTI":
         raise Rejected("PIVOT needs its values spelt out: SELECT * FROM (PIVOT … ON column IN ('a', 'b') USING …).")
     if kind != "SELECT":
@@ -87,15 +108,15 @@ def statement(duckdb, sql: str, limit: int) -> str:
     for candidate in (text.rstrip("; \n\t"), CLOSING.sub("", text)):
         wrapped = f"SELECT * FROM (\n{candidate}\n) LIMIT {limit}"
         try:
-            if single(duckdb, wrapped)[0] == "SELECT":
-                return wrapped
+            if single(connection, wrapped)[0] == "SELECT":
+                return candidate, wrapped
         except (duckdb.Error, Rejected):
             continue
     raise Rejected("Only a plain SELECT is allowed here: it must also work as a subquery.")
 
 
-def single(duckdb, sql: str) -> tuple:
-    statements = duckdb.extract_statements(sql)
+def single(connection, sql: str) -> tuple:
+    statements = connection.extract_statements(sql)
     if len(statements) != 1:
         raise Rejected("The query is empty." if not statements else "Only one statement at a time.")
     try:
@@ -118,10 +139,24 @@ def value(cell):
     return cell.isoformat() if hasattr(cell, "isoformat") else str(cell)
 
 
-def plain(error: Exception) -> str:
-    """DuckDB's own reason, without the excerpt of a text that the user did not write."""
-    text = str(error).split("\nLINE ")[0].split("\n\nLINE ")[0].strip()
-    return text or type(error).__name__
+def told(error: Exception) -> tuple:
+    """DuckDB's own reason, and the byte of the query that it speaks of (None where it names none)."""
+    kind, brace, rest = str(error).partition("{")
+    try:
+        fields = json.loads(brace + rest)
+        reason = kind + fields["exception_message"]
+    except (ValueError, KeyError, TypeError):
+        return str(error).strip() or type(error).__name__, None
+    return reason, int(fields["position"]) if str(fields.get("position", "")).isdigit() else None
+
+
+def place(sql: str, byte: int) -> tuple | None:
+    """Line and column of a byte of `sql`, each from 1."""
+    whole = sql.encode()
+    if not 0 <= byte <= len(whole):
+        return None
+    before = whole[:byte].decode(errors="ignore")
+    return before.count("\n") + 1, len(before) - before.rfind("\n")
 
 
 if __name__ == "__main__":

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import datetime
+import io
 import time
 
+import pyarrow.parquet
 import pytest
 
 from sstmerge_core.errors import StoreError
-from sstmerge_core.store import Owner, run_sql
+from sstmerge_core.store import Owner, QueryError, run_sql
 from sstmerge_core.workspace import Workspace
 from tests.store.conftest import write_run
 
@@ -140,6 +142,39 @@ def test_the_reason_is_told_plainly(published, sql, reason):
 
 
 @pytest.mark.parametrize(
+    ("sql", "line", "column"),
+    [
+        ("SELEC 1", 1, 1),
+        ("SELECT label,\n  nope\nFROM runs", 2, 3),
+        ("-- Größe\nSELECT 'ö', 'ö', nope FROM runs", 2, 18),
+        ("  /* why */\n\n  SELECT * FROM rums; -- done", 3, 17),
+        ("EXPLAIN SELECT nope FROM runs", 1, 16),
+        ("SELECT 'x'::INTEGER", 1, 11),
+        ("SELECT 1; SELECT 2 FROM", 1, 20),
+        ("DROP TABLE runs", None, None),
+        ("", None, None),
+    ],
+)
+def test_an_error_names_its_place_in_the_sql_as_it_was_written(published, sql, line, column):
+    with pytest.raises(QueryError) as refused:
+        run_sql(published, sql)
+    error = refused.value
+    assert (error.line, error.column) == (line, column)
+    if line is not None:
+        written, mark = error.excerpt.split("\n")
+        assert written == sql.split("\n")[line - 1] and mark == " " * (column - 1) + "^"
+        assert f"query, line {line}, column {column}: " in str(error)
+
+
+def test_the_excerpt_of_a_long_line_stays_short_and_marks_the_right_word(published):
+    sql = "SELECT " + ", ".join(f"{number} AS c{number}" for number in range(200)) + ", nope, 1 AS last FROM runs"
+    with pytest.raises(QueryError) as refused:
+        run_sql(published, sql)
+    written, mark = refused.value.excerpt.split("\n")
+    assert len(written) < 130 and written[mark.index("^") :].startswith("nope, 1 AS last")
+
+
+@pytest.mark.parametrize(
     "sql",
     [
         "SELECT max(levenshtein(repeat('ab', 20000), repeat('ba', 20000) || i)) FROM range(100000) t(i)",
@@ -171,6 +206,29 @@ def test_every_type_arrives_as_something_a_table_can_show(published):
     assert (row["d"], row["l"], row["s"], row["nothing"]) == (1.5, [1, 2], {"a": None}, None)
     assert row["t"] == datetime.datetime(2026, 1, 2, 3, 4, 5) and row["h"] == 2**127 - 1
     assert isinstance(row["z"], str) and result.frame().shape == (1, 9)
+
+
+def test_whole_numbers_stay_whole_beside_null(published):
+    frame = run_sql(published, "SELECT * FROM (VALUES (20, 0.5), (NULL, NULL)) t(k, alpha)").frame()
+    assert frame.to_csv(index=False) == "k,alpha\n20,0.5\n,\n"
+
+
+def test_parquet_holds_exactly_the_rows_with_their_types(published):
+    result = run_sql(
+        published,
+        "SELECT * FROM (VALUES (20, TIMESTAMP '2026-01-02', [1.5], {'a': 1}, 'x', 2::HUGEINT),"
+        " (NULL, NULL, NULL, NULL, NULL, 170141183460469231731687303715884105727)) t(k, t, l, s, x, h)",
+    )
+    back = pyarrow.parquet.read_table(io.BytesIO(result.parquet()))
+    assert back.column("k").to_pylist() == [20, None] and str(back.schema.field("k").type) == "int64"
+    assert back.column("t").to_pylist()[0] == datetime.datetime(2026, 1, 2)
+    assert back.column("l").to_pylist() == [[1.5], None] and back.column("s").to_pylist() == ['{"a": 1}', None]
+    assert back.column("h").to_pylist() == ["2", str(2**127 - 1)]
+
+
+def test_an_empty_result_is_a_parquet_file_too(published):
+    result = run_sql(published, "SELECT run_id, alpha FROM runs WHERE false")
+    assert pyarrow.parquet.read_table(io.BytesIO(result.parquet())).column_names == ["run_id", "alpha"]
 
 
 def test_without_a_snapshot_the_answer_says_so(tmp_path):
