@@ -21,7 +21,7 @@ serve: STREAMLIT := --server.headless true
 serve: app
 
 test: setup check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: setup
 	$(BIN)/ruff check .
