@@ -64,6 +64,7 @@ chosen = st.multiselect(
     key="compare.run",
     format_func=titles.__getitem__,
     max_selections=MOST,
+    select_all=False,
     placeholder=f"Choose 2 to {MOST} of {len(titles):,} runs: type a pair, a method, a parameter",
     on_change=answers.to_first_page,
     label_visibility="collapsed",
@@ -92,7 +93,7 @@ st.session_state["compare.reference"] = chosen[0]
 
 with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
     st.selectbox(
-        "Reference", chosen, key="compare.reference", format_func=titles.get, on_change=reference_first, width=300
+        "Reference", chosen, key="compare.reference", format_func=titles.get, on_change=reference_first, width=240
     )
     if len(judges) > 1:
         st.selectbox("Judge", judges, key="compare.judge", width=220, help=blocks.judges_help(judges))
@@ -110,10 +111,11 @@ def side(run_id: str) -> compare.Side:
 sides = [side(run_id) for run_id in chosen]
 figures = store.recall(("compare", tuple(chosen), judge), lambda: compare.compare(sides, judge))
 named = {letters[run_id]: titles[run_id] for run_id in chosen}
-for sentence in compare.notes(sides):
-    st.warning(plain(sentence), icon=":material/difference:")
+notes = compare.notes(sides)
 if judge is None:
-    st.warning("No judge has judged all of these runs: only what needs none is compared.", icon=":material/gavel:")
+    notes.append("No judge has judged all of these runs: only what needs none is compared.")
+if notes:
+    st.warning("  \n".join(map(plain, notes)), icon=":material/difference:")
 
 left, right = st.columns([6, 5], gap="large")
 with left:
@@ -138,8 +140,11 @@ with right:
     judged = f"Judge: {plain(judge)}. {judges_measured.accuracy_words(judge)}" if judge else ""
     st.caption(judged)
 
-# a wide table scrolls by itself, never the page
-st.html("<style>[data-testid='stMarkdownContainer'] table {display: block; overflow-x: auto}</style>")
+# a wide table scrolls by itself, never the page; narrow cells let a telephone show one whole
+st.html(
+    "<style>[data-testid='stMarkdownContainer'] table {display: block; overflow-x: auto}"
+    "[data-testid='stMarkdownContainer'] :is(td, th) {padding: 0.3rem 0.45rem}</style>"
+)
 st.subheader("Recipes", anchor=False)
 differing = recipes.differing({letters[one]: store.query(queries.run, one)["recipe"] for one in chosen})
 if differing.empty:
@@ -165,7 +170,7 @@ blocks.csv_button(pictures.csv(figures, named), "compare-measures.csv", key="com
 
 st.subheader("Prompt by prompt", anchor=False)
 if any(sides[0].shares(one, suite) for one in sides[1:] for suite in sides[0].suites):
-    answers.side_by_side(sides, chosen, named)
+    answers.side_by_side(state, sides, chosen, named)
 else:
     blocks.empty("These runs have no prompts in common.")
 

@@ -149,7 +149,7 @@ with right:
         st.subheader(f"The front: {len(panel):,} of {len(shown):,} runs", anchor=False)
     if len(panel):
         blocks.brief_table(panel)
-        with st.container(horizontal=True):
+        with st.container(horizontal=True, vertical_alignment="center"):
             blocks.csv_button(panel, f"pareto-{pair}.csv", key="pareto.csv.panel")
             if box or run_ids:
                 blocks.compare_link(list(panel.loc[panel["source"] == "measured", "run_id"]))

@@ -43,10 +43,12 @@ def to_first_page() -> None:
     st.session_state["compare.page"] = 1
 
 
-def side_by_side(sides: Sequence[compare.Side], run_ids: Sequence[str], names: Mapping[str, str]) -> None:
+def side_by_side(
+    state: link.Link, sides: Sequence[compare.Side], run_ids: Sequence[str], names: Mapping[str, str]
+) -> None:
     """Filters over the prompts that the runs share, and the answers to those they leave. `names`: letter → run.
 
-    Call `state.read(fields())` of the page's link before.
+    Call `state.read(fields())` before.
     """
     first = sides[0]
     letters = dict(zip(run_ids, names, strict=True))
@@ -70,8 +72,10 @@ def side_by_side(sides: Sequence[compare.Side], run_ids: Sequence[str], names: M
         "Model output is shown as it is."
     )
     pages = max(1, math.ceil(len(rows) / PER_PAGE))
-    # a widget with a default of its own may not be set from the session; so each list has its own, starting anew
-    pager = "compare:page " + " ".join(str(st.session_state[f"compare.{name}"]) for name in fields() if name != "page")
+    # a widget with a default of its own may not be set from the session: each list, and each link, has its own
+    links = st.session_state["compare:links"] = st.session_state.get("compare:links", 0) + state.moved
+    chosen = [links, *run_ids, *(st.session_state[f"compare.{name}"] for name in fields() if name != "page")]
+    pager = f"compare:page {chosen}"
     page = st.session_state["compare.page"] = min(st.session_state.get(pager, st.session_state["compare.page"]), pages)
     start = (page - 1) * PER_PAGE
     for number_, row in enumerate(rows.iloc[start : start + PER_PAGE].to_dict("records"), start=start + 1):
@@ -99,6 +103,7 @@ def _filter(table: pd.DataFrame, a: str, b: str, words: str) -> pd.DataFrame:
             format_func=lambda name: f"{_title(name, a, b, moved)} · {len(found[name]):,}",
             on_change=to_first_page,
             label_visibility="collapsed",
+            wrap=True,
         )
         if show == "moved":
             st.number_input(

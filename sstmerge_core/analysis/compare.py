@@ -187,10 +187,10 @@ def metric_words(metric: str, suite: str) -> str:
 
 
 def effect_words(row: Mapping[str, Any]) -> str:
-    """``h +0.62 medium``: effect size of a row of `compare`; empty where there is none."""
+    """``h +0.62 medium``, its first space one that does not break: a row's effect size; empty where there is none."""
     if pd.isna(row["effect"]):
         return ""
-    return f"{str(row['effect_kind'])[-1]} {float(row['effect']):+.2f} {magnitude(float(row['effect']))}"
+    return f"{str(row['effect_kind'])[-1]}\u00a0{float(row['effect']):+.2f} {magnitude(float(row['effect']))}"
 
 
 def prompts(sides: Sequence[Side], suite: str) -> pd.DataFrame:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
@@ -21,10 +22,10 @@ def names(runs: pd.DataFrame) -> dict[str, str]:
     shown = named(runs)
     alone = shown["method"].isin(pareto.REFERENCE_METHODS)
     found = shown["name"].where(alone, shown["pair"] + " · " + shown["name"])
-    for more in ("utility_suite", "run_id"):
-        twice = found.duplicated(keep=False)
-        extra = shown[more].fillna("").str[:6] if more == "run_id" else shown[more].fillna("")
-        found = found.where(~twice | extra.eq(""), found + " · " + extra)
+    for more in (shown["utility_suite"].fillna(""), shown["run_id"].str[:6], shown["run_id"]):
+        twice = found.duplicated(keep=False) & more.ne("")
+        if twice.any():
+            found = found.where(~twice, found + " · " + more)
     return dict(zip(shown["run_id"], found, strict=True))
 
 
@@ -53,6 +54,8 @@ def figure(shown: pd.DataFrame, letters: Mapping[str, str]) -> go.Figure:
     """
     reference = next(iter(letters))
     fig = pareto.figure(shown, highlight=[reference], height=360)
+    fig.update_xaxes(range=_limits(shown, "resistance"))
+    fig.update_yaxes(range=_limits(shown, "utility"))
     for row in shown.to_dict("records"):
         fig.add_annotation(
             x=row["resistance"],
@@ -86,7 +89,7 @@ def measure_tables(figures: pd.DataFrame) -> list[tuple[str, str]]:
     """A heading and a Markdown table for each measure of `compare.compare`'s rows."""
     found = []
     for (metric, suite), rows in figures.groupby(["metric", "suite"], sort=False):
-        lines = [["", "Value", "Difference", "p", "Shown"], [":--", ":--", ":--", "--:", ":--"]]
+        lines = [["", "Value", "Difference", "Shown"], [":--"] * 4]
         lines += [_measure_row(row) for row in rows.to_dict("records")]
         found.append((_heading(str(metric), str(suite), rows), _markdown(lines)))
     return found
@@ -98,6 +101,14 @@ def csv(figures: pd.DataFrame, titles: Mapping[str, str]) -> pd.DataFrame:
     return table[["metric", "suite", "letter", "run", *(name for name in compare.COLUMNS[3:])]]
 
 
+def _limits(shown: pd.DataFrame, measure: str) -> list[float]:
+    """Axis range that shows every interval whole, with room for the letters."""
+    found = shown[[measure, f"{measure}_low", f"{measure}_high"]].astype(float).to_numpy()
+    low, high = np.nanmin(found), np.nanmax(found)
+    air = max(0.08 * (high - low), 0.03)
+    return [float(low - air), float(high + air)]
+
+
 def _heading(metric: str, suite: str, rows: pd.DataFrame) -> str:
     arrow = "↓" if metric in compare.LOWER_IS_BETTER else "↑"
     numbers = sorted({int(n) for n in rows["n_shared"].dropna()})
@@ -107,16 +118,23 @@ def _heading(metric: str, suite: str, rows: pd.DataFrame) -> str:
 
 
 def _measure_row(row: Mapping[str, Any]) -> list[str]:
-    value = " ".join(filter(None, [number(row["value"]), interval(row["low"], row["high"])]))
+    value = " ".join(filter(None, [number(row["value"]), _whole(interval(row["low"], row["high"]))]))
     if pd.isna(row["difference"]):
-        return [f"**{row['letter']}**", value, "", "", plain(row["outcome"])]
-    moved = f"{row['difference']:+.3f} {interval(row['difference_low'], row['difference_high'])}"
+        return [f"**{row['letter']}**", value, "", plain(row["outcome"])]
+    moved = f"{row['difference']:+.3f} {_whole(interval(row['difference_low'], row['difference_high']))}"
     if pd.notna(row["n"]) and row["n_shared"] != row["n"]:
-        moved += f", n = {row['n_shared']:.0f}"
+        moved += ", " + _whole(f"n = {row['n_shared']:.0f}")
+    if row["outcome"] == compare.SAME:
+        return [f"**{row['letter']}**", value, moved, compare.SAME]
     shown = f"**{row['outcome']}**" if row["outcome"] in (compare.BETTER, compare.WORSE) else row["outcome"]
-    if row["outcome"] != compare.SAME and (effect := compare.effect_words(row)):
-        shown += f", {effect}"
-    return [f"**{row['letter']}**", value, moved, p_text(row["p_holm"]), shown]
+    p_value = p_text(row["p_holm"])
+    parts = [shown, _whole(f"p {p_value}" if p_value.startswith("<") else f"p = {p_value}")]
+    return [f"**{row['letter']}**", value, moved, ", ".join(filter(None, [*parts, compare.effect_words(row)]))]
+
+
+def _whole(text: str) -> str:
+    """`text` in one line, however narrow its column."""
+    return text.replace(" ", "\u00a0")
 
 
 def _markdown(lines: Sequence[Sequence[str]]) -> str:
