@@ -31,8 +31,8 @@ def share_the_machine() -> None:
 
     OpenMP threads sleep while they wait instead of spinning: with a second busy process on the same two cores a batch
     took 248 s spinning and 28 s sleeping (measured). They spin for some 50 µs first, since waking costs about as much
-    in a virtual machine: alone, batches then took 9.1 s instead of 10.4 (medians of 6). glibc keeps freed memory instead of returning it at once: tensors
-    of a few MB otherwise cost a page fault per 4 KiB each time.
+    in a virtual machine: alone, batches then took 9.1 s instead of 10.4 (medians of 6). glibc keeps freed memory
+    instead of returning it at once: tensors of a few MB otherwise cost a page fault per 4 KiB each time.
     """
     import ctypes
 
