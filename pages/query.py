@@ -22,7 +22,7 @@ fields: link.Fields = {
 }
 state.read(fields)
 session = st.session_state
-blocks.title("Query", "Read-only SQL (DuckDB) over every run, metric, prompt, answer and verdict of this workspace.")
+blocks.title("Query", "Read-only SQL (DuckDB) over everything known here.")
 blocks.problems(state.problems, warning=True)
 st.html("<style>.st-key-query-sql textarea {font-family: monospace; font-size: 0.9rem}</style>")
 
@@ -30,7 +30,7 @@ left, right = st.columns([5, 2], gap="large")
 with left:
     workbench.toolbar()
     sql = st.text_area(
-        "SQL", key="query.sql", height=190, placeholder="SELECT * FROM leaderboard", label_visibility="collapsed"
+        "SQL", key="query.sql", height=165, placeholder="SELECT * FROM leaderboard", label_visibility="collapsed"
     )
     completion.bar(schema, editor="query.sql")
     with st.container(horizontal=True, vertical_alignment="bottom"):
@@ -41,10 +41,10 @@ with left:
             "Rows at most",
             workbench.LIMITS,
             key="query.limit",
-            format_func=lambda rows: f"{int(rows):,} rows at most",
+            format_func=lambda rows: f"{int(rows):,} rows",
             on_change=workbench.run_again,
             label_visibility="collapsed",
-            width=200,
+            width=130,
         )
 
     followed = state.moved and state.given("sql") != getattr(session.get("query:answer"), "sql", None)

@@ -10,7 +10,7 @@ import streamlit as st
 from sstmerge_core.store import dictionary
 
 SCRIPT = Path(__file__).with_name("completion.js")
-HINT = "Ctrl+Enter runs the query. As you type, Tab completes tables, columns and functions."
+HINT = "As you type, Tab completes tables, columns and functions."
 LOOK = """
 .words { display: flex; gap: 0.35rem; height: 1.7rem; align-items: center; overflow-x: auto; white-space: nowrap;
   font-size: 0.8rem; color: color-mix(in srgb, var(--st-text-color) 72%, transparent); }
@@ -77,5 +77,8 @@ def _about(row: object) -> str:
 @st.cache_resource(show_spinner=False)
 def _component() -> st.components.v2.types.ComponentRenderer:
     return st.components.v2.component(
-        "sstmerge_completion", html='<div class="words"></div>', css=LOOK, js=SCRIPT.read_text(encoding="utf-8")
+        "sstmerge_completion",
+        html='<div class="words" role="group" aria-label="Completions"></div>',
+        css=LOOK,
+        js=SCRIPT.read_text(encoding="utf-8"),
     )

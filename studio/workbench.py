@@ -12,6 +12,7 @@ import streamlit as st
 from sstmerge_core import words
 from sstmerge_core.errors import Problem, StoreError
 from sstmerge_core.plots import result as picture
+from sstmerge_core.plots.measures import MEASURES
 from sstmerge_core.store import QueryError, QueryResult, dictionary, run_sql, saved
 from sstmerge_core.store.examples import EXAMPLES
 from sstmerge_core.store.saved import PastQuery, SavedQuery
@@ -106,7 +107,7 @@ def saved_queries() -> None:
     """Save what stands in the editor; open, rename and delete what anyone saved, with undo."""
     workspace, state = start.workspace(), st.session_state
     with st.form("query.save", clear_on_submit=True, border=False, enter_to_submit=True):
-        name = st.text_input("Save this query as", key="query.name", placeholder="What does it answer?")
+        name = st.text_input("Save this query as", key="query.name")
         if st.form_submit_button("Save", icon=":material/bookmark_add:"):
             view = {key: value for key in ("view", *AXES) if (value := state.get(f"query.{key}"))}
             view = view if view.get("view") == "chart" else {}
@@ -210,13 +211,14 @@ def history() -> None:
 def schema_browser(schema: pd.DataFrame) -> None:
     """A table's columns with their types and a sentence each; a button shows what is in it."""
     names = tables(schema)
-    table = st.pills("Tables and views", names, key="query.table", required=True)
+    table = st.pills("Tables and views", names, key="query.table", required=True, wrap=True)
     st.markdown(dictionary.TABLES.get(table, ""))
     sql = dictionary.selection(table)
     st.button(f"SELECT from {table}", icon=":material/input:", key="query.select", on_click=put, args=(sql,))
     rows = schema[schema["table"] == table].to_dict("records")
     lines = [
-        f"`{row['column']}` :gray[{row['type'].lower()}]  \n{plain(dictionary.describe(table, row['column']))}"
+        f"`{row['column']}` :small[:gray[{row['type'].lower()}]]  \n"
+        f":small[{plain(dictionary.describe(table, row['column']))}]"
         for row in rows
     ]
     with st.container(height=430 if len(rows) > 8 else "content", border=len(rows) > 8, key="query.columns"):
@@ -285,7 +287,8 @@ def show(answer: Answer, state: link.Link) -> dict[str, Any]:
 
 
 def _table(frame: pd.DataFrame) -> None:
-    columns = {}
+    shares = [name for name in frame if name in MEASURES and MEASURES[name].bounded]
+    columns: dict[str, Any] = {name: st.column_config.NumberColumn(name, format="%.3f") for name in shares}
     if "run_id" in frame:  # a click on its key opens the run
         frame = frame.assign(run_id=[f"run?run={run_id}" if run_id else None for run_id in frame["run_id"]])
         columns["run_id"] = st.column_config.LinkColumn("run_id", display_text=r"run=(.*)$", help="Open the run")
@@ -308,12 +311,6 @@ def _picture(frame: pd.DataFrame, state: link.Link) -> dict[str, str]:
         session[f"query.{name}"] = getattr(chart, name)
     if state.moved:
         _missing_columns(wanted, chart, columns)
-    with st.container(horizontal=True, gap="small"):
-        st.selectbox("Picture", picture.kinds(frame), key="query.kind", width=135)
-        st.selectbox("Across", picture.xs(frame, chart.kind), key="query.x", width=165)
-        if chart.y:
-            st.selectbox("Up", picture.ys(frame, chart.kind, chart.x), key="query.y", width=165)
-        st.selectbox("Colour", picture.colours(frame), key="query.colour", width=165)
     st.plotly_chart(
         picture.figure(frame, chart),
         key="query.chart",
@@ -322,6 +319,12 @@ def _picture(frame: pd.DataFrame, state: link.Link) -> dict[str, str]:
     )
     if remarks := picture.remarks(frame, chart):
         st.caption(plain(" ".join(remarks)))
+    with st.container(horizontal=True, gap="small"):
+        st.selectbox("Picture", picture.kinds(frame), key="query.kind", width=135)
+        st.selectbox("Across", picture.xs(frame, chart.kind), key="query.x", width=165)
+        if chart.y:
+            st.selectbox("Up", picture.ys(frame, chart.kind, chart.x), key="query.y", width=165)
+        st.selectbox("Colour", picture.colours(frame), key="query.colour", width=165)
     return {name: getattr(chart, name) for name in AXES}
 
 

@@ -142,7 +142,7 @@ FROM events e JOIN runs r USING (run_id)
 WHERE e.event = 'stage' AND e.data->>'status' = 'done'
 GROUP BY ALL
 ORDER BY r.method, stage""",
-        _chart("bar", "method", "mean_seconds", "stage"),
+        _chart("stacked bar", "method", "mean_seconds", "stage"),
     ),
     Example(
         "Measured against reported",

@@ -141,10 +141,10 @@ def value(cell):
 
 def told(error: Exception) -> tuple:
     """DuckDB's own reason, and the byte of the query that it speaks of (None where it names none)."""
-    kind, brace, rest = str(error).partition("{")
+    _, brace, rest = str(error).partition("{")
     try:
         fields = json.loads(brace + rest)
-        reason = kind + fields["exception_message"]
+        reason = fields["exception_message"]
     except (ValueError, KeyError, TypeError):
         return str(error).strip() or type(error).__name__, None
     return reason, int(fields["position"]) if str(fields.get("position", "")).isdigit() else None
