@@ -21,7 +21,7 @@ serve: STREAMLIT := --server.headless true
 serve: app
 
 test: setup check
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 check: setup
 	$(BIN)/ruff check .
