@@ -13,7 +13,7 @@ ACCURACY = DATA / "accuracy.json"
 """Written by `make docs`"""
 FIRST = "refusal_regex"
 """Whose figures the leaderboard shows where a run has several judges'"""
-NO_JUDGES = ("", "rouge_score", "reported")
+NO_JUDGES = ("", "rouge_score", "reference", "reported")
 """What else stands in the judge column of metrics"""
 
 
@@ -28,7 +28,7 @@ def accuracy_words(judge_id: str) -> str:
 
 def stored_judges(named: Iterable[str]) -> list[str]:
     """The judges in the judge column of a run's metrics, that of the leaderboard first; at least that one."""
-    found = {name for name in named if name not in NO_JUDGES}
+    found = {name for name in named if name not in NO_JUDGES and not name.startswith("lm-eval ")}
     return [FIRST, *sorted(found - {FIRST})] if FIRST in found or not found else sorted(found)
 
 

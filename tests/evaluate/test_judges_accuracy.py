@@ -96,3 +96,11 @@ def test_the_accuracy_of_a_measured_judge_is_a_sentence_and_of_another_nothing(m
         r"Right on \d\d% \(\d\d%–\d\d%\) of \d+ answers labelled by reading\.", accuracy_words("refusal_regex")
     )
     assert accuracy_words("wildguard:allenai/wildguard@0") == ""
+
+
+def test_what_measures_without_judging_is_no_judge() -> None:
+    from sstmerge_core.evaluate.judges_measured import stored_judges
+
+    columns = ["", "rouge_score", "reference", "reported", "lm-eval 0.4.13"]
+    assert stored_judges([*columns, "advbench_strings", "refusal_regex"]) == ["refusal_regex", "advbench_strings"]
+    assert stored_judges(columns) == ["refusal_regex"]
