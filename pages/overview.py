@@ -48,7 +48,7 @@ with right:
             ("Adapters", len(shelf.adapters)),
             ("Reported", counts["reported"]),
         ):
-            st.metric(label, f"{number:,}", border=True, width=112)
+            st.metric(label, f"{number:,}", border=True, width=106)
 
     def running() -> None:
         """Jobs at work; the whole page runs again when their number changes."""
