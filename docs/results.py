@@ -103,11 +103,7 @@ def _table(table: Table) -> list[str]:
     if not table.rows:
         return []
     hidden = ("_low", "_high", "_n", "_std", "run_id", "run_ids")
-    columns = [
-        column
-        for column in table.rows[0]
-        if not column.endswith(hidden) and any(row.get(column) is not None for row in table.rows)
-    ]
+    columns = [column for column in table.columns if not column.endswith(hidden)]
     lines = [f"### {table.title}", "", table.about, ""]
     lines.append(f"| {' | '.join(HEADS.get(column, column.replace('_', ' ')) for column in columns)} | run |")
     lines.append("|" + "---|" * (len(columns) + 1))

@@ -79,8 +79,7 @@ def table(one: experiments.Table) -> None:
     if "run_id" in rows:
         rows["open"] = [f"run?run={run_id}" for run_id in rows["run_id"]]
     hidden = {column for column in rows if column.endswith(("_low", "_high", "_n"))} | {"run_id", "run_ids"}
-    order = [*(["open"] if "open" in rows else []), *(column for column in rows if column not in hidden | {"open"})]
-    order = [column for column in order if rows[column].notna().any()]
+    order = [*(["open"] if "open" in rows else []), *(column for column in one.columns if column not in hidden)]
     config = {column: blocks.measure_column(column) for column in order if column in MEASURES or column == "rouge_l"}
     config["open"] = st.column_config.LinkColumn("", display_text=":material/open_in_new:", width=36)
     st.dataframe(

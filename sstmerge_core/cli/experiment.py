@@ -59,7 +59,7 @@ def _experiment(options: argparse.Namespace, workspace: Workspace) -> None:
         return
     for one in found.tables[:1]:
         print(f"{one.title}. {one.about}")
-        shown = [key for key in one.rows[0] if not key.endswith(("_low", "_high", "_n", "run_ids"))] if one.rows else []
+        shown = [key for key in one.columns if not key.endswith(("_low", "_high", "_n", "run_ids"))]
         table(shown, [[_cell(row.get(key)) for key in shown] for row in one.rows])
     for finding in found.findings:
         print(finding)

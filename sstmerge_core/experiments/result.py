@@ -13,6 +13,13 @@ from sstmerge_core.errors import DataError, Problem
 from sstmerge_core.experiments.settings import Settings
 from sstmerge_core.workspace import Workspace, write_json
 
+LEADING = (
+    *("pair", "goal", "experts", "expert", "model", "method", "parameters", "run", "first", "second", "base"),
+    *("alpha", "weight", "k", "layerwise", "seed", "seeds", "n", "mean", "std", "retention", "hypervolume", "score"),
+    *("resistance", "rouge_l", "over_refusal", "degenerate", "safety_tax", "reduction_percent"),
+)
+"""Columns in the order in which they are read; others come after them"""
+
 
 @dataclass(frozen=True)
 class Table:
@@ -22,6 +29,12 @@ class Table:
     title: str
     about: str
     rows: list[dict[str, Any]]
+
+    @property
+    def columns(self) -> list[str]:
+        """Names of the columns in which something is known, in the order in which they are read."""
+        names = dict.fromkeys(name for row in self.rows for name, value in row.items() if value is not None)
+        return sorted(names, key=lambda name: LEADING.index(name) if name in LEADING else len(LEADING))
 
 
 @dataclass(frozen=True)
