@@ -10,6 +10,7 @@ from urllib.parse import parse_qs
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from sstmerge_core import methods
 from sstmerge_core.analysis.compare import LETTERS
 from sstmerge_core.demo.runs import RUNS
 from sstmerge_core.evaluate.judges import get_judge
@@ -35,7 +36,9 @@ def shipped(tmp_path_factory: pytest.TempPathFactory) -> tuple[Workspace, dict[s
     runs: dict[str, str] = {}
     for folder in sorted(RUNS.iterdir()):
         started = next(read_events(folder))
-        if wanted.get(started["method"]) == started["pair"]:
+        splits = {suite["split"] for suite in started["recipe"]["evaluation"]["suites"]}
+        usual = started["parameters"] == methods.get(started["method"]).complete({})
+        if wanted.get(started["method"]) == started["pair"] and usual and splits == {"test"}:
             runs[started["method"]] = folder.name
             shutil.copytree(folder, workspace.run(folder.name))
     for method in ("adapter", "linear"):
