@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from sstmerge_core import methods
 from sstmerge_core.analysis import compare, recipes
 from sstmerge_core.analysis.compare import Side
 from sstmerge_core.demo.runs import RUNS
@@ -232,7 +233,13 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Side]:
     workspace = Workspace(tmp_path_factory.mktemp("demo")).create()
     started = {folder.name: next(read_events(folder)) for folder in RUNS.iterdir()}
     wanted = {("A5", "adapter"), ("A5_A7", "linear"), ("A5_A7", "sst_gevp")}
-    chosen = {run: event for run, event in started.items() if (event["pair"], event["method"]) in wanted}
+    chosen = {
+        run: event
+        for run, event in started.items()
+        if (event["pair"], event["method"]) in wanted
+        and event["parameters"] == methods.get(event["method"]).complete({})
+        and {suite["split"] for suite in event["recipe"]["evaluation"]["suites"]} == {"test"}
+    }
     for run_id in chosen:
         workspace.run(run_id).parent.mkdir(parents=True, exist_ok=True)
         workspace.run(run_id).symlink_to(RUNS / run_id)
