@@ -32,7 +32,11 @@ scalings, float32 and bfloat16, two and three of them, with modules that only on
 largest relative Frobenius error ‖ΔW − ΔW_oracle‖ / ‖ΔW_oracle‖ of a module. The same tests see to it that every option
 is tried and that 1 % more of any parameter is noticed.
 """
-NEEDS = {"needs_fisher": "gradients of harmful and of benign samples", "needs_base": "the base model's weights"}
+NEEDS = {
+    "needs_fisher": "gradients of harmful and of benign samples",
+    "needs_importance": "dense gradients of each side's samples at the base and at the tuned model",
+    "needs_base": "the base model's weights",
+}
 
 
 def main() -> None:

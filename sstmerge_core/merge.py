@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from sstmerge_core import methods
 from sstmerge_core.drivers import combination as sums
-from sstmerge_core.drivers import core, elementwise, patch
+from sstmerge_core.drivers import core, elementwise, located, patch
 from sstmerge_core.drivers.merged import Merged, MergedModule, Pair, Rows, truncate
 from sstmerge_core.drivers.patch import Calibrated
 from sstmerge_core.errors import Problem, RecipeError
@@ -35,6 +35,7 @@ def merge(
     identities: Sequence[str] = (),
     calibrated: Calibrated | None = None,
     base: Callable[[str], torch.Tensor] | None = None,
+    elected: Sequence[Mapping[str, torch.Tensor]] | None = None,
     memory: dict[Any, Any] | None = None,
     alpha: float | None = None,
 ) -> Merged:
@@ -42,7 +43,8 @@ def merge(
 
     `identities` name the adapters for the random masks (their SHA-256), so that a mask does not depend on the order.
     `calibrated` is required by the methods with ``needs_fisher``, `base` (module → W₀, (out, in) float32) by those with
-    ``needs_base``. `memory` is kept by the caller between the points of a sweep over one set of adapters and gradients:
+    ``needs_base``, `elected` (of each adapter the weights that matter to its task, see `fisher.importance.elect`) by
+    those with ``needs_importance``. `memory` is kept by the caller between the points of a sweep over one set of adapters and gradients:
     what does not depend on α is solved once. `alpha` overrides the strength that a method would find by itself. All
     arithmetic is float32, the eigenvalue problem float64. Raises RecipeError for unknown methods and parameters, and
     for a number of adapters the method cannot take.
@@ -62,6 +64,10 @@ def merge(
         return sums.base_slerp(adapters, entry, complete, base)
     if entry.kind == "elementwise":
         return elementwise.elementwise(adapters, entry, complete, identities or [str(n) for n in range(len(adapters))])
+    if entry.kind == "located":
+        if elected is None:
+            raise RecipeError(Problem(f"method {method}", "needs the weights that matter to each side", ""))
+        return located.located(adapters, entry, complete, elected)
     if entry.kind == "core":
         return core.core(adapters, entry, complete, calibrated)
     strength = complete.pop("alpha", None) if alpha is None else alpha
@@ -120,6 +126,8 @@ def effective_weights(method: str, parameters: Mapping[str, Any], experts: int =
     each = "ΔU" if experts == 1 else f"each of {symbols[0]} to {symbols[-1]}"
     if entry.kind == "elementwise":
         return f"{on_utility} of what is kept of {each} and {alpha:g} of what is kept of ΔS"
+    if entry.kind == "located":
+        return f"{each} where only its own samples need it, {alpha:g} of ΔS where only safety's do"
     if method == "fisher":
         return f"{on_utility} of {each} and {alpha:g} of ΔS, each coordinate weighted by its Fisher information"
     if method == "model_stock" and experts > 1:

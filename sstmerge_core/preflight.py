@@ -188,7 +188,7 @@ def merge_recipe(
         adapters=(*(utility.source for utility in utilities), safety.source),
         method=method,
         parameters=complete,
-        calibration=_calibration(utility_suite, complete, options) if entry.needs_fisher else None,
+        calibration=_calibration(entry, utility_suite, complete, options) if entry.needs_samples else None,
         evaluation=_evaluation(utility_suite, options),
         selection=suites.suite(utility_suite, "utility", "selection") if complete.get("unit") == "rouge_l" else None,
     )
@@ -215,9 +215,17 @@ def memory(base: Base, used: Sequence[Entry], recipe: Recipe) -> int:
     parameters = sum(_numel(shape) for shape in model.shapes.values())
     held = parameters * 4 * 2 + sum(adapter.bytes for adapter in used) * 4
     core = sum(adapter.rank for adapter in used)
-    if recipe.calibration:
+    if methods.get(recipe.method).needs_importance:
+        held += parameters * 5  # a score a weight, and two masks
+    elif recipe.calibration:
+        vocabulary = max(shape[0] for shape in model.shapes.values() if len(shape) == 2)
         held += recipe.calibration.samples * max(adapter.modules for adapter in used) * core**2 * 4
+        held += GRADIENT_BATCH * recipe.calibration.max_length * vocabulary * 4 * 3  # logits and two like them
     return held + 600_000_000
+
+
+def _samples(recipe: Recipe) -> int:
+    return recipe.calibration.samples if recipe.calibration else 0
 
 
 def _numel(shape: tuple[int, ...]) -> int:
@@ -227,7 +235,9 @@ def _numel(shape: tuple[int, ...]) -> int:
     return total
 
 
-def _calibration(utility_suite: str, parameters: Mapping[str, Any], options: Options) -> Calibration:
+def _calibration(
+    entry: methods.Method, utility_suite: str, parameters: Mapping[str, Any], options: Options
+) -> Calibration:
     harm, n_harm = suites.source("harmful", "fisher")
     benign, n_benign = suites.source(utility_suite, "fisher")
     general: dict[str, Any] = {}
@@ -239,7 +249,7 @@ def _calibration(utility_suite: str, parameters: Mapping[str, Any], options: Opt
         benign=benign,
         n_harm=n_harm,
         n_benign=n_benign,
-        expansion=parameters.get("expansion", "utility"),
+        expansion="own" if entry.needs_importance else parameters.get("expansion", "utility"),
         fisher=parameters.get("fisher", "empirical"),
         **general,
     )

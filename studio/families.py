@@ -10,6 +10,7 @@ _OF_KIND = {
     "angular": "Averaging",
     "weights": "Averaging",
     "elementwise": "Sparse",
+    "located": "Safety-aware",
     "core": "Safety-aware",
     "mask": "SST-Merge",
     "patch": "SST-Merge",

@@ -7,10 +7,10 @@ into the tables. An oracle shares no code with what it checks: it never sees cor
 side by side, only the dense ΔW of the adapters and, where a method needs them, dense per-sample gradients.
 """
 
-from benchmarks.oracles import combine, core, elementwise, sst
+from benchmarks.oracles import combine, core, elementwise, located, sst
 from benchmarks.oracles.cases import Case, Oracle
 
 __all__ = ["ORACLES", "Case", "Oracle"]
 
-ORACLES: dict[str, Oracle] = combine.ORACLES | elementwise.ORACLES | core.ORACLES | sst.ORACLES
+ORACLES: dict[str, Oracle] = combine.ORACLES | elementwise.ORACLES | core.ORACLES | located.ORACLES | sst.ORACLES
 """By method"""

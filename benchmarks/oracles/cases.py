@@ -18,7 +18,7 @@ import torch
 
 from sstmerge_core import methods
 from sstmerge_core.adapters import Factors
-from sstmerge_core.fisher import Gradients
+from sstmerge_core.fisher import Gradients, importance
 from sstmerge_core.merge import Calibrated, merge
 from sstmerge_core.space import core_space
 
@@ -68,6 +68,8 @@ class Case:
     expected: Dense
     calibrated: Calibrated | None = None
     base: Callable[[str], torch.Tensor] | None = None
+    scores: Sequence[Sequence[Mapping[str, torch.Tensor]]] | None = None
+    """Importance of the weights of each adapter at the base and at the tuned model"""
 
     def error(self) -> float:
         """The worst relative Frobenius error over the modules; infinite where they are not the expected ones."""
@@ -78,6 +80,7 @@ class Case:
             identities=identities(self.adapters),
             calibrated=self.calibrated,
             base=self.base,
+            elected=self.scores and elected(self.scores, self.parameters),
         )
         if merged.modules.keys() != self.expected.keys():
             return float("inf")
@@ -117,6 +120,14 @@ class Oracle:
         if not nudge:
             return max(case.error() for case in self.cases)
         return max(case.nudged(nudge).error() for case in self.cases if nudge == "ΔU" or nudge in case.parameters)
+
+
+def elected(
+    scores: Sequence[Sequence[Mapping[str, torch.Tensor]]], parameters: Mapping[str, Any]
+) -> list[dict[str, torch.Tensor]]:
+    """Ours: the election of each side's weights from their scores."""
+    shares = [parameters["r_utility"]] * (len(scores) - 1) + [parameters["r_safety"]]
+    return [importance.elect(own, share) for own, share in zip(scores, shares, strict=True)]
 
 
 def relative_error(found: torch.Tensor, expected: np.ndarray) -> float:

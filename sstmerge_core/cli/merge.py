@@ -113,7 +113,7 @@ def _located(options: argparse.Namespace, recipe: Recipe, output: Output, worksp
         workspace,
         base=inputs.base(options.base, workspace) if options.base else None,
         given=inputs.assignments(options.adapter, "--adapter") | inputs.assignments(options.data, "--data"),
-        needs_base=entry.needs_fisher or entry.needs_base or output.kind == "model",
+        needs_base=entry.needs_samples or entry.needs_base or output.kind == "model",
     )
 
 

@@ -62,9 +62,14 @@ def _apply(
 
 
 def _dense(adapters: Adapters, name: str, weights: Sequence[float], apply: Any) -> torch.Tensor:
+    return apply(dense_deltas(adapters, name), weights, name)
+
+
+def dense_deltas(adapters: Adapters, name: str) -> list[torch.Tensor]:
+    """ΔW (out, in) of one module of each adapter, zero where it has no such module."""
     present = [adapter.get(name) for adapter in adapters]
     like = next(factor for factor in present if factor is not None)
-    return apply([_delta(factor, like) for factor in present], weights, name)
+    return [_delta(factor, like) for factor in present]
 
 
 def _delta(factors: Factors | None, like: Factors) -> torch.Tensor:

@@ -1,6 +1,6 @@
 """Per-sample gradients in core coordinates, their Gram matrices and their cache."""
 
-from sstmerge_core.fisher import answers, cache, expansion
+from sstmerge_core.fisher import answers, cache, expansion, importance
 from sstmerge_core.fisher.gradients import Gradients, core_gradients, stack
 from sstmerge_core.fisher.problem import dual_problem, primal, project, scaled_rows
 
@@ -11,6 +11,7 @@ __all__ = [
     "core_gradients",
     "dual_problem",
     "expansion",
+    "importance",
     "primal",
     "project",
     "scaled_rows",

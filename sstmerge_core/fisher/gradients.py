@@ -8,7 +8,7 @@ embedding x_t is one-hot, so Q_inᵀ x_t is a row of Q_in; the padding token is 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -105,21 +105,17 @@ def core_gradients(
     import torch
 
     device = next(model.parameters()).device
-    encoded = [_encoded(tokenizer, Example(*row), max_length) for row in rows]
-    pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+    encoded = encode_rows(tokenizer, rows, max_length)
+    pad_id = padding(tokenizer)
     if seed is not None:
         encoded = sample_responses(model, encoded, tokenizer.eos_token_id, pad_id, seed, max_length, batch_size)
-    # similar lengths together: less padding
-    order = sorted(range(len(rows)), key=lambda index: (len(encoded[index][0]), index))
     shapes = {name: (module.q_out.shape[1], module.q_in.shape[1]) for name, module in space.items()}
     blocks, width = column_blocks(shapes), _width(shapes)
     result = torch.empty(len(rows), width, device=_place(device, len(rows) * width))
     tokens = torch.empty(len(rows))
+    done = 0
     with _recording(model, space) as recorded:
-        for start in range(0, len(order), batch_size):
-            chosen = order[start : start + batch_size]
-            batch = collate([encoded[index] for index in chosen], pad_id).to(device)
-            losses, counts = sample_losses(model, batch)
+        for chosen, losses, counts in losses_by_batch(model, encoded, pad_id, batch_size):
             losses.sum().backward()  # samples do not see each other, so each one's gradient stays its own
             found = torch.zeros(len(chosen), width, device=device)  # zero for a module that the loss does not depend on
             for name, gradient in recorded.items():
@@ -127,7 +123,8 @@ def core_gradients(
             result[chosen] = found.to(result.device)
             tokens[chosen] = counts.float().cpu()
             recorded.clear()
-            progress(min(start + batch_size, len(order)), len(order))
+            done += len(chosen)
+            progress(done, len(rows))
     return Gradients(result, shapes, tokens, _plain_mean(len(rows)))
 
 
@@ -160,34 +157,65 @@ def _place(device: torch.device | str, numbers: int) -> torch.device:
     return device
 
 
-def _encoded(tokenizer: Any, example: Example, max_length: int) -> tuple[list[int], int]:
-    return encode(tokenizer, example.prompt, example.response, max_length, ended=example.ended)
+def encode_rows(
+    tokenizer: Any, rows: Sequence[Example | tuple[str, str]], max_length: int
+) -> list[tuple[list[int], int]]:
+    """Token ids of each (prompt, response), and how many of them are the prompt's."""
+    examples = [Example(*row) for row in rows]
+    return [encode(tokenizer, own.prompt, own.response, max_length, ended=own.ended) for own in examples]
+
+
+def padding(tokenizer: Any) -> int:
+    """The token that fills up a batch."""
+    return tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+
+
+def losses_by_batch(
+    model: Any, encoded: Sequence[tuple[list[int], int]], pad_id: int, batch_size: int
+) -> Iterator[tuple[list[int], torch.Tensor, torch.Tensor]]:
+    """(which samples, their losses, their response tokens), similar lengths together for less padding."""
+    device = next(model.parameters()).device
+    order = sorted(range(len(encoded)), key=lambda index: (len(encoded[index][0]), index))
+    for start in range(0, len(order), batch_size):
+        chosen = order[start : start + batch_size]
+        batch = collate([encoded[index] for index in chosen], pad_id).to(device)
+        yield chosen, *sample_losses(model, batch)
 
 
 @contextmanager
-def _recording(model: Any, space: Mapping[str, CoreModule]) -> Iterator[dict[str, torch.Tensor]]:
-    """Hooks that put each module's (b, p, q) gradients into the yielded dict at every backward pass."""
+def frozen(model: Any) -> Iterator[list[int]]:
+    """Inside, backward passes end at the input embeddings and no weight gets a gradient; all is put back after.
+
+    Yields [samples, tokens] of the present batch, filled in at every forward pass.
+    """
     import torch
 
-    recorded: dict[str, torch.Tensor] = {}
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     was_training = model.training
     batch: list[int] = []
-    handles = [model.get_input_embeddings().register_forward_hook(_start(batch))]
-    for name, module in space.items():
-        handles.append(model.get_submodule(name).register_forward_hook(_hook(name, module, model, batch, recorded)))
+    handle = model.get_input_embeddings().register_forward_hook(_start(batch))
     model.eval()
     for parameter in trained:
         parameter.requires_grad_(False)
     try:
         with torch.enable_grad():
-            yield recorded
+            yield batch
     finally:
-        for handle in handles:
-            handle.remove()
+        handle.remove()
         for parameter in trained:
             parameter.requires_grad_(True)
         model.train(was_training)
+
+
+@contextmanager
+def _recording(model: Any, space: Mapping[str, CoreModule]) -> Iterator[dict[str, torch.Tensor]]:
+    """Hooks that put each module's (b, p, q) gradients into the yielded dict at every backward pass."""
+    recorded: dict[str, torch.Tensor] = {}
+    with frozen(model) as batch, ExitStack() as hooks:
+        for name, module in space.items():
+            hook = _hook(name, module, model, batch, recorded)
+            hooks.enter_context(model.get_submodule(name).register_forward_hook(hook))
+        yield recorded
 
 
 def _start(batch: list[int]) -> Callable[..., torch.Tensor]:
@@ -208,10 +236,10 @@ def _hook(
     q_in = module.q_in.to(parameter.device, parameter.dtype)
 
     def forward(layer: Any, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
-        x_core = _by_sample(name, _project(layer, inputs[0].detach(), q_in), batch)  # (b, t, q)
+        x_core = by_sample(name, _project(layer, inputs[0].detach(), q_in), batch)  # (b, t, q)
 
         def backward(gradient: torch.Tensor) -> None:
-            delta_core = _by_sample(name, gradient @ q_out, batch)
+            delta_core = by_sample(name, gradient @ q_out, batch)
             found = delta_core.transpose(1, 2) @ x_core  # (b, p, t) @ (b, t, q)
             recorded[name] = recorded[name] + found if name in recorded else found  # a layer may be passed twice
 
@@ -232,7 +260,7 @@ def _project(layer: Any, x: torch.Tensor, q_in: torch.Tensor) -> torch.Tensor:
     return q_in[x] if scale is None else q_in[x] * scale
 
 
-def _by_sample(name: str, values: torch.Tensor, batch: Sequence[int]) -> torch.Tensor:
+def by_sample(name: str, values: torch.Tensor, batch: Sequence[int]) -> torch.Tensor:
     """(b, t, ·) of what a module saw, where it is also given as (b·t, ·). Raises AdapterError where it saw less."""
     samples, tokens = batch
     if values.dim() == 3 and values.shape[0] == samples:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import resource
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,6 +21,7 @@ from sstmerge_core.errors import AdapterError, Cancelled, DataError, JobError, P
 from sstmerge_core.evaluate import metrics, suites
 from sstmerge_core.evaluate.judges import get_judge, judge_samples
 from sstmerge_core.jobs import artifact, budget
+from sstmerge_core.jobs.plan import importance_units
 from sstmerge_core.merge import Calibrated, Merged, deltas, merge
 from sstmerge_core.preflight import is_finished
 from sstmerge_core.recipe import STAGE_VERSIONS, Recipe, Source, Suite
@@ -29,6 +30,8 @@ from sstmerge_core.store.events import EventWriter, read_events
 from sstmerge_core.workspace import Workspace
 
 if TYPE_CHECKING:
+    import torch
+
     from sstmerge_core.adapters import Adapter, Factors
     from sstmerge_core.adapters.dense import WrittenModel
     from sstmerge_core.evaluate.model import ResidentModel
@@ -115,6 +118,64 @@ class Session:
                 benign = stack(benign, found["general"], recipe.calibration.general_weight)
             self._calibrated = (key, Calibrated(space, found["harm"], benign))
         return self._calibrated[1]
+
+    def elected(self, recipe: Recipe) -> list[dict[str, torch.Tensor]]:
+        """Of each adapter the weights that matter to its side's samples, bool (out, in); cached, or found now."""
+        from sstmerge_core.fisher import cache, importance
+
+        found = []
+        for index in range(len(recipe.adapters)):
+            depends = self._electing(recipe, index)
+            folder = self.workspace.cache / "elected" / cache.key(**depends)
+            elected = importance.load(folder)
+            if elected is None:
+                elected = importance.elect(self._scores(recipe, index), depends["share"])
+                importance.save(folder, elected, depends)
+            found.append(elected)
+        return found
+
+    def _electing(self, recipe: Recipe, index: int) -> dict[str, Any]:
+        """What the election of one adapter's weights depends on; the safety adapter comes last."""
+        calibration = recipe.calibration
+        assert calibration is not None
+        part, side = ("harm", "safety") if index == len(recipe.adapters) - 1 else ("benign", "utility")
+        return {
+            "base": recipe.base.sha256,
+            "adapter": recipe.adapters[index].sha256,
+            "part": part,
+            "rows": calibration.parts[part][0].sha256,
+            "share": recipe.parameters[f"r_{side}"],
+            "max_length": calibration.max_length,
+            "dtype": calibration.dtype,
+            "version": STAGE_VERSIONS["fisher"],
+        }
+
+    def _scores(self, recipe: Recipe, index: int) -> Iterator[dict[str, torch.Tensor]]:
+        """Importance of one adapter's weights to its side's samples at the base, then with the adapter.
+
+        Utility experts share the recipe's utility samples.
+        """
+        from sstmerge_core.fisher import expansion, importance
+
+        calibration = recipe.calibration
+        assert calibration is not None
+        total = importance_units(recipe)
+        factors = self.factors(recipe.adapters[index])
+        examples = self._examples(recipe, self._electing(recipe, index)["part"], 0)
+        resident = self.model(recipe.base, calibration.dtype)
+        done = 2 * index * calibration.n_benign
+        for tuned in (0.0, 1.0):
+            resident.set_delta(expansion.deltas([factors], [tuned]))
+            self.progress("importance", done, total)
+            yield importance.importance(
+                resident.model,
+                resident.tokenizer,
+                sorted(factors),
+                examples,
+                max_length=calibration.max_length,
+                progress=lambda own, _, before=done: self.progress("importance", before + own, total),  # type: ignore
+            )
+            done += len(examples)
 
     def _gradients(self, recipe: Recipe, space: CoreSpace, part: str) -> Gradients:
         """Gradients of one part of the samples, cached apart from the others: a weight between them costs nothing."""
@@ -249,11 +310,11 @@ def run(recipe: Recipe, session: Session) -> None:
 def _merge_stage(recipe: Recipe, session: Session, events: EventWriter, past: Sequence[dict[str, Any]]) -> Merged:
     """Merge and write the adapter. Always done again on resume: it is quick and gives the same bits."""
     entry = methods.get(recipe.method)
-    if entry.needs_fisher:
+    if recipe.calibration is not None:
         begun = time.monotonic()
-        calibrated = session.calibrated(recipe)
-        units = len(calibrated.harm) + len(calibrated.benign)
-        events.write("stage", stage="fisher", status="done", seconds=time.monotonic() - begun, units=units, note="")
+        stage = "fisher" if entry.needs_fisher else "importance"
+        units = _looked_at(recipe, session)
+        events.write("stage", stage=stage, status="done", seconds=time.monotonic() - begun, units=units, note="")
     session.progress("merge", 0, 1)
     begun = time.monotonic()
     merged = merge_now(recipe, session, events, past)
@@ -272,6 +333,15 @@ def _merge_stage(recipe: Recipe, session: Session, events: EventWriter, past: Se
     events.write("stage", stage="merge", status="done", seconds=time.monotonic() - begun, units=1, note="")
     session.progress("merge", 1, 1)
     return merged
+
+
+def _looked_at(recipe: Recipe, session: Session) -> int:
+    """Have ready what the method learns from samples; how many were looked at."""
+    if methods.get(recipe.method).needs_fisher:
+        calibrated = session.calibrated(recipe)
+        return len(calibrated.harm) + len(calibrated.benign)
+    session.elected(recipe)
+    return importance_units(recipe)
 
 
 def merge_now(
@@ -296,6 +366,7 @@ def merge_now(
             identities=[source.sha256 for source in recipe.adapters],
             calibrated=session.calibrated(recipe) if entry.needs_fisher else None,
             base=base,
+            elected=session.elected(recipe) if entry.needs_importance else None,
             memory=session.patches,
             alpha=alpha,
         )

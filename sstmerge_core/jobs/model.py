@@ -14,6 +14,7 @@ TITLES = {
     "start": "Starting",
     "prepare": "Loading the model",
     "fisher": "Computing gradients",
+    "importance": "Finding the weights that matter",
     "budget": "Finding the strength",
     "merge": "Merging",
     "generate": "Generating answers",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
+from sstmerge_core import methods
 from sstmerge_core.jobs import budget
 from sstmerge_core.recipe import Recipe
 from sstmerge_core.store.events import last_status
@@ -29,7 +30,10 @@ def plan_units(recipes: Sequence[Recipe], workspace: Workspace) -> list[dict[str
             for stage, amount in _units(part).items():
                 units[stage] = units.get(stage, 0.0) + amount
         if units and recipe.calibration and (key := _calibration_key(recipe)) not in calibrated:
-            units["fisher"] = float(recipe.calibration.samples)
+            if methods.get(recipe.method).needs_importance:
+                units["importance"] = float(importance_units(recipe))
+            else:
+                units["fisher"] = float(recipe.calibration.samples)
             calibrated.add(key)
         plan.append(units)
     # The model is loaded for the first answers or gradients; merging alone needs none.
@@ -37,6 +41,13 @@ def plan_units(recipes: Sequence[Recipe], workspace: Workspace) -> list[dict[str
     if first is not None:
         first["prepare"] = 1.0
     return plan
+
+
+def importance_units(recipe: Recipe) -> int:
+    """Samples of which LED-Merging takes dense gradients: each side's own, at the base and with its adapter."""
+    if recipe.calibration is None:
+        return 0
+    return 2 * ((len(recipe.adapters) - 1) * recipe.calibration.n_benign + recipe.calibration.n_harm)
 
 
 def _units(recipe: Recipe) -> dict[str, float]:
@@ -50,4 +61,5 @@ def _units(recipe: Recipe) -> dict[str, float]:
 def _calibration_key(recipe: Recipe) -> str:
     inputs = [recipe.base.sha256, *(adapter.sha256 for adapter in recipe.adapters)]
     calibration = recipe.calibration.model_dump(mode="json") if recipe.calibration else {}
-    return json.dumps([inputs, calibration], sort_keys=True)
+    shares = {name: value for name, value in recipe.parameters.items() if name in ("r_utility", "r_safety")}
+    return json.dumps([inputs, calibration, shares], sort_keys=True)

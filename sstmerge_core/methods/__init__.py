@@ -3,7 +3,7 @@
 Importing this package fills the registry and imports no torch.
 """
 
-from sstmerge_core.methods import combine, core, elementwise, sst
+from sstmerge_core.methods import combine, core, elementwise, located, sst
 from sstmerge_core.methods.registry import AXES, Choice, Flag, Method, Parameter, Real, Whole, get, methods, names
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "core",
     "elementwise",
     "get",
+    "located",
     "methods",
     "names",
     "sst",

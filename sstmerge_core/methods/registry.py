@@ -11,6 +11,7 @@ first, the safety adapter last.
   sum of the ΔW.
 - ``angular``: inner products of the ΔW of one module → one weight per adapter for that module.
 - ``elementwise``: one tensor per adapter and their weights → the merged tensor, in the space the user chose.
+- ``located``: one ΔW and one mask of elected weights per adapter, and their weights → the merged ΔW.
 - ``core``: a `sstmerge_core.space.View` of one module in canonical core coordinates → the merged core matrix.
 - ``mask``: a `sstmerge_core.space.View` of many modules as flat vectors → a mask m in 0–1; the merge is ΔU + α·m⊙φ.
 - ``patch``: a `sstmerge_core.gevp.DualProblem` → a `sstmerge_core.gevp.DualPatch` δ; the merge is ΔU + α·δ.
@@ -31,7 +32,7 @@ from typing import Any, Literal, get_args, get_origin
 
 from sstmerge_core.errors import Problem, RecipeError
 
-Kind = Literal["reference", "combination", "angular", "elementwise", "core", "mask", "patch", "weights"]
+Kind = Literal["reference", "combination", "angular", "elementwise", "located", "core", "mask", "patch", "weights"]
 Axis = Literal["share", "strength", "tuned"]
 AXES: dict[str, str] = {
     "share": "share of the safety adapter",
@@ -167,8 +168,15 @@ class Method:
     """Needs gradients of harmful and benign samples"""
     needs_base: bool = False
     """Needs the base model's weights"""
+    needs_importance: bool = False
+    """Needs to know which weights matter to each side's samples, at the base and at the tuned model"""
     at_most: int | None = None
     """Most adapters it takes; None where any number of experts will do"""
+
+    @property
+    def needs_samples(self) -> bool:
+        """Whether it looks at harmful and benign samples before it merges."""
+        return self.needs_fisher or self.needs_importance
 
     def identity(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
         """Of `parameters` what can change the result, so that runs keep their id when a method learns something new."""
@@ -227,6 +235,7 @@ def method(
     driver: Sequence[Parameter] = (),
     needs_fisher: bool = False,
     needs_base: bool = False,
+    needs_importance: bool = False,
     at_most: int | None = None,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Register a merge method; the docstring's first line is its summary. α comes first, then the method's own."""
@@ -250,6 +259,7 @@ def method(
             driver=frozenset(parameter.name for parameter in driver),
             needs_fisher=needs_fisher,
             needs_base=needs_base,
+            needs_importance=needs_importance,
             at_most=at_most,
         )
         return function

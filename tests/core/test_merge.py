@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import zlib
 from collections.abc import Callable
 
 import pytest
@@ -68,7 +69,19 @@ def run(
 ) -> Merged:
     needs = methods.get(method).needs_fisher
     calibrated = calibrate(pair) if needs else None
-    return merge(pair, method, parameters, identities=identities, calibrated=calibrated, base=base or base_weight)
+    given = {"calibrated": calibrated, "base": base or base_weight, "elected": elect(pair, identities)}
+    return merge(pair, method, parameters, identities=identities, **given)
+
+
+def elect(pair: tuple[dict, ...], identities: tuple[str, ...]) -> list[dict[str, torch.Tensor]]:
+    """Fixed weights that matter to each adapter's side, about half of them."""
+    shapes = {name: (own.b.shape[0], own.a.shape[1]) for adapter in pair for name, own in adapter.items()}
+
+    def draw(identity: str, name: str) -> torch.Tensor:
+        generator = torch.Generator().manual_seed(zlib.crc32(f"{identity}/{name}".encode()))
+        return torch.rand(*shapes[name], generator=generator) < 0.5
+
+    return [{name: draw(identity, name) for name in shapes} for identity in identities]
 
 
 def base_weight(name: str) -> torch.Tensor:
@@ -355,7 +368,9 @@ def test_the_written_adapter_reloads_in_peft_to_the_same_update(method, tiny_bas
         if module.factors is None:
             expected = torch.matmul(*reversed(truncate(expected, merged.rank)))
         assert close(loaded, expected, 1e-6)
-    assert any(row["module"] == "" for row in errors) == (methods.get(method).kind in ("elementwise", "weights"))
+    assert any(row["module"] == "" for row in errors) == (
+        methods.get(method).kind in ("elementwise", "located", "weights")
+    )
 
 
 def test_truncation_is_the_best_approximation_of_its_rank():
@@ -444,7 +459,8 @@ def test_cuda_and_cpu_agree(pair, method):
     for space in ("delta", "core") if methods.get(method).kind == "elementwise" else (None,):
         own = {"space": space} if space else {}
         first = run(pair, method, **own)
-        second = merge(on_gpu, method, own, identities=("u", "s"), calibrated=calibrated, base=base_weight)
+        given = {"calibrated": calibrated, "base": base_weight, "elected": elect(pair, ("u", "s"))}
+        second = merge(on_gpu, method, own, identities=("u", "s"), **given)
         factors, _ = second.factors()
         for name in NAMES:
             assert second.modules[name].delta().is_cuda and factors[name][0].is_cuda
