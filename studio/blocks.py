@@ -105,7 +105,7 @@ def cards(row: Any) -> None:
             lines = [interval(row.get(f"{column}_low"), row.get(f"{column}_high")) or count]
             lines.append(" · ".join(filter(None, [count if count not in lines else "", suite])) or "\u00a0")
             with st.container(border=True, width=138, gap=None):
-                st.metric(measure.title, number(row[column]), help=f"{measure.help} {measure.direction.capitalize()}.")
+                st.metric(measure.title, number(row[column]), help=measure.definition)
                 st.caption("  \n".join(lines))
     judge = row.get("judge")
     if judge and not pd.isna(judge) and judge != "reported":
@@ -142,13 +142,13 @@ def measure_column(name: str) -> Any:
     """A column of one measure, its direction in the header."""
     if name.startswith("rouge_l"):
         suite = name.removeprefix("rouge_l").replace("_", " ")
-        return st.column_config.NumberColumn(f"ROUGE-L{suite} ↑", format="%.3f", help=MEASURES["utility"].help)
+        return st.column_config.NumberColumn(f"ROUGE-L{suite} ↑", format="%.3f", help=MEASURES["utility"].definition)
     known = next((column for column in MEASURES if name.startswith(column)), None)
     if known is None:
         return st.column_config.NumberColumn(name.replace("_", " "), format="%.3f")
     measure = MEASURES[known]
     header = f"{measure.title} {'↑' if measure.higher_is_better else '↓'}"
-    return st.column_config.NumberColumn(header, format="%.3f", width=94, help=measure.help)
+    return st.column_config.NumberColumn(header, format="%.3f", width=94, help=measure.definition)
 
 
 def run_table(runs: pd.DataFrame, *, key: str, columns: Sequence[str] = (), height: int | str = "auto") -> None:
