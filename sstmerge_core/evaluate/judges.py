@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -52,13 +53,13 @@ class Judge(Protocol):
         """As `score`, of many at once and in their order."""
 
 
-class OneByOne:
+class OneByOne(ABC):
     """`score_all` for judges that gain nothing by looking at many answers at once."""
 
     can_tell_refusal = True
 
-    def score(self, prompt: str, response: str) -> Verdict:
-        raise NotImplementedError
+    @abstractmethod
+    def score(self, prompt: str, response: str) -> Verdict: ...
 
     def score_all(self, pairs: Sequence[Pair]) -> list[Verdict]:
         return [self.score(prompt, response) for prompt, response in pairs]
