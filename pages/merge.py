@@ -2,10 +2,49 @@
 
 import streamlit as st
 
-from sstmerge_core import jobs, merge, methods, preflight, words
+from sstmerge_core import merge, methods, preflight, presets
 from sstmerge_core.plots import pareto
 from sstmerge_core.store import queries
-from studio import blocks, families, link, parameters, pick, start
+from sstmerge_core.words import plain
+from studio import blocks, families, link, parameters, pick, start, visitor
+
+
+def take_preset() -> None:
+    if name := st.session_state["merge.preset"]:
+        preset = presets.merges()[name]
+        st.session_state["merge.method"], st.session_state["merge.n"] = preset.method, preset.n
+        for parameter, value in methods.get(preset.method).complete(preset.parameters).items():
+            st.session_state[state.key(parameter, preset.method)] = value
+
+
+def choose_preset() -> None:
+    """The preset that the form says now is lit; a click on another fills the form."""
+    known = presets.merges()
+    said = {parameter.name: st.session_state[state.key(parameter.name, method.name)] for parameter in method.parameters}
+    st.session_state["merge.preset"] = next(
+        (
+            name
+            for name, preset in known.items()
+            if (preset.method, preset.n) == (method.name, st.session_state["merge.n"])
+            and method.complete(preset.parameters) == method.complete(said)
+        ),
+        None,
+    )
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
+        st.pills(
+            "Presets",
+            list(known),
+            key="merge.preset",
+            format_func=lambda name: known[name].title,
+            on_change=take_preset,
+            width="content",
+            help="  \n".join(f"**{plain(preset.title)}** {plain(preset.about)}" for preset in known.values()),
+        )
+        if st.button(
+            "Sweep over α", icon=":material/show_chart:", type="tertiary", help="A grid of merges as one job."
+        ):
+            st.switch_page("pages/sweep.py", query_params=link.spelled(trio.values))
+
 
 store = blocks.store_or_stop()
 shelf = pick.Shelf()
@@ -13,7 +52,7 @@ if pick.missing(shelf):
     st.stop()
 
 state = link.Link("merge")
-state.read(shelf.fields() | shelf.expert_fields() | pick.SPLIT)
+state.read(shelf.fields() | shelf.expert_fields() | pick.MEASURED)
 state.read({"method": (link.one_of(methods.names()), "sst_gevp"), "job": (link.text, "")})
 method = methods.get(st.session_state["merge.method"])
 state.read(parameters.fields(method), group=method.name, trust=(state.given("method") or "sst_gevp") == method.name)
@@ -22,6 +61,7 @@ blocks.problems(state.problems, warning=True)
 left, right = st.columns([6, 6], gap="large")
 with left:
     trio = pick.trio(state, shelf, several=True)
+    choose_preset()
     st.selectbox(
         "Method",
         families.names(),
@@ -31,7 +71,7 @@ with left:
     )
     st.caption(method.summary + (f" [{method.paper}]({method.url})" if method.url else ""))
     blocks.formula(method.formula)
-    values, split = parameters.form(state, method)
+    values, options = parameters.form(state, method)
     with blocks.failures():
         blocks.weights(merge.effective_weights(method.name, values, 1 + len(trio.experts)), trio.names)
         plan = preflight.plan(
@@ -42,7 +82,7 @@ with left:
             method=method.name,
             parameters=values,
             experts=trio.experts,
-            options=preflight.Options(split=split),
+            options=options,
         )
         blocks.problems(plan.problems)
         blocks.problems(plan.warnings, warning=True)
@@ -58,16 +98,15 @@ with left:
             if plan.known:
                 st.caption("Already known: the same recipe has finished here.", width="content")
                 blocks.run_link(plan.run_id, "Open its result")
-            elif not plan.problems:
-                memory = f", up to {words.size(plan.memory_bytes)} of memory" if plan.memory_bytes else ""
-                st.caption(f"Takes about {words.duration(plan.seconds)}{memory}.", width="content")
+            elif plan.recipe is not None:
+                pick.estimate(plan, [plan.recipe], trio.base)
         if launch and plan.recipe is not None:
             st.toast("Started. Its progress is on this page; it goes on when you leave.")
-            st.session_state["merge.job"] = jobs.submit(
-                start.workspace(), [plan.recipe], name=f"{plan.recipe.label} · {plan.recipe.pair}", user=start.user()
-            )
+            name = f"{plan.recipe.label} · {plan.recipe.pair}"
+            st.session_state["merge.job"] = visitor.submit([plan.recipe], name=name)
 
-said = {**trio.values, "method": method.name, **values, "split": split, "job": st.session_state["merge.job"]}
+said = {**trio.values, "method": method.name, **values, "split": options.split, "n": options.n}
+said |= {"job": st.session_state["merge.job"]}
 state.write(said)
 
 with right:
@@ -78,6 +117,7 @@ with right:
             st.warning(f"There is no job “{job_id}” in this workspace.", icon=":material/search_off:")
         elif job.state == "done" and job.run_ids:
             shown_run = job.run_ids[0]
+        visitor.desk([job] if job else [], watched=job_id, key="merge")
     if shown_run and (row := store.query(queries.leaderboard_row, shown_run)):
         st.subheader(row["label"], anchor=False)
         blocks.cards(row)

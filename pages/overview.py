@@ -2,10 +2,10 @@
 
 import streamlit as st
 
-from sstmerge_core import jobs
+from sstmerge_core import jobs, presets
 from sstmerge_core.plots import pareto, table
 from sstmerge_core.store import queries
-from studio import blocks, pick, start
+from studio import blocks, pick, queue, start, visitor
 
 store = blocks.store_or_stop()
 counts = store.query(queries.counts)
@@ -25,6 +25,10 @@ with left:
             label = f"{verb} {query['utility']} with {query['safety']}"
             if st.button(label, type="primary", icon=":material/merge:", key="overview.merge"):
                 st.switch_page("pages/merge.py", query_params=query)
+            quick = presets.sweeps()["quick"]
+            if st.button("Sweep over 5 α", icon=":material/show_chart:", key="overview.sweep", help=quick.about):
+                grid = {"method": list(quick.methods), "alpha": quick.alpha, "n": str(quick.n)}
+                st.switch_page("pages/sweep.py", query_params=query | grid)
 
     pairs = store.query(queries.merge_pairs)
     if pairs:
@@ -51,17 +55,18 @@ with right:
             st.metric(label, f"{number:,}", border=True, width=106)
 
     def running() -> None:
-        """Jobs at work; the whole page runs again when their number changes."""
-        active = [job for job in jobs.jobs(start.workspace()) if job.active]
+        """Jobs at work and in the queue; the whole page runs again when their number changes."""
+        listed = jobs.jobs(start.workspace())
+        active = [job for job in listed if job.active]
         if st.session_state.get("overview:active") not in (None, len(active)):
             st.session_state["overview:active"] = len(active)
             st.rerun(scope="app")
         st.session_state["overview:active"] = len(active)
-        for job in active:
-            with st.container(border=True):
-                blocks.job_progress(job)
+        if active:
+            visitor.desk(listed, key="overview")
+            queue.draw(key="overview.queue", ended=False)
 
-    busy = any(job.active for job in jobs.jobs(start.workspace()))
+    busy = bool(jobs.active(start.workspace()))
     st.fragment(running, run_every="2s" if busy else "15s", key=f"overview.{busy}")()
     recent = store.query(queries.recent_runs, 8)
     if recent.empty:

@@ -2,13 +2,13 @@
 
 import streamlit as st
 
-from sstmerge_core import grid, jobs, methods, preflight, words
-from sstmerge_core.errors import SSTMergeError
+from sstmerge_core import grid, jobs, methods, preflight, presets, words
 from sstmerge_core.plots import table
 from sstmerge_core.store import queries
-from studio import blocks, families, link, pick, start
+from sstmerge_core.words import plain
+from studio import blocks, families, link, pick, queue, start, visitor
 
-DEFAULTS = {"alpha": "0.1:0.9:0.2", "strength": "0.5, 1, 1.5, 2", "k": "20, 60", "seed": "42"}
+FIRST = presets.sweeps()["compare"]
 LISTS = {
     "alpha": (
         "α = share",
@@ -19,6 +19,7 @@ LISTS = {
     "k": ("k", "Directions kept."),
     "seed": ("Seeds", "Of the random masks."),
 }
+FAILED = 10  # failed points shown with a button each
 
 
 def varied(name: str) -> list[str]:
@@ -36,20 +37,56 @@ def toggle_family() -> None:
     st.session_state["sweep.method"] = [name for name in families.names() if name in wanted]
 
 
+def values_of(preset: presets.SweepPreset) -> dict:
+    lists = {name: getattr(preset, name) for name in LISTS}
+    return {"method": [name for name in families.names() if name in preset.methods], "n": preset.n, **lists}
+
+
+def take_preset() -> None:
+    if name := st.session_state["sweep.preset"]:
+        for field, value in values_of(presets.sweeps()[name]).items():
+            st.session_state[f"sweep.{field}"] = value
+
+
+def choose_preset() -> None:
+    """The preset that the form says now is lit; a click on another fills the form."""
+
+    def same(preset: presets.SweepPreset) -> bool:
+        wanted = values_of(preset)
+        used = {name for method in wanted["method"] for name in varied(method)}
+        fields = {name for name in wanted if name not in LISTS or name in used}
+        said = {name: st.session_state[f"sweep.{name}"] for name in fields}
+        said["method"] = sorted(said["method"], key=families.names().index)
+        return said == {name: wanted[name] for name in fields}
+
+    known = presets.sweeps()
+    st.session_state["sweep.preset"] = next((name for name, preset in known.items() if same(preset)), None)
+    st.pills(
+        "Presets",
+        list(known),
+        key="sweep.preset",
+        format_func=lambda name: known[name].title,
+        on_change=take_preset,
+        wrap=True,
+        help="  \n".join(f"**{plain(preset.title)}** {plain(preset.about)}" for preset in known.values()),
+    )
+
+
 store = blocks.store_or_stop()
 shelf = pick.Shelf()
 if pick.missing(shelf):
     st.stop()
 
 state = link.Link("sweep")
-state.read(shelf.fields() | shelf.expert_fields() | pick.SPLIT)
-state.read({"method": (link.some_of(methods.names()), ["linear", "task_arithmetic", "sst_gevp"])})
-state.read({name: (link.text, default) for name, default in DEFAULTS.items()} | {"job": (link.text, "")})
+state.read(shelf.fields() | shelf.expert_fields() | pick.MEASURED)
+state.read({"method": (link.some_of(methods.names()), list(FIRST.methods))})
+state.read({name: (link.text, getattr(FIRST, name)) for name in LISTS} | {"job": (link.text, "")})
 blocks.problems(state.problems, warning=True)
 
 left, right = st.columns([6, 6], gap="large")
 with left:
     trio = pick.trio(state, shelf, several=True)
+    choose_preset()
     chosen = st.multiselect(
         "Methods",
         families.names(),
@@ -81,7 +118,7 @@ with left:
                     of_safety = table.method_titles([method for method in users if method not in tuned])
                     of_tuned = f"Share of the tuned model: {table.method_titles(tuned)}" if tuned else ""
                     st.caption("  \n".join(filter(None, [of_safety, of_tuned])))
-        split = pick.split(state)
+        options = pick.measured(state)
     if alone := [name for name in chosen if not varied(name)]:
         st.caption(f"One point each, without α: {table.method_titles(alone)}")
     plan = None
@@ -98,7 +135,7 @@ with left:
             ks=lists["k"],
             seeds=lists["seed"],
             experts=trio.experts,
-            options=preflight.Options(split=split),
+            options=options,
         )
         blocks.problems(plan.problems)
     if plan is not None:
@@ -110,65 +147,104 @@ with left:
                 disabled=bool(plan.problems) or not plan.recipes,
                 key="sweep.launch",
             )
-            known = f", {plan.skipped} of them known already" if plan.skipped else ""
-            if not plan.problems:
-                st.caption(
-                    f"{words.count(plan.points, 'point')}{known}. Takes about {words.duration(plan.seconds)}.",
-                    width="content",
-                )
+            if plan.points and not plan.problems:
+                known = f", {plan.skipped} of them known already" if plan.skipped else ""
+                st.caption(f"{words.count(plan.points, 'point')}{known}.", width="content")
+            if plan.recipes:
+                pick.estimate(plan, plan.recipes, trio.base)
         if launch:
             with blocks.failures():
                 name = f"Sweep {trio.pair}: {words.count(len(plan.recipes), 'run')}"
-                st.session_state["sweep.job"] = jobs.submit(
-                    start.workspace(), plan.recipes, name=name, user=start.user(), kind="sweep"
-                )
+                st.session_state["sweep.job"] = visitor.submit(plan.recipes, name=name, kind="sweep")
 
-said = {**trio.values, "method": chosen, **texts, "split": split, "job": st.session_state["sweep.job"]}
+said = trio.values | {"method": chosen, **texts, "split": options.split, "n": options.n}
+said |= {"job": st.session_state["sweep.job"]}
 state.write(said)
 
 
-def finished_points(job_id: str) -> None:
+def follow(job_id: str) -> None:
+    st.session_state["sweep.job"] = job_id
+    st.rerun(scope="app")
+
+
+def results(job_id: str) -> None:
+    """What has come out so far, the way on to its curves, and what failed."""
     job = jobs.job(start.workspace(), job_id)
-    runs = start.query(queries.runs_by_id, job.run_ids if job else [])
+    if job is None or not job.run_ids:
+        return
+    runs = start.query(queries.runs_by_id, job.run_ids)
     if len(runs):
-        st.caption(f"{len(runs):,} of {len(job.run_ids):,} runs are finished.")
+        curve = runs[runs["alpha"].notna()]
+        shown = {"pair": str(runs["pair"].iloc[0])}
+        with st.container(horizontal=True, vertical_alignment="center"):
+            if len(curve) and st.button(
+                "Alpha curves",
+                type="secondary" if job.active else "primary",
+                icon=":material/show_chart:",
+                key="sweep.curves",
+                help="Safety and utility against α, with a link to share.",
+            ):
+                query = shown | {"method": list(dict.fromkeys(curve["method"]))}
+                st.switch_page("pages/alpha_curves.py", query_params=query)
+            st.page_link("pages/pareto.py", label="Pareto", icon=":material/scatter_plot:", query_params=shown)
+            st.caption(f"{len(runs):,} of {words.count(len(job.run_ids), 'run')} finished.", width="content")
         blocks.run_table(
             runs, key=f"sweep.points.{job_id}", columns=("seconds",), height="auto" if len(runs) < 11 else 400
         )
+    failed_points(job, finished=len(runs))
 
 
-def queue() -> None:
-    listed = jobs.jobs(start.workspace())
-    if not listed:
-        st.caption("No job yet.")
-    for job in listed:
-        with st.container(horizontal=True, vertical_alignment="center"):
-            st.markdown(blocks.job_line(job), width="content")
-            st.caption(blocks.job_summary(job), width="content")
-            if st.button(
-                "Watch",
-                key=f"queue.watch.{job.job_id}",
-                type="tertiary",
-                disabled=job.job_id == st.session_state["sweep.job"],
-            ):
-                st.session_state["sweep.job"] = job.job_id
-                st.rerun(scope="app")
+def failed_points(job: jobs.Job, finished: int) -> None:
+    """Each failed point with its reason and a button, and one for all of them."""
+    failed = start.query(queries.failed_runs, job.run_ids)
+    if failed.empty:
+        if job.state == "failed" and finished == len(job.run_ids):
+            st.success("Every point is finished now, after a retry.", icon=":material/check_circle:")
+        return
+    again = {run_id for each in jobs.active(start.workspace()) for run_id in each.run_ids} if not job.active else set()
+    st.markdown(f":red[:material/error:] **{words.count(len(failed), 'point')} failed.**")
+    if len(failed) > 1:
+        retry_button(job, list(failed["run_id"]), f"Retry all {len(failed):,}", again)
+    for run in failed.head(FAILED).to_dict("records"):
+        with st.container(border=True, horizontal=True, vertical_alignment="center"):
+            with st.container(width="stretch", gap=None):
+                st.markdown(f"[{plain(run['label'])}](run?run={run['run_id']})")
+                st.caption(plain(run["error"] or "It says no reason."))
+            retry_button(job, [run["run_id"]], "Retry", again)
+    if len(failed) > FAILED:
+        st.caption(f"Showing {FAILED} of {len(failed):,}.")
+
+
+def retry_button(job: jobs.Job, run_ids: list[str], label: str, again: set[str]) -> None:
+    waits = set(run_ids) <= again
+    if st.button(
+        "Waiting" if waits else label,
+        key=f"sweep.retry.{'all' if len(run_ids) > 1 else run_ids[0]}",
+        icon=":material/replay:",
+        disabled=waits,
+        width="content",
+    ):
+        with blocks.failures():
+            job_id = jobs.retry(start.workspace(), job.job_id, run_ids, user=start.user())
+            st.toast("Queued. The point appears here when it is finished.")
+            visitor.remember(job_id)
+            st.rerun(scope="app")
+
+
+def all_jobs(watched_id: str) -> None:
+    visitor.desk(jobs.jobs(start.workspace()), watched=watched_id, key="sweep")
+    queue.draw(key="queue", watched=watched_id, watch=follow)
 
 
 with right:
-    if job_id := st.session_state["sweep.job"]:
-        watched = blocks.watch(job_id, key="sweep.watch")
+    watched_id = st.session_state["sweep.job"]
+    if watched_id:
+        watched = blocks.watch(watched_id, key="sweep.watch")
         if watched is None:
-            st.warning(f"There is no job “{job_id}” in this workspace.", icon=":material/search_off:")
+            st.warning(f"There is no job “{watched_id}” in this workspace.", icon=":material/search_off:")
         else:
-            running = watched.active
-            st.fragment(finished_points, run_every="3s" if running else None, key=f"sweep.points.{running}")(job_id)
-            pair = {"pair": trio.pair}
-            with st.container(horizontal=True):
-                st.page_link(
-                    "pages/alpha_curves.py", label="Alpha curves", icon=":material/show_chart:", query_params=pair
-                )
-                st.page_link("pages/pareto.py", label="Pareto", icon=":material/scatter_plot:", query_params=pair)
+            live = bool(jobs.active(start.workspace()))  # a retry of one of its points is another job
+            st.fragment(results, run_every="3s" if live else None, key=f"sweep.points.{live}")(watched_id)
     elif plan is not None and plan.recipes:
         st.subheader("What will run", anchor=False)
         st.dataframe(
@@ -179,8 +255,6 @@ with right:
             alt="Points of the sweep",
         )
     st.subheader("All jobs", anchor=False)
-    try:
-        busy = any(job.active for job in jobs.jobs(start.workspace()))
-        st.fragment(queue, run_every="2s" if busy else None, key=f"queue.{busy}")()
-    except SSTMergeError as error:
-        blocks.problems(error.problems)
+    with blocks.failures():
+        busy = bool(jobs.active(start.workspace()))
+        st.fragment(all_jobs, run_every="2s" if busy else None, key=f"queue.{busy}")(watched_id)

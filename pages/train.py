@@ -188,6 +188,7 @@ def launch_form() -> None:
                 user=start.user(),
                 kind="train",
                 training=spec.model_dump(mode="json"),
+                seconds=plan.seconds,
             )
             st.session_state["train:next"] = st.session_state["train.file"]
             st.rerun()

@@ -1,4 +1,7 @@
-"""Base models and training settings that the reports and the paper name, from ``data/presets``. Imports no torch."""
+"""What the reports and the paper name, and quick ways to begin, from ``data/presets``. Imports no torch.
+
+Base models, training settings, grids of a sweep, and single merges.
+"""
 
 from __future__ import annotations
 
@@ -63,6 +66,33 @@ class TrainingPreset(_Frozen):
         return self.settings.model_copy(update={"epochs": self.steps * self.settings.batch_size / rows})
 
 
+class SweepPreset(_Frozen):
+    title: str
+    about: str
+    """What it answers, in one sentence"""
+    methods: tuple[str, ...]
+    alpha: str
+    """Lists as `grid.numbers` reads them: of methods whose α is a share"""
+    strength: str
+    """Of methods whose α is a strength"""
+    k: str
+    seed: str
+    n: int
+    """Prompts of each suite at most"""
+    source: str = ""
+    """Where the grid was stated; empty for this program's own"""
+
+
+class MergePreset(_Frozen):
+    title: str
+    about: str
+    method: str
+    parameters: dict[str, Any] = {}
+    """Those that differ from the method's defaults"""
+    n: int
+    source: str = ""
+
+
 @cache
 def models() -> dict[str, ModelPreset]:
     return _read("models.yaml", TypeAdapter(dict[str, ModelPreset]))
@@ -71,6 +101,16 @@ def models() -> dict[str, ModelPreset]:
 @cache
 def trainings() -> dict[str, TrainingPreset]:
     return _read("training.yaml", TypeAdapter(dict[str, TrainingPreset]))
+
+
+@cache
+def sweeps() -> dict[str, SweepPreset]:
+    return _read("sweeps.yaml", TypeAdapter(dict[str, SweepPreset]))
+
+
+@cache
+def merges() -> dict[str, MergePreset]:
+    return _read("merges.yaml", TypeAdapter(dict[str, MergePreset]))
 
 
 def training(name: str) -> TrainingPreset:

@@ -221,9 +221,9 @@ def empty(text: str, *, page: str = "", label: str = "", query: dict[str, str] |
             st.page_link(page, label=label, icon=":material/arrow_forward:", query_params=query or {})
 
 
-def job_line(job: jobs.Job) -> str:
-    """``:material/play_circle: Sweep A5_A7 · running``"""
-    who = f" · {plain(job.user)}" if job.user else ""
+def job_line(job: jobs.Job, who: str = "") -> str:
+    """``:material/play_circle: Sweep A5_A7 · running · ada``; `who` (Markdown) stands for the user's name."""
+    who = f" · {who or plain(job.user)}" if who or job.user else ""
     return f"{_STATE_ICONS.get(job.state, '')} **{plain(job.name)}** · {job.state}{who}"
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import streamlit as st
 
 from sstmerge_core.methods import AXES, Choice, Flag, Method, Parameter, Whole, shared
+from sstmerge_core.preflight import Options
 from studio import link, pick
 
 LABELS = {
@@ -28,10 +29,10 @@ def fields(method: Method) -> link.Fields:
     return {parameter.name: (_parser(parameter), parameter.default) for parameter in method.parameters}
 
 
-def form(state: link.Link, method: Method) -> tuple[dict[str, Any], str]:
-    """One widget per parameter, α first; returns their values, and the split to measure on.
+def form(state: link.Link, method: Method) -> tuple[dict[str, Any], Options]:
+    """One widget per parameter, α first; returns their values, and what to measure on.
 
-    Call `state.read(fields(method), group=method.name)` and `state.read(pick.SPLIT)` before.
+    Call `state.read(fields(method), group=method.name)` and `state.read(pick.MEASURED)` before.
     """
     first = [parameter for parameter in method.parameters if parameter.name not in SHARED]
     rest = [parameter for parameter in method.parameters if parameter.name in SHARED]
@@ -42,8 +43,8 @@ def form(state: link.Link, method: Method) -> tuple[dict[str, Any], str]:
         st.container(horizontal=True, gap="small", vertical_alignment="bottom"),
     ):
         values |= _widgets(state, method, rest)
-        split = pick.split(state)
-    return {parameter.name: values[parameter.name] for parameter in method.parameters}, split
+        options = pick.measured(state)
+    return {parameter.name: values[parameter.name] for parameter in method.parameters}, options
 
 
 def _folded(state: link.Link, method: Method, parameters: Sequence[Parameter]) -> Any:
@@ -53,8 +54,9 @@ def _folded(state: link.Link, method: Method, parameters: Sequence[Parameter]) -
         for parameter in parameters
         if (value := st.session_state[state.key(parameter.name, method.name)]) != parameter.default
     }
-    if (split := st.session_state[state.key("split")]) != pick.SPLITS[0]:
-        changed["measured on"] = split
+    for name, said in (("split", "measured on"), ("n", "prompts")):
+        if (value := st.session_state[state.key(name)]) != pick.MEASURED[name][1]:
+            changed[said] = value
     key = f"{state.page}:{method.name}:more"
     st.session_state[key] = bool(changed) or st.session_state.get(key, False)
     said = ", ".join(

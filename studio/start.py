@@ -148,10 +148,14 @@ def base_url() -> str:
     return f"{scheme}://{rest.split('/')[0]}"
 
 
+def signed_in() -> bool:
+    return bool(st.user.get("is_logged_in"))
+
+
 def user() -> str:
-    """The signed-in user's e-mail address or name; empty where nobody signs in."""
-    if not st.user.get("is_logged_in"):
-        return ""
+    """The signed-in user's e-mail address or name; where nobody signs in, the name given here, else empty."""
+    if not signed_in():
+        return str(st.session_state.get("visitor:name", ""))
     return str(st.user.get("email") or st.user.get("name") or "")
 
 

@@ -12,11 +12,16 @@ from sstmerge_core.cli.printing import table
 from sstmerge_core.errors import JobError, Problem
 from sstmerge_core.workspace import Workspace
 
+_MOVES = ("first", "up", "down")
+
 
 def register(command: Any) -> None:
     """Add the commands; `command` makes a parser from name, function and description."""
-    queue = command("jobs", _jobs, "List, watch, cancel and resume queued jobs.")
-    queue.add_argument("action", nargs="?", choices=["list", "log", "cancel", "resume"], default="list")
+    queue = command("jobs", _jobs, "List, watch, move, cancel and resume queued jobs, and retry their failed points.")
+    actions = ["list", "log", *_MOVES, "cancel", "resume", "retry"]
+    queue.add_argument(
+        "action", nargs="?", choices=actions, default="list", help="first, up and down move a waiting one"
+    )
     queue.add_argument("job", nargs="?")
 
     query = command("query", _query, "Run one SELECT over the accumulated database.")
@@ -33,10 +38,18 @@ def _jobs(options: argparse.Namespace, workspace: Workspace) -> None:
 
     if options.action == "list":
         rows = [
-            (job.job_id, job.state, f"{job.progress:.0%}", words.duration(job.eta_seconds), job.name, job.error or "")
+            (
+                job.job_id,
+                job.user or "–",
+                f"{job.state} {job.queue_position}" if job.queue_position else job.state,
+                f"{job.progress:.0%}",
+                words.duration(job.eta_seconds),
+                job.name,
+                job.error or "",
+            )
             for job in jobs.jobs(workspace)
         ]
-        table(("job", "state", "done", "left", "name", "error"), rows)
+        table(("job", "who", "state", "done", "left", "name", "error"), rows)
         return
     if not options.job:
         raise JobError(Problem("job", "no id was given", "`sstmerge jobs` lists them."))
@@ -44,6 +57,10 @@ def _jobs(options: argparse.Namespace, workspace: Workspace) -> None:
         raise JobError(Problem(f"job {options.job}", "there is no such job", "`sstmerge jobs` lists them."))
     if options.action == "log":
         print(jobs.log_tail(workspace, options.job, 400))
+    elif options.action in _MOVES:
+        print(f"number {jobs.move(workspace, options.job, options.action)} in the queue")
+    elif options.action == "retry":
+        print(jobs.retry(workspace, options.job))
     else:
         {"cancel": jobs.cancel, "resume": jobs.resume}[options.action](workspace, options.job)
 

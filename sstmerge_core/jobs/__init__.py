@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import time
@@ -11,24 +12,29 @@ from statistics import median
 from typing import Any
 
 from sstmerge_core.errors import JobError, Problem
-from sstmerge_core.jobs import logs
+from sstmerge_core.jobs import history, logs
 from sstmerge_core.jobs.dispatch import reconcile, settle, stop
-from sstmerge_core.jobs.model import INSPECTION, Job
-from sstmerge_core.jobs.queue import Queue
+from sstmerge_core.jobs.model import INSPECTION, Job, expected_starts
+from sstmerge_core.jobs.queue import Move, Queue, unknown
 from sstmerge_core.recipe import Recipe, Source
-from sstmerge_core.store.events import EventWriter
+from sstmerge_core.store.events import EventWriter, last_status
 from sstmerge_core.workspace import Workspace
 
 __all__ = [
     "Job",
+    "active",
     "cancel",
     "default_device",
     "eta_error",
+    "expected_starts",
     "job",
     "jobs",
     "log_tail",
+    "move",
+    "needing",
     "reconcile",
     "resume",
+    "retry",
     "submit",
     "wait",
 ]
@@ -45,12 +51,14 @@ def submit(
     sources: Mapping[str, Source] | None = None,
     experiment: Mapping[str, Any] | None = None,
     training: Mapping[str, Any] | None = None,
+    seconds: float | None = None,
 ) -> str:
     """Put a job into the queue and start it if its device is free; returns its id.
 
     `kind` is ``merge``, ``sweep`` (also recorded in the table of sweeps), ``inspect``, which takes `sources` (base,
     utility, safety) and no recipes, ``experiment``, which takes `experiment` (its name and settings), or ``train``,
-    which takes `training` (a `jobs.training.Training` as a mapping). Raises JobError when there is nothing to do.
+    which takes `training` (a `jobs.training.Training` as a mapping). `seconds` is how long a job without recipes should
+    take, where that is known; that of recipes is predicted here. Raises JobError when there is nothing to do.
     """
     if kind == "inspect":
         if set(sources or {}) != {"base", "utility", "safety"}:
@@ -75,9 +83,30 @@ def submit(
         with EventWriter(workspace.catalog) as events:
             fields = {"sweep_id": job_id, "name": name, "user": user, "recipe_count": len(recipes), "run_ids": run_ids}
             events.write("sweep_submitted", **fields)
-    Queue(workspace).add(job_id, kind=kind, name=name, user=user, device=where, spec=spec, run_ids=run_ids)
+    if recipes:
+        seconds = history.predict(workspace, recipes, where)
+    Queue(workspace).add(
+        job_id, kind=kind, name=name, user=user, device=where, spec=spec, run_ids=run_ids, seconds=seconds
+    )
     settle(workspace)
     return job_id
+
+
+def retry(workspace: Workspace, job_id: str, run_ids: Sequence[str] | None = None, *, user: str = "") -> str:
+    """A new job of those points of a job alone, None: of all that failed; returns its id.
+
+    The job itself may be running on. Raises JobError for an unknown job and where there is no such point.
+    """
+    queue = Queue(workspace)
+    asked = queue.job(job_id) if workspace.queue.exists() else None
+    if asked is None:
+        raise unknown(job_id)
+    recipes = [Recipe.model_validate(recipe) for recipe in queue.spec(job_id).get("recipes", [])]
+    if run_ids is None:
+        run_ids = [run_id for run_id in asked.run_ids if last_status(workspace.run(run_id)) == "failed"]
+    again = [recipe for recipe in recipes if recipe.run_id in set(run_ids)]
+    name = again[0].label if len(again) == 1 else f"{len(again)} points"
+    return submit(workspace, again, name=f"Retry {name} of {asked.name}", user=user, device=asked.device)
 
 
 def jobs(workspace: Workspace, limit: int = 50) -> list[Job]:
@@ -86,6 +115,22 @@ def jobs(workspace: Workspace, limit: int = 50) -> list[Job]:
         return []
     settle(workspace)
     return Queue(workspace).jobs(limit)
+
+
+def active(workspace: Workspace) -> list[Job]:
+    """Every job that runs or waits: the running ones first, then in the order of the queue."""
+    if not workspace.queue.exists():
+        return []
+    settle(workspace)
+    return Queue(workspace).active()
+
+
+def needing(workspace: Workspace, sha256: str) -> list[Job]:
+    """The active jobs that read the adapter or base model of this content."""
+    if not workspace.queue.exists():
+        return []
+    queue = Queue(workspace)
+    return [job for job in active(workspace) if sha256 in json.dumps(queue.spec(job.job_id))]
 
 
 def job(workspace: Workspace, job_id: str) -> Job | None:
@@ -108,10 +153,24 @@ def cancel(workspace: Workspace, job_id: str) -> None:
     settle(workspace)
 
 
+def move(workspace: Workspace, job_id: str, to: Move) -> int:
+    """Move a waiting job ``first``, ``up`` or ``down`` in the queue of its device; its new position, 1 is next.
+
+    Raises JobError for a job that does not wait.
+    """
+    return Queue(workspace).move(job_id, to)
+
+
 def resume(workspace: Workspace, job_id: str) -> None:
     """Queue a failed, cancelled or lost job again; its finished runs are skipped. Raises JobError for any other."""
     reconcile(workspace)
-    Queue(workspace).requeue(job_id)
+    queue = Queue(workspace)
+    stopped = queue.job(job_id)
+    seconds = None
+    if stopped is not None and stopped.run_ids:
+        recipes = [Recipe.model_validate(recipe) for recipe in queue.spec(job_id)["recipes"]]
+        seconds = history.predict(workspace, recipes, stopped.device)
+    queue.requeue(job_id, seconds)
     settle(workspace)
 
 
@@ -121,7 +180,7 @@ def wait(workspace: Workspace, job_id: str, *, timeout: float | None = None, pol
     while True:
         current = job(workspace, job_id)
         if current is None:
-            raise JobError(Problem(f"job {job_id}", "there is no such job", "The queue lists the jobs there are."))
+            raise unknown(job_id)
         if not current.active:
             return current
         if deadline is not None and time.monotonic() >= deadline:

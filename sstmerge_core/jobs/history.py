@@ -1,8 +1,8 @@
-"""How long runs will take, from what earlier jobs on this workspace showed."""
+"""How long runs will take and how much memory, from what earlier jobs on this workspace showed."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from sstmerge_core.jobs.estimate import START, Estimator
 from sstmerge_core.jobs.plan import plan_units
@@ -17,7 +17,43 @@ def predict(workspace: Workspace, recipes: Sequence[Recipe], device: str | None 
 
     if not recipes:
         return 0.0
-    scope = f"{device or default_device()}/{recipes[0].base.sha256[:12]}"
-    rates = Queue(workspace).rates(scope) if workspace.queue.exists() else {}
+    rates = _rates(workspace, recipes[0], device or default_device())
     estimator = Estimator(plan=[{START: 1.0}, *plan_units(recipes, workspace)], started=0.0, history=rates)
     return estimator.remaining(0.0)
+
+
+def time_basis(workspace: Workspace, recipes: Sequence[Recipe], device: str | None = None) -> str:
+    """What `predict` rests on, as the end of a sentence."""
+    from sstmerge_core.jobs import default_device, eta_error
+
+    where = device or default_device()
+    if not recipes or not _rates(workspace, recipes[0], where):
+        return "a rough guess for two CPU cores: no job with this base model has ended here yet"
+    error = eta_error(workspace)
+    off = f"; at half of a job the time left was off by {error:.0%} in the median" if error is not None else ""
+    return f"from the speed of earlier jobs with this base model on {where}{off}"
+
+
+def peak_memory(recipes: Sequence[Recipe], estimated: int, measured: Mapping[str, float]) -> tuple[int, str]:
+    """Peak bytes to expect of a job of `recipes`, and what that rests on, as the end of a sentence.
+
+    `estimated` is the sum of what is known to be held, `measured` the peak by method of finished runs of the same base
+    on the same device; a peak is that of the run's process, which may have done heavier runs before.
+    """
+    methods = {recipe.method for recipe in recipes}
+    if methods and methods <= measured.keys():
+        return int(max(measured[method] for method in methods)), "the most that such runs took on this base model"
+    known = max((measured[method] for method in methods & measured.keys()), default=0.0)
+    return max(estimated, int(known)), "from the sizes of the base model, the adapters and the gradients"
+
+
+def free_memory() -> int:
+    """Bytes of main memory that a new process could have now."""
+    import psutil
+
+    return int(psutil.virtual_memory().available)
+
+
+def _rates(workspace: Workspace, recipe: Recipe, device: str) -> dict[str, float]:
+    scope = f"{device}/{recipe.base.sha256[:12]}"
+    return Queue(workspace).rates(scope) if workspace.queue.exists() else {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 RUNNING = "running"
@@ -47,6 +48,7 @@ class Job:
     """Index of the run it works on, from 0."""
     points: int
     eta_seconds: float | None
+    """Left of a running job, in all of a waiting one; None where nobody can tell."""
     error: str | None
     queue_position: int | None
     """1 is next; None when it does not wait."""
@@ -59,6 +61,22 @@ class Job:
     @property
     def active(self) -> bool:
         return self.state in (QUEUED, RUNNING)
+
+
+def expected_starts(listed: Sequence[Job]) -> dict[str, float | None]:
+    """Seconds until each waiting job of `listed` should start; None where a job before it cannot be timed.
+
+    `listed` holds every active job, in any order. Each device does one job at a time, in the order of the queue.
+    """
+    found: dict[str, float | None] = {}
+    for device in {job.device for job in listed if job.active}:
+        active = [job for job in listed if job.device == device and job.active]
+        passed: float | None = 0.0
+        for job in sorted(active, key=lambda job: job.queue_position or 0):
+            if job.state == QUEUED:
+                found[job.job_id] = passed
+            passed = None if passed is None or job.eta_seconds is None else passed + job.eta_seconds
+    return found
 
 
 def stage_text(stage: str, done: float, total: float) -> str:

@@ -10,14 +10,16 @@ import contextlib
 import json
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Literal
 
 from sstmerge_core.errors import JobError, Problem
 from sstmerge_core.jobs.estimate import blend
 from sstmerge_core.jobs.model import QUEUED, RESUMABLE, RUNNING, Job
 from sstmerge_core.jobs.process import Process
 from sstmerge_core.workspace import Workspace
+
+Move = Literal["first", "up", "down"]
 
 PER_DEVICE = 1
 """Jobs that may run at the same time on one device (the CPU is one)."""
@@ -50,19 +52,35 @@ class Queue:
         self.path = workspace.queue
 
     def add(
-        self, job_id: str, *, kind: str, name: str, user: str, device: str, spec: Mapping[str, Any], run_ids: list[str]
+        self,
+        job_id: str,
+        *,
+        kind: str,
+        name: str,
+        user: str,
+        device: str,
+        spec: Mapping[str, Any],
+        run_ids: list[str],
+        seconds: float | None = None,
     ) -> None:
+        """Queue a job last. `seconds`: how long it should take, for those who wait behind it."""
         values = (job_id, kind, name, user, device, json.dumps(spec), json.dumps(run_ids), max(1, len(run_ids)))
         with self._open() as db:
             db.execute(
-                "INSERT INTO jobs (job_id, kind, name, user, device, spec, run_ids, points, created_at)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (*values, time.time()),
+                "INSERT INTO jobs (job_id, kind, name, user, device, spec, run_ids, points, created_at, eta_seconds)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (*values, time.time(), seconds),
             )
 
     def jobs(self, limit: int) -> list[Job]:
         with self._open() as db:
             return [_job(row) for row in db.execute(f"{_SELECT} ORDER BY created_at DESC, place DESC LIMIT ?", [limit])]
+
+    def active(self) -> list[Job]:
+        """Running jobs, then waiting ones in the order in which they are served."""
+        sql = f"{_SELECT} WHERE state IN ('running', 'queued') ORDER BY state = 'queued', place"
+        with self._open() as db:
+            return [_job(row) for row in db.execute(sql)]
 
     def job(self, job_id: str) -> Job | None:
         with self._open() as db:
@@ -141,7 +159,29 @@ class Queue:
                 db.execute("UPDATE jobs SET cancel_at = coalesce(cancel_at, ?) WHERE job_id = ?", [time.time(), job_id])
             return row["state"]
 
-    def requeue(self, job_id: str) -> None:
+    def move(self, job_id: str, to: Move) -> int:
+        """Move a waiting job among those that wait for the same device; returns its new position, 1 is next.
+
+        Beyond either end it stays where it is. Raises JobError for a job that does not wait (any more): a worker may
+        have claimed it since the queue was looked at.
+        """
+        with self._open() as db, _immediate(db):
+            row = db.execute("SELECT state, device FROM jobs WHERE job_id = ?", [job_id]).fetchone()
+            if row is None:
+                raise unknown(job_id)
+            if row["state"] != QUEUED:
+                raise JobError(Problem(f"job {job_id}", f"it is {row['state']}", "Only a waiting job can be moved."))
+            sql = "SELECT job_id FROM jobs WHERE state = 'queued' AND device = ? ORDER BY place"
+            before = [each["job_id"] for each in db.execute(sql, [row["device"]])]
+            after = moved(before, job_id, to)
+            if after != before:
+                # fresh places at the end: a place is unique, and the order within other devices does not change
+                last = db.execute("SELECT max(place) AS last FROM jobs").fetchone()["last"]
+                places = [(last + number, each) for number, each in enumerate(after, start=1)]
+                db.executemany("UPDATE jobs SET place = ? WHERE job_id = ?", places)
+            return after.index(job_id) + 1
+
+    def requeue(self, job_id: str, seconds: float | None = None) -> None:
         """Put a failed, cancelled or lost job at the end of the queue. Raises JobError for any other."""
         with self._open() as db, _immediate(db):
             row = db.execute("SELECT state FROM jobs WHERE job_id = ?", [job_id]).fetchone()
@@ -152,9 +192,9 @@ class Queue:
             db.execute(
                 "UPDATE jobs SET state = 'queued', place = (SELECT max(place) + 1 FROM jobs), started_at = NULL,"
                 " finished_at = NULL, pid = NULL, pid_started = NULL, cancel_at = NULL, point = 0, stage = '',"
-                " progress = 0, eta_seconds = NULL, eta_at_half = NULL, eta_error = NULL, error = NULL"
+                " progress = 0, eta_seconds = ?, eta_at_half = NULL, eta_error = NULL, error = NULL"
                 " WHERE job_id = ?",
-                [job_id],
+                [seconds, job_id],
             )
 
     def rates(self, scope: str) -> dict[str, float]:
@@ -188,6 +228,14 @@ class Queue:
             yield db
         finally:
             db.close()
+
+
+def moved(order: Sequence[str], job_id: str, to: Move) -> list[str]:
+    """`order` with `job_id` one place ``up`` or ``down``, or ``first``."""
+    place = order.index(job_id)
+    target = {"first": 0, "up": max(0, place - 1), "down": place + 1}[to]
+    rest = [each for each in order if each != job_id]
+    return [*rest[:target], job_id, *rest[target:]]
 
 
 def unknown(job_id: str) -> JobError:

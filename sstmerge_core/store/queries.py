@@ -248,6 +248,33 @@ def adapters(con: Connection) -> pd.DataFrame:
     return con.execute("SELECT * EXCLUDE (removed) FROM adapters WHERE NOT removed ORDER BY name, sha256").df()
 
 
+def failed_runs(con: Connection, run_ids: Sequence[str]) -> pd.DataFrame:
+    """Those of `run_ids` that failed and have not been started again since: run_id, label, error."""
+    sql = "SELECT run_id, label, error FROM runs WHERE status = 'failed' AND list_contains(?, run_id) ORDER BY label"
+    return con.execute(sql, [list(run_ids)]).df()
+
+
+def runs_merged_from(con: Connection, sha256: str) -> pd.DataFrame:
+    """The finished merges whose recipe names this adapter, newest first: leaderboard rows."""
+    sql = """
+        SELECT l.* FROM leaderboard l JOIN runs r USING (run_id)
+        WHERE r.status = 'finished' AND r.method NOT IN ('base', 'adapter')
+            AND list_contains(json_extract_string(r.recipe, '$.adapters[*].sha256'), ?)
+        ORDER BY l.created_at DESC NULLS LAST, l.run_id
+    """
+    return con.execute(sql, [sha256]).df()
+
+
+def peak_memory(con: Connection, base: str, device: str) -> dict[str, float]:
+    """method → the most bytes that a finished run of it took at its peak, with this base model on this device."""
+    sql = """
+        SELECT method, max(peak_memory_bytes) FROM runs
+        WHERE source = 'measured' AND status = 'finished' AND peak_memory_bytes > 0 AND base = ? AND device = ?
+        GROUP BY method
+    """
+    return {method: float(peak) for method, peak in con.execute(sql, [base, device]).fetchall()}
+
+
 def pairs(con: Connection) -> list[str]:
     """Pairs that have runs: measured ones first, then by name."""
     sql = "SELECT pair FROM runs WHERE pair IS NOT NULL GROUP BY pair ORDER BY bool_and(source = 'reported'), pair"

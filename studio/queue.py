@@ -1,0 +1,131 @@
+"""The queue as everyone sees it: whose job is whose, when each starts, and the buttons that move and stop them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import streamlit as st
+
+from sstmerge_core import jobs, words
+from sstmerge_core.errors import SSTMergeError
+from sstmerge_core.words import plain
+from studio import blocks, start, visitor
+
+ENDED = 8
+"""Jobs shown that have ended; the others are folded away"""
+LISTED = 100
+
+
+def draw(*, key: str, watched: str = "", watch: Callable[[str], None] | None = None, ended: bool = True) -> None:
+    """Running jobs, waiting ones in their order, and with `ended` those of before. `watch(job_id)` follows one."""
+    with blocks.failures():
+        active = jobs.active(start.workspace())
+        starts = jobs.expected_starts(active)
+        last = {job.device: job.job_id for job in active}
+        for job in active:
+            at_the_end = last[job.device] == job.job_id
+            _active(job, starts.get(job.job_id), at_the_end, key=key, watched=watched, watch=watch)
+        if not active and ended:
+            st.caption("Nothing runs or waits.")
+        if not ended:
+            return
+        past = [job for job in jobs.jobs(start.workspace(), LISTED) if not job.active]
+        for job in past[:ENDED]:
+            _ended(job, key=key, watched=watched, watch=watch)
+        if past[ENDED:]:
+            with st.expander(f"{words.count(len(past) - ENDED, 'job')} before"):
+                for job in past[ENDED:]:
+                    _ended(job, key=key, watched=watched, watch=watch)
+
+
+def wait_text(job: jobs.Job, starts_in: float | None) -> str:
+    """``Number 2 in the queue, starts in about 3 min``"""
+    if starts_in is None:
+        when = "when it starts cannot be told yet"
+    elif starts_in < 1:
+        when = "starts as soon as the device is free"
+    else:
+        when = f"starts in about {words.duration(starts_in)}"
+    takes = f", takes about {words.duration(job.eta_seconds)}" if job.eta_seconds is not None else ""
+    return f"Number {job.queue_position} in the queue, {when}{takes}."
+
+
+def _do(what: Callable[..., object], *arguments: str) -> None:
+    """Callback: the queue is drawn after it, as it then is. What cannot be done any more is said in a toast."""
+    try:
+        what(start.workspace(), *arguments)
+    except SSTMergeError as error:
+        st.toast(str(error), icon=":material/error:")
+
+
+def _active(
+    job: jobs.Job,
+    starts_in: float | None,
+    last: bool,
+    *,
+    key: str,
+    watched: str,
+    watch: Callable[[str], None] | None,
+) -> None:
+    where = f"{key}.{job.job_id}"
+    with st.container(border=True, gap="xsmall"):
+        icon = ":material/play_circle:" if job.state == "running" else ":material/hourglass_empty:"
+        runs = f" · {words.count(len(job.run_ids), 'run')}" if len(job.run_ids) > 1 else ""
+        st.markdown(f"{icon} **{plain(job.name)}**{runs} · {_who(job)}")
+        if job.state == "running":
+            left = f" · {words.duration(job.eta_seconds)} left" if job.eta_seconds is not None else ""
+            st.progress(min(max(job.progress, 0.0), 1.0), text=f"{plain(job.stage) or 'Starting'}{left}")
+        else:
+            st.caption(wait_text(job, starts_in))
+        with st.container(horizontal=True, gap="xsmall", vertical_alignment="center"):
+            if job.state == "queued":
+                first = job.queue_position == 1
+                for to, symbol, about in (
+                    ("first", "vertical_align_top", "To the front of the queue"),
+                    ("up", "arrow_upward", "One place up"),
+                    ("down", "arrow_downward", "One place down"),
+                ):
+                    st.button(
+                        "",
+                        icon=f":material/{symbol}:",
+                        key=f"{where}.{to}",
+                        help=about,
+                        type="tertiary",
+                        disabled=first and to != "down" or last and to == "down",
+                        on_click=_do,
+                        args=(jobs.move, job.job_id, to),
+                    )
+            _watch(job, where, watched, watch)
+            _cancel(job, where)
+
+
+def _cancel(job: jobs.Job, where: str) -> None:
+    """One's own job at a click; somebody else's after a second look."""
+    if job.cancelling:
+        st.caption("Stopping …", width="content")
+        return
+    do = {"key": f"{where}.cancel", "on_click": _do, "args": (jobs.cancel, job.job_id)}
+    if visitor.is_mine(job) or not job.user:
+        st.button("Cancel", icon=":material/stop_circle:", type="tertiary", help="Finished runs are kept.", **do)
+    else:
+        with st.popover("Cancel", icon=":material/stop_circle:", type="tertiary"):
+            st.markdown(f"This is the job of **{plain(job.user)}**. Finished runs are kept.")
+            st.button("Cancel it all the same", **do)
+
+
+def _ended(job: jobs.Job, *, key: str, watched: str, watch: Callable[[str], None] | None) -> None:
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.markdown(blocks.job_line(job, _who(job)), width="content")
+        st.caption(blocks.job_summary(job), width="content")
+        _watch(job, f"{key}.{job.job_id}", watched, watch)
+
+
+def _watch(job: jobs.Job, where: str, watched: str, watch: Callable[[str], None] | None) -> None:
+    if watch is not None and st.button(
+        "Watch", key=f"{where}.watch", type="tertiary", disabled=job.job_id == watched, icon=":material/visibility:"
+    ):
+        watch(job.job_id)
+
+
+def _who(job: jobs.Job) -> str:
+    return "**you**" if visitor.is_mine(job) else plain(visitor.whose(job))
