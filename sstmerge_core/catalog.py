@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
-from dataclasses import dataclass, field
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,7 @@ from sstmerge_core.store.events import EventWriter, read_events
 from sstmerge_core.workspace import Workspace
 
 ROLES = ("utility", "safety", "")
+LONGEST_TAG = 40
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,9 @@ class Entry:
     description: str
     scores: dict[str, Any] = field(default_factory=dict)
     bundled: bool = False
+    tags: tuple[str, ...] = ()
+    origin: str = ""
+    """``hub:owner/name@commit``, ``upload:file.zip``, ``run:id``; empty for a folder of this machine"""
 
     @property
     def source(self) -> Source:
@@ -103,11 +110,13 @@ def entries(workspace: Workspace) -> list[Entry]:
         path = Path(event["path"])
         if event["sha256"] not in known and (path / "adapter_config.json").is_file():
             known.add(event["sha256"])
-            found.append(Entry(**{name: event[name] for name in _STORED}, path=path))
+            found.append(_of_event(event))
     return found
 
 
 _STORED = ("name", "sha256", "role", "suite", "base_name", "rank", "alpha", "modules", "bytes", "description", "scores")
+_LATER = ("tags", "origin")
+"""What events of earlier days do not say"""
 
 
 def entry(
@@ -140,29 +149,124 @@ def entry(
 
 
 def add(
-    workspace: Workspace, path: str | Path, name: str | None = None, role: str | None = None, suite: str = ""
+    workspace: Workspace,
+    path: str | Path,
+    name: str | None = None,
+    role: str | None = None,
+    suite: str = "",
+    *,
+    tags: Iterable[str] = (),
+    origin: str = "",
 ) -> Entry:
     """Register the adapter in a local folder; it stays where it is.
 
     Raises AdapterError with every problem, and where the name is taken by another adapter.
     """
     added = entry(path, workspace, name=(name or "").strip(), role=role or None, suite=suite)
-    if not re.fullmatch(r"[\w.@+-]{1,60}", added.name):
-        fix = "Give a name of letters, digits and . @ + - _ without spaces."
-        raise AdapterError(Problem(f"name {added.name!r}", "is not usable as an adapter's name", fix))
-    for other in entries(workspace):
-        if other.name == added.name and other.sha256 != added.sha256:
-            raise AdapterError(Problem(f"name {added.name}", "is taken by another adapter", "Give another name."))
-    with EventWriter(workspace.catalog) as events:
-        stored = {key: getattr(added, key) for key in _STORED}
-        events.write("adapter_added", **stored, path=str(added.path), base=added.base_name)
+    check_name(workspace, added.name, added.sha256)
+    added = replace(added, tags=usable_tags(tags), origin=origin)
+    _write(workspace, added)
     return added
 
 
-def remove(workspace: Workspace, sha256: str) -> None:
-    """Take an adapter off the catalogue; its files and its runs stay."""
+def change(
+    workspace: Workspace,
+    sha256: str,
+    *,
+    name: str | None = None,
+    role: str | None = None,
+    suite: str | None = None,
+    tags: Iterable[str] | None = None,
+) -> Entry:
+    """Rename a registered adapter, or give it another role, task or tags; None leaves a thing as it is.
+
+    Its runs keep the name that they were made under: the recipe goes by the content. Raises AdapterError for a name
+    that is taken or not usable, and for an adapter that is not registered (those of the demo cannot be changed).
+    """
+    known = registered(workspace, sha256)
+    told = {"name": name.strip() if name is not None else None, "role": role, "suite": suite}
+    said: dict[str, Any] = {field: value for field, value in told.items() if value is not None}
+    if tags is not None:
+        said["tags"] = usable_tags(tags)
+    changed = replace(known, **said)
+    check_name(workspace, changed.name, sha256)
+    if changed != known:
+        _write(workspace, changed)
+    return changed
+
+
+def check_name(workspace: Workspace, name: str, sha256: str = "") -> None:
+    """Raises AdapterError where an adapter other than that of `sha256` has the name, or nothing can be called so."""
+    if not re.fullmatch(r"[\w.@+-]{1,60}", name) or not name.strip("."):
+        fix = "Give a name of letters, digits and . @ + - _ without spaces."
+        raise AdapterError(Problem(f"name {name!r}", "is not usable as an adapter's name", fix))
+    if any(other.name == name and other.sha256 != sha256 for other in entries(workspace)):
+        raise AdapterError(Problem(f"name {name}", "is taken by another adapter", "Give another name."))
+
+
+def usable_tags(tags: Iterable[str]) -> tuple[str, ...]:
+    """`tags` without spaces around them, empty ones and repetitions. Raises AdapterError for overlong ones."""
+    found = tuple(dict.fromkeys(filter(None, (tag.strip() for tag in tags))))
+    if long := [tag for tag in found if len(tag) > LONGEST_TAG]:
+        raise AdapterError(Problem(f"tag {long[0][:20]}…", f"has more than {LONGEST_TAG} characters", "Shorten it."))
+    return found
+
+
+def registered(workspace: Workspace, sha256: str) -> Entry:
+    """The registered adapter of this content. Raises AdapterError where there is none."""
+    found = next((_of_event(event) for event in _state(workspace, "adapter") if event["sha256"] == sha256), None)
+    if found is None:
+        bundled = any(one.sha256 == sha256 for one in entries(workspace))
+        fault = "ships with the program and cannot be changed" if bundled else "is not registered here"
+        raise AdapterError(Problem(f"adapter {sha256[:12]}", fault, "`sstmerge adapters list` shows what is."))
+    return found
+
+
+def is_kept(workspace: Workspace, one: Entry) -> bool:
+    """Whether the adapter's files are the workspace's own (uploaded, downloaded, trained), not a registered folder."""
+    return one.path.resolve().parent == workspace.adapters.resolve()
+
+
+def remove(workspace: Workspace, sha256: str) -> Entry | None:
+    """Take an adapter off the catalogue; its runs stay. `restore` undoes it.
+
+    Files that the workspace keeps move into its trash; a folder of the user's own stays where it is and as it is.
+    Returns what was removed, None where it was not registered.
+    """
+    try:
+        gone = registered(workspace, sha256)
+    except AdapterError:
+        return None
+    moved = ""
+    if is_kept(workspace, gone) and gone.path.is_dir():
+        target = workspace.trash / f"{gone.name}.adapter.{time.time_ns()}"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        os.rename(gone.path, target)
+        moved = target.name
     with EventWriter(workspace.catalog) as events:
-        events.write("adapter_removed", sha256=sha256)
+        events.write("adapter_removed", sha256=sha256, trash=moved)
+    return gone
+
+
+def removed(workspace: Workspace) -> list[Entry]:
+    """Adapters that were removed and can be restored, the last one first: their files are still somewhere."""
+    return [entry for entry, trash in _removed(workspace) if (trash or entry.path).is_dir()]
+
+
+def restore(workspace: Workspace, sha256: str) -> Entry:
+    """Undo `remove`. Raises AdapterError where the files are gone, or the name or the folder has been taken since."""
+    entry, trash = next((found for found in _removed(workspace) if found[0].sha256 == sha256), (None, None))
+    if entry is None:
+        raise AdapterError(Problem(f"adapter {sha256[:12]}", "was not removed here", "Add its folder."))
+    check_name(workspace, entry.name, sha256)
+    if trash and not entry.path.exists() and trash.is_dir():
+        entry.path.parent.mkdir(parents=True, exist_ok=True)
+        os.rename(trash, entry.path)
+    elif trash or not entry.path.is_dir():
+        fault = "another adapter is in its place" if entry.path.exists() else "its files are gone"
+        raise AdapterError(Problem(str(entry.path), fault, "Add the adapter again from where it came."))
+    _write(workspace, entry)
+    return entry
 
 
 def find(workspace: Workspace, name_or_path: str) -> Entry:
@@ -181,11 +285,45 @@ def find(workspace: Workspace, name_or_path: str) -> Entry:
     raise AdapterError(Problem(f"adapter {name_or_path}", "there is no such adapter", fix))
 
 
+def _write(workspace: Workspace, one: Entry) -> None:
+    """A later event of the same adapter replaces what an earlier one said."""
+    with EventWriter(workspace.catalog) as events:
+        stored = {key: getattr(one, key) for key in (*_STORED, *_LATER)}
+        events.write("adapter_added", **stored, path=str(one.path), base=one.base_name)
+
+
+def _of_event(event: dict[str, Any]) -> Entry:
+    later: dict[str, Any] = {"tags": tuple(event.get("tags") or ()), "origin": event.get("origin") or ""}
+    return Entry(**{name: event[name] for name in _STORED}, **later, path=Path(event["path"]))
+
+
+def _removed(workspace: Workspace) -> list[tuple[Entry, Path | None]]:
+    """Adapters that are removed now, the last one first, each with its folder in the trash (None: it was not moved)."""
+    last: dict[str, dict[str, Any]] = {}
+    gone: dict[str, str] = {}
+    for event in read_events(workspace.catalog):
+        if event["event"] == "adapter_added":
+            last[event["sha256"]] = event
+            gone.pop(event["sha256"], None)
+        elif event["event"] == "adapter_removed" and event["sha256"] in last:
+            gone.pop(event["sha256"], None)
+            gone[event["sha256"]] = event.get("trash") or ""
+    return [
+        (_of_event(last[sha256]), workspace.trash / name if name else None) for sha256, name in reversed(gone.items())
+    ]
+
+
+_RECORD_TYPES = {"name": str, "role": str, "suite": str, "description": str, "scores": dict}
+
+
 def _record(folder: Path) -> dict[str, Any]:
+    """What an adapter's own record says of it; a record from elsewhere may be anything, and what is odd is left out."""
     try:
-        return json.loads((folder / RECORD).read_text())
+        found = json.loads((folder / RECORD).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
+    told = found.items() if isinstance(found, dict) else ()
+    return {key: value for key, value in told if isinstance(value, _RECORD_TYPES.get(key, ()))}
 
 
 def _state(workspace: Workspace, kind: str) -> list[dict[str, Any]]:

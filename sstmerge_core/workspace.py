@@ -50,6 +50,11 @@ class Workspace:
         return self.root / "pairs"
 
     @property
+    def trash(self) -> Path:
+        """Deleted runs and weights until somebody empties it."""
+        return self.root / "trash"
+
+    @property
     def catalog(self) -> Path:
         """The event file of registered adapters."""
         return self.root / "catalog"

@@ -8,11 +8,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from sstmerge_core import catalog, presets, training_data, words
+from sstmerge_core import catalog, intake, presets, training_data, words
 from sstmerge_core.cli import inputs
 from sstmerge_core.cli.printing import line, raise_found, table
-from sstmerge_core.errors import Problem, RecipeError
+from sstmerge_core.errors import AdapterError, Problem, RecipeError
 from sstmerge_core.evaluate import declared, prepare
+from sstmerge_core.lineage import Ancestry, ancestry
 from sstmerge_core.train import TrainingSettings
 from sstmerge_core.training_data import TrainingData
 from sstmerge_core.workspace import Workspace
@@ -48,15 +49,26 @@ def register(command: Any) -> None:
     )
     train.add_argument("--device", default="auto")
 
-    shelf = command("adapters", _adapters, "List, add, remove and check adapters.")
-    actions = shelf.add_subparsers(dest="action", metavar="list|add|remove|check|add-base")
+    shelf = command("adapters", _adapters, "List, add, rename, tag, remove and check adapters.")
+    actions = shelf.add_subparsers(dest="action", metavar="list|add|rename|tag|remove|restore|lineage|check|add-base")
     actions.add_parser("list", help="the known adapters")
-    add = actions.add_parser("add", help="register a folder")
-    add.add_argument("path")
+    add = actions.add_parser("add", help="register a folder, or take in a ZIP archive or a repository of the hub")
+    add.add_argument(
+        "path", help="a folder, a .zip file, or hf:owner/name, with @ and a revision behind it if you like"
+    )
+    add.add_argument("--tag", action="append", default=[], metavar="TAG", help="may be given several times")
     add.add_argument("--name")
     add.add_argument("--role", choices=["utility", "safety"])
     add.add_argument("--suite", default="", help="what measures its task: facts, instructions, or a JSONL file")
+    rename = actions.add_parser("rename", help="give one another name; its runs keep the old one")
+    rename.add_argument("name")
+    rename.add_argument("new")
+    tag = actions.add_parser("tag", help="set the tags of one; none takes them away")
+    tag.add_argument("name")
+    tag.add_argument("tags", nargs="*", metavar="TAG")
     actions.add_parser("remove", help="take one off the list").add_argument("name")
+    actions.add_parser("restore", help="put a removed one back").add_argument("name")
+    actions.add_parser("lineage", help="what one was merged from").add_argument("name")
     inputs.add_trio(actions.add_parser("check", help="whether adapters and a base fit together"))
     actions.add_parser("add-base", help="register a base model's folder").add_argument("path")
 
@@ -148,8 +160,22 @@ def _adapters(options: argparse.Namespace, workspace: Workspace) -> None:
     from sstmerge_core import adapters
 
     if options.action == "add":
-        added = catalog.add(workspace, options.path, options.name, options.role, options.suite)
+        added = _added(options, workspace)
         print(f"{added.name}: rank {added.rank}, {added.modules} modules, SHA-256 {added.sha256[:16]}")
+    elif options.action == "rename":
+        known = catalog.find(workspace, options.name)
+        print(catalog.change(workspace, known.sha256, name=options.new).name)
+    elif options.action == "tag":
+        known = catalog.find(workspace, options.name)
+        print(", ".join(catalog.change(workspace, known.sha256, tags=options.tags).tags) or "no tags")
+    elif options.action == "restore":
+        gone = next((one for one in catalog.removed(workspace) if options.name in (one.name, one.sha256)), None)
+        if gone is None:
+            names = ", ".join(one.name for one in catalog.removed(workspace)) or "none"
+            raise AdapterError(Problem(f"adapter {options.name}", "was not removed here", f"Removed: {names}."))
+        print(catalog.restore(workspace, gone.sha256).path)
+    elif options.action == "lineage":
+        _lineage(ancestry(catalog.find(workspace, options.name), catalog.entries(workspace)))
     elif options.action == "add-base":
         print(catalog.add_base(workspace, options.path).name)
     elif options.action == "remove":
@@ -168,5 +194,29 @@ def _adapters(options: argparse.Namespace, workspace: Workspace) -> None:
         print("They fit together.")
     else:
         found = catalog.entries(workspace)
-        rows = [(e.name, e.role or "–", e.suite or "–", str(e.rank), e.base_name, e.description) for e in found]
-        table(("name", "role", "suite", "rank", "base", "description"), rows)
+        rows = [
+            (e.name, e.role or "–", e.suite or "–", str(e.rank), e.base_name, ", ".join(e.tags), e.description)
+            for e in found
+        ]
+        table(("name", "role", "suite", "rank", "base", "tags", "description"), rows)
+
+
+def _added(options: argparse.Namespace, workspace: Workspace) -> catalog.Entry:
+    """The adapter of a folder, an archive or a repository."""
+    told = {"role": options.role, "suite": options.suite, "tags": options.tag}
+    if options.path.startswith("hf:"):
+        repository, _, revision = options.path.removeprefix("hf:").partition("@")
+        return intake.download(workspace, repository, revision=revision, name=options.name or "", **told)
+    if options.path.lower().endswith(".zip") and Path(options.path).is_file():
+        with open(options.path, "rb") as file:
+            sent = [(Path(options.path).name, file)]
+            return intake.upload(workspace, sent, name=options.name or "", **told)
+    return catalog.add(workspace, options.path, options.name, **told)
+
+
+def _lineage(one: Ancestry, depth: int = 0) -> None:
+    unknown = "" if one.known else " (not in this workspace)"
+    how = f" <- {one.text}" if one.text else ""
+    print(f"{'  ' * depth}{one.name}{unknown}{how}{f' [run {one.run_id}]' if one.run_id else ''}")
+    for parent in one.parents:
+        _lineage(parent, depth + 1)

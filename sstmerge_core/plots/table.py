@@ -139,6 +139,7 @@ def adapters(entries: Sequence[Entry]) -> pd.DataFrame:
             "alpha": entry.alpha,
             "modules": entry.modules,
             "base model": entry.base_name,
+            "tags": list(entry.tags),
             "about": entry.description,
             "size": words.size(entry.bytes),
             "folder": str(entry.path),

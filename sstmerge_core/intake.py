@@ -1,0 +1,172 @@
+"""Adapters that come from elsewhere into the workspace: files of a browser, or a repository of the Hugging Face hub."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import IO
+
+from sstmerge_core import adapters, catalog, words
+from sstmerge_core.adapters import archive
+from sstmerge_core.catalog import Entry
+from sstmerge_core.errors import AdapterError, Problem
+from sstmerge_core.workspace import Workspace, new_folder
+
+TIMEOUT = 20.0
+"""Seconds that the hub has to answer the first question"""
+
+
+def upload(
+    workspace: Workspace,
+    sent: Sequence[tuple[str, IO[bytes]]],
+    *,
+    name: str = "",
+    role: str | None = None,
+    suite: str = "",
+    tags: Iterable[str] = (),
+    largest: int = archive.LARGEST,
+) -> Entry:
+    """Keep and register the adapter in `sent`: one ZIP archive, or its files (name and content).
+
+    Raises AdapterError that names the file at fault; then nothing is kept.
+    """
+    if not sent:
+        raise AdapterError(Problem("upload", "holds no file", "Choose a ZIP archive, or the adapter's files."))
+    zipped = sent[0][0].lower().endswith(".zip")
+    where = sent[0][0] if zipped else ""
+    called = name.strip() or (_usable(Path(sent[0][0]).stem) if zipped else "uploaded")
+
+    def fill(folder: Path) -> None:
+        archive.unpack(sent, folder, largest=largest)
+
+    origin = f"upload:{where or 'files'}"
+    return _keep(workspace, called, fill, where, role=role, suite=suite, tags=tags, origin=origin)
+
+
+def download(
+    workspace: Workspace,
+    repository: str,
+    *,
+    revision: str = "",
+    name: str = "",
+    role: str | None = None,
+    suite: str = "",
+    tags: Iterable[str] = (),
+    largest: int = archive.LARGEST,
+) -> Entry:
+    """Keep and register the adapter in a model repository of the hub: its settings and safetensors, nothing else.
+
+    The commit that `revision` (a branch, tag or commit; empty: the main branch) stands for is recorded. Raises
+    AdapterError that says what the hub said, or that it cannot be reached; then nothing is kept.
+    """
+    repository = repository.strip().removeprefix("https://huggingface.co/").strip("/")
+    called = name.strip() or _usable(repository.rpartition("/")[2])
+    catalog.check_name(workspace, called)
+    where = f"hub repository {repository}"
+    commit, sizes = _ask_hub(repository, revision.strip(), where)
+    if archive.CONFIG not in sizes or archive.WEIGHTS not in sizes:
+        missing = next(file for file in (archive.CONFIG, archive.WEIGHTS) if file not in sizes)
+        pickled = missing == archive.WEIGHTS and archive.PICKLE in sizes
+        fault = f"has only {archive.PICKLE}, a pickle, which can run code" if pickled else f"has no {missing}"
+        raise AdapterError(Problem(where, fault, "Give the repository of a PEFT LoRA adapter in safetensors."))
+    wanted = [file for file in archive.FILES if file in sizes]
+    size = sum(sizes[file] for file in wanted)
+    if size > min(largest, archive.free_space(workspace.adapters)):
+        fault = f"its files take {words.size(size)}, more than there is room for here"
+        raise AdapterError(Problem(where, fault, "Free some disk, or add a folder from another disk."))
+
+    def fill(folder: Path) -> None:
+        for file in wanted:
+            _fetch(repository, file, commit, folder, where)
+        shutil.rmtree(folder / ".cache", ignore_errors=True)  # what the hub's client notes for itself
+
+    origin = f"hub:{repository}@{commit}"
+    return _keep(workspace, called, fill, where, role=role, suite=suite, tags=tags, origin=origin)
+
+
+def _keep(
+    workspace: Workspace,
+    name: str,
+    fill: Callable[[Path], None],
+    where: str,
+    *,
+    role: str | None,
+    suite: str,
+    tags: Iterable[str],
+    origin: str,
+) -> Entry:
+    """A new folder of the workspace's own, filled and checked, then registered; `where` stands for it in errors."""
+    catalog.check_name(workspace, name)
+    target = workspace.adapters / name
+    if target.exists():
+        raise AdapterError(Problem(f"name {name}", "a folder of the workspace has it", "Give another name."))
+    tags = catalog.usable_tags(tags)
+    with new_folder(target) as folder:
+        fill(folder)
+        try:
+            sha256 = adapters.read(folder).sha256
+        except AdapterError as error:
+            raise AdapterError([_told(problem, folder, where) for problem in error.problems]) from None
+        twin = next((one for one in catalog.entries(workspace) if one.sha256 == sha256), None)
+        if twin is not None:
+            fault = f"is here already, as {twin.name}"
+            raise AdapterError(Problem(where or name, fault, "Use that one; rename it where you want another name."))
+    return catalog.add(workspace, target, name, role, suite, tags=tags, origin=origin)
+
+
+def _told(problem: Problem, folder: Path, where: str) -> Problem:
+    """A problem of a temporary folder under the name by which the user knows the file."""
+    here = problem.where.replace(f"{folder.resolve()}/", f"{where}: " if where else "")
+    return Problem(here.replace(str(folder.resolve()), where), problem.fault, problem.fix)
+
+
+def _usable(name: str) -> str:
+    return re.sub(r"[^\w.@+-]+", "-", name).strip("-.")[:60] or "adapter"
+
+
+def _ask_hub(repository: str, revision: str, where: str) -> tuple[str, dict[str, int]]:
+    """The commit of a revision, and its files with their sizes in bytes."""
+    from huggingface_hub import HfApi
+
+    try:
+        told = HfApi().model_info(repository, revision=revision or None, files_metadata=True, timeout=TIMEOUT)
+    except Exception as error:  # the library has no common base for: no network, gated, unknown, not an id
+        raise _hub_error(error, where, revision) from None
+    return str(told.sha), {file.rfilename: int(file.size or 0) for file in told.siblings or ()}
+
+
+def _fetch(repository: str, file: str, commit: str, folder: Path, where: str) -> None:
+    from huggingface_hub import hf_hub_download
+
+    try:
+        hf_hub_download(repository, file, revision=commit, local_dir=folder)
+    except Exception as error:  # as above
+        raise _hub_error(error, f"{where}: {file}", commit) from None
+
+
+def _hub_error(error: Exception, where: str, revision: str) -> AdapterError:
+    from huggingface_hub import errors
+
+    name = where.removeprefix("hub repository ").partition(":")[0]
+    if isinstance(error, errors.GatedRepoError):
+        fault, fix = (
+            "asks for its terms to be accepted",
+            f"Accept them at https://huggingface.co/{name}, then `hf auth login`.",
+        )
+    elif isinstance(error, errors.RevisionNotFoundError):
+        fault, fix = f"has no revision {revision}", "Give a branch, a tag or a commit; empty for the main branch."
+    elif isinstance(error, errors.RepositoryNotFoundError):
+        fault, fix = (
+            "there is none, or it is private",
+            "Check the id, owner/name; for a private one run `hf auth login`.",
+        )
+    elif isinstance(error, errors.HFValidationError):
+        fault, fix = "is no repository's id", "Write owner/name, as at the top of its page on the hub."
+    else:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:160]
+        fault = f"the hub cannot be reached from here ({reason})"
+        folder = name.rpartition("/")[2]
+        fix = f"Where there is a network, `hf download {name} --local-dir {folder}`; then add the folder."
+    return AdapterError(Problem(where, fault, fix))

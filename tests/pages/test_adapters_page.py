@@ -1,0 +1,131 @@
+"""Adding, changing, removing and comparing adapters on their page."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from sstmerge_core import catalog, intake
+from sstmerge_core.errors import AdapterError, Problem
+from sstmerge_core.store import EventWriter
+from sstmerge_core.workspace import Workspace
+
+Open = Callable[..., AppTest]
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, tiny_base: Path, tiny_pair: tuple[Path, Path]) -> Workspace:
+    workspace = Workspace(tmp_path / "w").create()
+    catalog.add_base(workspace, tiny_base)
+    catalog.add(workspace, tiny_pair[1], name="tiny-safety", role="safety")
+    return workspace
+
+
+def press(app: AppTest, label: str) -> AppTest:
+    return next(button for button in app.button if button.label == label).click().run()
+
+
+def zipped(folder: Path) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for path in folder.iterdir():
+            archive.write(path, path.name)
+    return buffer.getvalue()
+
+
+def way(app: AppTest, name: str) -> AppTest:
+    return app.button_group("adapters.way").set_value(name).run()
+
+
+def test_an_uploaded_archive_is_shown_with_where_it_came_from(open_page: Open, workspace: Workspace, tiny_pair) -> None:
+    app = way(open_page(workspace, "adapters"), "upload")
+    app.file_uploader("adapters.upload").set_value([("lora.zip", zipped(tiny_pair[0]), "application/zip")])
+    app = press(app, "Add")
+    assert not app.exception and not any("lora" in error.value for error in app.error)
+    assert app.selectbox("adapters.show").value == "lora"
+    assert any("**lora** ← Uploaded as lora.zip" in item.value for item in app.markdown)
+
+
+def test_an_archive_that_cannot_be_used_is_named_in_place(open_page: Open, workspace: Workspace) -> None:
+    app = way(open_page(workspace, "adapters"), "upload")
+    app.file_uploader("adapters.upload").set_value([("notes.zip", b"no archive", "application/zip")])
+    app = press(app, "Add")
+    assert not app.exception and "notes.zip" in app.error[0].value and "not a ZIP archive" in app.error[0].value
+
+
+def test_a_hub_that_cannot_be_reached_is_said_with_what_to_do(
+    open_page: Open, workspace: Workspace, monkeypatch
+) -> None:
+    def refuse(workspace, repository, *, revision, **told):
+        raise AdapterError(Problem(f"hub repository {repository}", f"cannot be reached at {revision}", "Upload it."))
+
+    monkeypatch.setattr(intake, "download", refuse)
+    app = way(open_page(workspace, "adapters"), "hub")
+    app.text_input("adapters.hub").set_value("lab/lora")
+    app.text_input("adapters.revision").set_value("v1")
+    app = press(app, "Add")
+    assert not app.exception and "lab/lora" in app.error[0].value and "Upload it" in app.error[0].value
+
+
+def test_a_rename_with_tags_is_saved_and_a_name_that_is_taken_said(
+    open_page: Open, workspace: Workspace, tiny_pair
+) -> None:
+    added = catalog.add(workspace, tiny_pair[0], name="old")
+    app = open_page(workspace, "adapters", show="old")
+    app.text_input(f"change.name.{added.sha256[:8]}").set_value("new")
+    app = press(app, "Save")
+    assert not app.exception and catalog.find(workspace, "new").sha256 == added.sha256
+    assert app.selectbox("adapters.show").value == "new"
+    app.text_input(f"change.name.{added.sha256[:8]}").set_value("A5")
+    app = press(app, "Save")
+    assert "taken by another adapter" in app.error[0].value and catalog.find(workspace, "new")
+
+
+def test_a_removed_adapter_comes_back_by_undo(open_page: Open, workspace: Workspace, tiny_pair) -> None:
+    added = intake.upload(workspace, [("own.zip", io.BytesIO(zipped(tiny_pair[0])))])
+    app = press(open_page(workspace, "adapters", show="own"), "Remove")
+    assert not app.exception and not added.path.exists()
+    assert any("**own** was removed" in item.value for item in app.markdown)
+    app = press(app, "Undo")
+    assert not app.exception and added.path.exists() and app.selectbox("adapters.show").value == "own"
+
+
+def test_an_adapter_of_the_demo_has_neither_name_field_nor_remove(open_page: Open, workspace: Workspace) -> None:
+    app = open_page(workspace, "adapters", show="A5")
+    assert not app.exception and "Remove" not in [button.label for button in app.button]
+    assert any("Ships with the program" in caption.value for caption in app.caption)
+    assert any("**A5** ← Trained" in item.value for item in app.markdown)
+
+
+def test_each_statistic_of_a_measured_pair_is_a_map_of_its_own(
+    open_page: Open, workspace: Workspace, tiny_pair
+) -> None:
+    utility = catalog.add(workspace, tiny_pair[0], name="tiny-utility", role="utility")
+    safety = catalog.find(workspace, "tiny-safety")
+    base = next(one for one in catalog.bases(workspace) if one.name == "tiny-llama")
+    names = ("norm_utility", "norm_safety", "cosine", "overlap_out", "overlap_in")
+    rows = [{"module": "model.layers.0.self_attn.q_proj", "stat": name, "value": 0.5} for name in names]
+    with EventWriter(workspace.pairs / "pair") as events:
+        contents = {"base": base.sha256, "utility": utility.sha256, "safety": safety.sha256}
+        events.write("pair_inspected", pair_id="pair", utility_name="u", safety_name="s", **contents)
+        events.write("module_stats", rows=rows)
+    chosen = {"base": "tiny-llama", "utility": "tiny-utility", "safety": "tiny-safety"}
+    app = open_page(workspace, "adapters", **chosen)
+    assert not app.exception and len(app.button_group("adapters.stat").options) == 5
+    app.button_group("adapters.stat").set_value("norm_safety").run()
+    assert "norm_safety" in app.query_params["stat"]
+    assert any("Frobenius norm of the safety adapter" in caption.value for caption in app.caption)
+
+
+def test_a_users_folder_is_only_taken_off_the_list(open_page: Open, workspace: Workspace, tiny_pair, tmp_path) -> None:
+    shutil.copytree(tiny_pair[0], tmp_path / "mine")
+    catalog.add(workspace, tmp_path / "mine")
+    press(open_page(workspace, "adapters", show="mine"), "Remove")
+    assert (tmp_path / "mine" / "adapter_config.json").is_file()
+    assert "mine" not in [one.name for one in catalog.entries(workspace)]
