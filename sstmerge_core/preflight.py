@@ -16,6 +16,8 @@ from sstmerge_core.recipe import Calibration, Evaluation, Recipe
 from sstmerge_core.store.events import last_status
 from sstmerge_core.workspace import Workspace
 
+GRADIENT_BATCH = 8
+"""Samples in one backward pass of `fisher.core_gradients`"""
 GENERAL_UTILITY = "instructions"
 """The suite for a utility adapter that names none of its own."""
 
@@ -38,6 +40,8 @@ class Options:
     benign_suite: str = "near_miss"
     general_suite: str = suites.GENERAL
     """General benign prompts, where the method weighs them"""
+    refusal_suite: str = "harmful"
+    """Harmful prompts with the refusals to them, whose gradients make F_harm"""
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,8 @@ class SweepPlan:
     skipped: int = 0
     """Points that are known already"""
     seconds: float | None = None
+    memory_bytes: int = 0
+    """Of the heaviest point"""
 
 
 def plan(
@@ -151,6 +157,7 @@ def plan_sweep(
         points=len(recipes),
         skipped=len(recipes) - len(open_ones),
         seconds=history.predict(workspace, open_ones) if open_ones else 0.0,
+        memory_bytes=memory(base, (utility, *experts, safety), max(open_ones, key=_samples)) if open_ones else 0,
     )
 
 
@@ -210,7 +217,7 @@ def is_finished(workspace: Workspace, recipe: Recipe) -> bool:
 
 
 def memory(base: Base, used: Sequence[Entry], recipe: Recipe) -> int:
-    """Estimated peak bytes: base weights kept and in use, the adapters, gradients, one batch's activations."""
+    """Estimated peak bytes: base weights kept and in use, the adapters, gradients, one batch's logits and their own."""
     model = adapters.read_base(base.path)
     parameters = sum(_numel(shape) for shape in model.shapes.values())
     held = parameters * 4 * 2 + sum(adapter.bytes for adapter in used) * 4
@@ -238,7 +245,7 @@ def _numel(shape: tuple[int, ...]) -> int:
 def _calibration(
     entry: methods.Method, utility_suite: str, parameters: Mapping[str, Any], options: Options
 ) -> Calibration:
-    harm, n_harm = suites.source("harmful", "fisher")
+    harm, n_harm = suites.source(options.refusal_suite, "fisher")
     benign, n_benign = suites.source(utility_suite, "fisher")
     general: dict[str, Any] = {}
     if weight := parameters.get("general", 0.0):
