@@ -71,7 +71,7 @@ def figures(workspace: Workspace, dtype: str, count: int, batch: int, times: int
 
     def ours() -> None:
         for rows in suites:
-            plan = plan_batches(rows, resident.tokenizer, batch)
+            plan = plan_batches(rows, resident, batch, TOKENS)
             for _ in generate_suite(resident, rows, plan, (), TOKENS):
                 pass
 

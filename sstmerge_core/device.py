@@ -26,6 +26,19 @@ def fast_bfloat16() -> bool:
     return "amx_bf16" in flags or "avx512_bf16" in flags
 
 
+def free_memory(device: str) -> int | None:
+    """Bytes that can still be had on ``cpu`` or a CUDA device without swapping; None where nothing tells."""
+    if device.startswith("cuda"):
+        import torch
+
+        return torch.cuda.mem_get_info(device)[0]
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration):
+        return None
+
+
 def share_the_machine() -> None:
     """Settings of this process that cost nothing alone and save a lot beside others. Call it before torch is imported.
 

@@ -114,6 +114,7 @@ class Evaluation(_Frozen):
     judge: str = "refusal_regex"
     dtype: str = "float32"
     batch_size: int = 64
+    """Answers generated at once at most; fewer where memory has no room for them"""
 
 
 class Recipe(_Frozen):

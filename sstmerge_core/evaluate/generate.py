@@ -18,16 +18,18 @@ SampleRow = dict[str, Any]
 """prompt_id, topic, prompt, response, reference, n_tokens, stopped: a row of the `samples` event."""
 
 
-def plan_batches(rows: Sequence[Row], tokenizer: Any, batch_size: int) -> list[list[str]]:
-    """Prompt ids in batches of nearly equal size, at most `batch_size`, prompts of like length together.
+def plan_batches(rows: Sequence[Row], model: ResidentModel, batch_size: int, max_new_tokens: int) -> list[list[str]]:
+    """Prompt ids in batches of nearly equal size, prompts of like length together.
 
-    The longest come first: if memory does not suffice, that shows at once.
+    At most `batch_size`, and no more than the memory that is free now has room for. The longest come first: if memory
+    does not suffice, that shows at once.
     """
     if not rows:
         return []
-    length = {row.prompt_id: len(chat_ids(tokenizer, row.prompt)) for row in rows}
+    length = {row.prompt_id: len(chat_ids(model.tokenizer, row.prompt)) for row in rows}
     ordered = sorted(length, key=lambda prompt_id: -length[prompt_id])
-    count = math.ceil(len(ordered) / max(1, batch_size))
+    room = model.room(length[ordered[0]] + max_new_tokens) or batch_size
+    count = math.ceil(len(ordered) / max(1, min(batch_size, room)))
     cuts = [round(index * len(ordered) / count) for index in range(count + 1)]
     return [ordered[start:end] for start, end in zip(cuts, cuts[1:], strict=False)]
 

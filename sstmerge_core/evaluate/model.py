@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sstmerge_core.chat import chat_text, template_kind
-from sstmerge_core.device import DTYPES, best_device
+from sstmerge_core.device import DTYPES, best_device, free_memory
 from sstmerge_core.errors import AdapterError, DataError, Problem, RecipeError
 from sstmerge_core.evaluate.decoding import greedy
 
@@ -126,6 +126,23 @@ class ResidentModel:
             except BaseException:
                 self._restore(self._moved)
                 raise
+
+    def room(self, tokens: int) -> int | None:
+        """How many answers of `tokens` (prompt and answer) at once take at most half of the free memory, at least 1.
+
+        Counted per token: keys and values of every layer, and one layer's activations; per answer the logits of one
+        position. None where the free memory is not known.
+        """
+        free = free_memory(str(self.device))
+        if free is None:
+            return None
+        config = self.model.config.get_text_config()
+        heads = config.num_attention_heads
+        width = getattr(config, "head_dim", None) or config.hidden_size // heads
+        cached = 2 * config.num_hidden_layers * (getattr(config, "num_key_value_heads", None) or heads) * width
+        active = 8 * config.hidden_size + 2 * (getattr(config, "intermediate_size", None) or 4 * config.hidden_size)
+        size = self.model.get_input_embeddings().weight.element_size()
+        return max(1, free // 2 // (size * (tokens * (cached + active) + 2 * config.vocab_size)))
 
     def chat(self, prompt: str) -> str:
         """The text the model sees for `prompt`; see `chat_text`."""

@@ -395,7 +395,8 @@ def _within_budget(
         merged = at(alpha)
         resident = session.model(recipe.base, dtype)
         resident.set_delta(deltas(merged))
-        plan = plan_batches(rows, resident.tokenizer, recipe.evaluation.batch_size if recipe.evaluation else 64)
+        batch_size = recipe.evaluation.batch_size if recipe.evaluation else 64
+        plan = plan_batches(rows, resident, batch_size, suite.max_new_tokens)
         answers = [
             row for _, _, batch in generate_suite(resident, rows, plan, (), suite.max_new_tokens) for row in batch
         ]
@@ -471,7 +472,7 @@ def _generate(
     mine = [event for event in past if event.get("suite") == suite.name]
     plan = next((event["batches"] for event in mine if event["event"] == "plan"), None)
     if plan is None:
-        plan = plan_batches(rows, resident.tokenizer, batch_size)
+        plan = plan_batches(rows, resident, batch_size, suite.max_new_tokens)
         events.write("plan", suite=suite.name, batches=plan)
     done = {event["batch"]: event["rows"] for event in mine if event["event"] == "samples"}
     finished = sum(len(batch) for batch in done.values())

@@ -183,7 +183,7 @@ def test_a_delta_of_the_wrong_shape_leaves_the_base(tiny_base: Path) -> None:
 
 
 def test_an_interrupted_suite_goes_on_with_the_same_answers(llama: ResidentModel) -> None:
-    plan = plan_batches(ROWS, llama.tokenizer, 5)
+    plan = plan_batches(ROWS, llama, 5, 8)
     whole = {index: samples for index, _, samples in generate_suite(llama, ROWS, plan, set(), 5)}
     rest = {index: samples for index, _, samples in generate_suite(llama, ROWS, plan, {0, 2}, 5)}
     assert set(whole) == {0, 1, 2}
@@ -193,12 +193,32 @@ def test_an_interrupted_suite_goes_on_with_the_same_answers(llama: ResidentModel
 
 
 def test_the_plan_holds_every_prompt_once_in_even_batches_longest_first(llama: ResidentModel) -> None:
-    plan = plan_batches(ROWS, llama.tokenizer, 5)
+    plan = plan_batches(ROWS, llama, 5, 8)
     assert [len(batch) for batch in plan] == [4, 4, 4]
     prompts = {row.prompt_id: row.prompt for row in ROWS}
     lengths = [len(prompts[prompt_id].split()) for batch in plan for prompt_id in batch]
     assert lengths == sorted(lengths, reverse=True)
-    assert plan_batches([], llama.tokenizer, 5) == []
+    assert plan_batches([], llama, 5, 8) == []
+
+
+def test_batches_are_as_small_as_the_free_memory_makes_them(llama: ResidentModel, monkeypatch) -> None:
+    whole = llama.room(100)
+    assert whole is not None and whole > len(ROWS)
+    monkeypatch.setattr("sstmerge_core.evaluate.model.free_memory", lambda device: 2 * 3 * 1_000_000)
+    fitting = llama.room(100)
+    assert fitting is not None and 1 <= fitting < whole and llama.room(200) < fitting
+    monkeypatch.setattr("sstmerge_core.evaluate.model.free_memory", lambda device: 1)
+    assert [len(batch) for batch in plan_batches(ROWS, llama, 5, 8)] == [1] * len(ROWS)
+    monkeypatch.setattr("sstmerge_core.evaluate.model.free_memory", lambda device: None)  # nothing tells: as asked
+    assert [len(batch) for batch in plan_batches(ROWS, llama, 5, 8)] == [4, 4, 4]
+
+
+def test_half_of_the_free_memory_holds_what_the_room_says(llama: ResidentModel, monkeypatch) -> None:
+    config = llama.model.config
+    width = config.hidden_size // config.num_attention_heads
+    keys_and_values = 2 * config.num_hidden_layers * config.num_key_value_heads * width * 4
+    monkeypatch.setattr("sstmerge_core.evaluate.model.free_memory", lambda device: 10**9)
+    assert llama.room(100) * 100 * keys_and_values < 10**9 / 2
 
 
 def test_a_plan_of_other_prompts_is_refused(llama: ResidentModel) -> None:
