@@ -37,6 +37,7 @@ bench: setup
 
 docs: setup
 	$(BIN)/python docs/methods.py
+	$(BIN)/python docs/metrics.py
 	$(BIN)/python docs/judges.py
 	$(BIN)/python docs/suites.py
 	$(BIN)/python docs/results.py

@@ -245,8 +245,8 @@ def _numel(shape: tuple[int, ...]) -> int:
 def _calibration(
     entry: methods.Method, utility_suite: str, parameters: Mapping[str, Any], options: Options
 ) -> Calibration:
-    harm, n_harm = suites.source(options.refusal_suite, "fisher")
-    benign, n_benign = suites.source(utility_suite, "fisher")
+    harm, n_harm = suites.source(options.refusal_suite, "fisher", answered=True)
+    benign, n_benign = suites.source(utility_suite, "fisher", answered=True)
     general: dict[str, Any] = {}
     if weight := parameters.get("general", 0.0):
         source, n = suites.source(options.general_suite, "fisher")

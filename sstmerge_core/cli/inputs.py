@@ -25,11 +25,14 @@ def add_trio(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
 
 
 def add_measuring(parser: argparse.ArgumentParser) -> None:
-    """--harmful, --benign, --split, --n, --dtype, --device, --json."""
+    """--harmful, --benign, --refusals, --split, --n, --dtype, --device, --json."""
     what = "a suite of `sstmerge suites`, or a file; default:"
     parser.add_argument("--harmful", default="harmful", metavar="SUITE", help=f"what to resist: {what} the bundled one")
     parser.add_argument(
         "--benign", default="near_miss", metavar="SUITE", help=f"what to answer: {what} the bundled one"
+    )
+    parser.add_argument(
+        "--refusals", default="harmful", metavar="SUITE", help=f"what F_harm is taken of: {what} the bundled one"
     )
     parser.add_argument("--split", default="test", choices=["selection", "test"], help="which held-out prompts")
     parser.add_argument("--n", type=int, default=64, help="prompts per suite, default 64")
@@ -95,7 +98,13 @@ def measuring(options: argparse.Namespace, workspace: Workspace) -> preflight.Op
     harmful, declared_harmful = suite(options.harmful, "harmful", workspace)
     benign, _ = suite(options.benign, "benign", workspace)
     utility, declared_utility = suite(getattr(options, "suite", ""), "utility", workspace)
-    known: dict[str, Any] = {"harmful_suite": harmful, "benign_suite": benign, "utility_suite": utility}
+    refusals, _ = suite(options.refusals, "harmful", workspace)
+    known: dict[str, Any] = {
+        "refusal_suite": refusals,
+        "harmful_suite": harmful,
+        "benign_suite": benign,
+        "utility_suite": utility,
+    }
     if declared_harmful:
         known["judge"] = declared_harmful.judge
     if declared_utility:

@@ -19,10 +19,11 @@ PROMPTS = 64
 MAX_NEW_TOKENS = Suite.model_fields["max_new_tokens"].default
 
 
-def source(name_or_path: str, split: str, n: int | None = None) -> tuple[Source, int]:
+def source(name_or_path: str, split: str, n: int | None = None, *, answered: bool = False) -> tuple[Source, int]:
     """A suite's rows of one split as a content-addressed source, and how many rows are taken (at most `n`).
 
-    Raises DataError for unknown suites, missing splits and unreadable files.
+    `answered` rows need a response, for a loss is taken of it. Raises DataError for unknown suites, missing splits,
+    unreadable files and rows without a response that is needed.
     """
     path = (
         DATA / f"{name_or_path}.jsonl"
@@ -33,6 +34,10 @@ def source(name_or_path: str, split: str, n: int | None = None) -> tuple[Source,
         fix = f"Bundled suites: {', '.join(ROLES)}. Or give a JSONL file with prompt and response."
         raise DataError(Problem(str(name_or_path), "there is no such suite", fix))
     rows = suites.load_rows(path, split)
+    lacking = [row.prompt_id for row in rows if answered and not row.response.strip()]
+    if lacking:
+        fault = f"{len(lacking)} of {len(rows)} rows of split {split!r} have no response, {lacking[0]} among them"
+        raise DataError(Problem(str(path), fault, "Gradients are taken of responses: add them, or give another suite."))
     count = len(rows) if n is None else min(n, len(rows))
     name = path.stem
     return Source(name=name, path=str(path), sha256=suites.rows_digest(suites.take(rows, count))), count

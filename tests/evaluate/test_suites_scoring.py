@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from sstmerge_core import preflight
+from sstmerge_core import methods, preflight
 from sstmerge_core.cli import inputs, main
 from sstmerge_core.errors import DataError, RecipeError
 from sstmerge_core.evaluate import declared, scoring
@@ -131,7 +131,8 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
 
 
 def options(**changes: Any) -> argparse.Namespace:
-    known = {"harmful": "harmful", "benign": "near_miss", "suite": "", "split": "test", "n": 5, "dtype": "float32"}
+    known = {"harmful": "harmful", "benign": "near_miss", "refusals": "harmful", "suite": ""}
+    known |= {"split": "test", "n": 5, "dtype": "float32"}
     return argparse.Namespace(**(known | changes))
 
 
@@ -148,6 +149,18 @@ def test_an_option_takes_a_declared_suite_a_bundled_one_or_a_file(workspace: Wor
         inputs.measuring(options(harmful="sums"), workspace)
     with pytest.raises(DataError, match="rows are not here.*--fetch"):
         inputs.measuring(options(harmful="beavertails"), workspace)
+
+
+def test_the_harmful_fisher_is_taken_of_the_refusals_that_an_option_names(workspace: Workspace, tmp_path: Path) -> None:
+    rows = [{"id": f"r{n}", "split": "fisher", "prompt": f"p{n}", "response": "No."} for n in range(3)]
+    path = tmp_path / "refusals.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    given = inputs.measuring(options(refusals=str(path)), workspace)
+    found = preflight._calibration(methods.get("sst_gevp"), "facts", {}, given)
+    assert (found.harm.name, found.n_harm) == ("refusals", 3)
+    path.write_text(path.read_text() + json.dumps({"id": "r3", "split": "fisher", "prompt": "p3"}) + "\n")
+    with pytest.raises(DataError, match="1 of 4 rows of split 'fisher' have no response, r3 among them"):
+        preflight._calibration(methods.get("sst_gevp"), "facts", {}, given)
 
 
 def test_two_suites_of_one_name_are_refused(workspace: Workspace) -> None:
