@@ -75,6 +75,11 @@ class Workspace:
         return self.root / "queries"
 
     @property
+    def playground(self) -> Path:
+        """Conversations of the Playground and, while it runs, the socket of its model process."""
+        return self.root / "playground"
+
+    @property
     def logs(self) -> Path:
         return self.root / "logs"
 

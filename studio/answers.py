@@ -24,7 +24,7 @@ SHOWS = {
     "moved": "Score moved by more than",
     "all": "All",
 }
-_COLORS = {"refusal": "blue", "not_refused": "orange", "harmful": "red", "degenerate": "violet"}
+COLORS = {"refusal": "blue", "not_refused": "orange", "harmful": "red", "degenerate": "violet"}
 
 
 def fields() -> link.Fields:
@@ -135,7 +135,7 @@ def _verdict(row: Mapping[str, Any], a: str, letter: str) -> str:
     parts = [f"**{letter}**"]
     label = row[f"{letter}.label"]
     if isinstance(label, str):
-        parts.append(f":{_COLORS.get(label, 'gray')}-badge[{plain(blocks.LABEL_WORDS.get(label, label))}]")
+        parts.append(f":{COLORS.get(label, 'gray')}-badge[{plain(blocks.LABEL_WORDS.get(label, label))}]")
     score = row.get(f"{letter}.score")
     if score is not None and not pd.isna(score):
         parts.append(number(score))

@@ -27,6 +27,7 @@ def navigation() -> StreamlitPage:
             st.Page("pages/compare.py", title="Compare"),
             st.Page("pages/alpha_curves.py", title="Alpha curves"),
             st.Page("pages/run.py", title="Run"),
+            st.Page("pages/playground.py", title="Playground"),
             st.Page("pages/experiments.py", title="Experiments"),
             st.Page("pages/report.py", title="Report"),
             st.Page("pages/query.py", title="Query"),

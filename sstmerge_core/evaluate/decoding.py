@@ -6,7 +6,8 @@ chat template's system message, is computed once for the whole batch, and a row 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 
@@ -18,15 +19,36 @@ def greedy(
     `prompts` are token ids, not padded. The same batch gives the same bits on one machine; another split into batches
     may not, because matrix products of another shape round differently.
     """
+    answers: list[list[int]] = [[] for _ in prompts]
+    for step in islice(steps(model, prompts, eos_ids), max(0, max_new_tokens)):
+        for row, token in step:
+            answers[row].append(token)
+    return answers
+
+
+def steps(
+    model: Any,
+    prompts: Sequence[Sequence[int]],
+    eos_ids: Collection[int],
+    choose: Callable[[Any], Any] | None = None,
+    *,
+    share_beginning: bool = True,
+) -> Iterator[list[tuple[int, int]]]:
+    """Yield (row, new token) of every row that has not ended, token by token and without end; see `greedy`.
+
+    `choose` takes the logits (rows, vocabulary) and gives one token a row; None: the likeliest. `share_beginning` is
+    for a model that is the same for every row. Nothing is computed between a yield and the next call.
+    """
     import torch
     from transformers import DynamicCache
 
-    if not prompts or max_new_tokens < 1:
-        return [[] for _ in prompts]
+    if not prompts:
+        return
     device = model.get_input_embeddings().weight.device
     ends = torch.tensor(sorted(eos_ids), device=device)
-    shared = _common_prefix(prompts)
+    shared = _common_prefix(prompts) if share_beginning else 0
     cache = DynamicCache(config=model.config)
+    # the mode belongs to the thread: it may not last over a yield
     with torch.inference_mode():
         if shared:
             prefix = torch.tensor([prompts[0][:shared]], device=device)
@@ -34,9 +56,9 @@ def greedy(
             cache.batch_repeat_interleave(len(prompts))
         input_ids, mask = _left_pad([prompt[shared:] for prompt in prompts], shared, device)
         positions = (mask.cumsum(-1) - 1).clamp(min=0)[:, shared:]
-        answers: list[list[int]] = [[] for _ in prompts]
-        alive = list(range(len(prompts)))
-        for _ in range(max_new_tokens):
+    alive = list(range(len(prompts)))
+    while True:
+        with torch.inference_mode():
             logits = model(
                 input_ids=input_ids,
                 attention_mask=mask,
@@ -44,13 +66,13 @@ def greedy(
                 past_key_values=cache,
                 use_cache=True,
                 logits_to_keep=1,
-            ).logits
-            chosen = logits[:, -1].argmax(-1)
-            for row, token in zip(alive, chosen.tolist(), strict=True):
-                answers[row].append(token)
+            ).logits[:, -1]
+            chosen = logits.argmax(-1) if choose is None else choose(logits)
+        yield list(zip(alive, chosen.tolist(), strict=True))
+        with torch.inference_mode():
             keep = (~torch.isin(chosen, ends)).nonzero().squeeze(1)
             if not len(keep):
-                break
+                return
             positions = positions[:, -1:] + 1
             if len(keep) < len(alive):
                 cache.batch_select_indices(keep)
@@ -58,7 +80,6 @@ def greedy(
                 alive = [alive[row] for row in keep.tolist()]
             input_ids = chosen[:, None]
             mask = torch.cat([mask, mask.new_ones(len(alive), 1)], dim=1)
-    return answers
 
 
 def _common_prefix(prompts: Sequence[Sequence[int]]) -> int:

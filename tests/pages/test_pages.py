@@ -22,7 +22,7 @@ from studio import families
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = ("overview", "adapters", "train", "merge", "sweep", "pareto", "compare", "alpha_curves", "run", "experiments")
-PAGES += ("query",)
+PAGES += ("query", "playground")
 Open = Callable[..., AppTest]
 
 

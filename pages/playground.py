@@ -1,0 +1,63 @@
+"""Chat with the base model, adapters and merges side by side."""
+
+import streamlit as st
+
+from sstmerge_core.errors import Problem
+from sstmerge_core.playground import answering, conversation
+from studio import blocks, link, pick, playground, start
+
+store = blocks.store_or_stop()
+shelf = pick.Shelf()
+bases = {name: base for name, base in shelf.bases.items() if base.ready}
+if not bases:
+    blocks.title("Playground")
+    blocks.empty(
+        "Chat with the base model, its adapters and their merges side by side. The base model is not prepared on this "
+        "machine yet: run `sstmerge demo --prepare`, or register a folder with `sstmerge adapters add-base`."
+    )
+    st.stop()
+
+state = link.Link("playground")
+state.read({"base": (link.one_of(list(bases)), next(iter(bases)))})
+base = bases[st.session_state["playground.base"]]
+state.read(playground.fields(shelf, base.name))
+offer = playground.Offer(store, shelf, base.name)
+chat = st.session_state["playground.chat"]
+talk = None
+with blocks.failures():
+    talk = conversation.load(start.workspace(), chat)
+if chat and talk is None:
+    state.problems.append(Problem(f"chat={chat} in the link", "there is no such conversation here", "It was cleared."))
+    st.session_state["playground.chat"] = ""
+
+keys = playground.choose(state, offer)
+with st.container(horizontal=True, gap="small"):
+    playground.add_live(shelf, len(keys) == playground.columns.MOST)
+    playground.settings()
+    playground.process(base)
+    share = st.container(width="content")
+    if len(bases) > 1:
+        st.selectbox("Base model", list(bases), key="playground.base", label_visibility="collapsed", width=260)
+blocks.problems(state.problems, warning=True)
+
+if not keys:
+    blocks.empty("Choose up to four columns above: the base model, an adapter, a finished run. Or add a live merge.")
+    state.write({"base": st.session_state["playground.base"], "column": []})
+    st.stop()
+
+chosen = playground.heads(keys, offer, base, playground.alphas(state, keys, offer))
+with blocks.failures():
+    talk = playground.answer_what_is_asked(talk, chosen, base)
+if talk and talk.turns:
+    playground.turns(talk, chosen)
+    playground.about_verdicts()
+else:
+    st.markdown("Ask all columns the same thing: write below, or try one of these.")
+    playground.suggestions("playground.first")
+playground.bar(talk, bool(talk and answering.running(start.workspace(), talk.id)))
+
+values = {name: st.session_state[f"playground.{name}"] for name in ("base", "tokens", "temperature", "dtype", "chat")}
+values |= {"column": keys, "alpha": [f"{one.alpha:g}" for one in chosen.values() if one.alpha is not None]}
+with share:
+    blocks.share_box(link.share(start.base_url(), "playground", values))
+state.write(values)
