@@ -26,17 +26,15 @@ def fast_bfloat16() -> bool:
     return "amx_bf16" in flags or "avx512_bf16" in flags
 
 
-def free_memory(device: str) -> int | None:
-    """Bytes that can still be had on ``cpu`` or a CUDA device without swapping; None where nothing tells."""
+def free_memory(device: str) -> int:
+    """Bytes that can still be had on ``cpu`` or a CUDA device without swapping."""
     if device.startswith("cuda"):
         import torch
 
         return torch.cuda.mem_get_info(device)[0]
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
-    except (OSError, StopIteration):
-        return None
+    import psutil
+
+    return int(psutil.virtual_memory().available)
 
 
 def share_the_machine() -> None:

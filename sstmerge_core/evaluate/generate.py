@@ -28,7 +28,7 @@ def plan_batches(rows: Sequence[Row], model: ResidentModel, batch_size: int, max
         return []
     length = {row.prompt_id: len(chat_ids(model.tokenizer, row.prompt)) for row in rows}
     ordered = sorted(length, key=lambda prompt_id: -length[prompt_id])
-    room = model.room(length[ordered[0]] + max_new_tokens) or batch_size
+    room = model.room(length[ordered[0]] + max_new_tokens)
     count = math.ceil(len(ordered) / max(1, min(batch_size, room)))
     cuts = [round(index * len(ordered) / count) for index in range(count + 1)]
     return [ordered[start:end] for start, end in zip(cuts, cuts[1:], strict=False)]

@@ -127,15 +127,13 @@ class ResidentModel:
                 self._restore(self._moved)
                 raise
 
-    def room(self, tokens: int) -> int | None:
+    def room(self, tokens: int) -> int:
         """How many answers of `tokens` (prompt and answer) at once take at most half of the free memory, at least 1.
 
         Counted per token: keys and values of every layer, and one layer's activations; per answer the logits of one
-        position. None where the free memory is not known.
+        position.
         """
         free = free_memory(str(self.device))
-        if free is None:
-            return None
         config = self.model.config.get_text_config()
         heads = config.num_attention_heads
         width = getattr(config, "head_dim", None) or config.hidden_size // heads

@@ -47,13 +47,6 @@ def peak_memory(recipes: Sequence[Recipe], estimated: int, measured: Mapping[str
     return max(estimated, int(known)), "from the sizes of the base model, the adapters and the gradients"
 
 
-def free_memory() -> int:
-    """Bytes of main memory that a new process could have now."""
-    import psutil
-
-    return int(psutil.virtual_memory().available)
-
-
 def _rates(workspace: Workspace, recipe: Recipe, device: str) -> dict[str, float]:
     scope = f"{device}/{recipe.base.sha256[:12]}"
     return Queue(workspace).rates(scope) if workspace.queue.exists() else {}
