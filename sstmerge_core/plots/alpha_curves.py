@@ -1,4 +1,7 @@
-"""Measures against α, one line per method and its other parameters."""
+"""Measures against α, one line per method and its other parameters: together, or a small panel per method or pair.
+
+Runs that differ only by their seed are one line: the mean, in a band from the least to the greatest.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,10 @@ AXES = {
     "tuned": "α = share of the tuned model",
 }
 """Meanings of α that must never share an axis: a share of 1 is the safety adapter alone, a strength of 1 is not."""
-_ALPHA = re.compile(r"\s*α=\S+")
+MEASURE_DASH = {"resistance": "solid", "utility": "dash", "over_refusal": "dot"}
+"""In a panel of its own a measure is told by its line, for the colour is the method"""
+PANEL_HEIGHT = 300
+_ALPHA = re.compile(r"\s*(?:α|seed)=\S+")
 _TOKEN = re.compile(r"\S+=\S+|layer-wise")
 
 
@@ -36,7 +42,7 @@ def axis_of(method: str) -> str:
 def with_series(curves: pd.DataFrame) -> pd.DataFrame:
     """`curves` with `axis`, `series` (identifies one line), `series_name` and `series_note` (only what varies), by α.
 
-    Two runs belong to one line when nothing but α differs.
+    Two runs belong to one line when nothing but α and the seed differs.
     """
     rows = curves.dropna(subset=["alpha"]).copy()
     rows["axis"] = [axis_of(method) for method in rows["method"]]
@@ -90,7 +96,8 @@ def figure(
     for number, name in enumerate(present, start=1):
         measure = MEASURES[name]
         for _, line in chosen.dropna(subset=[name]).groupby("series", sort=False):
-            fig.add_trace(_line(line, name, intervals, show_legend=number == 1), row=number, col=1)
+            for trace in _traces(line, name, intervals, show_legend=number == 1):
+                fig.add_trace(trace, row=number, col=1)
         fig.update_yaxes(
             title={"text": f"{measure.title} →" if measure.higher_is_better else f"← {measure.title}", "standoff": 14},
             range=[-0.04, 1.04] if measure.bounded else None,
@@ -113,17 +120,127 @@ def figure(
     return fig
 
 
-def _line(line: pd.DataFrame, name: str, intervals: bool, *, show_legend: bool) -> go.Scatter:
+def over_seeds(line: pd.DataFrame, name: str) -> pd.DataFrame:
+    """One row per α of a line: the mean over its seeds, their number, the least and the greatest, by α.
+
+    Where there is one seed, its interval (`low`, `high`) and `n`; a mean of several has a range instead.
+    """
+    low, high, n = f"{name}_low", f"{name}_high", MEASURES[name].n_column
+    known = line.assign(_low=line.get(low, np.nan), _high=line.get(high, np.nan), _n=line.get(n, np.nan))
+    found = known.groupby("alpha").agg(
+        value=(name, "mean"),
+        least=(name, "min"),
+        greatest=(name, "max"),
+        seeds=(name, "count"),
+        low=("_low", "first"),
+        high=("_high", "first"),
+        n=("_n", "first"),
+    )
+    found.loc[found["seeds"] > 1, ["low", "high"]] = np.nan
+    return found.reset_index().astype(float)
+
+
+def crossings(line: pd.DataFrame, first: str = "resistance", second: str = "utility") -> list[tuple[float, float]]:
+    """(α, value) where two measures of one line are equal, by linear interpolation between its points."""
+    rows = line.dropna(subset=[first, second])
+    means = rows.groupby("alpha")[[first, second]].mean().reset_index().astype(float)
+    alpha, one, two = (means[name].to_numpy() for name in ("alpha", first, second))
+    gap = one - two
+    found = []
+    for left in range(len(alpha) - 1):
+        if gap[left] == 0 or gap[left] * gap[left + 1] < 0:
+            share = gap[left] / (gap[left] - gap[left + 1]) if gap[left] else 0.0
+            at = alpha[left] + share * (alpha[left + 1] - alpha[left])
+            found.append((float(at), float(one[left] + share * (one[left + 1] - one[left]))))
+    if len(gap) and gap[-1] == 0:
+        found.append((float(alpha[-1]), float(one[-1])))
+    return found
+
+
+def panel(rows: pd.DataFrame, *, measures: Sequence[str] = tuple(MEASURE_DASH), intervals: bool = True) -> go.Figure:
+    """Safety and utility of a few lines on one α axis, with a ring where the two cross; `rows` of one meaning of α.
+
+    The dash says the measure, colour and marker the method.
+    """
+    fig = go.Figure()
+    present = [name for name in measures if rows[name].notna().any()]
+    for name in present:
+        for _, line in rows.dropna(subset=[name]).groupby("series", sort=False):
+            fig.add_traces(_traces(line, name, intervals, show_legend=name == present[0], dash=MEASURE_DASH.get(name)))
+    for _, line in rows.groupby("series", sort=False):
+        met = crossings(line) if {"resistance", "utility"} <= set(present) else []
+        if met:
+            fig.add_trace(_rings(line, met))
+    fig.update_xaxes(title=AXES[str(rows["axis"].iloc[0])], zeroline=False, automargin=True)
+    fig.update_yaxes(range=[-0.04, 1.04], tickformat=".3~g", automargin=True, zeroline=False)
+    fig.update_layout(
+        height=PANEL_HEIGHT,
+        margin={"l": 8, "r": 8, "t": 12, "b": 8},
+        showlegend=rows["series"].nunique() > 1,
+        legend=LEGEND,
+        hoverlabel={"align": "left"},
+    )
+    return fig
+
+
+def _rings(line: pd.DataFrame, met: Sequence[tuple[float, float]]) -> go.Scatter:
+    look = style(str(line["method"].iloc[0]))
+    title = str(line["series_name"].iloc[0])
+    return go.Scatter(
+        x=[at for at, _ in met],
+        y=[value for _, value in met],
+        mode="markers",
+        marker={"symbol": "circle-open", "size": 15, "color": look.color, "line": {"width": 2}},
+        showlegend=False,
+        legendgroup=str(line["series"].iloc[0]),
+        hovertemplate=f"<b>{title}</b><br>Resistance and utility meet<br>at α %{{x:.3f}}, both %{{y:.3f}}"
+        "<br>interpolated between measured points<extra></extra>",
+        meta={"method": str(line["method"].iloc[0]), "crossing": True},
+    )
+
+
+def _traces(
+    line: pd.DataFrame, name: str, intervals: bool, *, show_legend: bool, dash: str | None = None
+) -> list[go.Scatter]:
+    """The line of one measure, and the band over its seeds where there are several."""
+    points = over_seeds(line, name)
+    trace = _line(line, points, name, intervals, show_legend=show_legend)
+    if dash:
+        trace.line.dash = dash
+    several = points[points["seeds"] > 1]
+    if several.empty:
+        return [trace]
+    ring = (
+        pd.concat([several["alpha"], several["alpha"][::-1]]),
+        pd.concat([several["greatest"], several["least"][::-1]]),
+    )
+    color = style(str(line["method"].iloc[0])).color
+    band = go.Scatter(
+        x=ring[0].to_numpy(),
+        y=ring[1].to_numpy(),
+        mode="lines",
+        fill="toself",
+        fillcolor=faded(color, 0.18),
+        line={"width": 3 if len(several) == 1 else 0, "color": faded(color, 0.35)},
+        showlegend=False,
+        legendgroup=str(line["series"].iloc[0]),
+        hoverinfo="skip",
+        meta={"method": str(line["method"].iloc[0]), "measure": name, "band": True},
+    )
+    return [band, trace]
+
+
+def _line(line: pd.DataFrame, points: pd.DataFrame, name: str, intervals: bool, *, show_legend: bool) -> go.Scatter:
     measure = MEASURES[name]
     method, source = str(line["method"].iloc[0]), str(line["source"].iloc[0])
     look = style(method)
     reported = source == "reported"
     title = str(line["series_name"].iloc[0])
     trace = go.Scatter(
-        x=line["alpha"].to_numpy(dtype=float),
-        y=line[name].to_numpy(dtype=float),
+        x=points["alpha"].to_numpy(),
+        y=points["value"].to_numpy(),
         mode="lines+markers+text",
-        text=_notes(line),
+        text=_notes(line, len(points)),
         textposition="bottom center" if line["series_number"].iloc[0] % 2 else "top center",
         textfont={"size": 11, "color": look.color},
         cliponaxis=False,
@@ -133,17 +250,17 @@ def _line(line: pd.DataFrame, name: str, intervals: bool, *, show_legend: bool) 
         line={"color": look.color, "dash": "dot" if reported else look.dash, "width": 1.4 if reported else 2},
         marker={"color": look.color, "symbol": marker_symbol(method, source), "size": 8},
         opacity=0.75 if reported else 1.0,
-        customdata=_custom(line, name),
-        hovertemplate=_hover(name, title, reported),
+        customdata=points[["low", "high", "n", "least", "greatest", "seeds"]].to_numpy(dtype=np.float32),
+        hovertemplate=_hover(name, title, reported, bool((points["seeds"] > 1).any())),
         meta={"method": method, "source": source, "measure": name},
     )
-    if intervals and not reported and measure.has_interval and line[f"{name}_low"].notna().any():
-        value = line[name].to_numpy(dtype=float)
+    if intervals and not reported and measure.has_interval and points["low"].notna().any():
+        value = points["value"].to_numpy()
         trace.error_y = {
             "type": "data",
             "symmetric": False,
-            "array": np.nan_to_num(line[f"{name}_high"].to_numpy(dtype=float) - value).clip(min=0),
-            "arrayminus": np.nan_to_num(value - line[f"{name}_low"].to_numpy(dtype=float)).clip(min=0),
+            "array": np.nan_to_num(points["high"].to_numpy() - value).clip(min=0),
+            "arrayminus": np.nan_to_num(value - points["low"].to_numpy()).clip(min=0),
             "color": faded(look.color, 0.3),
             "thickness": 1.2,
             "width": 0,
@@ -151,32 +268,22 @@ def _line(line: pd.DataFrame, name: str, intervals: bool, *, show_legend: bool) 
     return trace
 
 
-def _notes(line: pd.DataFrame) -> list[str]:
+def _notes(line: pd.DataFrame, points: int) -> list[str]:
     """What distinguishes this line from the others of its method, written at one end: lines meet at the other."""
-    text = [""] * len(line)
+    text = [""] * points
     text[0 if line["series_number"].iloc[0] % 2 else -1] = str(line["series_note"].iloc[0])
     return text
 
 
-def _custom(line: pd.DataFrame, name: str) -> np.ndarray:
-    """Per point: low, high, n; NaN where the measure has none. Shape [points, 3]."""
-    columns = (f"{name}_low", f"{name}_high", MEASURES[name].n_column)
-    return np.column_stack(
-        [
-            pd.to_numeric(line[column]).to_numpy(dtype=np.float32, na_value=np.nan)
-            if column in line
-            else np.full(len(line), np.nan, np.float32)
-            for column in columns
-        ]
-    )
-
-
-def _hover(name: str, title: str, reported: bool) -> str:
+def _hover(name: str, title: str, reported: bool, seeds: bool) -> str:
     measure = MEASURES[name]
     value = f"{measure.title} %{{y:.3f}} ({measure.direction})"
     lines = [f"<b>{title}</b>", "α %{x:.3~g}", value]
     if reported:
         lines.append("reported, without interval")
+    elif seeds:
+        lines.append("mean of %{customdata[5]:.0f} seeds, [%{customdata[3]:.3f}, %{customdata[4]:.3f}]")
+        lines.append("n %{customdata[2]:.0f} prompts each")
     else:
         if measure.has_interval:
             lines.append("95 % interval [%{customdata[0]:.3f}, %{customdata[1]:.3f}]")

@@ -1,27 +1,140 @@
-"""A figure that leaves the dashboard: one HTML file with everything inside."""
+"""Figures and figures' numbers that leave the dashboard: one HTML file with everything inside, pictures, LaTeX."""
 
 from __future__ import annotations
 
+import base64
 import html
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 
+import pandas as pd
 import plotly.graph_objects as go
+
+from sstmerge_core.errors import Problem, StoreError
+from sstmerge_core.plots.measures import MEASURES
 
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{title}</title>
 <style>body{{font:15px/1.5 system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem;color:#1b2430}}
-h1{{font-size:1.4rem;margin-bottom:.2rem}} p{{color:#5c6672;margin-top:0}}</style></head>
+h1{{font-size:1.4rem;margin-bottom:.2rem}} h2{{font-size:1.1rem}} p{{color:#5c6672;margin-top:0}}
+table{{border-collapse:collapse;font-size:.85rem}} .wide,pre{{overflow-x:auto}} pre{{background:#f5f6f8;padding:.8rem}}
+td,th{{padding:.2rem .6rem;border-bottom:1px solid #dde1e6;text-align:right}}
+td:first-child,th:first-child{{text-align:left}}
+</style></head>
 <body><h1>{title}</h1><p>{note}</p>
 {figures}
+{data}{recipes}
 </body></html>
 """
+PICTURES = {"png": "image/png", "svg": "image/svg+xml", "pdf": "application/pdf"}
+"""Formats of `picture` and their media types"""
+_GREEK = {"α": r"$\alpha$", "τ": r"$\tau$", "ρ": r"$\rho$", "λ": r"$\lambda$", "–": "--", "−": "$-$"}
+_ARROWS = {True: r"$\uparrow$", False: r"$\downarrow$"}
+_COLUMNS = ("resistance", "utility", "over_refusal")
 
 
-def page(figures: Sequence[go.Figure], *, title: str, note: str = "") -> str:
-    """A self-contained page (about 5 MB, plotly.js included once) that opens without a network."""
+def page(
+    figures: Sequence[go.Figure],
+    *,
+    title: str,
+    note: str = "",
+    data: pd.DataFrame | None = None,
+    recipes: Mapping[str, str] | None = None,
+) -> str:
+    """A self-contained page (about 5 MB, plotly.js included once) that opens without a network and without us.
+
+    `data` is shown as a table and can be saved from the page as CSV; `recipes` (text by name) are folded below it.
+    """
     parts = []
     for number, figure in enumerate(figures):
         light = go.Figure(figure).update_layout(template="plotly_white")
         parts.append(light.to_html(full_html=False, include_plotlyjs=number == 0, default_width="100%"))
-    return _PAGE.format(title=html.escape(title), note=html.escape(note), figures="\n".join(parts))
+    return _PAGE.format(
+        title=html.escape(title),
+        note=html.escape(note),
+        figures="\n".join(parts),
+        data="" if data is None else _data(data),
+        recipes=_recipes(recipes or {}),
+    )
+
+
+def _data(rows: pd.DataFrame) -> str:
+    table = rows.to_html(index=False, float_format=lambda value: f"{value:.4g}", na_rep="–", border=0)
+    link = _saved("data.csv", "text/csv", rows.to_csv(index=False))
+    return f'<h2>Data</h2><p>{link}</p><div class="wide">{table}</div>\n'
+
+
+def _recipes(recipes: Mapping[str, str]) -> str:
+    if not recipes:
+        return ""
+    folded = [
+        f"<details><summary>{html.escape(name)} {_saved(f'{name}.yaml', 'text/yaml', text)}</summary>"
+        f"<pre>{html.escape(text)}</pre></details>"
+        for name, text in recipes.items()
+    ]
+    return f"<h2>Recipes</h2><p>The same recipe gives the same run.</p>{''.join(folded)}"
+
+
+def _saved(name: str, kind: str, text: str) -> str:
+    content = base64.b64encode(text.encode()).decode()
+    return f'<a download="{html.escape(name)}" href="data:{kind};base64,{content}">{html.escape(name)}</a>'
+
+
+def can_draw_pictures() -> bool:
+    """Whether kaleido and a Chromium-like browser are here, which `picture` needs."""
+    try:
+        from choreographer.browsers.chromium import Chromium
+    except ImportError:
+        return False
+    return Chromium.find_browser(skip_local=False) is not None
+
+
+def picture(figure: go.Figure, kind: str, *, width: int = 900) -> bytes:
+    """`figure` as PNG (twice the pixels), SVG or PDF on white. Raises StoreError where what draws it is missing."""
+    fix = 'Install the extra [export] and Chrome or Chromium: pip install "sstmerge[export]", then kaleido_get_chrome.'
+    if not can_draw_pictures():
+        raise StoreError(Problem(f"picture as {kind}", "needs kaleido and a Chromium-like browser", fix))
+    light = go.Figure(figure).update_layout(template="plotly_white", width=width)
+    try:
+        return light.to_image(format=kind, scale=2 if kind == "png" else 1)
+    except (RuntimeError, OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise StoreError(Problem(f"picture as {kind}", f"could not be drawn: {reason}", fix)) from error
+
+
+def latex(rows: pd.DataFrame, *, caption: str, label: str) -> str:
+    """Rows of the leaderboard as a booktabs table: run, α, each measure with its 95 % interval, and n."""
+    measured = [name for name in _COLUMNS if name in rows and rows[name].notna().any()]
+    heads = [f"{MEASURES[name].title} {_ARROWS[MEASURES[name].higher_is_better]}" for name in measured]
+    lines = [
+        r"\begin{table}[t]",
+        r"\centering",
+        rf"\caption{{{_tex(caption)}}}",
+        rf"\label{{{label}}}",
+        rf"\begin{{tabular}}{{lr{'r' * len(measured)}r}}",
+        r"\toprule",
+        " & ".join(["Run", r"$\alpha$", *heads, "$n$"]) + r" \\",
+        r"\midrule",
+    ]
+    for row in rows.to_dict("records"):
+        alpha = "--" if pd.isna(row["alpha"]) else f"{row['alpha']:.3g}"
+        n = row.get("resistance_n")
+        cells = [_tex(str(row["series_name"])), alpha, *(_tex_value(row, name) for name in measured)]
+        lines.append(" & ".join([*cells, "--" if pd.isna(n) else f"{n:.0f}"]) + r" \\")
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}"]) + "\n"
+
+
+def _tex_value(row: Mapping[str, object], name: str) -> str:
+    value, low, high = (row.get(key) for key in (name, f"{name}_low", f"{name}_high"))
+    if pd.isna(value):  # type: ignore[call-overload]
+        return "--"
+    interval = "" if pd.isna(low) or pd.isna(high) else f" [{low:.3f}, {high:.3f}]"  # type: ignore[call-overload]
+    return f"{value:.3f}{interval}"
+
+
+def _tex(text: str) -> str:
+    escaped = re.sub(r"([&%$#_{}])", r"\\\1", text)
+    for symbol, command in _GREEK.items():
+        escaped = escaped.replace(symbol, command)
+    return escaped

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 import tomllib
 from pathlib import Path
@@ -11,7 +12,9 @@ import pandas as pd
 import pytest
 
 from sstmerge_core import methods
+from sstmerge_core.errors import StoreError
 from sstmerge_core.plots import alpha_curves, export, measures, pareto, similarity, spectrum, style, table
+from sstmerge_core.plots.area import Box
 
 SHIPPED = ("linear", "task_arithmetic", "ties", "dare_linear", "sst_gevp", "sst_soft", "sst_shield", "sst_reported")
 # Machado et al. 2009, severity 1.0, linear RGB
@@ -129,7 +132,7 @@ def test_a_click_is_traced_back_to_its_run() -> None:
 
 def test_a_box_selects_what_is_inside_it() -> None:
     shown = pareto.drawable(runs(), "resistance", "utility")
-    inside = pareto.select(shown, "resistance", "utility", box=pareto.Box.parse("0.3,0.95,0.55,0.85"))
+    inside = pareto.select(shown, "resistance", "utility", area=Box.parse("0.3,0.95,0.55,0.85"))
     assert set(inside["run_id"]) == {"b", "c", "d"}
     assert list(inside["on_front"]) == [True, True, False]
 
@@ -137,7 +140,7 @@ def test_a_box_selects_what_is_inside_it() -> None:
 @pytest.mark.parametrize("text", ["", "1,2,3", "a,b,c,d", "0,1,0,inf"])
 def test_a_box_that_is_no_box_is_refused(text: str) -> None:
     with pytest.raises(ValueError):
-        pareto.Box.parse(text)
+        Box.parse(text)
 
 
 def test_share_and_strength_never_share_an_axis() -> None:
@@ -176,6 +179,67 @@ def test_a_measure_that_nobody_has_gets_no_panel() -> None:
     assert {trace.meta["measure"] for trace in figure.data} == {"resistance", "utility"}
 
 
+def seeds() -> pd.DataFrame:
+    """One line of DARE at three strengths, the middle one with three seeds."""
+    labels = [f"DARE α={alpha} seed={seed}" for alpha, seed in ((0.2, 42), (0.5, 42), (0.5, 43), (0.5, 44))]
+    values = {"resistance": [0.2, 0.5, 0.6, 0.7], "utility": [0.8, 0.6, 0.5, 0.4], "seed": [42, 42, 43, 44]}
+    return alpha_curves.with_series(runs(method="dare_linear", label=labels, alpha=[0.2, 0.5, 0.5, 0.5], **values))
+
+
+def test_runs_that_differ_only_by_their_seed_are_one_line_with_a_band() -> None:
+    rows = seeds()
+    assert rows["series"].nunique() == 1
+    points = alpha_curves.over_seeds(rows, "resistance")
+    assert points["value"].tolist() == pytest.approx([0.2, 0.6])
+    assert points[["least", "greatest", "seeds"]].iloc[1].tolist() == pytest.approx([0.5, 0.7, 3])
+    assert np.isnan(points["low"][1]) and points["low"][0] == pytest.approx(rows["resistance_low"][0])
+    figure = alpha_curves.figure(rows, axis="share")
+    bands = [trace for trace in figure.data if (trace.meta or {}).get("band")]
+    assert {trace.meta["measure"] for trace in bands} >= {"resistance", "utility"}
+    assert sorted(bands[0].y) == pytest.approx([0.5, 0.7])
+
+
+def test_curves_cross_where_the_straight_lines_between_their_points_do() -> None:
+    rows = seeds()
+    ((alpha, value),) = alpha_curves.crossings(rows)
+    # resistance 0.2 → 0.6 and utility 0.8 → 0.5 over α 0.2 → 0.5: equal after 6/7 of the way
+    assert alpha == pytest.approx(0.2 + 0.3 * 6 / 7) and value == pytest.approx(0.2 + 0.4 * 6 / 7)
+    assert alpha_curves.crossings(rows.assign(utility=0.1)) == []
+    touching = rows.assign(utility=rows["resistance"])
+    assert len(alpha_curves.crossings(touching)) == 2
+
+
+def test_a_panel_has_safety_and_utility_on_one_axis_and_a_ring_where_they_meet() -> None:
+    figure = alpha_curves.panel(seeds())
+    dashes = {trace.meta["measure"]: trace.line.dash for trace in figure.data if "source" in (trace.meta or {})}
+    assert dashes["resistance"] == "solid" and dashes["utility"] == "dash"
+    (ring,) = [trace for trace in figure.data if (trace.meta or {}).get("crossing")]
+    assert len(ring.x) == 1 and ring.marker.symbol == "circle-open"
+
+
+def test_a_page_for_colleagues_carries_its_data_and_its_recipes() -> None:
+    rows = seeds()
+    text = export.page(
+        [alpha_curves.panel(rows)], title="t", data=rows[["run_id", "alpha"]], recipes={"a<": "k: 1 & 2"}
+    )
+    saved = [base64.b64decode(part).decode() for part in re.findall(r"data:text/\w+;base64,([A-Za-z0-9+/=]+)", text)]
+    assert rows[["run_id", "alpha"]].to_csv(index=False) in saved and "k: 1 & 2" in saved
+    assert "a&lt;" in text and "k: 1 &amp; 2" in text
+
+
+def test_a_latex_table_escapes_what_latex_would_read() -> None:
+    rows = seeds().assign(series_name="50 % of A_5 & τ=2")
+    text = export.latex(rows, caption="A5_A7", label="tab:x")
+    assert r"50 \% of A\_5 \& $\tau$=2 & 0.2" in text and r"\caption{A5\_A7}" in text
+    assert text.count(r" \\") == len(rows) + 1 and "[" in text
+
+
+def test_a_picture_without_a_browser_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(export, "can_draw_pictures", lambda: False)
+    with pytest.raises(StoreError, match="Chromium"):
+        export.picture(alpha_curves.panel(seeds()), "png")
+
+
 def test_a_page_for_colleagues_needs_no_network() -> None:
     figure = alpha_curves.figure(alpha_curves.with_series(runs()), axis="share")
     text = export.page([figure, figure], title="A5_A7 <b>", note="https://example.org")
@@ -201,6 +265,13 @@ def test_modules_are_laid_out_by_layer_and_kind() -> None:
     grid = similarity.by_layer(stats, "cosine")
     assert list(grid.index) == [0, 1] and list(grid.columns) == ["q_proj", "up_proj"]
     assert similarity.figure(stats, "cosine").data[0].zmin == -0.5
+
+
+def test_beside_the_map_stands_the_mean_of_each_layer() -> None:
+    rows = [("layers.0.q_proj", 0.2), ("layers.0.v_proj", 0.4), ("layers.1.q_proj", 0.5), ("", 0.9)]
+    stats = pd.DataFrame(rows, columns=["module", "value"]).assign(stat="kept_harm_energy")
+    heat, bars = similarity.figure(stats, "kept_harm_energy").data
+    assert list(bars.y) == list(heat.y) == ["0", "1"] and list(bars.x) == pytest.approx([0.3, 0.5])
 
 
 def test_a_map_of_values_below_zero_has_its_middle_at_zero() -> None:
