@@ -42,13 +42,16 @@ def axis_of(method: str) -> str:
 def with_series(curves: pd.DataFrame) -> pd.DataFrame:
     """`curves` with `axis`, `series` (identifies one line), `series_name` and `series_note` (only what varies), by α.
 
-    Two runs belong to one line when nothing but α and the seed differs.
+    Two runs belong to one line when nothing but α and the seed differs: neither a parameter, nor the prompts.
     """
     rows = curves.dropna(subset=["alpha"]).copy()
     rows["axis"] = [axis_of(method) for method in rows["method"]]
     rest = [_ALPHA.sub("", label or "").strip() for label in rows["label"].fillna("")]
     splits = rows["split"].fillna("test")
     rest = [text if split == "test" else f"{text} split={split}" for text, split in zip(rest, splits, strict=True)]
+    if "prompts" in rows:
+        counts = [f" prompts={n:.0f}" if pd.notna(n) else "" for n in rows["prompts"]]
+        rest = [text + count for text, count in zip(rest, counts, strict=True)]
     rows["series"] = [
         f"{source}|{method}|{text}" for source, method, text in zip(rows["source"], rows["method"], rest, strict=True)
     ]

@@ -84,10 +84,12 @@ def alpha_curves(
     methods: Sequence[str] | None = None,
     sources: Sequence[str] | None = None,
 ) -> pd.DataFrame:
-    """Finished runs of a pair with an α, ordered by method, k and α."""
+    """Finished runs of a pair with an α, ordered by method, k and α; `prompts`: how many of its first suite."""
     where, values = _where({"pair": [pair], "method": methods, "source": sources})
     order = "source, method, k, layerwise, alpha, created_at, run_id"
-    return con.execute(f"SELECT * FROM alpha_curves WHERE {where} ORDER BY {order}", values).df()
+    prompts = "SELECT (r.recipe->>'$.evaluation.suites[0].n')::INTEGER FROM runs r WHERE r.run_id = c.run_id"
+    sql = f"SELECT *, ({prompts}) AS prompts FROM alpha_curves c WHERE {where} ORDER BY {order}"
+    return con.execute(sql, values).df()
 
 
 def run(con: Connection, run_id: str) -> dict[str, Any] | None:

@@ -166,6 +166,15 @@ def test_runs_of_two_splits_neither_dominate_each_other_nor_share_a_line() -> No
     assert alpha_curves.with_series(both).groupby("series")["split"].nunique().max() == 1
 
 
+def test_runs_on_fewer_prompts_are_a_line_of_their_own() -> None:
+    few = runs(run_id=["e", "f", "g", "h"]).assign(prompts=16)
+    both = alpha_curves.with_series(pd.concat([runs().assign(prompts=64), few], ignore_index=True))
+    assert both.groupby("series")["prompts"].nunique().max() == 1
+    assert {"prompts=16", "prompts=64"} == set(both["series_note"])
+    alone = alpha_curves.with_series(few)
+    assert set(alone["series_note"]) == {""}
+
+
 def test_lines_are_named_by_what_varies_only() -> None:
     labels = [f"SST-Merge (GEVP) α={alpha} k={k} ρ=0.2" for alpha, k in ((1, 20), (2, 20), (1, 60), (2, 60))]
     rows = alpha_curves.with_series(runs(method="sst_gevp", label=labels, alpha=[1.0, 2.0, 1.0, 2.0]))
