@@ -135,6 +135,9 @@ with left:
         )
 with right:
     st.markdown(pictures.key(letters, titles))
+    for run_id, letter in letters.items():
+        if tags := list(store.query(queries.tags, run_id)["tag"]):
+            st.markdown(f"**{letter}** " + " ".join(f":gray-badge[:material/sell: {plain(tag)}]" for tag in tags))
     for letter, sentence in compare.summary(figures).items():
         st.markdown(f"**{letter}** against {letters[chosen[0]]}: {plain(sentence)}.")
     judged = f"Judge: {plain(judge)}. {judges_measured.accuracy_words(judge)}" if judge else ""
@@ -170,7 +173,8 @@ blocks.csv_button(pictures.csv(figures, named), "compare-measures.csv", key="com
 
 st.subheader("Prompt by prompt", anchor=False)
 if any(sides[0].shares(one, suite) for one in sides[1:] for suite in sides[0].suites):
-    answers.side_by_side(state, sides, chosen, named)
+    by_hand = {letters[run_id]: store.query(queries.hand_labels, run_id) for run_id in chosen}
+    answers.side_by_side(state, sides, chosen, named, by_hand)
 else:
     blocks.empty("These runs have no prompts in common.")
 

@@ -4,9 +4,9 @@ import streamlit as st
 
 from sstmerge_core.evaluate import judges_measured
 from sstmerge_core.plots import similarity, spectrum, table
-from sstmerge_core.store import queries
+from sstmerge_core.store import queries, trash
 from sstmerge_core.words import plain
-from studio import blocks, link, start
+from studio import again, blocks, deleting, link, reading, remarks, start
 
 store = blocks.store_or_stop()
 state = link.Link("run")
@@ -17,13 +17,20 @@ if run_id is None:
     recent = store.query(queries.recent_runs, 50)
     if recent.empty:
         blocks.empty("No run yet.", page="pages/merge.py", label="Merge a pair")
-        st.stop()
-    blocks.run_table(recent, key="run.recent", columns=("pair", "status", "created_at"))
+    else:
+        recent = remarks.tagged(store, recent)
+        blocks.run_table(recent, key="run.recent", columns=("pair", "tags", "status", "created_at"))
+    deleting.problem()
+    deleting.contents()
     st.stop()
 
 run = store.query(queries.run, run_id)
 if run is None:
     blocks.title("Run")
+    deleting.problem()
+    if deleting.in_trash(run_id, trash.RUN):
+        st.page_link("pages/pareto.py", label="All runs", icon=":material/scatter_plot:")
+        st.stop()
     st.error(f"There is no run “{run_id}” in this workspace.", icon=":material/search_off:")
     st.caption(
         "It may belong to another workspace, or its folder was deleted. Runs of this workspace are on the Pareto page."
@@ -42,23 +49,33 @@ with st.container(horizontal=True, vertical_alignment="center"):
         st.badge(f"α = {alpha:.3g} found", color="violet", help=similarity.describe("alpha").help)
     if run["split"] not in (None, "test"):
         st.badge(f"{run['split']} prompts", color="orange", help="Not the test prompts that are reported.")
+if not reported:
+    remarks.tags_and_notes(store, run_id)
 if run["error"]:
     st.error(plain(run["error"]), icon=":material/error:")
+again.retry(run)
+again.progress(run)
+deleting.problem()
+deleting.in_trash(run_id, trash.WEIGHTS)
 
 row = store.query(queries.leaderboard_row, run_id)
 blocks.cards(row)
 
 metrics = store.query(queries.run_metrics, run_id)
 judges = judges_measured.stored_judges(metrics["judge"])
-samples = store.query(queries.run_samples, run_id, None, judges[0])
+answered = store.query(queries.answered, run_id)
 eigenvalues = store.query(queries.spectrum, run_id)
 stages = store.query(queries.run_stages, run_id)
 
 names = ["Metrics", "Recipe"]
-names += ["Answers"] if len(samples) else []
+names += ["Answers"] if answered else []
 names += ["Spectrum"] if len(eigenvalues) else []
 names += ["Modules"] if len(stats) else []
 names += ["Timeline"] if len(stages) else []
+state.read({"tabs": (link.one_of(names), names[0]), **reading.fields()})
+if st.session_state["run.tabs"] not in names:  # another run's
+    st.session_state["run.tabs"] = names[0]
+blocks.problems(state.problems, warning=True)
 tabs = dict(zip(names, st.tabs(names, key="run.tabs", on_change="rerun"), strict=True))
 
 with tabs["Metrics"]:
@@ -77,51 +94,16 @@ with tabs["Metrics"]:
         alt="Metrics of this run",
     )
 
-with tabs["Recipe"]:
-    facts, full = st.columns(2, gap="large")
-    facts.dataframe(table.facts(run), hide_index=True, alt="What was merged and how", height="content")
-    with full:
-        st.caption("The whole recipe: the same recipe gives the same run.")
-        st.json(run["recipe"] or run["parameters"], expanded=1)
+if tabs["Recipe"].open:
+    with tabs["Recipe"]:
+        facts, full = st.columns(2, gap="large")
+        facts.dataframe(table.facts(run), hide_index=True, alt="What was merged and how", height="content")
+        with full:
+            again.recipe(run)
 
 if "Answers" in tabs and tabs["Answers"].open:
     with tabs["Answers"]:
-        with st.container(horizontal=True, vertical_alignment="bottom"):
-            suite = st.selectbox("Prompts", table.suites(samples), key="run.suite", width=180)
-            judge = judges[0]
-            if len(judges) > 1:
-                judge = st.selectbox("Judge", judges, key="run.judge", width=220, help=blocks.judges_help(judges))
-                samples = store.query(queries.run_samples, run_id, None, judge)
-            of_suite = samples[samples["suite"] == suite]
-            labels = sorted(of_suite["label"].dropna().unique())
-            picked = st.pills(
-                "Verdict",
-                labels,
-                selection_mode="multi",
-                key="run.label",
-                format_func=lambda name: blocks.LABEL_WORDS.get(name, name),
-            )
-            words_ = st.text_input("Search", key="run.search", placeholder="in prompts and answers", width=240)
-        shown = table.search(of_suite, words_, labels=picked)
-        st.caption(
-            f"Showing {len(shown):,} of {len(of_suite):,} answers. Model output is shown as it is.  \n"
-            f"Judge: {plain(judge)}. {judges_measured.accuracy_words(judge)}"
-        )
-        st.dataframe(
-            table.answers(shown, blocks.LABEL_WORDS),
-            hide_index=True,
-            row_height=70,
-            height=min(560, 45 + 70 * max(len(shown), 1)),
-            column_config={
-                "prompt": st.column_config.TextColumn("Prompt", width="large"),
-                "response": st.column_config.TextColumn("Answer", width="large"),
-                "label": st.column_config.TextColumn("Verdict", width="small"),
-                "reference": st.column_config.TextColumn("Reference answer", width="medium"),
-                "n_tokens": st.column_config.NumberColumn("Tokens", width="small"),
-            },
-            alt="Prompts, answers and verdicts",
-        )
-        blocks.csv_button(shown, f"answers-{run_id}-{suite}.csv", noun="answer", key="run.csv")
+        reading.answers(store, run, metrics, judges)
 
 if "Spectrum" in tabs and tabs["Spectrum"].open:
     with tabs["Spectrum"]:
@@ -152,18 +134,25 @@ if "Timeline" in tabs:
             alt="Stages of this run",
         )
 
+values = {"run": run_id} | {name: st.session_state[f"run.{name}"] for name in ("tabs", *reading.fields())}
 with st.container(horizontal=True, vertical_alignment="center"):
-    if any(artifact.get("name") == "adapter" for artifact in run["artifacts"]):
-        blocks.adapter_download(run_id, run["label"] or run_id)
+    again.change(run)
+    if answered and run["status"] == "finished" and not reported:
+        again.rescore(run, answered, judges)
+    against = [reference for reference in metrics["reference"].dropna().unique() if reference]
+    if against and run["status"] == "finished":
+        blocks.compare_link([against[0], run_id], label="Compare with its utility adapter alone")
     st.page_link(
         "pages/pareto.py",
         label="On the Pareto plot",
         icon=":material/scatter_plot:",
         query_params={"pair": run["pair"], "run": run_id},
     )
-    against = [reference for reference in metrics["reference"].dropna().unique() if reference]
-    if against and run["status"] == "finished":
-        blocks.compare_link([against[0], run_id], label="Compare with its utility adapter alone")
     if not reported and run["job_id"]:
         st.page_link("pages/sweep.py", label="Its job", icon=":material/work:", query_params={"job": run["job_id"]})
-    blocks.share_box(link.share(start.base_url(), "run", {"run": run_id}))
+    if any(artifact.get("name") == "adapter" for artifact in run["artifacts"]):
+        blocks.adapter_download(run_id, run["label"] or run_id)
+    blocks.share_box(link.share(start.base_url(), "run", values))
+    if not reported:
+        deleting.delete(store, run)
+state.write(values)

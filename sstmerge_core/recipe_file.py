@@ -21,6 +21,7 @@ from sstmerge_core.demo import suites as bundled
 from sstmerge_core.errors import AdapterError, DataError, Problem, RecipeError, SSTMergeError
 from sstmerge_core.evaluate import suites
 from sstmerge_core.recipe import Calibration, Recipe, Source
+from sstmerge_core.store.events import read_events
 from sstmerge_core.workspace import Workspace
 
 NAME = "recipe.yaml"
@@ -115,6 +116,22 @@ def read_recipe(path: Path | str) -> RecipeFile:
     if problems := output.problems():
         raise RecipeError(problems)
     return RecipeFile(recipe.model_copy(update={"parameters": complete}), output, files, versions)
+
+
+def of_run(workspace: Workspace, run_id: str) -> str:
+    """A run's recipe as YAML: the file that its adapter carries, which names the hashes of what it made; where it
+    has no adapter, from its events.
+
+    Raises RecipeError where there is no such run.
+    """
+    carried = workspace.merged_adapter(run_id) / NAME
+    if carried.is_file():
+        return carried.read_text(encoding="utf-8")
+    folder = workspace.run(run_id)
+    started = next((event for event in read_events(folder) if event["event"] == "run_started"), None)
+    if started is None:
+        raise RecipeError(Problem(f"run {run_id}", "has no recipe here", "It may have been deleted, or be another's."))
+    return RecipeFile(Recipe.model_validate(started["recipe"]), versions=started.get("versions") or {}).to_yaml()
 
 
 def locate(

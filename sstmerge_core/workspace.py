@@ -50,6 +50,11 @@ class Workspace:
         return self.root / "pairs"
 
     @property
+    def annotations(self) -> Path:
+        """What people say about runs, one folder with an event file for each run of which something was said."""
+        return self.root / "annotations"
+
+    @property
     def trash(self) -> Path:
         """Deleted runs and weights until somebody empties it."""
         return self.root / "trash"
@@ -111,6 +116,9 @@ class Workspace:
         """Every event file, in a stable order; together they are the truth the database is built from."""
         # Texts, not paths: with 10,000 runs, globbing and sorting paths took half a second, and this is asked often.
         parents = [entry.path for folder in (self.runs, self.pairs) if folder.is_dir() for entry in os.scandir(folder)]
+        if self.annotations.is_dir():  # what was said of a deleted run counts again once the run is back
+            here = set(parents)
+            parents += [each.path for each in os.scandir(self.annotations) if f"{self.runs}/{each.name}" in here]
         files = sorted(f"{parent}/events.jsonl" for parent in [*parents, str(self.catalog)])
         return [Path(file) for file in files if os.path.exists(file)]
 
@@ -132,8 +140,8 @@ def new_folder(target: Path) -> Iterator[Path]:
             for path in temporary.rglob("*"):
                 if path.is_file():
                     path.chmod(0o644)
-                    _sync(path)
-            _sync(temporary)
+                    sync(path)
+            sync(temporary)
             temporary.chmod(0o755)
             if target.exists():
                 previous = Path(tempfile.mkdtemp(prefix=f".{target.name}.old.", dir=target.parent))
@@ -142,7 +150,7 @@ def new_folder(target: Path) -> Iterator[Path]:
                 shutil.rmtree(previous, ignore_errors=True)
             else:
                 os.rename(temporary, target)
-            _sync(target.parent)
+            sync(target.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -194,7 +202,8 @@ def write_json(target: Path, value: Any) -> None:
     write_file(target, json.dumps(value, indent=2, ensure_ascii=False, sort_keys=True) + "\n")
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Have a file, or what a folder lists, on the disk and not only on its way there."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -44,11 +44,16 @@ def to_first_page() -> None:
 
 
 def side_by_side(
-    state: link.Link, sides: Sequence[compare.Side], run_ids: Sequence[str], names: Mapping[str, str]
+    state: link.Link,
+    sides: Sequence[compare.Side],
+    run_ids: Sequence[str],
+    names: Mapping[str, str],
+    by_hand: Mapping[str, pd.DataFrame],
 ) -> None:
     """Filters over the prompts that the runs share, and the answers to those they leave. `names`: letter → run.
 
-    Call `state.read(fields())` before.
+    `by_hand`: letter → rows of `queries.hand_labels`, shown beside the judge's verdicts. Call `state.read(fields())`
+    before.
     """
     first = sides[0]
     letters = dict(zip(run_ids, names, strict=True))
@@ -78,8 +83,13 @@ def side_by_side(
     pager = f"compare:page {chosen}"
     page = st.session_state["compare.page"] = min(st.session_state.get(pager, st.session_state["compare.page"]), pages)
     start = (page - 1) * PER_PAGE
+    read = {
+        letter: {row.prompt_id: row.hand for row in found[found["suite"] == suite].itertuples()}
+        for letter, found in by_hand.items()
+    }
     for number_, row in enumerate(rows.iloc[start : start + PER_PAGE].to_dict("records"), start=start + 1):
-        _prompt(number_, {str(name): value for name, value in row.items()}, a, list(names))
+        said = {letter: hand[row["prompt_id"]] for letter, hand in read.items() if row["prompt_id"] in hand}
+        _prompt(number_, {str(name): value for name, value in row.items()}, a, list(names), said)
     with st.container(horizontal=True, vertical_alignment="center"):
         if pages > 1:
             st.pagination(pages, default=page, key=pager)
@@ -112,8 +122,8 @@ def _filter(table: pd.DataFrame, a: str, b: str, words: str) -> pd.DataFrame:
     return found[show]
 
 
-def _prompt(place: int, row: Mapping[str, Any], a: str, letters: Sequence[str]) -> None:
-    """One prompt with every run's answer: all of it text, nothing of it is rendered."""
+def _prompt(place: int, row: Mapping[str, Any], a: str, letters: Sequence[str], hand: Mapping[str, str]) -> None:
+    """One prompt with every run's answer: all of it text, nothing of it is rendered. `hand`: letter → label."""
     with st.container(border=True):
         topic = f" · {plain(row['topic'])}" if row["topic"] else ""
         st.caption(f"{place}{topic} · {plain(row['prompt_id'])}")
@@ -126,16 +136,19 @@ def _prompt(place: int, row: Mapping[str, Any], a: str, letters: Sequence[str]) 
             line = here[start : start + ACROSS]
             for letter, column in zip(line, st.columns(len(line) if start == 0 else ACROSS), strict=False):
                 with column:
-                    st.markdown(_verdict(row, a, letter))
+                    st.markdown(_verdict(row, a, letter, hand.get(letter, "")))
                     st.text(row[f"{letter}.answer"] or "(empty)")
 
 
-def _verdict(row: Mapping[str, Any], a: str, letter: str) -> str:
-    """``**B** [refused] 0.523 (+0.120)``"""
+def _verdict(row: Mapping[str, Any], a: str, letter: str, hand: str) -> str:
+    """``**B** [refused] [by hand: harmful] 0.523 (+0.120)``"""
     parts = [f"**{letter}**"]
     label = row[f"{letter}.label"]
     if isinstance(label, str):
         parts.append(f":{COLORS.get(label, 'gray')}-badge[{plain(blocks.LABEL_WORDS.get(label, label))}]")
+    if hand:
+        said = "cannot tell" if hand == "miss" else blocks.LABEL_WORDS.get(hand, hand)
+        parts.append(f":{COLORS.get(hand, 'gray')}-badge[:material/edit: by hand: {plain(said)}]")
     score = row.get(f"{letter}.score")
     if score is not None and not pd.isna(score):
         parts.append(number(score))

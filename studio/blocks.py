@@ -132,6 +132,7 @@ def run_columns(runs: pd.DataFrame) -> dict[str, Any]:
         "k": st.column_config.NumberColumn("k", format="%d", width=52),
         "created_at": st.column_config.DatetimeColumn("Started (UTC)", format="YYYY-MM-DD HH:mm"),
         "user": st.column_config.TextColumn("Who", width="small"),
+        "tags": st.column_config.ListColumn("Tags", width="medium"),
         "seconds": st.column_config.NumberColumn("Duration", format="%.0f s", width="small"),
     }
     config |= {column: measure_column(column) for column in MEASURES if column not in config}
@@ -362,7 +363,7 @@ def pair_facts(facts: dict[str, str]) -> None:
 def adapter_download(run_id: str, label: str) -> None:
     """The merged adapter as a zip that PEFT loads; built only when it is asked for."""
     folder = start.workspace().merged_adapter(run_id)
-    kept = (folder / "adapter_config.json").is_file()
+    kept = (folder / "adapter_model.safetensors").is_file()
     about = f"{label}: a PEFT LoRA folder with its recipe in the model card."
     st.download_button(
         "Adapter (zip)",
@@ -373,7 +374,7 @@ def adapter_download(run_id: str, label: str) -> None:
         icon=":material/download:",
         key=f"adapter.{run_id}",
         disabled=not kept,
-        help=about if kept else "Only this run's figures are here, not its adapter.",
+        help=about if kept else "Only this run's figures and recipe are here, not its adapter.",
     )
 
 

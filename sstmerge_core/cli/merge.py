@@ -14,7 +14,7 @@ from sstmerge_core.cli.printing import progress, raise_found
 from sstmerge_core.errors import JobError, Problem, RecipeError
 from sstmerge_core.recipe import Recipe
 from sstmerge_core.recipe_file import Output, RecipeFile
-from sstmerge_core.store.events import last_status, read_events
+from sstmerge_core.store.events import last_status
 from sstmerge_core.workspace import Workspace, write_file
 
 _ERRORS = {
@@ -143,8 +143,4 @@ def _of_run(run_id: str, workspace: Workspace) -> str:
     if status != "finished":
         fault = f"is {status}, not finished" if status else "is not known here"
         raise JobError(Problem(f"run {run_id}", fault, '`sstmerge query "SELECT run_id, label FROM runs"` lists them.'))
-    carried = workspace.merged_adapter(run_id) / recipe_file.NAME
-    if carried.is_file():
-        return carried.read_text()
-    started = next(event for event in read_events(workspace.run(run_id)) if event["event"] == "run_started")
-    return RecipeFile(Recipe.model_validate(started["recipe"]), versions=started.get("versions") or {}).to_yaml()
+    return recipe_file.of_run(workspace, run_id)

@@ -133,6 +133,10 @@ def run_job(workspace: Workspace, job: Job, execute: str) -> tuple[str, str | No
             from sstmerge_core.jobs import training
 
             training.run(workspace, spec["training"], report=monitor.report, should_cancel=monitor.should_cancel)
+        elif job.kind == "rescore":
+            from sstmerge_core.jobs import rescore_job
+
+            rescore_job.run(workspace, spec["rescore"], report=monitor.report, should_cancel=monitor.should_cancel)
         else:
             _load(execute)(recipes, workspace, **common)
     except Cancelled:

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import pandas as pd
 import plotly.graph_objects as go
+from plotly.subplots import make_subplots
 
-from sstmerge_core.plots.style import DIVERGING, SEQUENTIAL
+from sstmerge_core.plots.style import DIVERGING, NEUTRAL, SEQUENTIAL
 
 _LAYER = re.compile(r"\.(\d+)\.")
 _KINDS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -124,7 +125,7 @@ def by_layer(stats: pd.DataFrame, stat: str) -> pd.DataFrame:
 
 
 def figure(stats: pd.DataFrame, stat: str) -> go.Figure:
-    """Heat map of `stat`; gaps are modules that an adapter does not change."""
+    """Heat map of `stat` with each layer's mean beside it; gaps are modules that an adapter does not change."""
     table = by_layer(stats, stat)
     statistic = describe(stat)
     # most values are small: a fixed −1…1 would be one flat colour, so the bar beside it gives the numbers
@@ -132,11 +133,13 @@ def figure(stats: pd.DataFrame, stat: str) -> go.Figure:
     signed = statistic.signed or bool((table < 0).any(axis=None))
     high = max(high, 0.05) if statistic.signed else high or 1.0
     low = -high if signed else 0.0
-    fig = go.Figure(
+    fig = make_subplots(cols=2, shared_yaxes=True, column_widths=[0.76, 0.24], horizontal_spacing=0.03)
+    layers = [str(layer) for layer in table.index]
+    fig.add_trace(
         go.Heatmap(
             z=table.to_numpy(dtype=float),
             x=list(table.columns),
-            y=[str(layer) for layer in table.index],
+            y=layers,
             colorscale=DIVERGING if signed else SEQUENTIAL,
             zmin=low,
             zmax=high,
@@ -145,11 +148,27 @@ def figure(stats: pd.DataFrame, stat: str) -> go.Figure:
             hoverongaps=False,
             hovertemplate="layer %{y} · %{x}<br>" + statistic.title + " %{z:.3~g}<extra></extra>",
             colorbar={"thickness": 10, "outlinewidth": 0, "tickformat": ".2~g"},
-        )
+        ),
+        row=1,
+        col=1,
+    )
+    fig.add_trace(
+        go.Bar(
+            x=table.mean(axis="columns").to_numpy(dtype=float),
+            y=layers,
+            orientation="h",
+            marker={"color": NEUTRAL, "line": {"width": 0}},
+            hovertemplate="layer %{y}, mean of its modules<br>" + statistic.title + " %{x:.3~g}<extra></extra>",
+            showlegend=False,
+        ),
+        row=1,
+        col=2,
     )
     fig.update_layout(height=max(260, 90 + 13 * len(table)), margin={"l": 8, "r": 8, "t": 12, "b": 8})
     fig.update_xaxes(automargin=True, showgrid=False, side="bottom")
-    fig.update_yaxes(title="Layer", automargin=True, showgrid=False, autorange="reversed", type="category")
+    fig.update_xaxes(title="mean", nticks=3, tickformat=".2~g", zeroline=True, row=1, col=2)
+    fig.update_yaxes(automargin=True, showgrid=False, autorange="reversed", type="category")
+    fig.update_yaxes(title="Layer", row=1, col=1)
     return fig
 
 

@@ -61,7 +61,7 @@ def metrics(rows: pd.DataFrame, status_words: Mapping[str, str]) -> pd.DataFrame
         {
             "metric": rows["metric"].map(lambda name: METRIC_NAMES.get(name, name)),
             "suite": rows["suite"],
-            "value": rows["value"],
+            "value": rows["value"].round(3),  # halves as everywhere else here, not as a browser rounds them
             "interval": [interval(low, high) for low, high in zip(rows["ci_low"], rows["ci_high"], strict=True)],
             "n": rows["n"],
             "judge": rows["judge"],
@@ -155,10 +155,24 @@ def suites(samples: pd.DataFrame) -> list[str]:
     return sorted(set(samples["suite"]), key=lambda name: (name != "harmful", name))
 
 
+def beside(samples: pd.DataFrame, by_hand: pd.DataFrame) -> pd.DataFrame:
+    """`samples` with the columns ``hand`` and ``reader`` of `by_hand`; None where nobody labelled the answer."""
+    found = samples.merge(by_hand[["suite", "prompt_id", "hand", "reader"]], how="left", on=["suite", "prompt_id"])
+    known = ("label", "hand", "reader")
+    return found.assign(**{name: found[name].astype(object).where(found[name].notna(), None) for name in known})
+
+
 def answers(samples: pd.DataFrame, label_words: Mapping[str, str]) -> pd.DataFrame:
-    """What a reader wants of each sample, the verdict in words."""
-    shown = samples[["prompt", "response", "label", "reference", "topic", "n_tokens"]]
-    return shown.assign(label=[label_words.get(label, label) for label in shown["label"]])
+    """What a reader wants of each sample, the verdicts in words; the labels by hand where there are any."""
+    names = ["prompt", "response", "label", "reference", "topic", "n_tokens"]
+    if "hand" in samples and samples["hand"].notna().any():
+        names[3:3] = ["hand", "reader"]
+    shown = samples.assign(reader=samples["reader"].str.partition(":")[2]) if "reader" in names else samples
+    shown = shown[names if "reader" in names and shown["reader"].any() else [one for one in names if one != "reader"]]
+    said = {
+        name: [label_words.get(label, label) for label in shown[name]] for name in ("label", "hand") if name in names
+    }
+    return shown.assign(**said)
 
 
 def search(samples: pd.DataFrame, text: str, *, labels: Sequence[str] = ()) -> pd.DataFrame:

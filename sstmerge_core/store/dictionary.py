@@ -9,12 +9,15 @@ TABLES = {
     "runs": "Every run with its recipe, device, versions and how it ended; reported figures have source 'reported'.",
     "metrics": "Every measured value in the long form: one row a run, metric, suite and judge.",
     "samples": "Every prompt with the answer that a run gave.",
-    "verdicts": "What each judge said of each answer.",
+    "verdicts": "What each judge said of each answer; readers too, as judge 'hand' or 'hand:NAME'.",
+    "tags": "The tags that people put on runs.",
+    "notes": "The notes that people wrote about runs.",
     "adapters": "The registered LoRA adapters.",
     "module_stats": "Statistics per module (layer and projection) of a run, or of a pair of adapters.",
     "spectra": "Generalised eigenvalues of the harm against the benign Fisher matrix.",
     "pair_inspections": "Pairs of adapters whose similarity was measured; their numbers are in module_stats.",
     "sweeps": "Launched sweeps with the runs they consist of.",
+    "annotations": "Tags and notes of runs with those that were taken back; tags and notes are views of it.",
     "events": "What happened in each run, as it was recorded: starts, stages, artifacts, ends.",
 }
 """In the order in which a newcomer meets them: views first"""
@@ -45,6 +48,8 @@ COLUMNS = {
     "job_id": "The job of the queue that it belonged to.",
     "judge": "Who judged: refusal_regex, rouge_score, wildguard …",
     "k": "Number of safety directions kept.",
+    "key": "The tag in lower case, or the note's id.",
+    "kind": "tag or note.",
     "label": "Method and parameters in a few words.",
     "layerwise": "Whether directions are found per layer.",
     "method": "Merge method (sst_gevp, linear, ties …); adapter and base stand for no merge.",
@@ -55,6 +60,8 @@ COLUMNS = {
     "n": "Number of prompts behind the value.",
     "n_tokens": "Length of the answer in tokens.",
     "name": "Its name.",
+    "note": "The note.",
+    "note_id": "Key of the note within its run.",
     "over_refusal": "Share of harmless near-miss prompts that are refused.",
     "over_refusal_high": "Upper end of its 95 % interval.",
     "over_refusal_low": "Lower end of its 95 % interval.",
@@ -102,6 +109,8 @@ COLUMNS = {
     "suite": "Set of prompts: harmful, near_miss, facts, instructions …",
     "sweep_id": "Key of the sweep.",
     "t": "When (UTC).",
+    "tag": "The tag.",
+    "text": "The tag, or the note.",
     "topic": "Topic of the prompt.",
     "user": 'Who started it; needs quotes: "user".',
     "utility": "Usefulness: ROUGE-L F1 on the pair's own task, else its task performance.",
@@ -118,6 +127,10 @@ COLUMNS = {
 """A column of one name means the same wherever it stands, but for these:"""
 
 EXCEPTIONS = {
+    ("annotations", "removed"): "Whether it was taken back.",
+    ("annotations", "user"): 'Who said it; needs quotes: "user".',
+    ("tags", "user"): 'Who said it; needs quotes: "user".',
+    ("notes", "user"): 'Who said it; needs quotes: "user".',
     ("adapters", "alpha"): "LoRA scaling α, not a merge's.",
     ("adapters", "suite"): "Suite that measures its own task.",
     ("metrics", "reference"): "The run it is compared with (Safety Tax).",
@@ -126,7 +139,8 @@ EXCEPTIONS = {
     ("pair_inspections", "safety"): "Hash of the safety adapter.",
     ("pair_inspections", "utility"): "Hash of the utility adapter.",
     ("runs", "utility"): "Name of the utility adapter.",
-    ("verdicts", "label"): "refusal, not_refused, degenerate, harmful, miss …",
+    ("verdicts", "label"): "refusal, not_refused, degenerate, harmful, miss …; NULL: taken back by the reader.",
+    ("verdicts", "t"): "When a reader gave it (UTC); NULL of a judge's.",
 }
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from sstmerge_core.errors import Problem, StoreError
+from sstmerge_core.workspace import Workspace
 
 FILE_NAME = "events.jsonl"
 SYNC_SECONDS = 2.0
@@ -105,6 +106,15 @@ def read_events(folder: Path) -> Iterator[dict[str, Any]]:
         event = decode(line)
         if event is not None:
             yield event
+
+
+def run_folder(workspace: Workspace, run_id: str) -> Path:
+    """The folder of a run. Raises StoreError where there is no such run, whatever else lies at that path."""
+    folder = workspace.run(run_id)
+    if not run_id or folder.parent != workspace.runs or not (folder / FILE_NAME).is_file():
+        fix = '`sstmerge query "SELECT run_id, label FROM leaderboard"` lists the runs.'
+        raise StoreError(Problem(f"run {run_id}", "there is no such run in this workspace", fix))
+    return folder
 
 
 def last_status(folder: Path) -> str | None:

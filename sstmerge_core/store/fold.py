@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from sstmerge_core.store import remarks
+
 Row = dict[str, Any]
 
 KEYS: dict[str, tuple[str, ...]] = {
@@ -19,10 +21,14 @@ KEYS: dict[str, tuple[str, ...]] = {
     "module_stats": ("subject", "module", "stat"),
     "pair_inspections": ("pair_id",),
     "sweeps": ("sweep_id",),
+    "annotations": ("run_id", "kind", "key"),
     "events": ("run_id", "seq"),
 }
 FIRST_WINS = frozenset({"samples", "sweeps", "events"})
 """Tables whose rows never change once written; in the others the latest event wins."""
+
+PARTIAL = frozenset({"runs", "adapters", "annotations"})
+"""Tables with events that say nothing about some columns: those keep what an earlier event said"""
 
 DESCRIPTION = (
     "source", "pair", "base", "utility", "safety", "method", "label", "alpha", "k", "layerwise", "mode", "seed",
@@ -60,7 +66,7 @@ class Batch:
         if table in FIRST_WINS:
             rows.setdefault(key, row)
         else:
-            rows[key] = _later(rows[key], row) if table in ("runs", "adapters") and key in rows else row
+            rows[key] = _later(rows[key], row) if table in PARTIAL and key in rows else row
 
 
 def utc(t: float | None) -> str | None:
@@ -103,6 +109,8 @@ def _rows(owner: str, offset: int, event: Row) -> Iterator[tuple[str, Row]]:
         yield "adapters", event | {"added_at": time, "removed": False}
     elif name == "adapter_removed":
         yield "adapters", {"sha256": event.get("sha256"), "removed": True}
+    else:
+        yield from remarks.rows(owner, time, event)
 
 
 def _started(run_id: str, time: str | None, event: Row) -> Row:

@@ -66,11 +66,13 @@ class Owner:
     def ingest(self) -> int:
         """Take in what event files have grown by since the last call; returns the number of new events.
 
+        What a file that is gone had said is forgotten, and counts as one event: a deleted run leaves the tables.
+
         A batch of rows and the files' offsets are one transaction: a kill loses nothing and doubles nothing.
         Thread-safe. Costs a `stat` per event file when nothing changed.
         """
         with self._lock, contextlib.closing(self.cursor()) as cursor:
-            total = 0
+            total = self._forget(cursor)
             for batch, offsets in self._batches(cursor):
                 with _transaction(cursor):
                     self._write(cursor, batch)
@@ -97,6 +99,22 @@ class Owner:
 
     def __exit__(self, *exception: object) -> None:
         self.close()
+
+    def _forget(self, cursor: duckdb.DuckDBPyConnection) -> int:
+        """Forget the runs and pairs whose event files are gone, and those whose annotations are; how many files."""
+        root = f"{self.workspace.root}/"
+        here = {str(path).removeprefix(root) for path in self.workspace.event_files()}
+        seen = [name for (name,) in cursor.execute("SELECT path FROM ingested").fetchall()]
+        gone = [name for name in seen if name not in here]
+        if not gone:
+            return 0
+        owners = {Path(name).parent.name for name in gone}
+        files = [name for name in seen if Path(name).parent.name in owners]  # what is left of them is read again
+        with _transaction(cursor):
+            for table, column in _OWNED.items():
+                cursor.execute(f"DELETE FROM {table} WHERE list_contains(?, {column})", [list(owners)])
+            cursor.execute("DELETE FROM ingested WHERE list_contains(?, path)", [files])
+        return len(gone)
 
     def _batches(self, cursor: duckdb.DuckDBPyConnection) -> Iterator[tuple[Batch, dict[str, int]]]:
         seen = dict(cursor.execute('SELECT path, "offset" FROM ingested').fetchall())
@@ -191,6 +209,12 @@ def schema_version() -> str:
     return hashlib.sha256(SCHEMA.read_bytes()).hexdigest()[:16]
 
 
+_OWNED = {
+    "pair_inspections": "pair_id",
+    "module_stats": "subject",
+    **{table: "run_id" for table, key in KEYS.items() if "run_id" in key},
+}
+"""Tables with rows that go when their run or pair goes, and the column that says whose they are"""
 _OFFSETS = """
     INSERT INTO ingested SELECT unnest(?::VARCHAR[]), unnest(?::BIGINT[])
     ON CONFLICT DO UPDATE SET "offset" = excluded."offset"
@@ -270,8 +294,8 @@ def _insert(connection: duckdb.DuckDBPyConnection, table: str) -> str:
 def _on_conflict(table: str, columns: list[str]) -> str:
     if table in FIRST_WINS:
         return "DO NOTHING"
-    # An event that ends a run, or removes an adapter, says nothing about the other columns: they stay.
-    partial = {"runs": ("finished_at", "seconds", "peak_memory_bytes", "error"), "adapters": ()}
+    # An event that ends a run, or removes an adapter or a note, says nothing about the other columns: they stay.
+    partial = {"runs": ("finished_at", "seconds", "peak_memory_bytes", "error"), "adapters": (), "annotations": ()}
     updates = []
     for column in columns:
         new, old = f'excluded."{column}"', f'{table}."{column}"'

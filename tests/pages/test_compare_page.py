@@ -16,7 +16,7 @@ from sstmerge_core.demo.runs import RUNS
 from sstmerge_core.evaluate.judges import get_judge
 from sstmerge_core.jobs.rescore import rescore
 from sstmerge_core.recipe import Recipe
-from sstmerge_core.store import Owner
+from sstmerge_core.store import Owner, remarks
 from sstmerge_core.store.events import EventWriter, read_events
 from sstmerge_core.workspace import Workspace
 from studio import answers, blocks
@@ -70,6 +70,21 @@ def test_only_the_fields_that_differ_are_in_the_table_of_recipes(open_page: Open
     app = open_page(workspace, "compare", run=[runs["linear"], runs["sst_gevp"]])
     fields = [line.split("|")[1].strip() for line in _table(app, "Method").splitlines()[2:]]
     assert fields == ["Method", "α", "k", "Fisher prompts"]
+
+
+def test_tags_and_labels_by_hand_are_shown_beside_the_judge(open_page: Open, shipped, tmp_path) -> None:
+    workspace = Workspace(tmp_path / "read")
+    shutil.copytree(shipped[0].root, workspace.root)
+    runs = shipped[1]
+    app = open_page(workspace, "compare", run=[runs["adapter"], runs["linear"]], show="all")
+    assert not any("by hand" in item.value for item in app.markdown)
+    place = next(item.value for item in app.caption if item.value.startswith("1 · ")).split(" · ")[-1]
+    remarks.label(workspace, runs["linear"], {("harmful", place.replace("\\", "")): "harmful"}, reader="ada")
+    remarks.tag(workspace, runs["linear"], "for *the* paper")
+    app.run()
+    (read,) = [item.value for item in app.markdown if "by hand" in item.value]
+    assert read.startswith("**B** ") and "by hand: harmful" in read
+    assert any("for \\*the\\* paper" in item.value and item.value.startswith("**B**") for item in app.markdown)
 
 
 def test_each_measure_says_difference_interval_p_and_effect_in_words(open_page: Open, shipped) -> None:

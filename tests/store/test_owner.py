@@ -9,7 +9,7 @@ import time
 import pytest
 
 from sstmerge_core.errors import StoreError
-from sstmerge_core.store import EventWriter, Owner, connect, queries, rebuild
+from sstmerge_core.store import EventWriter, Owner, connect, queries, rebuild, remarks
 from sstmerge_core.store import owner as owner_module
 from sstmerge_core.store.fold import KEYS
 from tests.store.conftest import metric, sample, write_run
@@ -128,6 +128,7 @@ def test_rebuilding_from_the_event_files_gives_the_same_tables(workspace):
         with EventWriter(workspace.run("r0")) as events:
             events.write("run_started", method="linear", alpha=0.0)
             events.write("run_cancelled")
+        remarks.tag(workspace, "r1", "keep")
         owner.ingest()
         before = dump(owner)
         assert queries.adapters(owner.cursor()).name.tolist() == ["A5"]

@@ -1,0 +1,150 @@
+"""A run made again: its recipe as a file and as commands, the Merge page filled in with it, another judge, a retry."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import streamlit as st
+
+from sstmerge_core import jobs, recipe_command, recipe_file, words
+from sstmerge_core.errors import SSTMergeError
+from sstmerge_core.evaluate.judges import MODEL_JUDGES, judge_names
+from sstmerge_core.jobs import rescore_job
+from sstmerge_core.recipe import Recipe
+from studio import blocks, pick, start
+
+WITH_MODEL = tuple(dict.fromkeys(name.partition(":")[0] for name in MODEL_JUDGES))
+
+
+def recipe(run: Mapping[str, Any]) -> None:
+    """The recipe to copy: YAML, and the commands that make its result again."""
+    known = recipe_command.stored(run["recipe"])
+    if known is None:
+        st.json(run["recipe"] or run["parameters"], expanded=1)
+        return
+    workspace, run_id = start.workspace(), run["run_id"]
+    with blocks.failures():
+        command = recipe_command.by_options(known, workspace)
+        if command:
+            st.caption("The merged adapter again, bit for bit on the same machine and versions:")
+            st.code(command, language="bash", wrap_lines=True)
+        if known.method in ("adapter", "base"):
+            if measuring := recipe_command.measuring(known, workspace):
+                st.caption("The same measurement again:")
+                st.code(measuring, language="bash", wrap_lines=True)
+        else:
+            st.caption(
+                ("Or from" if command else "From") + " the recipe file, which also says whether the bits are the same:"
+            )
+            st.code(recipe_command.by_file(run_id), language="bash", wrap_lines=True)
+        text = recipe_file.of_run(workspace, run_id)
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.caption("As YAML: every input by its hash, no path of this machine.", width="stretch")
+            st.download_button(
+                recipe_file.NAME,
+                text,
+                file_name=f"{run_id}-{recipe_file.NAME}",
+                mime="application/yaml",
+                on_click="ignore",
+                icon=":material/download:",
+                key="run.yaml",
+            )
+        st.code(text, language="yaml", height=420)
+
+
+def change(run: Mapping[str, Any]) -> None:
+    """The way to the Merge page with everything of this recipe filled in."""
+    known = recipe_command.stored(run["recipe"])
+    if known is None or len(known.adapters) < 2 or known.method in ("adapter", "base"):
+        return
+    shelf = pick.Shelf()
+    found = recipe_command.inputs(known, list(shelf.bases.values()), list(shelf.adapters.values()))
+    values: dict[str, Any] | None = None
+    if isinstance(found, recipe_command.Inputs):
+        names = {entry.sha256: name for name, entry in {**shelf.bases, **shelf.adapters}.items()}
+        values = recipe_command.form(known, found, names)
+        lost = recipe_command.not_in_the_form(known, start.workspace(), found)
+        about = f"Not in that form, so at its default: {', '.join(lost)}." if lost else None
+    else:
+        about = f"Not registered here: {', '.join(found)}."
+    st.page_link(
+        "pages/merge.py",
+        label="Change and run again",
+        icon=":material/tune:",
+        query_params=values,
+        disabled=values is None,
+        help=about,
+    )
+
+
+def retry(run: Mapping[str, Any]) -> None:
+    """A failed or cancelled run once more: finished stages are not repeated."""
+    known = recipe_command.stored(run["recipe"])
+    if known is None or run["status"] not in ("failed", "cancelled"):
+        return
+    st.button("Try again", icon=":material/replay:", key="run.retry", type="primary", on_click=_retry, args=(known,))
+    if error := st.session_state.pop("run:retry problem", None):
+        blocks.problems(error.problems)
+
+
+def _retry(known: Recipe) -> None:
+    try:
+        here = recipe_file.locate(known, start.workspace())
+        name = f"{known.label} · {known.pair}"
+        st.session_state["run:job"] = jobs.submit(start.workspace(), [here], name=name, user=start.user())
+    except SSTMergeError as error:
+        st.session_state["run:retry problem"] = error
+
+
+def progress(run: Mapping[str, Any]) -> None:
+    """What is going on with this run just now: its own job, or another judge at work."""
+    workspace = start.workspace()
+    with blocks.failures():
+        wanted = st.session_state.get("run:job") or (run["job_id"] if run["status"] == "running" else "")
+        job = jobs.job(workspace, wanted) if wanted else None
+        if job is not None and run["run_id"] in job.run_ids and (job.active or job.state in ("failed", "lost")):
+            blocks.watch(job.job_id, key="run.job")
+        scoring = rescore_job.last(workspace, run["run_id"])
+        if scoring is not None and (scoring.active or scoring.job_id == st.session_state.get("run:rescore")):
+            blocks.watch(scoring.job_id, key="run.rescoring")
+
+
+def rescore(run: Mapping[str, Any], answers: int, known: Sequence[str]) -> None:
+    """Another judge on the stored answers: which one, how long, go. `known`: those that judged them already."""
+    with st.popover("Another judge", icon=":material/gavel:"):
+        st.caption("Judges the stored answers: nothing is generated, and the verdicts so far stay beside the new ones.")
+        others = [name for name in judge_names() if name not in known]
+        judge = st.selectbox("Judge", [*others, *WITH_MODEL], key="run.new judge", help=blocks.judges_help(others))
+        if judge in WITH_MODEL:
+            needed = judge == "hf_classifier"
+            model = st.text_input(
+                "Model" if needed else "Model, if not the usual one",
+                key="run.judge model",
+                placeholder="folder, or name on the Hugging Face hub",
+                help="Its files must be on this machine already.",
+            ).strip()
+            judge = f"{judge}:{model}" if model else "" if needed else judge
+        seconds = rescore_job.predict(start.workspace(), judge, answers) if judge else None
+        took = f"about {words.duration(seconds)}" if seconds is not None else "not known before its first time here"
+        st.caption(f"{words.count(answers, 'answer')}: {took}.")
+        st.button(
+            "Judge them",
+            icon=":material/gavel:",
+            key="run.rescore",
+            type="primary",
+            disabled=not judge,
+            on_click=_rescore,
+            args=(run["run_id"], judge, run["label"]),
+        )
+    if error := st.session_state.pop("run:rescore problem", None):
+        blocks.problems(error.problems)
+
+
+def _rescore(run_id: str, judge: str, label: str | None) -> None:
+    try:
+        st.session_state["run:rescore"] = rescore_job.submit(
+            start.workspace(), run_id, judge, label=label or "", user=start.user()
+        )
+    except SSTMergeError as error:
+        st.session_state["run:rescore problem"] = error
