@@ -52,7 +52,7 @@ if pick.missing(shelf):
     st.stop()
 
 state = link.Link("merge")
-state.read(shelf.fields() | shelf.expert_fields() | pick.MEASURED)
+state.read(shelf.fields() | shelf.expert_fields() | pick.measured_fields())
 state.read({"method": (link.one_of(methods.names()), "sst_gevp"), "job": (link.text, "")})
 method = methods.get(st.session_state["merge.method"])
 state.read(parameters.fields(method), group=method.name, trust=(state.given("method") or "sst_gevp") == method.name)
@@ -71,7 +71,7 @@ with left:
     )
     st.caption(method.summary + (f" [{method.paper}]({method.url})" if method.url else ""))
     blocks.formula(method.formula)
-    values, options = parameters.form(state, method)
+    values, measured = parameters.form(state, method)
     with blocks.failures():
         blocks.weights(merge.effective_weights(method.name, values, 1 + len(trio.experts)), trio.names)
         plan = preflight.plan(
@@ -82,17 +82,18 @@ with left:
             method=method.name,
             parameters=values,
             experts=trio.experts,
-            options=options,
+            options=measured.options,
         )
-        blocks.problems(plan.problems)
+        problems = [*measured.problems, *plan.problems]
+        blocks.problems(problems)
         blocks.problems(plan.warnings, warning=True)
         with st.container(horizontal=True, vertical_alignment="center"):
             launch = st.button(
                 "Merge",
                 type="secondary" if plan.known else "primary",
                 icon=":material/merge:",
-                disabled=bool(plan.problems),
-                help="See the problems above." if plan.problems else None,
+                disabled=bool(problems),
+                help="See the problems above." if problems else None,
                 key="merge.launch",
             )
             if plan.known:
@@ -105,7 +106,7 @@ with left:
             name = f"{plan.recipe.label} · {plan.recipe.pair}"
             st.session_state["merge.job"] = visitor.submit([plan.recipe], name=name)
 
-said = {**trio.values, "method": method.name, **values, "split": options.split, "n": options.n}
+said = {**trio.values, "method": method.name, **values, **measured.values}
 said |= {"job": st.session_state["merge.job"]}
 state.write(said)
 

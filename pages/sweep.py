@@ -78,7 +78,7 @@ if pick.missing(shelf):
     st.stop()
 
 state = link.Link("sweep")
-state.read(shelf.fields() | shelf.expert_fields() | pick.MEASURED)
+state.read(shelf.fields() | shelf.expert_fields() | pick.measured_fields())
 state.read({"method": (link.some_of(methods.names()), list(FIRST.methods))})
 state.read({name: (link.text, getattr(FIRST, name)) for name in LISTS} | {"job": (link.text, "")})
 blocks.problems(state.problems, warning=True)
@@ -118,7 +118,7 @@ with left:
                     of_safety = table.method_titles([method for method in users if method not in tuned])
                     of_tuned = f"Share of the tuned model: {table.method_titles(tuned)}" if tuned else ""
                     st.caption("  \n".join(filter(None, [of_safety, of_tuned])))
-        options = pick.measured(state)
+        measured = pick.measured(state)
     if alone := [name for name in chosen if not varied(name)]:
         st.caption(f"One point each, without α: {table.method_titles(alone)}")
     plan = None
@@ -135,19 +135,20 @@ with left:
             ks=lists["k"],
             seeds=lists["seed"],
             experts=trio.experts,
-            options=options,
+            options=measured.options,
         )
-        blocks.problems(plan.problems)
+        problems = [*measured.problems, *plan.problems]
+        blocks.problems(problems)
     if plan is not None:
         with st.container(horizontal=True, vertical_alignment="center"):
             launch = st.button(
                 f"Start {words.count(len(plan.recipes), 'run')}",
                 type="primary",
                 icon=":material/play_arrow:",
-                disabled=bool(plan.problems) or not plan.recipes,
+                disabled=bool(problems) or not plan.recipes,
                 key="sweep.launch",
             )
-            if plan.points and not plan.problems:
+            if plan.points and not problems:
                 known = f", {plan.skipped} of them known already" if plan.skipped else ""
                 st.caption(f"{words.count(plan.points, 'point')}{known}.", width="content")
             if plan.recipes:
@@ -157,7 +158,7 @@ with left:
                 name = f"Sweep {trio.pair}: {words.count(len(plan.recipes), 'run')}"
                 st.session_state["sweep.job"] = visitor.submit(plan.recipes, name=name, kind="sweep")
 
-said = trio.values | {"method": chosen, **texts, "split": options.split, "n": options.n}
+said = trio.values | {"method": chosen, **texts, **measured.values}
 said |= {"job": st.session_state["sweep.job"]}
 state.write(said)
 

@@ -44,10 +44,10 @@ def merge(
     `identities` name the adapters for the random masks (their SHA-256), so that a mask does not depend on the order.
     `calibrated` is required by the methods with ``needs_fisher``, `base` (module → W₀, (out, in) float32) by those with
     ``needs_base``, `elected` (of each adapter the weights that matter to its task, see `fisher.importance.elect`) by
-    those with ``needs_importance``. `memory` is kept by the caller between the points of a sweep over one set of adapters and gradients:
-    what does not depend on α is solved once. `alpha` overrides the strength that a method would find by itself. All
-    arithmetic is float32, the eigenvalue problem float64. Raises RecipeError for unknown methods and parameters, and
-    for a number of adapters the method cannot take.
+    those with ``needs_importance``. `memory` is kept by the caller between the points of a sweep over one set of
+    adapters and gradients: what does not depend on α is solved once. `alpha` overrides the strength that a method would
+    find by itself. All arithmetic is float32, the eigenvalue problem float64. Raises RecipeError for unknown methods
+    and parameters, and for a number of adapters the method cannot take.
     """
     entry = methods.get(method)
     complete = entry.complete(parameters)

@@ -8,7 +8,6 @@ from typing import Any
 import streamlit as st
 
 from sstmerge_core.methods import AXES, Choice, Flag, Method, Parameter, Whole, shared
-from sstmerge_core.preflight import Options
 from studio import link, pick
 
 LABELS = {
@@ -29,10 +28,10 @@ def fields(method: Method) -> link.Fields:
     return {parameter.name: (_parser(parameter), parameter.default) for parameter in method.parameters}
 
 
-def form(state: link.Link, method: Method) -> tuple[dict[str, Any], Options]:
+def form(state: link.Link, method: Method) -> tuple[dict[str, Any], pick.Measured]:
     """One widget per parameter, α first; returns their values, and what to measure on.
 
-    Call `state.read(fields(method), group=method.name)` and `state.read(pick.MEASURED)` before.
+    Call `state.read(fields(method), group=method.name)` and `state.read(pick.measured_fields())` before.
     """
     first = [parameter for parameter in method.parameters if parameter.name not in SHARED]
     rest = [parameter for parameter in method.parameters if parameter.name in SHARED]
@@ -43,8 +42,8 @@ def form(state: link.Link, method: Method) -> tuple[dict[str, Any], Options]:
         st.container(horizontal=True, gap="small", vertical_alignment="bottom"),
     ):
         values |= _widgets(state, method, rest)
-        options = pick.measured(state)
-    return {parameter.name: values[parameter.name] for parameter in method.parameters}, options
+        measured = pick.measured(state)
+    return {parameter.name: values[parameter.name] for parameter in method.parameters}, measured
 
 
 def _folded(state: link.Link, method: Method, parameters: Sequence[Parameter]) -> Any:
@@ -54,9 +53,10 @@ def _folded(state: link.Link, method: Method, parameters: Sequence[Parameter]) -
         for parameter in parameters
         if (value := st.session_state[state.key(parameter.name, method.name)]) != parameter.default
     }
-    for name, said in (("split", "measured on"), ("n", "prompts")):
-        if (value := st.session_state[state.key(name)]) != pick.MEASURED[name][1]:
-            changed[said] = value
+    words = {"split": "measured on", "n": "prompts", "suite": "task"}
+    for name, (_, default) in pick.measured_fields().items():
+        if (value := st.session_state[state.key(name)]) != default:
+            changed[words.get(name, name)] = value
     key = f"{state.page}:{method.name}:more"
     st.session_state[key] = bool(changed) or st.session_state.get(key, False)
     said = ", ".join(

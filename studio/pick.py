@@ -8,9 +8,11 @@ from typing import Any, TypeVar
 
 import streamlit as st
 
-from sstmerge_core import jobs, preflight, words
+from sstmerge_core import chosen_suites, jobs, preflight, words
 from sstmerge_core.catalog import Base, Entry, bases, entries
 from sstmerge_core.demo import suites
+from sstmerge_core.device import free_memory
+from sstmerge_core.errors import Problem, SSTMergeError
 from sstmerge_core.jobs import history
 from sstmerge_core.recipe import Recipe
 from sstmerge_core.store import queries
@@ -28,8 +30,21 @@ def _prompts(values: list[str]) -> int:
     return int(values[-1])
 
 
-MEASURED: link.Fields = {"split": (link.one_of(SPLITS), SPLITS[0]), "n": (_prompts, suites.PROMPTS)}
-"""What a merge is measured on"""
+SUITES = {
+    "harmful": ("Harmful prompts", "harmful", "harmful"),
+    "benign": ("Harmless look-alikes", "benign", "near_miss"),
+    "suite": ("Task", "utility", ""),
+}
+"""Label, role and default of the suites that a merge is measured on; no task is the utility adapter's own"""
+
+
+def measured_fields() -> link.Fields:
+    """What a merge is measured on: split, number of prompts, and the suites known here."""
+    known = {name: chosen_suites.names(role, start.workspace()) for name, (_, role, _) in SUITES.items()}
+    known["suite"] = ["", *known["suite"]]
+    return {"split": (link.one_of(SPLITS), SPLITS[0]), "n": (_prompts, suites.PROMPTS)} | {
+        name: (link.one_of(known[name]), default) for name, (_, _, default) in SUITES.items()
+    }
 
 
 @dataclass(frozen=True)
@@ -110,10 +125,21 @@ def trio(state: link.Link, shelf: Shelf, *, several: bool = False) -> Trio:
     return Trio(shelf.bases[base], shelf.adapters[utility], shelf.adapters[safety], values, chosen)
 
 
-def measured(state: link.Link) -> preflight.Options:
-    """Draw the choice of prompts to measure on, and of how many. Call `state.read(MEASURED)` before."""
-    with st.container(horizontal=True, gap="small", width="content"):
-        split = st.selectbox(
+@dataclass(frozen=True)
+class Measured:
+    """What a merge is to be measured on, and what is wrong with that."""
+
+    values: dict[str, Any]
+    """For the link"""
+    options: preflight.Options
+    problems: list[Problem]
+
+
+def measured(state: link.Link) -> Measured:
+    """Draw the choice of prompts to measure on, and of how many. Call `state.read(measured_fields())` before."""
+    values: dict[str, Any] = {}
+    with st.container(horizontal=True, gap="small", width="content", vertical_alignment="bottom"):
+        values["split"] = st.selectbox(
             "Measured on",
             SPLITS,
             key=state.key("split"),
@@ -122,7 +148,7 @@ def measured(state: link.Link) -> preflight.Options:
             help="Report what the test prompts say. Choose α, k and the method on the selection prompts: what was "
             "chosen on the test prompts looks better there than it is. Default: test.",
         )
-        n = st.number_input(
+        values["n"] = st.number_input(
             "Prompts of each set",
             1,
             MOST_PROMPTS,
@@ -133,7 +159,26 @@ def measured(state: link.Link) -> preflight.Options:
             f"of one half has a 95 % interval of ±24 points with 16 prompts, ±17 with 32, ±12 with 64. "
             f"Default: {suites.PROMPTS}.",
         )
-    return preflight.Options(split=split, n=n)
+        with st.popover("Prompt sets", icon=":material/list_alt:"):
+            values |= {name: _suite(state, name) for name in SUITES}
+            st.caption("More of them, and how to declare your own: `sstmerge suites`.")
+    asked = {"harmful": values["harmful"], "benign": values["benign"], "utility": values["suite"]}
+    how = {"split": values["split"], "n": values["n"]}
+    try:
+        return Measured(values, chosen_suites.options(start.workspace(), **asked, fetch=False, **how), [])
+    except SSTMergeError as error:
+        return Measured(values, preflight.Options(**how), list(error.problems))
+
+
+def _suite(state: link.Link, name: str) -> str:
+    label, role, _ = SUITES[name]
+    known = chosen_suites.names(role, start.workspace())
+    return st.selectbox(
+        label,
+        ["", *known] if name == "suite" else known,
+        key=state.key(name),
+        format_func=lambda one: one or "the utility adapter's own",
+    )
 
 
 def estimate(plan: preflight.Preflight | preflight.SweepPlan, recipes: list[Recipe], base: Base) -> None:
@@ -147,7 +192,7 @@ def estimate(plan: preflight.Preflight | preflight.SweepPlan, recipes: list[Reci
         width="content",
         help=f"Time: {time_basis}.  \nMemory: {memory_basis}.",
     )
-    free = history.free_memory()
+    free = free_memory("cpu")
     if memory > free:
         st.caption(
             f":orange[:material/warning: Only {words.size(free)} of memory are free on this machine now.]",

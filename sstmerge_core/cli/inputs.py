@@ -9,11 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sstmerge_core import catalog, preflight, presets
-from sstmerge_core.demo.suites import ROLES
+from sstmerge_core import catalog, chosen_suites, preflight, presets
 from sstmerge_core.errors import DataError, Problem, RecipeError, SSTMergeError
-from sstmerge_core.evaluate import declared, prepare
-from sstmerge_core.evaluate.declared import DeclaredSuite
 from sstmerge_core.workspace import Workspace
 
 
@@ -95,42 +92,16 @@ def trio(options: argparse.Namespace, workspace: Workspace) -> Trio:
 def measuring(options: argparse.Namespace, workspace: Workspace) -> preflight.Options:
     if options.n < 1:
         raise RecipeError(Problem("--n", f"{options.n} prompts measure nothing", "Give at least 1."))
-    harmful, declared_harmful = suite(options.harmful, "harmful", workspace)
-    benign, _ = suite(options.benign, "benign", workspace)
-    utility, declared_utility = suite(getattr(options, "suite", ""), "utility", workspace)
-    refusals, _ = suite(options.refusals, "harmful", workspace)
-    known: dict[str, Any] = {
-        "refusal_suite": refusals,
-        "harmful_suite": harmful,
-        "benign_suite": benign,
-        "utility_suite": utility,
-    }
-    if declared_harmful:
-        known["judge"] = declared_harmful.judge
-    if declared_utility:
-        metric = declared_utility.metric
-        known |= {"utility_metric": "" if metric == "rouge_l" else metric}
-        known |= {"utility_tokens": declared_utility.max_new_tokens}
-    return preflight.Options(split=options.split, n=options.n, dtype=options.dtype, **known)
-
-
-def suite(name: str, role: str, workspace: Workspace) -> tuple[str, DeclaredSuite | None]:
-    """What an option names, as `preflight` takes it: a bundled suite or a file as it is, a declared suite's rows.
-
-    Raises RecipeError for a suite of another role, DataError for rows that are not here.
-    """
-    bundled = name in ROLES and not (declared.folder(workspace) / f"{name}.yaml").is_file()
-    if not name or (bundled and ROLES[name] == role):
-        return name, None
-    found = declared.find(name, workspace)
-    if found is None:
-        return name, None
-    if found.role != role:
-        option = "--suite" if role == "utility" else f"--{role}"
-        known = [one.name for one in declared.suites(workspace) if isinstance(one, DeclaredSuite) and one.role == role]
-        fix = f"Suites of role {role}: {', '.join(known)}."
-        raise RecipeError(Problem(f"{option} {name}", f"is a {found.role} suite, not a {role} one", fix))
-    return str(prepare.prepare(found, workspace).path), found
+    return chosen_suites.options(
+        workspace,
+        harmful=options.harmful,
+        benign=options.benign,
+        utility=getattr(options, "suite", ""),
+        refusals=options.refusals,
+        split=options.split,
+        n=options.n,
+        dtype=options.dtype,
+    )
 
 
 def assignments(texts: Sequence[str], option: str) -> dict[str, str]:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sstmerge_core import methods, preflight, recipe_file, words
+from sstmerge_core import chosen_suites, methods, preflight, recipe_file, words
 from sstmerge_core.cli import inputs
 from sstmerge_core.cli.printing import progress, raise_found
 from sstmerge_core.errors import JobError, Problem, RecipeError
@@ -86,7 +86,7 @@ def _of_options(options: argparse.Namespace, workspace: Workspace) -> Recipe:
         method=options.method,
         parameters=parameters | inputs.assignments(options.set, "--set"),
         evaluate=False,
-        options=preflight.Options(utility_suite=inputs.suite(options.suite, "utility", workspace)[0]),
+        options=preflight.Options(utility_suite=chosen_suites.suite(options.suite, "utility", workspace)[0]),
     )
     raise_found(plan.problems)
     for warning in plan.warnings:

@@ -10,6 +10,7 @@ import difflib
 import hashlib
 import json
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -216,7 +217,19 @@ def folder(workspace: Workspace) -> Path:
 
 
 def read(path: Path) -> DeclaredSuite:
-    """The suite that a YAML file declares. Raises DataError naming the file, the fields at fault, and the fix."""
+    """The suite that a YAML file declares, read once until the file changes.
+
+    Raises DataError naming the file, the fields at fault, and the fix.
+    """
+    try:
+        changed = path.stat().st_mtime_ns
+    except OSError:
+        changed = 0  # what is wrong is said where it is read
+    return _read(path, changed)
+
+
+@lru_cache(maxsize=256)
+def _read(path: Path, changed: int) -> DeclaredSuite:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:

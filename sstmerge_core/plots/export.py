@@ -127,9 +127,9 @@ def latex(rows: pd.DataFrame, *, caption: str, label: str) -> str:
 
 def _tex_value(row: Mapping[str, object], name: str) -> str:
     value, low, high = (row.get(key) for key in (name, f"{name}_low", f"{name}_high"))
-    if pd.isna(value):  # type: ignore[call-overload]
+    if pd.isna(value):
         return "--"
-    interval = "" if pd.isna(low) or pd.isna(high) else f" [{low:.3f}, {high:.3f}]"  # type: ignore[call-overload]
+    interval = "" if pd.isna(low) or pd.isna(high) else f" [{low:.3f}, {high:.3f}]"
     return f"{value:.3f}{interval}"
 
 

@@ -60,7 +60,8 @@ _ALL = (
         has_interval=True,
         n_column="utility_n",
         help="ROUGE-L F1 against the reference answers of the pair's task.",
-        formula=r"\frac1n\sum_i \frac{2P_iR_i}{P_i+R_i},\quad P=\frac{\mathrm{LCS}}{|\text{answer}|},\ R=\frac{\mathrm{LCS}}{|\text{reference}|}",
+        formula=r"\frac1n\sum_i\frac{2P_iR_i}{P_i+R_i},\quad P=\frac{\mathrm{LCS}}{|\text{answer}|},\ "
+        r"R=\frac{\mathrm{LCS}}{|\text{reference}|}",
     ),
     Measure(
         "over_refusal",

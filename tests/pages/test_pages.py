@@ -164,6 +164,18 @@ def test_further_experts_are_merged_and_their_weights_shown(
         catalog.remove(full_workspace, added.sha256)
 
 
+@pytest.mark.parametrize("page", ["merge", "sweep"])
+def test_a_declared_suite_is_offered_and_its_absence_said_with_the_way_to_get_it(
+    open_page: Open, full_workspace: Workspace, page: str
+) -> None:
+    app = open_page(full_workspace, page, **_tiny(), method="linear", alpha="0.5", harmful="nothing")
+    assert "harmful=nothing" in app.warning[0].value
+    app = open_page(full_workspace, page, **_tiny(), method="linear", alpha="0.5", harmful="advbench", suite="facts")
+    assert "advbench" in app.selectbox(f"{page}.harmful").options and _said(app, "harmful") == "advbench"
+    assert "rows are not here" in app.error[0].value and "--fetch" in app.error[0].value
+    assert app.button(f"{page}.launch").disabled
+
+
 def test_a_family_brings_all_its_methods_and_takes_them_along(open_page: Open, full_workspace: Workspace) -> None:
     app = open_page(full_workspace, "sweep", **_tiny(), method="linear")
     app.button_group("sweep.families").set_value(["Sparse"]).run()
@@ -177,7 +189,8 @@ def test_a_sweep_counts_one_point_for_a_method_without_alpha(open_page: Open, fu
     assert app.button("sweep.launch").label == "Start 3 runs"
     text = " ".join(caption.value for caption in app.caption)
     assert "One point each, without α: Average" in text and "Share of the tuned model: Base SLERP" in text
-    assert {item.key for item in app.text_input} == {"sweep.alpha"}
+    asked = {item.key for item in app.text_input}
+    assert "sweep.alpha" in asked and not asked & {"sweep.strength", "sweep.k", "sweep.seed"}
 
 
 def test_k_does_not_multiply_the_points_of_a_budget_whose_patch_has_no_k(
