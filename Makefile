@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 STREAMLIT ?= $(if $(DISPLAY)$(WAYLAND_DISPLAY)$(filter Darwin,$(shell uname)),--server.headless false)
 INSTALLED := $(VENV)/installed
 
-.PHONY: app serve test check setup demo bench docs screenshots clean
+.PHONY: app serve test check setup demo bench docs screenshots looks clean
 
 app: setup
 	$(BIN)/sstmerge demo --prepare
@@ -44,6 +44,10 @@ docs: setup
 
 screenshots: setup
 	$(BIN)/python docs/screenshots.py
+
+# Every page, full and empty, light and dark, wide and narrow, into screenshots/
+looks: setup
+	$(BIN)/python docs/screenshots.py --every screenshots
 
 setup: $(INSTALLED)
 

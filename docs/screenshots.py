@@ -1,6 +1,8 @@
-"""The README's pictures, from a fresh demo workspace and a real browser: ``make screenshots``.
+"""Pictures from a fresh demo workspace and a real browser.
 
-Writes docs/images/*.png. The Merge picture shows a real merge at work, so this takes a minute or two.
+``make screenshots`` writes docs/images/*.png, the README's and the tutorial's; the Merge picture shows a real merge at
+work and the Playground's a real answer, so that takes a few minutes. With ``--every FOLDER`` every page is taken, full
+and empty, light and dark, wide and narrow, to be looked at; it fails where one scrolls sideways or shows an exception.
 """
 
 from __future__ import annotations
@@ -25,6 +27,26 @@ PAGES = {
     "alpha_curves": f"alpha_curves?pair={PAIR}",
     "adapters": "adapters",
 }
+EVERY = {
+    "overview": "",
+    "adapters": "adapters?utility=A5&safety=A7",
+    "train": "train",
+    "merge": "merge?utility=A5&safety=A7&method=sst_gevp",
+    "sweep": "sweep?utility=A5&safety=A7",
+    "pareto": f"pareto?pair={PAIR}",
+    "compare": "compare",
+    "alpha_curves": f"alpha_curves?pair={PAIR}",
+    "alpha_panels": f"alpha_curves?pair={PAIR}&panels=method",
+    "run": "run",
+    "playground": "playground",
+    "experiments": "experiments",
+    "report": "report",
+    "query": "query",
+}
+"""What is looked at of every page, by the picture's name"""
+SIZES = {"wide": (1440, 900), "narrow": (390, 844)}
+MAIN = '[data-testid="stMainBlockContainer"]'
+TALLEST = 3000
 MERGE = "merge?utility=A5&safety=A7_balanced&method=sst_gevp&alpha=1.25&k=48"
 
 
@@ -47,6 +69,39 @@ def take(workspace: Path) -> None:
         page.get_by_role("button", name=re.compile(r"Cancel$")).click()
 
 
+def every(out: Path, demo: Path, empty: Path) -> list[str]:
+    """Take every page of a full and of an empty workspace; returns what a test would not let pass."""
+    out.mkdir(parents=True, exist_ok=True)
+    faults = []
+    with chromium() as browser:
+        for kind, workspace in (("full", demo), ("empty", empty)):
+            with serving(workspace) as address:
+                for size, (width, height) in SIZES.items():
+                    for scheme in ("light", "dark"):
+                        context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
+                        for name, path in EVERY.items():
+                            picture = out / f"{name}-{kind}-{size}-{scheme}.png"
+                            page = context.new_page()
+                            page.goto(f"{address}/{path}")
+                            faults += look(page, picture, width)
+                            page.close()
+                        context.close()
+    return faults
+
+
+def look(page: Any, picture: Path, width: int) -> list[str]:
+    """One page as a whole, as tall as it is, and what is wrong with it."""
+    drawn(page, f"{MAIN} [data-testid='stElementContainer']")
+    main = "document.querySelector('[data-testid=\"stMain\"]')"
+    tall = page.evaluate(f"{main}.scrollHeight")
+    page.set_viewport_size({"width": width, "height": max(600, min(tall, TALLEST))})
+    page.wait_for_timeout(600)
+    page.screenshot(path=picture)
+    print(picture, flush=True)
+    wide, broken = page.evaluate(f"{main}.scrollWidth"), page.locator('[data-testid="stException"]').count()
+    return [f"{picture.name}: {wide} px wide"] * (wide > width) + [f"{picture.name}: an exception"] * (broken > 0)
+
+
 def shoot(page: Any, name: str) -> None:
     page.wait_for_timeout(800)  # fonts and the last transition
     IMAGES.mkdir(exist_ok=True)
@@ -54,9 +109,19 @@ def shoot(page: Any, name: str) -> None:
     print(IMAGES / f"{name}.png")
 
 
-if __name__ == "__main__":
-    with tempfile.TemporaryDirectory() as folder:
+def command(arguments: list[str]) -> int:
+    """The pictures of the docs, or every page into the folder after ``--every``."""
+    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as empty:
         os.environ["SSTMERGE_WORKSPACE"] = folder
         if code := main(["demo", "--prepare"]):
-            sys.exit(code)
-        take(Path(folder))
+            return code
+        if arguments[:1] != ["--every"]:
+            take(Path(folder))
+            return 0
+        faults = every(Path(arguments[1] if len(arguments) > 1 else "screenshots"), Path(folder), Path(empty))
+        print(*faults, sep="\n", file=sys.stderr)
+        return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(command(sys.argv[1:]))
