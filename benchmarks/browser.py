@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,15 +33,29 @@ def serving(
     command = [sys.executable, "-m", "streamlit", "run", script.name, "--server.port", str(port)]
     command += ["--server.headless", "true", "--server.fileWatcherType", "none", "--browser.gatherUsageStats", "false"]
     environment = os.environ | {"SSTMERGE_WORKSPACE": str(workspace)}
+    address = f"http://localhost:{port}"
+    with running(command, f"{address}/_stcore/health", folder=script.parent, environment=environment, log=log):
+        yield address
+
+
+@contextlib.contextmanager
+def running(
+    command: Sequence[str],
+    healthy: str,
+    *,
+    folder: Path,
+    environment: Mapping[str, str] | None = None,
+    log: Path | None = None,
+) -> Iterator[None]:
+    """Run a server from when it answers at the address `healthy`; it and what it started are ended afterwards."""
     with contextlib.ExitStack() as stack:
         output: Any = stack.enter_context(open(log, "wb")) if log else subprocess.DEVNULL
         server = subprocess.Popen(
-            command, cwd=script.parent, env=environment, stdout=output, stderr=output, start_new_session=True
+            command, cwd=folder, env=environment, stdout=output, stderr=output, start_new_session=True
         )
         stack.callback(_end, server)
-        address = f"http://localhost:{port}"
-        _wait_until_healthy(address, server)
-        yield address
+        _wait_until_healthy(healthy, server)
+        yield
 
 
 @contextlib.contextmanager
@@ -79,18 +93,47 @@ def drawn(page: Any, mark: str, *, timeout: float = 60.0) -> None:
     )
 
 
+def points_drawn(page: Any, chart: str, count: int, *, timeout: float = 120.0) -> None:
+    """Wait until the Plotly chart in `chart` (a CSS selector) shows `count` points: as SVG marks, or WebGL pixels."""
+    page.wait_for_function(
+        """([mark, count]) => {
+            const found = document.querySelector(mark);
+            const chart = found && (found.matches('.js-plotly-plot') ? found : found.querySelector('.js-plotly-plot'));
+            if (!chart || !chart._fullData || !chart.calcdata) return false;
+            const held = type => chart._fullData
+                .filter(trace => trace.visible === true && trace.type === type && trace.mode.includes('markers'))
+                .reduce((sum, trace) => sum + (trace._length || 0), 0);
+            const [svg, gl] = [held('scatter'), held('scattergl')];
+            if (svg + gl < count) return false;
+            if (svg >= count && chart.querySelectorAll('.scatterlayer .point').length < count) return false;
+            const painted = canvas => {
+                const copy = document.createElement('canvas');
+                [copy.width, copy.height] = [200, 100];
+                const pen = copy.getContext('2d');
+                pen.drawImage(canvas, 0, 0, copy.width, copy.height);
+                return pen.getImageData(0, 0, copy.width, copy.height).data.some(value => value > 0);
+            };
+            const canvases = [...chart.querySelectorAll('.gl-canvas')].filter(canvas => canvas.width);
+            return gl === 0 || canvases.some(painted);
+        }""",
+        arg=[chart, count],
+        polling="raf",
+        timeout=timeout * 1000,
+    )
+
+
 def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("localhost", 0))
         return int(listener.getsockname()[1])
 
 
-def _wait_until_healthy(address: str, server: subprocess.Popen[bytes], seconds: float = 60.0) -> None:
+def _wait_until_healthy(healthy: str, server: subprocess.Popen[bytes], seconds: float = 60.0) -> None:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if server.poll() is not None:
             raise RuntimeError(f"the server ended with {server.returncode} before it answered")
-        with contextlib.suppress(OSError), urllib.request.urlopen(f"{address}/_stcore/health", timeout=2):
+        with contextlib.suppress(OSError), urllib.request.urlopen(healthy, timeout=2):
             return
         time.sleep(0.1)
     raise RuntimeError(f"the server did not answer within {seconds:g} s")

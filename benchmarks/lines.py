@@ -47,6 +47,12 @@ def compared(name: str, own: float, other: float, limit: float, unit: str = "s")
     return {"name": name, **values, "ratio": round(own / other, 3), "limit": limit}
 
 
+def within(name: str, seconds: float, allowed: float) -> Line:
+    """A result without a peer: seconds of those that are allowed."""
+    values = {"ours_s": round(seconds, 3), "allowed_s": allowed}
+    return {"name": name, **values, "ratio": round(seconds / allowed, 3), "limit": 1.0}
+
+
 def peak_growth(work: Callable[[], Any]) -> int:
     """By how many bytes `work` (it can be pickled) makes a process of its own larger at most, imports not counted."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:

@@ -1,27 +1,41 @@
-"""How long a page takes until it is drawn, against a bare Streamlit page with one chart.
+"""How long a page takes until it is drawn, against a bare Streamlit page with one chart, and against optuna-dashboard.
 
-    python -m benchmarks.pages [--workspace FOLDER] [--times 5]
+    python -m benchmarks.pages [--workspace FOLDER] [--times 5] [--pages overview … many]
 
-Both servers are warm (each page is opened once before). Ours and the bare page take turns, so that a busy machine slows
+Both servers are warm (each page is opened once before). Ours and the peer's take turns, so that a busy machine slows
 both. "first" is a new browser without a cache, "again" the same browser with one. One JSON object a line.
+
+``many``: the Pareto page with 10,000 runs and 1,000,000 answers in the database against optuna-dashboard's Pareto plot
+of as many trials with the same two values, until every point is on the screen; needs the extra `[bench]`.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import os
+import shutil
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks.browser import chromium, drawn, serving
+import pandas as pd
+
+from benchmarks.browser import ROOT, chromium, drawn, free_port, points_drawn, running, serving
+from benchmarks.filled import PAIR, fill
 from benchmarks.lines import Line, compared, device, parser, report
+from sstmerge_core.store import Owner, queries
 from sstmerge_core.workspace import Workspace
 
 LIMIT = 1.5
+MANY = "many"
+MANY_LIMIT = 0.333
+MANY_TIMES = 3
+RUNS, SAMPLES = 10_000, 1_000_000
 CHART = ".js-plotly-plot .main-svg"
 TABLE = '[data-testid="stDataFrame"]'
 # page → its path and what has to be visible
@@ -47,48 +61,98 @@ st.plotly_chart(go.Figure(go.Scatter(x=[1, 2, 3], y=[2, 1, 3], mode="markers")))
 def main() -> int:
     options = parser(__doc__)
     options.add_argument("--workspace", type=Path, default=Workspace.default().root)
-    options.add_argument("--pages", nargs="*", default=list(PAGES), choices=list(PAGES))
+    options.add_argument("--pages", nargs="*", default=[*PAGES, MANY], choices=[*PAGES, MANY])
     arguments = options.parse_args()
     return report(figures(arguments))
 
 
 def figures(arguments: argparse.Namespace) -> Iterator[Line]:
-    with tempfile.TemporaryDirectory() as folder:
-        bare = Path(folder) / "bare.py"
-        bare.write_text(BARE)
-        with (
-            serving(arguments.workspace) as ours,
-            serving(Path(folder), script=bare) as peer,
-            chromium() as browser,
-        ):
-            for name in arguments.pages:
-                path, mark = PAGES[name]
-                for visit, times in compare(browser, f"{ours}/{path}", mark, peer, arguments.times).items():
-                    own, other = (statistics.median(values) for values in times)
-                    line = compared(f"page {name}, {visit} visit", own, other, LIMIT)
-                    yield line | {"device": f"{device()}, headless Chromium"}
+    with tempfile.TemporaryDirectory() as name, chromium() as browser:
+        folder = Path(name)
+        if pages := [page for page in arguments.pages if page != MANY]:
+            yield from against_a_bare_page(browser, folder, arguments.workspace, pages, arguments.times)
+        if MANY in arguments.pages:
+            yield from against_optuna(browser, folder, min(arguments.times, MANY_TIMES))
 
 
-def compare(browser: Any, ours: str, mark: str, peer: str, times: int) -> dict[str, tuple[list[float], list[float]]]:
-    """Seconds of `times` visits each, ours and the peer's taking turns; the first visit of each does not count."""
+def against_a_bare_page(browser: Any, folder: Path, workspace: Path, pages: list[str], times: int) -> Iterator[Line]:
+    bare = folder / "bare.py"
+    bare.write_text(BARE)
+    with serving(workspace) as ours, serving(folder, script=bare) as peer:
+        for name in pages:
+            path, mark = PAGES[name]
+            own = (f"{ours}/{path}", lambda page, mark=mark: drawn(page, mark))
+            yield from compare(browser, f"page {name}", own, (peer, lambda page: drawn(page, CHART)), times, LIMIT)
+
+
+def against_optuna(browser: Any, folder: Path, times: int) -> Iterator[Line]:
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    dashboard = shutil.which("optuna-dashboard", path=path)
+    if dashboard is None:
+        print('many: left out, its peer is missing: pip install -e ".[bench]"', file=sys.stderr)
+        return
+    workspace = fill(Workspace(folder / "filled"), RUNS, SAMPLES)
+    with Owner.open(workspace) as owner, owner.cursor() as cursor:
+        runs = queries.leaderboard(cursor, pairs=[PAIR], sources=["measured"])
+    with serving(workspace.root) as ours, studying(dashboard, folder, runs) as peer:
+        own = (f"{ours}/pareto?pair={PAIR}", lambda page: points_drawn(page, "body", RUNS))
+        other = (peer, lambda page: points_drawn(page, "#graph-pareto-front", RUNS))
+        yield from compare(browser, f"pareto of {RUNS:,} runs against optuna-dashboard", own, other, times, MANY_LIMIT)
+
+
+@contextlib.contextmanager
+def studying(dashboard: str, folder: Path, runs: pd.DataFrame) -> Iterator[str]:
+    """Run optuna-dashboard on a study whose trials have the runs' α, method, resistance and utility."""
+    import optuna
+    from optuna.distributions import CategoricalDistribution, FloatDistribution
+    from optuna.storages.journal import JournalFileBackend
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    file = folder / "study.log"
+    space = {
+        "alpha": FloatDistribution(0.0, float(runs["alpha"].max())),
+        "method": CategoricalDistribution(sorted(runs["method"].unique())),
+    }
+    storage = optuna.storages.JournalStorage(JournalFileBackend(str(file)))
+    study = optuna.create_study(storage=storage, study_name="merges", directions=["maximize", "maximize"])
+    columns = runs[["alpha", "method", "resistance", "utility"]].itertuples(index=False)
+    study.add_trials(
+        [
+            optuna.create_trial(params={"alpha": alpha, "method": method}, distributions=space, values=[safe, useful])
+            for alpha, method, safe, useful in columns
+        ]
+    )
+    address = f"http://127.0.0.1:{(port := free_port())}"
+    with running([dashboard, str(file), "--port", str(port)], f"{address}/dashboard/", folder=ROOT):
+        yield f"{address}/dashboard/studies/0"
+
+
+Side = tuple[str, Callable[[Any], None]]
+"""An address, and how to wait until its page is drawn"""
+
+
+def compare(browser: Any, name: str, ours: Side, peer: Side, times: int, limit: float) -> Iterator[Line]:
+    """Medians of `times` visits each, ours and the peer's taking turns; the first visit of each does not count."""
     found: dict[str, tuple[list[float], list[float]]] = {"first": ([], []), "again": ([], [])}
     for number in range(times + 1):
-        for place, (address, sign) in enumerate(((ours, mark), (peer, CHART))):
+        for place, side in enumerate((ours, peer)):
             context = browser.new_context(viewport={"width": 1440, "height": 900})
             for visit in ("first", "again"):
-                seconds = visit_once(context, address, sign)
+                seconds = visit_once(context, *side)
                 if number:
                     found[visit][place].append(seconds)
             context.close()
-    return found
+    for visit, values in found.items():
+        own, other = map(statistics.median, values)
+        yield compared(f"{name}, {visit} visit", own, other, limit) | {"device": f"{device()}, headless Chromium"}
 
 
-def visit_once(context: Any, address: str, mark: str) -> float:
+def visit_once(context: Any, address: str, wait: Callable[[Any], None]) -> float:
     """Seconds from asking for the page until it is drawn."""
     page = context.new_page()
     start = time.perf_counter()
     page.goto(address, wait_until="commit")
-    drawn(page, mark)
+    wait(page)
     seconds = time.perf_counter() - start
     page.close()
     return seconds

@@ -1,50 +1,66 @@
-"""Where every run of a pair lies between two measures."""
+"""Where every run of a pair lies between two measures, or three."""
 
 import pandas as pd
 import streamlit as st
 
-from sstmerge_core.plots import pareto
+from sstmerge_core.plots import pareto, standing
+from sstmerge_core.plots.area import Box, Lasso
 from sstmerge_core.plots.measures import AXES, MEASURES
 from sstmerge_core.plots.style import style
+from sstmerge_core.report.volume import volume_interval
 from sstmerge_core.store import queries
+from sstmerge_core.words import plain
 from studio import blocks, link, start
+
+FILTERS = {"method": "Methods", "source": "Sources", "split": "Prompts"}
+LISTED = 1_000
+"""Rows of the table of all runs at most; its file has every one"""
 
 
 def remove_filter(name: str, value: str) -> None:
     st.session_state[f"pareto.{name}"] = [kept for kept in st.session_state[f"pareto.{name}"] if kept != value]
 
 
+def select(*, box: str = "", lasso: str = "", run: list[str] | tuple[str, ...] = ()) -> None:
+    st.session_state.update({"pareto.box": box, "pareto.lasso": lasso, "pareto.run": list(run)})
+
+
 def clear_selection() -> None:
-    st.session_state["pareto.box"], st.session_state["pareto.run"] = "", []
-    st.session_state["pareto:marked"] = ("", ())
+    select()
+    st.session_state["pareto:marked"] = ("", "", ())
     st.session_state["pareto:chart"] = st.session_state.get("pareto:chart", 0) + 1
-
-
-def parse_box(values: list[str]) -> str:
-    return str(pareto.Box.parse(values[-1]))
 
 
 def marked() -> dict:
     """What the link had selected, marked in the chart for as long as the chart is the same one."""
     if state.moved:
-        box, run_ids = st.session_state["pareto.box"], st.session_state["pareto.run"]
-        st.session_state["pareto:marked"] = (box, tuple(run_ids))
-    box, run_ids = st.session_state.get("pareto:marked", ("", ()))
-    return {"box": pareto.Box.parse(box) if box else None, "highlight": run_ids}
+        chosen = (st.session_state[f"pareto.{name}"] for name in ("box", "lasso", "run"))
+        st.session_state["pareto:marked"] = tuple(map(lambda value: value or "", chosen))
+    box, lasso, run_ids = st.session_state.get("pareto:marked", ("", "", ()))
+    return {"area": area_of(box, lasso), "highlight": tuple(run_ids or ())}
+
+
+def area_of(box: str, lasso: str) -> Box | Lasso | None:
+    return Box.parse(box) if box else Lasso.parse(lasso) if lasso else None
 
 
 def adopt_selection(event: dict, shown: pd.DataFrame) -> None:
-    """Take what was clicked or boxed; an emptied selection counts only where there was one in this chart."""
+    """Take what was clicked or drawn around; an emptied selection counts only where there was one in this chart."""
     chosen = event["selection"]
     if chosen["box"]:
         corner = chosen["box"][-1]
-        box = pareto.Box.parse(",".join(str(value) for value in [*corner["x"], *corner["y"]]))
-        st.session_state["pareto.box"], st.session_state["pareto.run"] = str(box), []
+        select(box=str(Box.parse(",".join(str(value) for value in [*corner["x"], *corner["y"]]))))
+    elif chosen["lasso"] and len(chosen["lasso"][-1]["x"]) > 2:
+        select(lasso=str(Lasso.through(chosen["lasso"][-1]["x"], chosen["lasso"][-1]["y"])))
     elif chosen["points"]:
-        st.session_state["pareto.box"], st.session_state["pareto.run"] = "", pareto.clicked(shown, chosen["points"])
+        select(run=pareto.clicked(shown, chosen["points"]))
     elif st.session_state.get("pareto:touched"):
-        st.session_state["pareto.box"], st.session_state["pareto.run"] = "", []
-    st.session_state["pareto:touched"] = bool(chosen["box"] or chosen["points"])
+        select()
+    st.session_state["pareto:touched"] = bool(chosen["box"] or chosen["lasso"] or chosen["points"])
+
+
+def title_of(name: str) -> str:
+    return MEASURES[name].title if name else "–"
 
 
 store = blocks.store_or_stop()
@@ -61,100 +77,138 @@ state.read({"pair": (link.one_of(pairs), pairs[0])})
 pair = st.session_state["pareto.pair"]
 runs = store.query(queries.pair_runs, pair)
 axes = [column for column in AXES if runs[column].notna().any()]
-methods = sorted(runs["method"].unique(), key=lambda name: style(name).title)
-sources = sorted(runs["source"].unique())
+known = {
+    "method": sorted(runs["method"].unique(), key=lambda name: style(name).title),
+    "source": sorted(runs["source"].unique()),
+    "split": sorted(runs["split"].dropna().unique(), reverse=True),
+}
 state.read(
     {
         "x": (link.one_of(axes), axes[0]),
         "y": (link.one_of(axes), "utility" if "utility" in axes[1:] else axes[-1]),
-        "method": (link.some_of(methods), []),
-        "source": (link.some_of(sources), []),
-        "box": (parse_box, ""),
+        "z": (link.one_of(axes), ""),
+        "space": (link.flag, False),
+        "fronts": (link.flag, False),
+        **{name: (link.some_of(values), []) for name, values in known.items()},
+        "box": (lambda values: str(Box.parse(values[-1])), ""),
+        "lasso": (lambda values: str(Lasso.parse(values[-1])), ""),
         "run": (link.texts, []),
     }
 )
-for name, known in (("x", axes), ("y", axes)):  # another pair may not have the measure
-    if st.session_state[f"pareto.{name}"] not in known:
-        st.session_state[f"pareto.{name}"] = known[0]
-for name, known in (("method", methods), ("source", sources)):
-    st.session_state[f"pareto.{name}"] = [kept for kept in st.session_state[f"pareto.{name}"] if kept in known]
+for name, default in (("x", axes[0]), ("y", axes[0]), ("z", "")):  # another pair may not have the measure
+    if st.session_state[f"pareto.{name}"] not in axes:
+        st.session_state[f"pareto.{name}"] = default
+for name, values in known.items():
+    st.session_state[f"pareto.{name}"] = [kept for kept in st.session_state[f"pareto.{name}"] if kept in values]
 if st.session_state["pareto.x"] == st.session_state["pareto.y"]:
     st.session_state["pareto.y"] = next((column for column in axes if column != st.session_state["pareto.x"]), axes[0])
+if st.session_state["pareto.z"] in (st.session_state["pareto.x"], st.session_state["pareto.y"]):
+    st.session_state["pareto.z"] = ""
 
 with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
     st.selectbox("Pair", pairs, key="pareto.pair", width=165)
-    x = st.selectbox("Across", axes, key="pareto.x", format_func=lambda name: MEASURES[name].title, width=165)
-    y_axes = [column for column in axes if column != x]
-    y = st.selectbox("Up", y_axes, key="pareto.y", format_func=lambda name: MEASURES[name].title, width=165)
+    x = st.selectbox("Across", axes, key="pareto.x", format_func=title_of, width=165)
+    y = st.selectbox("Up", [column for column in axes if column != x], key="pareto.y", format_func=title_of, width=165)
+    thirds = ["", *(column for column in axes if column not in (x, y))]
+    z = st.selectbox(
+        "Third",
+        thirds,
+        key="pareto.z",
+        format_func=title_of,
+        width=165,
+        help="A third objective: a run is then on the front where no other is as good in all three.",
+    )
+    if z:
+        space = st.toggle("3D", key="pareto.space", help="The third measure as an axis of its own instead of a colour.")
     with st.popover("Filter", icon=":material/filter_alt:"):
-        st.multiselect("Methods", methods, key="pareto.method", format_func=lambda name: style(name).title)
-        st.multiselect("Sources", sources, key="pareto.source")
+        for name, values in known.items():
+            if len(values) > 1 or st.session_state[f"pareto.{name}"] or name in ("method", "source"):
+                st.multiselect(
+                    FILTERS[name],
+                    values,
+                    key=f"pareto.{name}",
+                    format_func=lambda value, name=name: style(value).title if name == "method" else value,
+                )
         st.caption("Nothing chosen means everything is shown.")
-    active = [(name, value) for name in ("method", "source") for value in st.session_state[f"pareto.{name}"]]
-    for name, value in active:
-        words = style(value).title if name == "method" else value
-        st.button(
-            words, icon=":material/close:", key=f"chip.{name}.{value}", on_click=remove_filter, args=(name, value)
-        )
+        st.toggle("A front for each method", key="pareto.fronts", disabled=bool(z))
+    for name in known:
+        for value in st.session_state[f"pareto.{name}"]:
+            words = style(value).title if name == "method" else plain(value)
+            st.button(
+                words, icon=":material/close:", key=f"chip.{name}.{value}", on_click=remove_filter, args=(name, value)
+            )
 
-chosen_methods, chosen_sources = st.session_state["pareto.method"], st.session_state["pareto.source"]
+space, fronts = bool(z) and st.session_state["pareto.space"], st.session_state["pareto.fronts"]
+chosen = {name: st.session_state[f"pareto.{name}"] for name in known}
 kept = runs
-if chosen_methods:
-    kept = kept[kept["method"].isin(chosen_methods)]
-if chosen_sources:
-    kept = kept[kept["source"].isin(chosen_sources)]
-shown = pareto.drawable(kept, x, y)
+for name in ("method", "source", "split"):
+    if chosen[name]:
+        kept = kept[kept[name].isin(chosen[name])]
+what = ("pareto", pair, x, y, z, str(chosen))
+shown = store.recall((*what, "shown"), lambda: pareto.drawable(kept, x, y, z or None))
+objectives = [name for name in (x, y, z) if name]
+stands = store.recall((*what, "standing"), lambda: standing.standing(shown, objectives))
 blocks.problems(state.problems, warning=True)
 
 left, right = st.columns([6, 5], gap="medium")
 with left:
     if shown.empty:
-        blocks.empty(f"None of the {len(kept):,} runs has both measures. Choose another axis or remove a filter.")
+        blocks.empty(f"None of the {len(kept):,} runs has these measures. Choose another axis or remove a filter.")
     else:
         mark = marked()
+        look = {"z": z or None, "space": space, "method_fronts": fronts, "marks": stands.marks if stands else {}}
         event = st.plotly_chart(
-            store.recall(
-                ("pareto", pair, x, y, tuple(chosen_methods), tuple(chosen_sources), str(mark)),
-                lambda: pareto.figure(shown, x=x, y=y, **mark),
-            ),
+            store.recall((*what, str(look), str(mark)), lambda: pareto.figure(shown, x=x, y=y, **look, **mark)),
             key=f"pareto.chart.{st.session_state.get('pareto:chart', 0)}",
             on_select="rerun",
-            selection_mode=("points", "box"),
+            selection_mode=("points", "box", "lasso"),
             config=blocks.CHART_CONFIG,
             alt=f"{MEASURES[y].title} against {MEASURES[x].title} of {len(shown)} runs of {pair}",
         )
         adopt_selection(event, shown)
         missing = len(kept) - len(shown)
         without = f"; {missing:,} more without one of the measures" if missing else ""
+        how = (
+            "Select on the flat picture, without 3D."
+            if space
+            else "Click a point to select it, with shift for more; or take the box or the lasso above the chart."
+        )
         st.caption(
             f"Showing {len(shown):,} of {len(runs):,} runs of {pair}{without}. Hollow: reported in the literature, on "
-            "other models and prompts. Faded: dominated. Click a point to select it, with shift for more; or take the "
-            "box tool above the chart."
+            f"other models and prompts. Faded: dominated. {how}"
         )
 
-box_text, run_ids = st.session_state["pareto.box"], st.session_state["pareto.run"]
-box = pareto.Box.parse(box_text) if box_text else None
-selected = pareto.select(shown, x, y, box=box, runs=run_ids)
+box_text, lasso_text, run_ids = (st.session_state[f"pareto.{name}"] for name in ("box", "lasso", "run"))
+area = area_of(box_text, lasso_text)
+selecting = bool(area or run_ids)
 with right:
-    if box or run_ids:
+    if selecting:
+        panel = pareto.select(shown, x, y, area=area, runs=run_ids)
         with st.container(horizontal=True, vertical_alignment="center"):
-            st.subheader(f"{len(selected):,} of {len(shown):,} selected", anchor=False)
+            st.subheader(f"{len(panel):,} of {len(shown):,} selected", anchor=False)
             st.button("Clear", icon=":material/close:", key="pareto.clear", on_click=clear_selection, type="tertiary")
         gone = [run_id for run_id in run_ids if run_id not in set(shown["run_id"])]
         if gone:
             st.warning(f"Not among the runs shown: {', '.join(gone)}. They may be filtered out, or not be here at all.")
-        panel = selected
     else:
         panel = pareto.front(shown, x, y)
         st.subheader(f"The front: {len(panel):,} of {len(shown):,} runs", anchor=False)
+        if stands:
+            spread = store.query(volume_interval, stands.front, objectives) if stands.hypervolume is not None else None
+            st.caption(
+                standing.volume_words(stands, objectives, spread),
+                help="How much of what could be had lies below the front. 95 % interval over prompts, the runs on the "
+                "front taken as given.",
+            )
+            st.markdown(standing.picks_table(stands), help=standing.RULES_TEXT)
     if len(panel):
         blocks.brief_table(panel)
         with st.container(horizontal=True, vertical_alignment="center"):
             blocks.csv_button(panel, f"pareto-{pair}.csv", key="pareto.csv.panel")
-            if box or run_ids:
+            if selecting:
                 blocks.compare_link(list(panel.loc[panel["source"] == "measured", "run_id"]))
-            values = {"pair": pair, "x": x, "y": y, "method": chosen_methods, "source": chosen_sources}
-            values |= {"box": box_text, "run": run_ids}
+            values = {"pair": pair, "x": x, "y": y, "z": z, "space": space, "fronts": fronts, **chosen}
+            values |= {"box": box_text, "lasso": lasso_text, "run": run_ids}
             blocks.share_box(link.share(start.base_url(), "pareto", values))
     else:
         st.caption("Nothing in the selection.")
@@ -162,9 +216,15 @@ with right:
 rest = st.expander(f"All {len(kept):,} runs", icon=":material/table_rows:", key="pareto.rest", on_change="rerun")
 if rest.open:
     with rest:
-        blocks.run_table(kept, key="pareto.all", columns=("k", "safety_tax", "composite", "source", "created_at"))
+        blocks.run_table(
+            kept.head(LISTED), key="pareto.all", columns=("k", "safety_tax", "composite", "source", "created_at")
+        )
+        if len(kept) > LISTED:
+            st.caption(f"Showing the newest {LISTED:,} of {len(kept):,}; the file has all of them.")
         blocks.csv_button(kept, f"runs-{pair}.csv", key="pareto.csv.all")
 
 state.write(
-    {"pair": pair, "x": x, "y": y, "method": chosen_methods, "source": chosen_sources, "box": box_text, "run": run_ids}
+    {"pair": pair, "x": x, "y": y, "z": z, "space": space, "fronts": fronts}
+    | chosen
+    | {"box": box_text, "lasso": lasso_text, "run": run_ids}
 )

@@ -4,10 +4,13 @@ import streamlit as st
 
 from sstmerge_core.report import build, html
 from sstmerge_core.report.document import Chart, Table, block_markdown, markdown
+from sstmerge_core.store import queries
+from sstmerge_core.words import plain
 from studio import blocks, link, start
 
 store = blocks.store_or_stop()
 SOURCES = {"measured": "Measured here", "reported": "Reported"}
+MANY = 500  # merges beyond which the report is written on demand only
 LONG = 16  # rows beyond which a table scrolls in its own box
 present = [source for source in SOURCES if store.query(build.pairs_of, source)]
 if not present:
@@ -32,6 +35,17 @@ with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
 
 values = {"source": source, "pair": pair}
 blocks.problems(state.problems, warning=True)
+merges = store.query(queries.merges_of, pair, source)
+if merges > MANY and not st.session_state.get(f"report:anyway.{source}.{pair}"):
+    with st.container(border=True):
+        st.markdown(
+            f"The report reads and tests every answer of the {merges:,} merges of {plain(pair)}, which takes minutes."
+        )
+        if st.button("Write it", icon=":material/description:", key="report.anyway"):
+            st.session_state[f"report:anyway.{source}.{pair}"] = True
+            st.rerun()
+    state.write(values)
+    st.stop()
 with st.spinner("Testing every statement on the answers …", show_time=True), blocks.failures():
     report = store.query(build.build, source=source, pairs=[pair])
     app = start.base_url()

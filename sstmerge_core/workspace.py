@@ -50,11 +50,6 @@ class Workspace:
         return self.root / "pairs"
 
     @property
-    def annotations(self) -> Path:
-        """What people say about runs, one folder with an event file for each run of which something was said."""
-        return self.root / "annotations"
-
-    @property
     def trash(self) -> Path:
         """Deleted runs and weights until somebody empties it."""
         return self.root / "trash"
@@ -112,15 +107,20 @@ class Workspace:
         """The PEFT folder that a run wrote."""
         return self.run(run_id) / "artifacts" / "adapter"
 
-    def event_files(self) -> list[Path]:
-        """Every event file, in a stable order; together they are the truth the database is built from."""
-        # Texts, not paths: with 10,000 runs, globbing and sorting paths took half a second, and this is asked often.
-        parents = [entry.path for folder in (self.runs, self.pairs) if folder.is_dir() for entry in os.scandir(folder)]
-        if self.annotations.is_dir():  # what was said of a deleted run counts again once the run is back
-            here = set(parents)
-            parents += [each.path for each in os.scandir(self.annotations) if f"{self.runs}/{each.name}" in here]
-        files = sorted(f"{parent}/events.jsonl" for parent in [*parents, str(self.catalog)])
-        return [Path(file) for file in files if os.path.exists(file)]
+    def event_files(self) -> dict[str, int]:
+        """Every event file's path within the root, in a stable order, and its size in bytes.
+
+        Together they are the truth the database is built from.
+        """
+        # Texts, not paths, and one `stat` each: with 10,000 runs paths took half a second, and this is asked often.
+        root = str(self.root)
+        folders = [folder.name for folder in (self.runs, self.pairs) if folder.is_dir()]
+        parents = [f"{folder}/{name}" for folder in folders for name in os.listdir(f"{root}/{folder}")]
+        sizes = {}
+        for parent in sorted([*parents, self.catalog.name]):
+            with contextlib.suppress(OSError):  # not a run, or a run that is being deleted
+                sizes[f"{parent}/events.jsonl"] = os.stat(f"{root}/{parent}/events.jsonl").st_size
+        return sizes
 
 
 @contextlib.contextmanager
@@ -140,8 +140,8 @@ def new_folder(target: Path) -> Iterator[Path]:
             for path in temporary.rglob("*"):
                 if path.is_file():
                     path.chmod(0o644)
-                    sync(path)
-            sync(temporary)
+                    _sync(path)
+            _sync(temporary)
             temporary.chmod(0o755)
             if target.exists():
                 previous = Path(tempfile.mkdtemp(prefix=f".{target.name}.old.", dir=target.parent))
@@ -150,7 +150,7 @@ def new_folder(target: Path) -> Iterator[Path]:
                 shutil.rmtree(previous, ignore_errors=True)
             else:
                 os.rename(temporary, target)
-            sync(target.parent)
+            _sync(target.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -202,8 +202,7 @@ def write_json(target: Path, value: Any) -> None:
     write_file(target, json.dumps(value, indent=2, ensure_ascii=False, sort_keys=True) + "\n")
 
 
-def sync(path: Path) -> None:
-    """Have a file, or what a folder lists, on the disk and not only on its way there."""
+def _sync(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -18,6 +18,14 @@ from sstmerge_core.workspace import Workspace
 
 PUBLISH_EVERY = 5.0
 """Seconds between snapshots while results come in: the command line reads them while this server runs."""
+PUBLISH_SHARE = 4.0
+"""A snapshot that takes long waits this many times as long for the next, and nobody waits for it"""
+AT_ONCE = 1.0
+"""Seconds that a snapshot may take for a page to wait for a new one"""
+LOOK_SHARE = 4.0
+"""Where looking through the event files takes long, it is done again after this many times as long at the earliest"""
+NOTICED = 0.1
+"""Seconds of looking that count as long: some 20,000 runs"""
 RETRY_EVERY = 5.0
 """Seconds between attempts to take a database that another process holds."""
 REMEMBERED = 200
@@ -41,6 +49,7 @@ class Store:
         self._known: dict[Any, Any] = {}
         self._lock = threading.Lock()
         self._tried = 0.0
+        self._look_again = 0.0
         self._closed = threading.Event()
         self._open()
         threading.Thread(target=self._publish_now_and_then, name="publish", daemon=True).start()
@@ -76,18 +85,29 @@ class Store:
             known[key] = make()
         return known[key]
 
-    def refresh(self) -> None:
-        """Take in what the workers have written; try again to own a database that was held."""
+    def refresh(self, *, now: bool = False) -> None:
+        """Take in what the workers have written; try again to own a database that was held.
+
+        `now`: also where the event files, being many, were looked through a moment ago.
+        """
         with self._lock:
             if self.read_only and time.monotonic() - self._tried > RETRY_EVERY:
                 self._open()
-            if self._connection is not None and (self._connection.ingest() or len(self._known) > REMEMBERED):
+            if self._connection is None or (not now and time.monotonic() < self._look_again):
+                return
+            begun = time.monotonic()
+            if self._connection.ingest() or len(self._known) > REMEMBERED:
                 self._known = {}
+            ended = time.monotonic()
+            self._look_again = ended + (LOOK_SHARE * (ended - begun) if ended - begun > NOTICED else 0.0)
 
-    def publish(self) -> None:
-        """Make everything that is known readable for the SQL page and for other processes."""
-        self.refresh()
-        if self._connection is not None:
+    def publish(self, *, patient: bool = True) -> None:
+        """Make everything that is known readable for the SQL page and for other processes.
+
+        Not `patient`: where that takes long, what was published last has to do, and a new one is on its way.
+        """
+        self.refresh(now=patient)
+        if self._connection is not None and (patient or self._connection.publishing_seconds < AT_ONCE):
             self._connection.publish()
 
     def close(self) -> None:
@@ -109,9 +129,12 @@ class Store:
                 self._connection = None
 
     def _publish_now_and_then(self) -> None:
-        while not self._closed.wait(PUBLISH_EVERY):
+        pause = PUBLISH_EVERY
+        while not self._closed.wait(pause):
             try:
                 self.publish()
+                seconds = self._connection.publishing_seconds if self._connection else 0.0
+                pause = max(PUBLISH_EVERY, PUBLISH_SHARE * seconds)
             except (
                 Exception
             ):  # a full disk or a closed database must not end the thread; the pages show their own error
@@ -132,11 +155,6 @@ def store() -> Store:
     opened = _store(str(Workspace.default().root))
     opened.refresh()
     return opened
-
-
-def take_in() -> None:
-    """Have the store read what this page has just written, so that it is on the page that is drawn next."""
-    _store(str(Workspace.default().root)).refresh()
 
 
 def query(function: Callable[Concatenate[Any, P], R], *args: P.args, **kwargs: P.kwargs) -> R:

@@ -234,7 +234,7 @@ def tables(schema: pd.DataFrame) -> list[str]:
 def ask(store: start.Store, sql: str, limit: str) -> Answer:
     """Run `sql` over everything known by now, and note it in the history."""
     try:
-        store.publish()
+        store.publish(patient=False)
         result = run_sql(start.workspace(), sql, limit=int(limit))
         answer = Answer(sql, limit, result, result.frame())
         past = PastQuery(sql, start.user(), rows=len(result.rows), seconds=result.seconds)

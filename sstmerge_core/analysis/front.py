@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -12,14 +14,16 @@ def pareto_front(points: ArrayLike) -> NDArray[np.bool_]:
     """Mask (n,) of the points (n, d) that no other dominates.
 
     A point is dominated when another is ≥ on every axis and > on one, so equal points stay together. A point with NaN
-    is never on the front and dominates nothing. Time n·log n for two axes; beyond, n times the size of the front.
+    is never on the front and dominates nothing. Time n·log n for two and three axes (Kung, Luccio & Preparata 1975);
+    beyond, n times the size of the front.
     """
     data = _points(points)
     mask = np.zeros(len(data), dtype=bool)
     valid = np.flatnonzero(~np.isnan(data).any(axis=1))
     if len(valid):
         rows = data[valid]
-        mask[valid] = _front_of_two(rows) if rows.shape[1] == 2 else _front_of_many(rows)
+        find = {2: _front_of_two, 3: _front_of_three}.get(rows.shape[1], _front_of_many)
+        mask[valid] = find(rows)
     return mask
 
 
@@ -73,6 +77,27 @@ def _front_of_two(rows: Points) -> NDArray[np.bool_]:
     mask = np.empty(len(rows), dtype=bool)
     mask[order] = keep
     return mask
+
+
+def _front_of_three(rows: Points) -> NDArray[np.bool_]:
+    """From the first axis' best down; of what came before, only the staircase of the other two axes matters."""
+    distinct, group = np.unique(rows, axis=0, return_inverse=True)
+    keep = np.ones(len(distinct), dtype=bool)
+    heights: list[float] = []  # second axis, rising
+    depths: list[float] = []  # third axis, falling: each step's greatest at its height or above
+    second, third = distinct[:, 1].tolist(), distinct[:, 2].tolist()
+    for place in reversed(range(len(distinct))):  # np.unique sorts, so a dominator comes before what it dominates
+        height, depth = second[place], third[place]
+        above = bisect_left(heights, height)
+        if above < len(depths) and depths[above] >= depth:
+            keep[place] = False
+            continue
+        end = above + (above < len(heights) and heights[above] == height)
+        start = above
+        while start > 0 and depths[start - 1] <= depth:
+            start -= 1
+        heights[start:end], depths[start:end] = [height], [depth]
+    return keep[group.reshape(-1)]
 
 
 def _front_of_many(rows: Points) -> NDArray[np.bool_]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import string
 from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
 from typing import Any
 
 UTILITY = ("rouge_l", "exact_match", "multiple_choice", "numeric")
@@ -19,7 +20,7 @@ def outcomes(metric: str, samples: Iterable[Mapping[str, Any]]) -> dict[str, flo
 
     `samples` are rows of the ``samples`` event, `metric` is one of `UTILITY`.
     """
-    score = _rouge_l() if metric == "rouge_l" else _SCORES[metric]
+    score = _SCORES[metric]
     return {row["prompt_id"]: float(score(row["reference"], row["response"])) for row in samples if row["reference"]}
 
 
@@ -59,18 +60,24 @@ def number(text: str) -> float | None:
     return float(found[-1].replace(",", "")) if found else None
 
 
+@lru_cache(maxsize=20_000)  # pages ask for the scores of the same answers again and again
+def _rouge_l(reference: str, response: str) -> float:
+    return _scorer().score(reference, response)["rougeL"].fmeasure
+
+
+@lru_cache
+def _scorer() -> Any:
+    from rouge_score.rouge_scorer import RougeScorer
+
+    return RougeScorer(["rougeL"], use_stemmer=True)
+
+
 _SCORES: dict[str, Callable[[str, str], float]] = {
+    "rouge_l": _rouge_l,
     "exact_match": exact_match,
     "multiple_choice": multiple_choice,
     "numeric": numeric,
 }
-
-
-def _rouge_l() -> Callable[[str, str], float]:
-    from rouge_score.rouge_scorer import RougeScorer
-
-    scorer = RougeScorer(["rougeL"], use_stemmer=True)
-    return lambda reference, response: scorer.score(reference, response)["rougeL"].fmeasure
 
 
 def _bare(text: str) -> str:

@@ -1,9 +1,8 @@
-"""Runs between two measures: where each method's points lie, and the front as a step line."""
+"""Runs between two measures, or three: where each method's points lie, and the front as a step line."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,60 +10,50 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from sstmerge_core.analysis.front import pareto_front
+from sstmerge_core.plots import pareto_traces as traces
+from sstmerge_core.plots.area import Area
 from sstmerge_core.plots.measures import MEASURES, Measure
-from sstmerge_core.plots.style import LEGEND, NEUTRAL, faded, marker_symbol, order, style
+from sstmerge_core.plots.style import GOOD_TO_BAD, LEGEND, NEUTRAL, order
 from sstmerge_core.plots.table import named
 
 WEBGL_ABOVE = 2_000
-"""Points beyond which SVG is too slow; interval bars and hover details are left out as well."""
+"""Points beyond which SVG is too slow; interval bars are then left to the front and to what is selected."""
 REFERENCE_METHODS = ("base", "adapter", "fine_tuned")
 """Not merges: drawn for orientation, never part of the front."""
+APART = ("pair", "source", "utility_suite", "split")
+"""Runs that differ in one of these were measured on different models or prompts: none dominates another."""
 
 
-@dataclass(frozen=True)
-class Box:
-    """A rectangle in the units of the two axes, borders included."""
+def drawable(runs: pd.DataFrame, x: str, y: str, z: str | None = None) -> pd.DataFrame:
+    """The rows that have all measures, in drawing order, with the columns `on_front` and `is_reference`.
 
-    x_low: float
-    x_high: float
-    y_low: float
-    y_high: float
-
-    @classmethod
-    def parse(cls, text: str) -> Box:
-        """From ``0.1,0.5,0.2,0.9`` (x low, x high, y low, y high). Raises ValueError."""
-        values = [float(part) for part in text.split(",")]
-        if len(values) != 4 or not np.isfinite(values).all():
-            raise ValueError("a box is four numbers: x low, x high, y low, y high")
-        return cls(*sorted(values[:2]), *sorted(values[2:]))
-
-    def __str__(self) -> str:
-        return ",".join(f"{value:.4g}" for value in (self.x_low, self.x_high, self.y_low, self.y_high))
-
-
-def drawable(runs: pd.DataFrame, x: str, y: str) -> pd.DataFrame:
-    """The rows that have both measures, in drawing order, with the columns `on_front` and `is_reference`.
-
-    The front is taken within each pair, source and split, over merges only: of runs that were measured on different
-    models or prompts, none dominates another.
+    The front is over merges only, and within what `APART` keeps apart; with `z` it is over three measures.
     """
-    shown = named(runs.dropna(subset=[x, y]).reset_index(drop=True))
+    axes = [column for column in (x, y, z) if column]
+    shown = named(runs.dropna(subset=axes).reset_index(drop=True))
     shown["is_reference"] = shown["method"].isin(REFERENCE_METHODS)
-    shown["on_front"] = False
-    merges = shown[~shown["is_reference"]]
-    for _, group in merges.groupby(["pair", "source", "split"], sort=False, dropna=False):
-        shown.loc[group.index, "on_front"] = pareto_front(_towards_good(group, x, y))
-    shown["_order"] = [order(name) for name in shown["method"]]
-    return shown.sort_values(["_order", "source", "pair"], kind="stable").drop(columns="_order").reset_index(drop=True)
+    on_front, points = np.zeros(len(shown), dtype=bool), towards_good(shown, axes)
+    for places in groups(shown):
+        on_front[places] = pareto_front(points[places])
+    shown["on_front"] = on_front
+    ranks = {name: rank for rank, name in enumerate(sorted(shown["method"].unique(), key=order))}
+    codes = [shown["method"].map(ranks), *(pd.factorize(shown[name], sort=True)[0] for name in ("source", "pair"))]
+    return shown.take(np.lexsort(codes[::-1])).reset_index(drop=True)
 
 
-def select(shown: pd.DataFrame, x: str, y: str, *, box: Box | None = None, runs: Sequence[str] = ()) -> pd.DataFrame:
-    """The rows inside `box`, or those of `runs` (run ids); the front first, then by the sum of both."""
-    if box is not None:
-        chosen = shown[shown[x].between(box.x_low, box.x_high) & shown[y].between(box.y_low, box.y_high)]
-    else:
-        chosen = shown[shown["run_id"].isin(runs)]
-    return _best_first(chosen, x, y)
+def groups(shown: pd.DataFrame) -> list[np.ndarray]:
+    """The places of the merges of each front of its own: of one pair, source, suite and split."""
+    codes = pd.DataFrame({name: pd.factorize(shown[name])[0] for name in APART if name in shown})
+    merges = np.flatnonzero(~shown["is_reference"].to_numpy())
+    return [merges[places] for places in codes.iloc[merges].groupby(list(codes), sort=False).indices.values()]
+
+
+def select(shown: pd.DataFrame, x: str, y: str, *, area: Area | None = None, runs: Sequence[str] = ()) -> pd.DataFrame:
+    """The rows inside `area`, or those of `runs` (run ids); the front first, then by the sum of both."""
+    if area is not None:
+        inside = area.contains(shown[x].to_numpy(dtype=float), shown[y].to_numpy(dtype=float))
+        return _best_first(shown[inside], x, y)
+    return _best_first(shown[shown["run_id"].isin(runs)], x, y)
 
 
 def front(shown: pd.DataFrame, x: str, y: str) -> pd.DataFrame:
@@ -86,59 +75,91 @@ def figure(
     *,
     x: str = "resistance",
     y: str = "utility",
+    z: str | None = None,
+    space: bool = False,
     highlight: Sequence[str] = (),
-    box: Box | None = None,
+    area: Area | None = None,
+    marks: Mapping[str, str] | None = None,
+    method_fronts: bool = False,
     height: int = 480,
     legend: bool = True,
     intervals: bool = True,
 ) -> go.Figure:
-    """The picture of `shown`, which comes from `drawable`.
+    """The picture of `shown`, which comes from `drawable` with the same axes.
 
-    `highlight`: run ids that get a ring; `box`: drawn as a dotted rectangle. Row numbers of `shown` are each point's
-    first custom value, so that a click can be traced back. Dominated points are faded, reported ones hollow.
+    `z`: the third measure, as colour or, with `space`, as an axis of its own. `highlight`: run ids that get a ring;
+    `area`: drawn as a dotted line; `marks`: run id → a few letters beside its ring; `method_fronts`: a line for each
+    method's own front too. Row numbers of `shown` are each point's first custom value, so that a click can be traced
+    back. Dominated points are faded, reported ones hollow.
     """
-    horizontal, vertical = MEASURES[x], MEASURES[y]
-    large = len(shown) > WEBGL_ABOVE
-    fig = go.Figure()
-    limits = _limits(shown, horizontal), _limits(shown, vertical)
-    _add_fronts(fig, shown, x, y)
+    view = traces.View(
+        x=MEASURES[x],
+        y=MEASURES[y],
+        z=MEASURES[z] if z else None,
+        space=space and z is not None,
+        large=len(shown) > WEBGL_ABOVE,
+        intervals=intervals,
+    )
+    found: list[traces.Trace] = []
+    shown = shown[[column for column in (*traces.needed(view), *APART) if column in shown]]
+    shown = shown.loc[:, ~shown.columns.duplicated()]
+    if z is None:
+        found += traces.fronts([shown.iloc[places] for places in groups(shown)], view, each_method=method_fronts)
+    bars = view.few_bars and int(shown["on_front"].sum()) <= traces.BARS
     listed: set[str] = set()
     for (method, source), rows in shown.groupby(["method", "source"], sort=False):
-        trace = _points(rows, horizontal, vertical, str(method), str(source), large, intervals)
-        fig.add_trace(trace)
+        found += traces.points(rows, view, str(method), str(source), bars=bars)
         if method not in listed:  # hollow says "reported": a method that is measured too needs one entry only
-            fig.add_trace(_legend_entry(trace))
+            found.append(traces.legend_entry(view, str(method), str(source)))
         listed.add(str(method))
-    _add_highlight(fig, shown, x, y, highlight)
-    if box is not None:
-        corners = {"x0": box.x_low, "x1": box.x_high, "y0": box.y_low, "y1": box.y_high}
-        fig.add_shape(type="rect", **corners, line={"color": NEUTRAL, "width": 1.2, "dash": "dot"})
+    if len(chosen := shown[shown["run_id"].isin(highlight)]):
+        found.append(traces.rings(chosen, view, bars=view.few_bars and len(chosen) <= traces.BARS))
+    if marks and len(chosen := shown[shown["run_id"].isin(marks)]):
+        found.append(traces.rings(chosen, view, letters=[marks[run_id] for run_id in chosen["run_id"]]))
+    fig = go.Figure(found)
+    if area is not None and not view.space:
+        fig.add_shape(type="path", path=area.outline, line={"color": NEUTRAL, "width": 1.2, "dash": "dot"})
     fig.update_layout(
         height=height,
         margin={"l": 8, "r": 8, "t": 12, "b": 8},
         showlegend=legend,
         legend=LEGEND,
         hoverlabel={"align": "left"},
-        uirevision=f"{x}/{y}",
+        uirevision="/".join(filter(None, (x, y, z, "space" if view.space else ""))),
     )
-    fig.update_xaxes(
-        title=horizontal.axis_title(True), range=limits[0], automargin=True, zeroline=False, tickformat=".3~g"
-    )
-    fig.update_yaxes(
-        title=vertical.axis_title(False), range=limits[1], automargin=True, zeroline=False, tickformat=".3~g"
-    )
+    _set_axes(fig, shown, view)
     return fig
 
 
+def towards_good(rows: pd.DataFrame, axes: Sequence[str]) -> np.ndarray:
+    """The columns, shape [n, axes], turned so that higher is better on all."""
+    signs = [1.0 if MEASURES[column].higher_is_better else -1.0 for column in axes]
+    return rows[list(axes)].to_numpy(dtype=float) * signs
+
+
 def _best_first(rows: pd.DataFrame, x: str, y: str) -> pd.DataFrame:
-    score = _towards_good(rows, x, y).sum(axis=1)
+    score = towards_good(rows, (x, y)).sum(axis=1)
     return rows.assign(_score=score).sort_values(["on_front", "_score"], ascending=False).drop(columns="_score")
 
 
-def _towards_good(rows: pd.DataFrame, x: str, y: str) -> np.ndarray:
-    """The two columns, shape [n, 2], turned so that higher is better on both."""
-    signs = [1.0 if MEASURES[column].higher_is_better else -1.0 for column in (x, y)]
-    return rows[[x, y]].to_numpy(dtype=float) * signs
+def _set_axes(fig: go.Figure, shown: pd.DataFrame, view: traces.View) -> None:
+    if view.space:
+        scene = {
+            f"{axis}axis": {"title": {"text": measure.axis_title(axis == "x")}, "range": _limits(shown, measure)}
+            for axis, measure in (("x", view.x), ("y", view.y), ("z", view.z))
+            if measure is not None
+        }
+        fig.update_layout(scene=scene | {"dragmode": "turntable", "camera": {"eye": {"x": 1.5, "y": -1.6, "z": 0.9}}})
+        return
+    shared: dict[str, Any] = {"automargin": True, "zeroline": False, "tickformat": ".3~g"}
+    fig.update_xaxes(title=view.x.axis_title(True), range=_limits(shown, view.x), **shared)
+    fig.update_yaxes(title=view.y.axis_title(False), range=_limits(shown, view.y), **shared)
+    if view.z is not None:
+        bar = {"title": {"text": view.z.axis_title(True), "side": "right"}, "thickness": 12, "tickformat": ".3~g"}
+        low, high = float(shown[view.z.column].min()), float(shown[view.z.column].max())
+        scale = {"colorscale": GOOD_TO_BAD, "cmin": low, "cmax": high if high > low else low + 1e-9}
+        scale["reversescale"] = view.z.higher_is_better
+        fig.update_layout(coloraxis=scale | {"colorbar": bar})
 
 
 def _limits(shown: pd.DataFrame, measure: Measure) -> list[float]:
@@ -154,156 +175,3 @@ def _limits(shown: pd.DataFrame, measure: Measure) -> list[float]:
         up = max(-0.04 - low, 0.0) - max(high - 1.04, 0.0)
         low, high = max(low + up, -0.04), min(high + up, 1.04)
     return [low, high]
-
-
-def _add_fronts(fig: go.Figure, shown: pd.DataFrame, x: str, y: str) -> None:
-    front = shown[shown["on_front"]]
-    legend_named: set[str] = set()
-    for (pair, source, split), rows in front.groupby(["pair", "source", "split"], sort=False, dropna=False):
-        rows = rows.sort_values(x, ascending=MEASURES[x].higher_is_better)
-        apart = "reported" if source != "measured" else "" if pd.isna(split) or split == "test" else str(split)
-        fig.add_trace(
-            go.Scatter(
-                x=rows[x].to_numpy(dtype=float),
-                y=rows[y].to_numpy(dtype=float),
-                mode="lines",
-                # from one front point to the next the better y is lost first, then x is gained
-                line={
-                    "shape": "vh",
-                    "color": NEUTRAL,
-                    "width": 1.6,
-                    "dash": "dot" if apart else "solid",
-                },
-                name=f"Front ({apart})" if apart else "Front",
-                legendgroup=f"front {apart}",
-                showlegend=apart not in legend_named,
-                hoverinfo="skip",
-                meta={"pair": str(pair)},
-            )
-        )
-        legend_named.add(apart)
-
-
-def _points(
-    rows: pd.DataFrame,
-    horizontal: Measure,
-    vertical: Measure,
-    method: str,
-    source: str,
-    large: bool,
-    intervals: bool,
-) -> go.Scatter | go.Scattergl:
-    look = style(method)
-    reported = source == "reported"
-    kind = go.Scattergl if large else go.Scatter
-    dominated = ~(rows["on_front"] | rows["is_reference"])
-    trace = kind(
-        x=rows[horizontal.column].to_numpy(dtype=float),
-        y=rows[vertical.column].to_numpy(dtype=float),
-        mode="markers",
-        name=f"{look.title}{' (reported)' if reported else ''}",
-        legendgroup=method,
-        showlegend=False,
-        marker={
-            "color": look.color,
-            "symbol": marker_symbol(method, source),
-            "size": 9 if large else 11,
-            "opacity": np.where(dominated, 0.55, 1.0),
-            "line": {"width": 1.6 if reported else 0.8, "color": look.color},
-        },
-        text=_names(rows, look.title),
-        customdata=_custom(rows, horizontal, vertical),
-        hovertemplate=_hover(rows, horizontal, vertical, reported),
-        meta={"method": method, "source": source},
-        selected={"marker": {"opacity": 1.0}},
-        unselected={"marker": {"opacity": 0.15}},
-    )
-    if intervals and not large and not reported:
-        for axis, measure in (("x", horizontal), ("y", vertical)):
-            if measure.has_interval and rows[f"{measure.column}_low"].notna().any():
-                trace[f"error_{axis}"] = _bars(rows, measure, look.color)
-    return trace
-
-
-def _legend_entry(trace: go.Scatter | go.Scattergl) -> go.Scatter:
-    """The trace's place in the legend in full colour: by itself it would look like its first point, be it faded."""
-    look = trace.marker.to_plotly_json()
-    marker = {key: look[key] for key in ("color", "symbol", "size", "line")}
-    return go.Scatter(x=[None], y=[None], mode="markers", name=trace.name, legendgroup=trace.legendgroup, marker=marker)
-
-
-def _names(rows: pd.DataFrame, title: str) -> pd.Series:
-    """Each point's first hover line; it says the pair where the trace has several."""
-    names = rows["name"].fillna(title)
-    return names if rows["is_reference"].all() or rows["pair"].nunique() == 1 else names + " · " + rows["pair"]
-
-
-def _bars(rows: pd.DataFrame, measure: Measure, color: str) -> dict[str, object]:
-    value = rows[measure.column].to_numpy(dtype=float)
-    above = rows[f"{measure.column}_high"].to_numpy(dtype=float) - value
-    below = value - rows[f"{measure.column}_low"].to_numpy(dtype=float)
-    # a NaN would end plotly's drawing of the whole trace
-    return {
-        "type": "data",
-        "symmetric": False,
-        "array": np.nan_to_num(above).clip(min=0),
-        "arrayminus": np.nan_to_num(below).clip(min=0),
-        "color": faded(color, 0.28),
-        "thickness": 1.2,
-        "width": 0,
-    }
-
-
-def _third(horizontal: Measure, vertical: Measure) -> Measure:
-    """The measure that the axes do not show and a reader must not forget."""
-    for column in ("over_refusal", "utility", "resistance"):
-        if column not in (horizontal.column, vertical.column):
-            return MEASURES[column]
-    raise AssertionError("two axes cannot show three measures")
-
-
-def _custom(rows: pd.DataFrame, horizontal: Measure, vertical: Measure) -> np.ndarray:
-    """Per point: row number, x low, high, n, y low, high, n, third value, third n; float32, NaN where absent."""
-    third = _third(horizontal, vertical)
-    columns = [pd.Series(rows.index, index=rows.index)]
-    for measure in (horizontal, vertical):
-        for name in (f"{measure.column}_low", f"{measure.column}_high", measure.n_column):
-            columns.append(rows[name] if name in rows else pd.Series(np.nan, index=rows.index))
-    columns += [rows[third.column], rows[third.n_column] if third.n_column in rows else pd.Series(np.nan, rows.index)]
-    return np.column_stack([pd.to_numeric(column).to_numpy(dtype=np.float32, na_value=np.nan) for column in columns])
-
-
-def _hover(rows: pd.DataFrame, horizontal: Measure, vertical: Measure, reported: bool) -> str:
-    """Five lines: what it is, where from, the two measures with unit, interval and n, and the third measure."""
-    third = _third(horizontal, vertical)
-    pairs = rows["pair"].unique()
-    origin = f"{pairs[0]} · " if len(pairs) == 1 else ""
-    lines = ["<b>%{text}</b>", f"{origin}{'reported in the literature' if reported else 'measured here'}"]
-    for axis, measure, start in (("x", horizontal, 1), ("y", vertical, 4)):
-        line = f"{measure.title} %{{{axis}:.3f}}{' ' + measure.unit if measure.unit else ''}"
-        if not reported and measure.has_interval:
-            line += f" [%{{customdata[{start}]:.3f}}, %{{customdata[{start + 1}]:.3f}}]"
-        if not reported and measure.n_column:
-            line += f" n %{{customdata[{start + 2}]:.0f}}"
-        lines.append(line)
-    if rows[third.column].notna().any():
-        lines.append(f"{third.title} %{{customdata[7]:.3f}}" + ("" if reported else " n %{customdata[8]:.0f}"))
-    else:
-        lines.append(f"{third.title} not measured" if not reported else f"{third.title} not reported")
-    return "<br>".join(lines) + "<extra></extra>"
-
-
-def _add_highlight(fig: go.Figure, shown: pd.DataFrame, x: str, y: str, highlight: Sequence[str]) -> None:
-    rows = shown[shown["run_id"].isin(highlight)]
-    if rows.empty:
-        return
-    fig.add_trace(
-        go.Scatter(
-            x=rows[x],
-            y=rows[y],
-            mode="markers",
-            marker={"symbol": "circle-open", "size": 22, "color": NEUTRAL, "line": {"width": 2.2, "color": NEUTRAL}},
-            hoverinfo="skip",
-            showlegend=False,
-        )
-    )

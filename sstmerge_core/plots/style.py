@@ -30,6 +30,8 @@ LEGEND = {
 }
 """Below the picture, where it leaves the data the whole width of a telephone."""
 DIVERGING = ((0.0, BLUE), (0.5, "#D5D9DF"), (1.0, VERMILION))
+GOOD_TO_BAD = ((0.0, SKY), (0.5, PURPLE), (1.0, VERMILION))
+"""For points: no end fades into the light or the dark background, and no kind of sight mixes the ends up."""
 SEQUENTIAL = ((0.0, "#E4E8EE"), (0.5, "#5E9BC7"), (1.0, "#0B3C66"))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from sstmerge_core.report import tables
+from sstmerge_core.analysis import goals
 from sstmerge_core.report.document import Block, Bullets, Section, Table, drop_empty, measure_cell, point_link
 from sstmerge_core.report.gather import Chapter
 from sstmerge_core.report.points import records, setting_keys
@@ -16,12 +16,12 @@ def recommendations(chapter: Chapter) -> Section:
     chosen, on_selection = chosen_by_goal(chapter)
     rows: list[tuple[str, ...]] = []
     for goal, row in chosen.items():
-        rule = tables.GOAL_RULES[goal]
+        rule = goals.GOAL_RULES[goal]
         if row is None:
-            rows.append((f"**{tables.GOALS[goal]}**: {rule}", "none meets this", "–", "–", "–"))
+            rows.append((f"**{goals.GOALS[goal]}**: {rule}", "none meets this", "–", "–", "–"))
             continue
         figures = (measure_cell(row, name, chapter.digits) for name in ("resistance", "utility", "over_refusal"))
-        rows.append((f"**{tables.GOALS[goal]}**: {rule}", point_link(row), *figures))
+        rows.append((f"**{goals.GOALS[goal]}**: {rule}", point_link(row), *figures))
     head = ("Goal", "Run", "Resistance ↑", "Utility ↑", "Over-refusal ↓")
     if chapter.reported:
         note = "Chosen and told on the same figures, which flatters the chosen."
@@ -48,9 +48,9 @@ def chosen_by_goal(chapter: Chapter) -> tuple[dict[str, Mapping[str, Any] | None
         candidates = candidates[candidates["key"].isin(on_test)].reset_index(drop=True)
         # without the references: those were measured on the test prompts
         if len(candidates) > 1:
-            picked = tables.recommend(candidates, {})
+            picked = goals.recommend(candidates, {})
             return {goal: None if row is None else on_test[row["key"]] for goal, row in picked.items()}, True
-    return tables.recommend(chapter.found, chapter.references), False
+    return goals.recommend(chapter.found, chapter.references), False
 
 
 def _refuses_sentence(row: Mapping[str, Any]) -> str:

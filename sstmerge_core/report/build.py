@@ -93,8 +93,7 @@ def _claim_row(one: claimed.Checked) -> tuple[str, ...]:
 
 def pairs_of(con: duckdb.DuckDBPyConnection, source: str | None = None) -> list[str]:
     """Pairs that a report can be about, those with most measured runs first."""
-    runs = queries.leaderboard(con, sources=[source] if source else None)
-    known = set(runs[(runs["reported_table"] != "paper") & runs["split"].fillna("test").eq("test")]["pair"].dropna())
+    known = set(queries.pairs_on_test(con, source))
     return [pair for pair in queries.merge_pairs(con) if pair in known]
 
 

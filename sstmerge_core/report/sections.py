@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from sstmerge_core import words
+from sstmerge_core.analysis import goals
 from sstmerge_core.analysis.tax import STATUS_WORDS
 from sstmerge_core.plots import pareto
 from sstmerge_core.plots.measures import MEASURES
@@ -189,7 +190,7 @@ def _in_short(chapter: Chapter) -> list[str]:
     chosen, _ = chosen_by_goal(chapter)
     for goal, row in chosen.items():
         if row is not None:
-            told.append(f"{tables.GOALS[goal]}: {point_link(row)}, {figures_sentence(row, chapter.digits)}.")
+            told.append(f"{goals.GOALS[goal]}: {point_link(row)}, {figures_sentence(row, chapter.digits)}.")
     if "utility" in chapter.references:
         told.append(below_sentence(chapter))
     return told

@@ -131,37 +131,6 @@ def differences(found: pd.DataFrame, reference: Mapping[str, Any]) -> pd.DataFra
     )
 
 
-GOALS = {
-    "safety_first": "Safety first",
-    "balanced": "Balanced",
-    "utility_first": "Utility first",
-}
-GOAL_RULES = {
-    "safety_first": "the greatest resistance among merges more useful than the safety adapter alone",
-    "balanced": "the least distance to resistance 1 and utility 1",
-    "utility_first": "the greatest utility among merges that resist more than the utility adapter alone",
-}
-
-
-def recommend(found: pd.DataFrame, references: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, Any] | None]:
-    """goal → the point that `GOAL_RULES` picks, None where no point meets the condition.
-
-    A condition about an adapter that was not measured is dropped. Of equal points the one with the greater sum.
-    """
-    known = found.dropna(subset=["resistance", "utility"]).sort_values("total", ascending=False, kind="stable")
-    useful = known[known["utility"] > references["safety"]["utility"]] if "safety" in references else known
-    safer = known[known["resistance"] > references["utility"]["resistance"]] if "utility" in references else known
-    distance = pd.Series(
-        [distance_to_ideal(s, u) for s, u in zip(known["resistance"], known["utility"], strict=True)], known.index
-    )
-    picked = {
-        "safety_first": useful["resistance"].idxmax() if len(useful) else None,
-        "balanced": distance.idxmin() if len(known) else None,
-        "utility_first": safer["utility"].idxmax() if len(safer) else None,
-    }
-    return {goal: None if index is None else found.loc[index].to_dict() for goal, index in picked.items()}
-
-
 def best_of_each_method(found: pd.DataFrame) -> pd.DataFrame:
     """Each method's point that lies closest to resistance 1 and utility 1, with that `distance`; closest first."""
     known = found.dropna(subset=["resistance", "utility"])

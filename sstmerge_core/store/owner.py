@@ -29,6 +29,7 @@ BATCH_BYTES = 16 << 20
 
 # Two owners of one file can exist within a process (DuckDB allows it); they must not ingest at the same time.
 _LOCKS: dict[Path, threading.RLock] = defaultdict(threading.RLock)
+_PUBLISHING: dict[Path, threading.RLock] = defaultdict(threading.RLock)
 
 
 class Owner:
@@ -40,8 +41,12 @@ class Owner:
         self.workspace = workspace
         self._connection = connection
         self._lock = _LOCKS[workspace.database]
-        self._inserts = {table: _insert(connection, table) for table in KEYS}
+        self._publishing = _PUBLISHING[workspace.database]
+        self._inserts = _inserts(connection)
+        self._seen: dict[str, int] = dict(connection.execute('SELECT path, "offset" FROM ingested').fetchall())
         self._unpublished = True
+        self.publishing_seconds = 0.0
+        """How long the last snapshot took"""
 
     @classmethod
     def open(cls, workspace: Workspace, *, wait: float = 1.0) -> Owner:
@@ -66,32 +71,40 @@ class Owner:
     def ingest(self) -> int:
         """Take in what event files have grown by since the last call; returns the number of new events.
 
-        What a file that is gone had said is forgotten, and counts as one event: a deleted run leaves the tables.
-
         A batch of rows and the files' offsets are one transaction: a kill loses nothing and doubles nothing.
         Thread-safe. Costs a `stat` per event file when nothing changed.
         """
         with self._lock, contextlib.closing(self.cursor()) as cursor:
-            total = self._forget(cursor)
-            for batch, offsets in self._batches(cursor):
+            total = 0
+            for batch, offsets in self._batches():
                 with _transaction(cursor):
-                    self._write(cursor, batch)
+                    _write(cursor, self._inserts, batch)
                     cursor.execute(_OFFSETS, [list(offsets), list(offsets.values())])
+                self._seen |= offsets
                 total += batch.events
             self._unpublished |= total > 0
             return total
 
     def publish(self) -> Path:
-        """The newest snapshot; makes a new one when anything was ingested since the last."""
-        with self._lock, contextlib.closing(self.cursor()) as cursor:
+        """The newest snapshot; makes a new one when anything was ingested since the last.
+
+        Ingesting goes on meanwhile: with a million answers a snapshot takes seconds, and pages do not wait for it.
+        """
+        with self._publishing, contextlib.closing(self.cursor()) as cursor:
             current = snapshot.newest(self.workspace.snapshots)
             if current is None or self._unpublished:
-                current = snapshot.publish(cursor, self.workspace.database.stem, self.workspace.snapshots)
-                self._unpublished = False
+                self._unpublished = False  # what is ingested from here on may not be in it
+                begun = time.monotonic()
+                try:
+                    current = snapshot.publish(cursor, self.workspace.database.stem, self.workspace.snapshots)
+                except BaseException:
+                    self._unpublished = True
+                    raise
+                self.publishing_seconds = time.monotonic() - begun
             return current
 
     def close(self) -> None:
-        with self._lock:
+        with self._publishing, self._lock:
             self._connection.close()
 
     def __enter__(self) -> Owner:
@@ -100,36 +113,14 @@ class Owner:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def _forget(self, cursor: duckdb.DuckDBPyConnection) -> int:
-        """Forget the runs and pairs whose event files are gone, and those whose annotations are; how many files."""
-        root = f"{self.workspace.root}/"
-        here = {str(path).removeprefix(root) for path in self.workspace.event_files()}
-        seen = [name for (name,) in cursor.execute("SELECT path FROM ingested").fetchall()]
-        gone = [name for name in seen if name not in here]
-        if not gone:
-            return 0
-        owners = {Path(name).parent.name for name in gone}
-        files = [name for name in seen if Path(name).parent.name in owners]  # what is left of them is read again
-        with _transaction(cursor):
-            for table, column in _OWNED.items():
-                cursor.execute(f"DELETE FROM {table} WHERE list_contains(?, {column})", [list(owners)])
-            cursor.execute("DELETE FROM ingested WHERE list_contains(?, path)", [files])
-        return len(gone)
-
-    def _batches(self, cursor: duckdb.DuckDBPyConnection) -> Iterator[tuple[Batch, dict[str, int]]]:
-        seen = dict(cursor.execute('SELECT path, "offset" FROM ingested').fetchall())
+    def _batches(self) -> Iterator[tuple[Batch, dict[str, int]]]:
         batch, offsets = Batch(), {}
-        root = f"{self.workspace.root}/"
-        for path in self.workspace.event_files():
-            name = str(path).removeprefix(root)
-            try:
-                size = path.stat().st_size
-            except FileNotFoundError:
-                continue
+        for name, size in self.workspace.event_files().items():
             # A file shorter than what was read has been replaced: it is read from the start, over the same keys.
-            start = seen.get(name, 0) if size >= seen.get(name, 0) else 0
+            start = self._seen.get(name, 0) if size >= self._seen.get(name, 0) else 0
             if size == start:
                 continue
+            path = self.workspace.root / name
             for offset, line in read_lines(path, start):
                 batch.add_line(path.parent.name, offset, decode(line), len(line))
                 offsets[name] = offset + len(line)
@@ -139,16 +130,12 @@ class Owner:
         if offsets:
             yield batch, offsets
 
-    def _write(self, cursor: duckdb.DuckDBPyConnection, batch: Batch) -> None:
-        for table, rows in batch.tables.items():
-            if rows:
-                cursor.execute(self._inserts[table], [[json.dumps(row) for row in rows.values()]])
-
 
 class Snapshot:
     """A published snapshot, opened read-only: what a process gets while another one owns the database."""
 
     read_only = True
+    publishing_seconds = 0.0
 
     def __init__(self, path: Path):
         import duckdb
@@ -209,12 +196,6 @@ def schema_version() -> str:
     return hashlib.sha256(SCHEMA.read_bytes()).hexdigest()[:16]
 
 
-_OWNED = {
-    "pair_inspections": "pair_id",
-    "module_stats": "subject",
-    **{table: "run_id" for table, key in KEYS.items() if "run_id" in key},
-}
-"""Tables with rows that go when their run or pair goes, and the column that says whose they are"""
 _OFFSETS = """
     INSERT INTO ingested SELECT unnest(?::VARCHAR[]), unnest(?::BIGINT[])
     ON CONFLICT DO UPDATE SET "offset" = excluded."offset"
@@ -255,9 +236,7 @@ def _version(connection: duckdb.DuckDBPyConnection) -> str | None:
 def _create(connection: duckdb.DuckDBPyConnection) -> None:
     with _transaction(connection):
         connection.execute(SCHEMA.read_text())
-        for table, rows in reported_batch().tables.items():
-            if rows:
-                connection.execute(_insert(connection, table), [[json.dumps(row) for row in rows.values()]])
+        _write(connection, _inserts(connection), reported_batch())
         connection.execute("INSERT INTO meta VALUES ('schema', ?)", [schema_version()])
 
 
@@ -277,6 +256,20 @@ def _transaction(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
     connection.execute("COMMIT")
 
 
+def _write(connection: duckdb.DuckDBPyConnection, inserts: dict[str, str], batch: Batch) -> None:
+    """The rows of `batch`, and the leaderboard's rows of every run that they change."""
+    for table, rows in batch.tables.items():
+        if rows:
+            connection.execute(inserts[table], [[json.dumps(row) for row in rows.values()]])
+    changed = {key[0] for table in ("runs", "metrics") for key in batch.tables[table]}
+    if changed:
+        connection.execute("INSERT OR REPLACE INTO leaderboard FROM leaderboard_of(?)", [sorted(changed)])
+
+
+def _inserts(connection: duckdb.DuckDBPyConnection) -> dict[str, str]:
+    return {table: _insert(connection, table) for table in KEYS}
+
+
 def _insert(connection: duckdb.DuckDBPyConnection, table: str) -> str:
     """Insert JSON objects by one parameter; a field of the wrong type becomes NULL, an unknown one is dropped."""
     types: dict[str, Any] = dict(
@@ -294,8 +287,8 @@ def _insert(connection: duckdb.DuckDBPyConnection, table: str) -> str:
 def _on_conflict(table: str, columns: list[str]) -> str:
     if table in FIRST_WINS:
         return "DO NOTHING"
-    # An event that ends a run, or removes an adapter or a note, says nothing about the other columns: they stay.
-    partial = {"runs": ("finished_at", "seconds", "peak_memory_bytes", "error"), "adapters": (), "annotations": ()}
+    # An event that ends a run, or removes an adapter, says nothing about the other columns: they stay.
+    partial = {"runs": ("finished_at", "seconds", "peak_memory_bytes", "error"), "adapters": ()}
     updates = []
     for column in columns:
         new, old = f'excluded."{column}"', f'{table}."{column}"'

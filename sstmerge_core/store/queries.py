@@ -157,54 +157,6 @@ def run_samples(con: Connection, run_id: str, suite: str | None = None, judge: s
     ).df()
 
 
-def answered(con: Connection, run_id: str) -> int:
-    """How many answers of a run are stored."""
-    return (con.execute("SELECT count(*) FROM samples WHERE run_id = ?", [run_id]).fetchone() or (0,))[0]
-
-
-def hand_labels(con: Connection, run_id: str) -> pd.DataFrame:
-    """The last label by hand of each answer of a run, whoever gave it: columns suite, prompt_id, hand, reader, t."""
-    return con.execute(
-        """
-        SELECT suite, prompt_id, label AS hand, judge AS reader, t FROM verdicts
-        WHERE run_id = ? AND (judge = 'hand' OR starts_with(judge, 'hand:')) AND label IS NOT NULL
-        QUALIFY row_number() OVER (PARTITION BY suite, prompt_id ORDER BY t DESC, judge) = 1
-        ORDER BY suite, prompt_id
-        """,
-        [run_id],
-    ).df()
-
-
-def tags(con: Connection, run_id: str | None = None) -> pd.DataFrame:
-    """The tags of one run, or of all: columns run_id, tag, user, t, in the order in which they were put on."""
-    sql = """SELECT run_id, tag, "user", t FROM tags WHERE ?::VARCHAR IS NULL OR run_id = ? ORDER BY t, tag"""
-    return con.execute(sql, [run_id, run_id]).df()
-
-
-def tag_names(con: Connection) -> list[str]:
-    """Every tag that a run has, the most frequent first; upper and lower case are one tag."""
-    sql = "SELECT any_value(tag) FROM tags GROUP BY lower(tag) ORDER BY count(*) DESC, 1"
-    return [tag for (tag,) in con.execute(sql).fetchall()]
-
-
-def notes(con: Connection, run_id: str) -> pd.DataFrame:
-    """The notes about a run, the newest first: columns note_id, note, user, t."""
-    sql = 'SELECT note_id, note, "user", t FROM notes WHERE run_id = ? ORDER BY t DESC, note_id'
-    return con.execute(sql, [run_id]).df()
-
-
-def measured_against(con: Connection, run_id: str) -> list[str]:
-    """The runs whose Safety Tax has this run as its reference."""
-    sql = "SELECT DISTINCT run_id FROM metrics WHERE reference = ? ORDER BY run_id"
-    return [other for (other,) in con.execute(sql, [run_id]).fetchall()]
-
-
-def sweeps_of(con: Connection, run_id: str) -> list[str]:
-    """Names of the sweeps that a run is a point of, the newest first."""
-    sql = "SELECT name FROM sweeps WHERE list_contains(run_ids::VARCHAR[], ?) ORDER BY created_at DESC, sweep_id"
-    return [name for (name,) in con.execute(sql, [run_id]).fetchall()]
-
-
 def run_stages(con: Connection, run_id: str) -> pd.DataFrame:
     """What a run did and how long it took: columns t, event, stage, status, seconds, units, note."""
     return con.execute(
@@ -230,12 +182,16 @@ def module_stats(con: Connection, subject: str) -> pd.DataFrame:
 
 
 def report_runs(
-    con: Connection, *, pairs: Sequence[str] | None = None, sources: Sequence[str] | None = None
+    con: Connection,
+    *,
+    pairs: Sequence[str] | None = None,
+    sources: Sequence[str] | None = None,
+    run_ids: Sequence[str] | None = None,
 ) -> pd.DataFrame:
     """Finished runs of every split and every reported table: leaderboard columns with `base`, `parameters`, `recipe`
     (the last two JSON text) and the interval of the Safety Tax.
     """
-    where, values = _where({"l.pair": pairs, "l.source": sources})
+    where, values = _where({"l.pair": pairs, "l.source": sources, "l.run_id": run_ids})
     sql = f"""
         SELECT l.*, r.base, r.parameters, r.recipe, m.ci_low AS safety_tax_low, m.ci_high AS safety_tax_high
         FROM leaderboard l JOIN runs r USING (run_id)
@@ -252,7 +208,7 @@ def answers(con: Connection, run_ids: Sequence[str], judge: str) -> pd.DataFrame
         SELECT s.run_id, s.suite, s.prompt_id, s.response, s.reference, v.label
         FROM samples s LEFT JOIN verdicts v
             ON v.run_id = s.run_id AND v.suite = s.suite AND v.prompt_id = s.prompt_id AND v.judge = ?
-        WHERE list_contains(?, s.run_id) ORDER BY s.run_id, s.suite, s.prompt_id
+        WHERE s.run_id IN (SELECT unnest(?)) ORDER BY s.run_id, s.suite, s.prompt_id
     """
     return con.execute(sql, [judge, list(run_ids)]).df()
 
@@ -339,6 +295,26 @@ def merge_pairs(con: Connection) -> list[str]:
         GROUP BY pair ORDER BY count(*) FILTER (source = 'measured') DESC, count(*) DESC, pair
     """
     return [pair for (pair,) in con.execute(sql).fetchall()]
+
+
+def pairs_on_test(con: Connection, source: str | None = None) -> list[str]:
+    """Pairs with finished runs on test prompts, or with figures of a report's main table."""
+    sql = """
+        SELECT DISTINCT pair FROM leaderboard
+        WHERE pair IS NOT NULL AND status = 'finished' AND coalesce(split, 'test') = 'test'
+            AND coalesce(reported_table, 'detail') = 'detail' AND (?::VARCHAR IS NULL OR source = ?)
+        ORDER BY pair
+    """
+    return [pair for (pair,) in con.execute(sql, [source, source]).fetchall()]
+
+
+def merges_of(con: Connection, pair: str, source: str) -> int:
+    """How many finished merges a pair has from one source."""
+    sql = """
+        SELECT count(*) FROM runs WHERE pair = ? AND source = ? AND status = 'finished'
+            AND method NOT IN ('base', 'adapter', 'fine_tuned')
+    """
+    return int((con.execute(sql, [pair, source]).fetchone() or (0,))[0])
 
 
 def alpha_pairs(con: Connection) -> list[str]:

@@ -37,19 +37,8 @@ CREATE TABLE samples (
 
 CREATE TABLE verdicts (
     run_id VARCHAR, suite VARCHAR, prompt_id VARCHAR, judge VARCHAR, label VARCHAR, score DOUBLE, raw VARCHAR,
-    t TIMESTAMP,  -- of labels by hand (judge hand:NAME), whose label is NULL where the reader took it back
     PRIMARY KEY (run_id, suite, prompt_id, judge)
 );
-
--- kind: tag, whose key is the text in lower case; or note.
-CREATE TABLE annotations (
-    run_id VARCHAR, kind VARCHAR, key VARCHAR, text VARCHAR, "user" VARCHAR, t TIMESTAMP, removed BOOLEAN,
-    PRIMARY KEY (run_id, kind, key)
-);
-CREATE VIEW tags AS
-SELECT run_id, text AS tag, "user", t FROM annotations WHERE kind = 'tag' AND NOT removed;
-CREATE VIEW notes AS
-SELECT run_id, key AS note_id, text AS note, "user", t FROM annotations WHERE kind = 'note' AND NOT removed;
 
 CREATE TABLE spectra (
     run_id VARCHAR, module VARCHAR, idx INTEGER, eigenvalue DOUBLE, PRIMARY KEY (run_id, module, idx)
@@ -74,10 +63,12 @@ CREATE TABLE events (
     run_id VARCHAR, seq BIGINT, t TIMESTAMP, event VARCHAR, data JSON, PRIMARY KEY (run_id, seq)
 );
 
--- One row a run. Where a metric exists for several suites or judges, the run's own suite and refusal_regex come first;
--- an ASR with a value comes before one without.
-CREATE VIEW leaderboard AS
-WITH preferred AS (
+-- One row for each run of `ids`. Where a metric exists for several suites or judges, the run's own suite and
+-- refusal_regex come first; an ASR with a value comes before one without.
+CREATE MACRO leaderboard_of(ids) AS TABLE
+WITH chosen AS (
+    SELECT * FROM runs WHERE run_id IN (SELECT unnest(ids))
+), preferred AS (
     SELECT m.*,
         CASE
             WHEN metric IN ('resistance', 'asr') THEN 'harmful'
@@ -85,7 +76,7 @@ WITH preferred AS (
             WHEN metric = 'degenerate' THEN 'all'
             ELSE coalesce(r.utility_suite, '')
         END AS own_suite
-    FROM metrics m JOIN runs r USING (run_id)
+    FROM metrics m JOIN chosen r USING (run_id)
 ), ranked AS (
     SELECT *, row_number() OVER (
         PARTITION BY run_id, metric
@@ -132,7 +123,12 @@ SELECT r.run_id, r.source, r.pair, r.utility AS utility_adapter, r.safety AS saf
     -- table that disagrees with its first (alpha_dependence): fronts and curves take its main table only.
     CASE WHEN r.source = 'reported' THEN json_extract_string(r.parameters, '$.table') END AS reported_table,
     r.dtype, r.device, r.seconds, r."user", r.job_id, r.created_at, r.finished_at
-FROM runs r LEFT JOIN best b USING (run_id);
+FROM chosen r LEFT JOIN best b USING (run_id);
+
+-- The owner renews a run's row in the transaction that changes the run or its metrics: with 100,000 runs, ranking their
+-- metrics takes longer than a page may.
+CREATE TABLE leaderboard AS FROM leaderboard_of([]::VARCHAR[]);
+ALTER TABLE leaderboard ADD PRIMARY KEY (run_id);
 
 -- Not dominated on (resistance, utility) within a pair, a source, a utility suite and a split; equal points are both
 -- kept.

@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from sstmerge_core.analysis import goals
 from sstmerge_core.errors import DataError
 from sstmerge_core.report import claims, tables
 from sstmerge_core.report.points import points
@@ -100,7 +101,7 @@ def test_means_over_different_grids_are_told_from_the_difference_at_shared_alpha
 def test_recommendations_follow_their_rules(reported: pd.DataFrame) -> None:
     rows = reported[(reported["pair"] == "A5_A7") & (reported["reported_table"] == "detail")].reset_index(drop=True)
     alone = {"utility": {"resistance": 0.708, "utility": 0.6957}, "safety": {"resistance": 1.0, "utility": 0.0229}}
-    chosen = tables.recommend(rows, alone)
+    chosen = goals.recommend(rows, alone)
     labels = {goal: row["label"] for goal, row in chosen.items() if row}
     assert labels == {
         "safety_first": "TIES α=1",
@@ -108,7 +109,7 @@ def test_recommendations_follow_their_rules(reported: pd.DataFrame) -> None:
         "utility_first": "Task Arithmetic α=0.07",
     }
     nothing = {"utility": {"resistance": 1.0, "utility": 1.0}, "safety": {"resistance": 1.0, "utility": 1.0}}
-    assert tables.recommend(rows, nothing)["utility_first"] is None
+    assert goals.recommend(rows, nothing)["utility_first"] is None
 
 
 def test_a_safety_tax_reduction_needs_a_tax_of_linear() -> None:

@@ -1,0 +1,113 @@
+"""The Pareto page: objectives, fronts, picks and selections, all of them in the link."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from sstmerge_core.demo.runs import RUNS
+from sstmerge_core.store import Owner, read_events
+from sstmerge_core.workspace import Workspace
+
+Open = Callable[..., AppTest]
+ALL = {"pair": "A5_A7", "source": "measured"}
+
+
+@pytest.fixture
+def copied(full_workspace: Workspace, tmp_path: Path) -> Workspace:
+    """A workspace of its own, to write into."""
+    shutil.copytree(full_workspace.root, tmp_path / "copy")
+    return Workspace(tmp_path / "copy")
+
+
+def test_the_third_objective_of_the_link_colours_the_points(open_page: Open, full_workspace: Workspace) -> None:
+    app = open_page(full_workspace, "pareto", **ALL, z="over_refusal")
+    assert app.selectbox("pareto.z").value == "over_refusal"
+    figure = _figure(app)
+    assert figure["layout"]["coloraxis"]["colorbar"]["title"]["text"].startswith("← Over-refusal")
+    assert any("coloraxis" in trace["marker"] for trace in figure["data"] if "marker" in trace)
+    app.toggle("pareto.space").set_value(True).run()
+    assert {trace["type"] for trace in _figure(app)["data"]} == {"scatter3d"}
+    assert app.query_params["space"] == ["1"] or app.query_params["space"] == "1"
+
+
+def test_a_third_objective_that_is_an_axis_already_is_dropped(open_page: Open, full_workspace: Workspace) -> None:
+    app = open_page(full_workspace, "pareto", **ALL, z="utility")
+    assert not app.exception
+    assert app.selectbox("pareto.z").value == ""
+    assert "utility" not in app.selectbox("pareto.z").options
+
+
+def test_every_method_gets_a_front_of_its_own_on_demand(open_page: Open, full_workspace: Workspace) -> None:
+    def own(app: AppTest) -> set[str]:
+        return {trace["meta"]["front_of"] for trace in _figure(app)["data"] if "front_of" in trace.get("meta", {})}
+
+    assert own(open_page(full_workspace, "pareto", **ALL)) == set()
+    assert {"linear", "ties", "sst_gevp"} <= own(open_page(full_workspace, "pareto", **ALL, fronts="1"))
+
+
+def test_the_hypervolume_has_an_interval_from_the_answers_behind_it(open_page: Open, tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path / "shipped").create()
+    for folder in sorted(RUNS.iterdir()):
+        started = next(read_events(folder))
+        if started["pair"] == "A5_A7" and started["method"] in ("linear", "average"):
+            shutil.copytree(folder, workspace.run(folder.name))
+    app = open_page(workspace, "pareto", **ALL, split="test")
+    (told,) = [caption.value for caption in app.caption if "Hypervolume" in caption.value]
+    value, low, high = (float(number) for number in re.findall(r"0\.\d{3}", told))
+    assert low <= value <= high and low < high
+    assert "Resistance × Utility, measured here, test prompts" in told
+
+
+def test_each_goal_names_its_run_in_the_table_and_in_the_picture(open_page: Open, full_workspace: Workspace) -> None:
+    app = open_page(full_workspace, "pareto", **ALL)
+    table = next(item.value for item in app.markdown if "| **S** | Safety first |" in item.value)
+    assert all(f"| **{letter}** |" in table for letter in "SBU")
+    marks = next(trace for trace in _figure(app)["data"] if "marks" in trace.get("meta", {}))
+    assert set("".join(marks["text"])) >= set("SBU")
+    assert all(f"run?run={run_id}" in table for run_id in marks["meta"]["marks"])
+
+
+def test_the_lasso_of_the_link_selects_the_runs_inside_it(open_page: Open, full_workspace: Workspace) -> None:
+    app = open_page(full_workspace, "pareto", **ALL, lasso="0,0,1.1,0,1.1,1.1")
+    table = next(item.value for item in app.markdown if item.value.startswith("| Run"))
+    measures = [[float(cell) for cell in line.split("|")[2:4]] for line in table.splitlines()[2:]]
+    assert measures and all(resistance >= utility for resistance, utility in measures)
+    assert _figure(app)["layout"]["shapes"][0]["path"].startswith("M0.0,0.0L")
+    app.button("pareto.clear").click().run()
+    assert "lasso" not in app.query_params
+
+
+def test_a_lasso_that_cannot_be_read_is_named(open_page: Open, full_workspace: Workspace) -> None:
+    app = open_page(full_workspace, "pareto", **ALL, lasso="1,2,3")
+    assert "lasso=1" in app.warning[0].value and "three corners" in app.warning[0].value
+
+
+def test_runs_of_selection_prompts_can_be_left_out(open_page: Open, copied: Workspace) -> None:
+    path = next(path for path in copied.runs.iterdir() if "linear" in (path / "events.jsonl").read_text()[:900])
+    lines = (path / "events.jsonl").read_text().replace('"split": "test"', '"split": "selection"')
+    (copied.runs / "chosen").mkdir()
+    (copied.runs / "chosen" / "events.jsonl").write_text(lines)
+    with Owner.open(copied) as owner:
+        owner.ingest()
+    every = open_page(copied, "pareto", pair="A5_A7")
+    assert every.multiselect("pareto.split").options == ["test", "selection"]
+    assert "Front (selection)" in _names(every), "and never joined to the test prompts' front"
+    only = open_page(copied, "pareto", pair="A5_A7", split="test")
+    assert "Front" in _names(only) and "Front (selection)" not in _names(only)
+    assert only.button("chip.split.test")
+
+
+def _names(app: AppTest) -> set[str]:
+    return {trace["name"] for trace in _figure(app)["data"] if trace.get("name")}
+
+
+def _figure(app: AppTest) -> Any:
+    return json.loads(app.get("plotly_chart")[0].proto.spec)

@@ -1,0 +1,80 @@
+"""What a page asks of the database and sends to the browser does not grow with the number of runs beyond need."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from benchmarks.filled import fill
+from benchmarks.scale import PAGES
+from sstmerge_core.store import Owner, queries
+from sstmerge_core.workspace import Workspace
+from studio import start
+
+Open = Callable[..., AppTest]
+FEW, MANY = 12, 120
+
+
+@pytest.fixture(scope="module")
+def workspaces(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Workspace]:
+    """Workspaces by the number of their runs, with as many answers each."""
+    folder = tmp_path_factory.mktemp("scale")
+    return {runs: fill(Workspace(folder / str(runs)), runs, 6 * runs) for runs in (FEW, MANY)}
+
+
+class Counted:
+    """A cursor that notes what it is asked."""
+
+    def __init__(self, cursor: Any, asked: list[str]):
+        self.cursor, self.asked = cursor, asked
+
+    def execute(self, sql: str, *values: Any) -> Any:
+        self.asked.append(sql)
+        return self.cursor.execute(sql, *values)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.cursor, name)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_ten_times_the_runs_need_no_more_statements(
+    open_page: Open, workspaces: dict[int, Workspace], monkeypatch: pytest.MonkeyPatch, page: str
+) -> None:
+    plain = Owner.cursor
+    monkeypatch.setattr(start, "PUBLISH_EVERY", 3600.0)  # the snapshot's own statements are not the page's
+    counts = {}
+    for runs, workspace in workspaces.items():
+        asked: list[str] = []
+        monkeypatch.setattr(Owner, "cursor", lambda self, asked=asked: Counted(plain(self), asked))
+        app = open_page(workspace, page, **_said(workspace, page))
+        assert not app.exception
+        counts[runs] = len(asked)
+    assert counts[MANY] == counts[FEW] < 40
+
+
+def test_the_generator_writes_what_it_is_asked_for_and_the_owner_finds_nothing_more_to_take_in(
+    workspaces: dict[int, Workspace],
+) -> None:
+    with Owner.open(workspaces[MANY]) as owner:
+        assert owner.ingest() == 0
+        counts = queries.counts(owner.cursor())
+        assert (counts["runs"], counts["finished"], counts["samples"]) == (MANY, MANY, 6 * MANY)
+        runs = queries.pair_runs(owner.cursor(), "A5_A7", sources=["measured"])
+    assert runs[["resistance", "utility", "over_refusal", "safety_tax"]].notna().all(axis=None)
+
+
+def _said(workspace: Workspace, page: str) -> dict[str, Any]:
+    first, second = sorted(path.name for path in workspace.runs.iterdir())[:2]
+    said: dict[str, dict[str, Any]] = {"run": {"run": first}, "compare": {"run": [first, second]}}
+    return said.get(page, {"pair": "A5_A7"} if page == "pareto" else {})
+
+
+def test_a_page_of_a_folder_that_is_no_run_goes_on(open_page: Open, tmp_path: Path) -> None:
+    workspace = fill(Workspace(tmp_path / "w"), 4, 12)
+    (workspace.runs / "left over").mkdir()
+    (workspace.runs / "a file").write_text("")
+    assert not open_page(workspace, "pareto").exception
