@@ -12,7 +12,7 @@ from sstmerge_core.store import queries
 from sstmerge_core.words import plain
 from studio import blocks, link, start
 
-FILTERS = {"method": "Methods", "source": "Sources", "split": "Prompts"}
+FILTERS = {"method": "Methods", "source": "Sources", "split": "Prompts", "tag": "Tags"}
 LISTED = 1_000
 """Rows of the table of all runs at most; its file has every one"""
 
@@ -77,10 +77,12 @@ state.read({"pair": (link.one_of(pairs), pairs[0])})
 pair = st.session_state["pareto.pair"]
 runs = store.query(queries.pair_runs, pair)
 axes = [column for column in AXES if runs[column].notna().any()]
+tags = store.query(queries.tags)
 known = {
     "method": sorted(runs["method"].unique(), key=lambda name: style(name).title),
     "source": sorted(runs["source"].unique()),
     "split": sorted(runs["split"].dropna().unique(), reverse=True),
+    "tag": sorted(tags.loc[tags["run_id"].isin(runs["run_id"]), "tag"].unique()) if len(tags) else [],
 }
 state.read(
     {
@@ -144,6 +146,8 @@ kept = runs
 for name in ("method", "source", "split"):
     if chosen[name]:
         kept = kept[kept[name].isin(chosen[name])]
+if chosen["tag"]:
+    kept = kept[kept["run_id"].isin(tags.loc[tags["tag"].isin(chosen["tag"]), "run_id"])]
 what = ("pareto", pair, x, y, z, str(chosen))
 shown = store.recall((*what, "shown"), lambda: pareto.drawable(kept, x, y, z or None))
 objectives = [name for name in (x, y, z) if name]

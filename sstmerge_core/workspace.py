@@ -50,6 +50,11 @@ class Workspace:
         return self.root / "pairs"
 
     @property
+    def annotations(self) -> Path:
+        """What people say about runs, one folder with an event file for each run of which something was said."""
+        return self.root / "annotations"
+
+    @property
     def trash(self) -> Path:
         """Deleted runs and weights until somebody empties it."""
         return self.root / "trash"
@@ -116,6 +121,10 @@ class Workspace:
         root = str(self.root)
         folders = [folder.name for folder in (self.runs, self.pairs) if folder.is_dir()]
         parents = [f"{folder}/{name}" for folder in folders for name in os.listdir(f"{root}/{folder}")]
+        if self.annotations.is_dir():  # what was said of a deleted run counts again once the run is back
+            here = set(parents)
+            said = [name for name in os.listdir(self.annotations) if f"{self.runs.name}/{name}" in here]
+            parents += [f"{self.annotations.name}/{name}" for name in said]
         sizes = {}
         for parent in sorted([*parents, self.catalog.name]):
             with contextlib.suppress(OSError):  # not a run, or a run that is being deleted
@@ -140,8 +149,8 @@ def new_folder(target: Path) -> Iterator[Path]:
             for path in temporary.rglob("*"):
                 if path.is_file():
                     path.chmod(0o644)
-                    _sync(path)
-            _sync(temporary)
+                    sync(path)
+            sync(temporary)
             temporary.chmod(0o755)
             if target.exists():
                 previous = Path(tempfile.mkdtemp(prefix=f".{target.name}.old.", dir=target.parent))
@@ -150,7 +159,7 @@ def new_folder(target: Path) -> Iterator[Path]:
                 shutil.rmtree(previous, ignore_errors=True)
             else:
                 os.rename(temporary, target)
-            _sync(target.parent)
+            sync(target.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -202,7 +211,8 @@ def write_json(target: Path, value: Any) -> None:
     write_file(target, json.dumps(value, indent=2, ensure_ascii=False, sort_keys=True) + "\n")
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Have a file, or what a folder lists, on the disk and not only on its way there."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -157,6 +157,11 @@ def store() -> Store:
     return opened
 
 
+def take_in() -> None:
+    """Have the store read what this page has just written, so that it is on the page that is drawn next."""
+    _store(str(Workspace.default().root)).refresh(now=True)
+
+
 def query(function: Callable[Concatenate[Any, P], R], *args: P.args, **kwargs: P.kwargs) -> R:
     """`function(cursor, …)` of `sstmerge_core.store.queries` on the up-to-date store."""
     return store().query(function, *args, **kwargs)

@@ -9,7 +9,7 @@ import re
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -71,12 +71,15 @@ class Owner:
     def ingest(self) -> int:
         """Take in what event files have grown by since the last call; returns the number of new events.
 
+        What a file that is gone had said is forgotten, and counts as one event: a deleted run leaves the tables.
+
         A batch of rows and the files' offsets are one transaction: a kill loses nothing and doubles nothing.
         Thread-safe. Costs a `stat` per event file when nothing changed.
         """
         with self._lock, contextlib.closing(self.cursor()) as cursor:
-            total = 0
-            for batch, offsets in self._batches():
+            sizes = self.workspace.event_files()
+            total = self._forget(cursor, sizes)
+            for batch, offsets in self._batches(sizes):
                 with _transaction(cursor):
                     _write(cursor, self._inserts, batch)
                     cursor.execute(_OFFSETS, [list(offsets), list(offsets.values())])
@@ -113,9 +116,24 @@ class Owner:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def _batches(self) -> Iterator[tuple[Batch, dict[str, int]]]:
+    def _forget(self, cursor: duckdb.DuckDBPyConnection, sizes: Mapping[str, int]) -> int:
+        """Forget the runs and pairs whose event files are gone, and those whose annotations are; how many files."""
+        gone = self._seen.keys() - sizes.keys()
+        if not gone:
+            return 0
+        owners = {Path(name).parent.name for name in gone}
+        files = [name for name in self._seen if Path(name).parent.name in owners]  # what is left of them is read again
+        with _transaction(cursor):
+            for table, column in _OWNED.items():
+                cursor.execute(f"DELETE FROM {table} WHERE list_contains(?, {column})", [list(owners)])
+            cursor.execute("DELETE FROM ingested WHERE list_contains(?, path)", [files])
+        for name in files:
+            del self._seen[name]
+        return len(gone)
+
+    def _batches(self, sizes: Mapping[str, int]) -> Iterator[tuple[Batch, dict[str, int]]]:
         batch, offsets = Batch(), {}
-        for name, size in self.workspace.event_files().items():
+        for name, size in sizes.items():
             # A file shorter than what was read has been replaced: it is read from the start, over the same keys.
             start = self._seen.get(name, 0) if size >= self._seen.get(name, 0) else 0
             if size == start:
@@ -196,6 +214,13 @@ def schema_version() -> str:
     return hashlib.sha256(SCHEMA.read_bytes()).hexdigest()[:16]
 
 
+_OWNED = {
+    "leaderboard": "run_id",
+    "pair_inspections": "pair_id",
+    "module_stats": "subject",
+    **{table: "run_id" for table, key in KEYS.items() if "run_id" in key},
+}
+"""Tables with rows that go when their run or pair goes, and the column that says whose they are"""
 _OFFSETS = """
     INSERT INTO ingested SELECT unnest(?::VARCHAR[]), unnest(?::BIGINT[])
     ON CONFLICT DO UPDATE SET "offset" = excluded."offset"
@@ -287,8 +312,8 @@ def _insert(connection: duckdb.DuckDBPyConnection, table: str) -> str:
 def _on_conflict(table: str, columns: list[str]) -> str:
     if table in FIRST_WINS:
         return "DO NOTHING"
-    # An event that ends a run, or removes an adapter, says nothing about the other columns: they stay.
-    partial = {"runs": ("finished_at", "seconds", "peak_memory_bytes", "error"), "adapters": ()}
+    # An event that ends a run, or removes an adapter or a note, says nothing about the other columns: they stay.
+    partial = {"runs": ("finished_at", "seconds", "peak_memory_bytes", "error"), "adapters": (), "annotations": ()}
     updates = []
     for column in columns:
         new, old = f'excluded."{column}"', f'{table}."{column}"'

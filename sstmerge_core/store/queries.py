@@ -157,6 +157,54 @@ def run_samples(con: Connection, run_id: str, suite: str | None = None, judge: s
     ).df()
 
 
+def answered(con: Connection, run_id: str) -> int:
+    """How many answers of a run are stored."""
+    return (con.execute("SELECT count(*) FROM samples WHERE run_id = ?", [run_id]).fetchone() or (0,))[0]
+
+
+def hand_labels(con: Connection, run_id: str) -> pd.DataFrame:
+    """The last label by hand of each answer of a run, whoever gave it: columns suite, prompt_id, hand, reader, t."""
+    return con.execute(
+        """
+        SELECT suite, prompt_id, label AS hand, judge AS reader, t FROM verdicts
+        WHERE run_id = ? AND (judge = 'hand' OR starts_with(judge, 'hand:')) AND label IS NOT NULL
+        QUALIFY row_number() OVER (PARTITION BY suite, prompt_id ORDER BY t DESC, judge) = 1
+        ORDER BY suite, prompt_id
+        """,
+        [run_id],
+    ).df()
+
+
+def tags(con: Connection, run_id: str | None = None) -> pd.DataFrame:
+    """The tags of one run, or of all: columns run_id, tag, user, t, in the order in which they were put on."""
+    sql = """SELECT run_id, tag, "user", t FROM tags WHERE ?::VARCHAR IS NULL OR run_id = ? ORDER BY t, tag"""
+    return con.execute(sql, [run_id, run_id]).df()
+
+
+def tag_names(con: Connection) -> list[str]:
+    """Every tag that a run has, the most frequent first; upper and lower case are one tag."""
+    sql = "SELECT any_value(tag) FROM tags GROUP BY lower(tag) ORDER BY count(*) DESC, 1"
+    return [tag for (tag,) in con.execute(sql).fetchall()]
+
+
+def notes(con: Connection, run_id: str) -> pd.DataFrame:
+    """The notes about a run, the newest first: columns note_id, note, user, t."""
+    sql = 'SELECT note_id, note, "user", t FROM notes WHERE run_id = ? ORDER BY t DESC, note_id'
+    return con.execute(sql, [run_id]).df()
+
+
+def measured_against(con: Connection, run_id: str) -> list[str]:
+    """The runs whose Safety Tax has this run as its reference."""
+    sql = "SELECT DISTINCT run_id FROM metrics WHERE reference = ? ORDER BY run_id"
+    return [other for (other,) in con.execute(sql, [run_id]).fetchall()]
+
+
+def sweeps_of(con: Connection, run_id: str) -> list[str]:
+    """Names of the sweeps that a run is a point of, the newest first."""
+    sql = "SELECT name FROM sweeps WHERE list_contains(run_ids::VARCHAR[], ?) ORDER BY created_at DESC, sweep_id"
+    return [name for (name,) in con.execute(sql, [run_id]).fetchall()]
+
+
 def run_stages(con: Connection, run_id: str) -> pd.DataFrame:
     """What a run did and how long it took: columns t, event, stage, status, seconds, units, note."""
     return con.execute(

@@ -37,8 +37,19 @@ CREATE TABLE samples (
 
 CREATE TABLE verdicts (
     run_id VARCHAR, suite VARCHAR, prompt_id VARCHAR, judge VARCHAR, label VARCHAR, score DOUBLE, raw VARCHAR,
+    t TIMESTAMP,  -- of labels by hand (judge hand:NAME), whose label is NULL where the reader took it back
     PRIMARY KEY (run_id, suite, prompt_id, judge)
 );
+
+-- kind: tag, whose key is the text in lower case; or note.
+CREATE TABLE annotations (
+    run_id VARCHAR, kind VARCHAR, key VARCHAR, text VARCHAR, "user" VARCHAR, t TIMESTAMP, removed BOOLEAN,
+    PRIMARY KEY (run_id, kind, key)
+);
+CREATE VIEW tags AS
+SELECT run_id, text AS tag, "user", t FROM annotations WHERE kind = 'tag' AND NOT removed;
+CREATE VIEW notes AS
+SELECT run_id, key AS note_id, text AS note, "user", t FROM annotations WHERE kind = 'note' AND NOT removed;
 
 CREATE TABLE spectra (
     run_id VARCHAR, module VARCHAR, idx INTEGER, eigenvalue DOUBLE, PRIMARY KEY (run_id, module, idx)
