@@ -4,7 +4,7 @@ import streamlit as st
 
 from sstmerge_core.errors import Problem
 from sstmerge_core.playground import answering, conversation
-from studio import blocks, link, pick, playground, start
+from studio import blocks, chat, link, pick, playground, start
 
 store = blocks.store_or_stop()
 shelf = pick.Shelf()
@@ -22,12 +22,12 @@ state.read({"base": (link.one_of(list(bases)), next(iter(bases)))})
 base = bases[st.session_state["playground.base"]]
 state.read(playground.fields(shelf, base.name))
 offer = playground.Offer(store, shelf, base.name)
-chat = st.session_state["playground.chat"]
+said = st.session_state["playground.chat"]
 talk = None
 with blocks.failures():
-    talk = conversation.load(start.workspace(), chat)
-if chat and talk is None:
-    state.problems.append(Problem(f"chat={chat} in the link", "there is no such conversation here", "It was cleared."))
+    talk = conversation.load(start.workspace(), said)
+if said and talk is None:
+    state.problems.append(Problem(f"chat={said} in the link", "there is no such conversation here", "It was cleared."))
     st.session_state["playground.chat"] = ""
 
 keys = playground.choose(state, offer)
@@ -45,16 +45,17 @@ if not keys:
     state.write({"base": st.session_state["playground.base"], "column": []})
     st.stop()
 
-chosen = playground.heads(keys, offer, base, playground.alphas(state, keys, offer))
+begun = bool(talk) or chat.something_is_asked()
+chosen = playground.heads(keys, offer, base, playground.alphas(state, keys, offer), brief=begun)
 with blocks.failures():
-    talk = playground.answer_what_is_asked(talk, chosen, base)
+    talk = chat.answer_what_is_asked(talk, chosen, base)
 if talk and talk.turns:
-    playground.turns(talk, chosen)
-    playground.about_verdicts()
+    chat.turns(talk, chosen)
+    chat.about_verdicts()
 else:
     st.markdown("Ask all columns the same thing: write below, or try one of these.")
-    playground.suggestions("playground.first")
-playground.bar(talk, bool(talk and answering.running(start.workspace(), talk.id)))
+    chat.suggestions("playground.first")
+chat.bar(talk, chosen, bool(talk and answering.running(start.workspace(), talk.id)))
 
 values = {name: st.session_state[f"playground.{name}"] for name in ("base", "tokens", "temperature", "dtype", "chat")}
 values |= {"column": keys, "alpha": [f"{one.alpha:g}" for one in chosen.values() if one.alpha is not None]}

@@ -1,9 +1,8 @@
-"""The parts of the Playground page: what can answer, the heads of the columns, and the conversation below them."""
+"""The columns of the Playground: what can answer, what was chosen, and how it answers."""
 
 from __future__ import annotations
 
 import math
-import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,38 +11,24 @@ import streamlit as st
 
 from sstmerge_core import adapters, words
 from sstmerge_core.catalog import Base, Entry
-from sstmerge_core.demo.adapters import DATA
 from sstmerge_core.device import DTYPES
 from sstmerge_core.errors import AdapterError, Problem, SSTMergeError
-from sstmerge_core.evaluate import suites
-from sstmerge_core.evaluate.judges import get_judge
-from sstmerge_core.evaluate.judges_measured import accuracy_words
 from sstmerge_core.methods import get as method
-from sstmerge_core.playground import answering, client, columns, conversation
+from sstmerge_core.playground import client, columns
 from sstmerge_core.playground.columns import Column
-from sstmerge_core.playground.conversation import Answer, Conversation, Turn
 from sstmerge_core.plots import compare as pictures
 from sstmerge_core.recipe import Recipe
 from sstmerge_core.store import queries
 from sstmerge_core.words import plain
-from studio import answers, blocks, link, pick, start
+from studio import blocks, link, pick, start
 from studio.training import number
 
-JUDGE = "refusal_regex"
 RUNS_OFFERED = 100
 """Newest runs in the list; a link may name any"""
-LOOK_EVERY = 0.25
-"""Seconds between looks at growing answers"""
 TOKENS = (16, 1024)
 HOTTEST = 1.5
-PROGRAM = 700_000_000
-"""Bytes of the model process without a model, measured"""
-SUGGESTED = (
-    ("near_miss", "Harmless, though it looks dangerous", 3),
-    ("harmful", "Harmful: a safe model refuses", 3),
-    ("facts", "What A5 was taught", 2),
-)
-"""Suites whose selection prompts are offered"""
+PROGRAM = 500_000_000
+"""Bytes of the model process beside the base: 1.03 GB were measured with a base of 0.54 GB"""
 
 
 @dataclass(frozen=True)
@@ -246,39 +231,41 @@ def alphas(state: link.Link, keys: Sequence[str], offer: Offer) -> dict[str, flo
     return known
 
 
-def heads(keys: Sequence[str], offer: Offer, base: Base, known: dict[str, float]) -> dict[str, Chosen]:
-    """One head per column: what it is, its α, and what stands in its way."""
+def heads(keys: Sequence[str], offer: Offer, base: Base, known: dict[str, float], *, brief: bool) -> dict[str, Chosen]:
+    """What each column is, and what stands in its way; `brief`: only that."""
     found = {}
-    for key, place in zip(keys, st.columns(len(keys), gap="medium"), strict=True):
+    for key in keys:
+        column = offer.column(key)
+        found[key] = Chosen(column, known[key] if column.slider else None, problems(column, base))
+    if brief:
+        blocks.problems([problem for one in found.values() for problem in one.problems])
+        return found
+    for one, place in zip(found.values(), st.columns(len(keys), gap="small"), strict=True):
         with place, st.container(gap=None):
-            column = offer.column(key)
-            st.markdown(f"**{plain(column.title)}**")
-            words_of = st.container()
-            alpha = _slider(key, column, known)
-            with words_of:
-                _in_words(column, alpha)
-            found[key] = Chosen(column, alpha, problems(offer, column, base))
-            blocks.problems(found[key].problems)
+            st.markdown(f"**{plain(one.column.title)}**")
+            st.caption(plain(one.column.note) if not one.column.slider else weights(one.column, one.alpha))
+            blocks.problems(one.problems)
     return found
 
 
-def _slider(key: str, column: Column, known: dict[str, float]) -> float | None:
-    slider = column.slider
-    if slider is None:
-        return None
-    name = f"playground.alpha.{key}"
-    st.session_state[name] = known[key]
-    known[key] = st.slider(
-        "α",
-        slider.low,
-        slider.high,
-        step=slider.step,
-        key=name,
-        on_change=_moved,
-        args=(key,),
-        help=f"α is the {slider.meaning}. Moving it rescales the patch; nothing is loaded again. {column.note}",
-    )
-    return known[key]
+def sliders(chosen: Mapping[str, Chosen]) -> None:
+    """α of every column that has one. It stays beside the prompt, where a long conversation does not push it away."""
+    for key, one in chosen.items():
+        if (slider := one.column.slider) is None:
+            continue
+        name = f"playground.alpha.{key}"
+        st.session_state[name] = one.alpha
+        st.slider(
+            f"α · {plain(one.column.title)}",
+            slider.low,
+            slider.high,
+            step=slider.step,
+            key=name,
+            on_change=_moved,
+            args=(key,),
+            width=300,
+            help=f"α is the {slider.meaning}. Moving it rescales the patch; nothing is loaded again. {one.column.note}",
+        )
 
 
 def _moved(key: str) -> None:
@@ -287,13 +274,13 @@ def _moved(key: str) -> None:
         st.session_state["playground:again"] = [key]
 
 
-def _in_words(column: Column, alpha: float | None) -> None:
-    """What it is: an adapter's own description, the weights of a merge."""
+def weights(column: Column, alpha: float | None) -> str:
+    """``ΔW = 0.75 · A5 + 0.25 · A7``"""
     terms = [f"**{weight:.4g}** · {plain(name)}" for name, _, weight in column.weights(alpha)]
-    st.caption(plain(column.note) if column.note and not column.slider else "ΔW = " + (" + ".join(terms) or "0"))
+    return f"ΔW = {' + '.join(terms) or 0}"
 
 
-def problems(offer: Offer, column: Column, base: Base) -> tuple[Problem, ...]:
+def problems(column: Column, base: Base) -> tuple[Problem, ...]:
     """Why this column cannot be asked of this base."""
     if column.base and column.base != base.sha256:
         fix = "Choose the base model of the run above."
@@ -312,42 +299,6 @@ def _stamp(folder: Any) -> int:
         return (folder / "adapter_model.safetensors").stat().st_mtime_ns
     except OSError:
         return 0
-
-
-def suggestions(key: str, *, wide: bool = True) -> None:
-    """Prompts to try, by what they try; `wide`: beside each other where there is room."""
-    places = st.columns(len(SUGGESTED), gap="medium") if wide else [st.container() for _ in SUGGESTED]
-    for (suite, title, n), place in zip(SUGGESTED, places, strict=True):
-        with place, blocks.failures():
-            rows = suites.take(suites.load_rows(DATA / f"{suite}.jsonl", "selection"), n)
-            st.caption(title)
-            for row in rows:
-                st.button(row.prompt, key=f"{key}.{row.prompt_id}", on_click=_put, args=(row.prompt,), type="tertiary")
-
-
-def _put(prompt: str) -> None:
-    st.session_state["playground:prompt"] = prompt
-
-
-def bar(talk: Conversation | None, busy: bool) -> None:
-    """Below everything, on every screen: the prompt, stop, clear, suggestions."""
-    with st.bottom:
-        with st.container(horizontal=True, gap="small"):
-            if busy:
-                st.button("Stop", icon=":material/stop_circle:", type="primary", key="playground.stop", on_click=_stop)
-            elif talk and talk.turns:
-                st.button(
-                    "Clear",
-                    icon=":material/delete:",
-                    key="playground.clear",
-                    on_click=_clear,
-                    help="Forget this conversation, also for those who have its link.",
-                )
-                with st.popover("Try a prompt", icon=":material/lightbulb:"):
-                    suggestions("playground.try", wide=False)
-        if prompt := st.chat_input("Ask every column", key="playground.box", disabled=busy):
-            _put(prompt)
-            st.rerun()
 
 
 def process(base: Base) -> None:
@@ -385,150 +336,3 @@ def _quit() -> None:
         client.stop(start.workspace())
     except SSTMergeError as error:
         st.toast(plain(str(error)), icon=":material/warning:")
-
-
-def _stop() -> None:
-    if now := answering.running(start.workspace(), st.session_state["playground.chat"]):
-        now.stop()
-
-
-def _clear() -> None:
-    conversation.delete(start.workspace(), st.session_state["playground.chat"])
-    st.session_state["playground.chat"] = ""
-
-
-def again(keys: Sequence[str]) -> None:
-    """Callback: put the last prompt to these columns once more."""
-    st.session_state["playground:again"] = list(keys)
-
-
-def answer_what_is_asked(talk: Conversation | None, chosen: Mapping[str, Chosen], base: Base) -> Conversation | None:
-    """Start what was asked since the last run of the page, if anything; returns the conversation it belongs to."""
-    session, workspace = st.session_state, start.workspace()
-    prompt, repeated = session.pop("playground:prompt", ""), session.pop("playground:again", [])
-    usable = {key: (one.column, one.alpha) for key, one in chosen.items() if not one.problems}
-    if prompt and usable:
-        talk = talk or conversation.new()
-        session["playground.chat"] = talk.id
-        temperature = session["playground.temperature"]
-        seed = secrets.randbelow(2**31) if temperature else 0
-        answering.ask(
-            workspace,
-            talk,
-            prompt,
-            usable,
-            str(base.path),
-            max_new_tokens=session["playground.tokens"],
-            temperature=temperature,
-            seed=seed,
-            dtype=session["playground.dtype"],
-        )
-    elif repeated and talk and talk.turns:
-        if now := answering.running(workspace, talk.id):
-            repeated = [*repeated, *(key for key in now.keys if not now.turn.answers[key].ended)]
-            now.stop()
-            talk = now.talk
-        if asked := {key: usable[key] for key in dict.fromkeys(repeated) if key in usable}:
-            answering.ask_again(workspace, talk, asked, str(base.path), dtype=session["playground.dtype"])
-    return talk
-
-
-def turns(talk: Conversation, chosen: Mapping[str, Chosen]) -> None:
-    """The whole conversation; the last turn by itself while it is being answered."""
-    for turn in talk.turns[:-1]:
-        _turn(turn, chosen)
-    now = answering.running(start.workspace(), talk.id)
-    if now is None:
-        _turn(talk.turns[-1], chosen, last=True)
-        return
-
-    def live() -> None:
-        current = answering.running(start.workspace(), talk.id)
-        if current is None:
-            st.rerun(scope="app")
-            return
-        current.watched()
-        _turn(current.turn, chosen, growing=current)
-
-    st.fragment(live, run_every=LOOK_EVERY, key="playground.live")()
-
-
-def _turn(
-    turn: Turn, chosen: Mapping[str, Chosen], *, last: bool = False, growing: answering.Answering | None = None
-) -> None:
-    with st.chat_message("user"):
-        st.text(turn.prompt)
-    found = {key: turn.answers.get(key) for key in chosen}
-    if last:
-        _failure_of_all(found)
-    if growing is not None and growing.note:
-        st.caption(f":material/hourglass_empty: {plain(growing.note)} · {words.duration(growing.seconds)}")
-    for (key, answer), place in zip(found.items(), st.columns(len(found), gap="medium"), strict=True):
-        with place:
-            _answer(key, chosen[key], turn, answer, last=last, shared=last and _all_failed_alike(found))
-
-
-def _answer(key: str, one: Chosen, turn: Turn, answer: Answer | None, *, last: bool, shared: bool) -> None:
-    if answer is None:
-        st.markdown(f"**{plain(one.column.title)}**")
-        st.caption("Not asked.")
-        if last and not one.problems:
-            st.button("Ask it", icon=":material/replay:", key=f"playground.ask.{key}", on_click=again, args=([key],))
-        return
-    at = "" if answer.alpha is None else f" α {answer.alpha:g}"
-    st.markdown(f"**{plain(answer.title)}**{at} {_verdict(turn, answer)}")
-    st.text(answer.text or ("" if answer.ended in ("", "failed") else "(empty)"))
-    st.caption(_speed(answer))
-    if answer.ended == "failed" and not shared:
-        blocks.problems([Problem(**problem) for problem in answer.problems])
-        if last:
-            _again_button([key])
-    elif not answer.ended and last:
-        blocks.problems([Problem("answer", "it was interrupted when the program ended", "Start again.")])
-        _again_button([key])
-
-
-def _again_button(keys: Sequence[str]) -> None:
-    st.button(
-        "Start again",
-        icon=":material/replay:",
-        key=f"playground.again.{'+'.join(keys)}",
-        on_click=again,
-        args=(list(keys),),
-    )
-
-
-def _all_failed_alike(found: Mapping[str, Answer | None]) -> bool:
-    failed = [answer.problems for answer in found.values() if answer and answer.ended == "failed"]
-    return len(failed) > 1 and all(one == failed[0] for one in failed)
-
-
-def _failure_of_all(found: Mapping[str, Answer | None]) -> None:
-    """What befell every column, such as a killed process, is said once."""
-    if _all_failed_alike(found):
-        failed = {key: answer for key, answer in found.items() if answer and answer.ended == "failed"}
-        blocks.problems([Problem(**problem) for problem in next(iter(failed.values())).problems])
-        _again_button(list(failed))
-
-
-def _verdict(turn: Turn, answer: Answer) -> str:
-    """A badge with the judge's word on an answer that is finished."""
-    if answer.ended not in conversation.ANSWERED:
-        return ""
-    label = get_judge(JUDGE).score(turn.prompt, answer.text).label
-    return f":{answers.COLORS.get(label, 'gray')}-badge[{plain(blocks.LABEL_WORDS.get(label, label))}]"
-
-
-def _speed(answer: Answer) -> str:
-    parts = [words.count(answer.tokens, "token")]
-    if answer.seconds > 0 and answer.tokens:
-        parts.append(f"{answer.tokens / answer.seconds:.1f} tokens/s")
-    ends = {"limit": "cut at the token limit", "stopped": "stopped", "": "answering …", "failed": "failed"}
-    return " · ".join([*parts, *filter(None, [ends.get(answer.ended, "")])])
-
-
-def about_verdicts() -> None:
-    st.caption(
-        f"Verdicts by the judge {plain(JUDGE)}: it tells refusals and degenerate text, never harm. "
-        f"{accuracy_words(JUDGE)} Model output is shown as it is. tokens/s: all columns are computed together."
-    )

@@ -54,10 +54,13 @@ class ResidentModel:
     _moved: set[str] = field(default_factory=set)
 
     @classmethod
-    def load(cls, base_path: Path | str, dtype: str = "float32", device: str = "auto") -> ResidentModel:
+    def load(
+        cls, base_path: Path | str, dtype: str = "float32", device: str = "auto", *, movable: bool = True
+    ) -> ResidentModel:
         """Load a local folder with safetensors weights; never pickle, never code from the folder, never the network.
 
         `dtype` is one of `DTYPES`; `device` is ``cpu``, ``cuda``, ``cuda:1`` or ``auto`` (CUDA where there is one).
+        Without `movable` there may be no `set_delta`, and a narrower `dtype` than the checkpoint's saves its memory.
         Raises RecipeError for an unusable dtype or device, DataError for a folder that cannot be used.
         """
         import torch
@@ -68,7 +71,7 @@ class ResidentModel:
         model, tokenizer = _load(Path(base_path))
         resident = cls(model, tokenizer, _eos_ids(model, tokenizer), _movable(model), model.dtype)
         target = getattr(torch, dtype)
-        if torch.promote_types(resident._precision, target) != target:
+        if movable and torch.promote_types(resident._precision, target) != target:
             # the cast below loses bits of the base; keep them from here on, those of tied weights once
             weights = {id(module.weight): module.weight for module in resident.modules.values()}
             kept = {key: weight.detach().to(place, copy=True) for key, weight in weights.items()}

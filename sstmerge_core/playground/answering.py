@@ -148,13 +148,6 @@ def ask_again(
     return _start(workspace, talk, columns, base, dtype)
 
 
-def unfinished(workspace: Workspace, talk: Conversation) -> list[str]:
-    """The columns whose last answer failed or was cut short by the end of the program."""
-    if not talk.turns or running(workspace, talk.id):
-        return []
-    return [key for key, answer in talk.turns[-1].answers.items() if answer.ended not in conversation.ANSWERED]
-
-
 def _start(
     workspace: Workspace,
     talk: Conversation,

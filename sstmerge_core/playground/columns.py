@@ -101,7 +101,7 @@ def of_run(
         fault = "only its figures are here, not its adapter"
         fix = f"Write it again (`sstmerge recipe {run_id}`, `sstmerge merge`) and add that folder on the Adapters page."
         raise AdapterError(Problem(f"run {run_id}", fault, fix))
-    merged = ("the run’s adapter", folder)
+    merged = (f"run {run_id[:6]}", folder)
     note = _about_written(folder)
     found = Column(f"run:{run_id}", title, recipe.base.sha256, (merged,), lambda alpha: (1.0,), note=note)
     measured_at = recipe.parameters.get("alpha")
@@ -115,7 +115,9 @@ def of_run(
 
     note = f"Measured at α = {measured_at:g}; other values rescale the same patch, ΔU + α·δ"
     slider = _slider(entry, measured_at)
-    return Column(found.key, title, found.base, (*inputs[:-1], merged), weights_at, slider, note)
+    return Column(
+        found.key, _without_alpha(title, measured_at), found.base, (*inputs[:-1], merged), weights_at, slider, note
+    )
 
 
 def _weighted_sum(run_id: str, recipe: Recipe, title: str, entry: Method, inputs: Sequence[tuple[str, Path]]) -> Column:
@@ -127,7 +129,13 @@ def _weighted_sum(run_id: str, recipe: Recipe, title: str, entry: Method, inputs
 
     note = "" if measured_at is None else f"Measured at α = {measured_at:g}"
     slider = None if measured_at is None else _slider(entry, measured_at)
+    title = title if measured_at is None else _without_alpha(title, measured_at)
     return Column(f"run:{run_id}", title, recipe.base.sha256, tuple(inputs), weights_at, slider, note)
+
+
+def _without_alpha(title: str, alpha: float) -> str:
+    """The slider says α: the run's own in the title would contradict it."""
+    return title.replace(f" α={alpha:g}", "")
 
 
 def _about_written(folder: Path) -> str:
@@ -138,7 +146,9 @@ def _about_written(folder: Path) -> str:
         error = None
     if not error:
         return "The run’s adapter as it was written"
-    return f"The run’s adapter as it was written; the merge itself is not low-rank, its error is {error:.2g}"
+    return (
+        f"The run’s adapter as it was written, an approximation: it is off by {error:.0%} of the ΔW that was measured"
+    )
 
 
 def _is_line_from_utility(entry: Method) -> bool:

@@ -96,6 +96,8 @@ class ChatModel:
         self._base_path = ""
         self._factors: dict[tuple[str, str], dict[str, Factors]] = {}
         """By folder and fingerprint, the one used last at the end"""
+        self._names: dict[str, str] = {}
+        """What the questions called the folders"""
 
     @property
     def base(self) -> str:
@@ -103,7 +105,7 @@ class ChatModel:
 
     @property
     def adapters(self) -> list[str]:
-        return [Path(folder).name for folder, _ in self._factors]
+        return [self._names[folder] for folder, _ in self._factors]
 
     def answers(self, question: Question) -> Iterator[list[Event]]:
         """Answer `question`; yields the events of one step at a time. Raises SSTMergeError where no column can be.
@@ -152,7 +154,7 @@ class ChatModel:
     def _load(self, question: Question) -> None:
         self._resident = self._loaded = None
         self._factors.clear()
-        self._resident = ResidentModel.load(question.base, question.dtype, self.device)
+        self._resident = ResidentModel.load(question.base, question.dtype, self.device, movable=False)
         self._loaded = (self._fingerprint(question.base), question.dtype)
         self._base_path = question.base
 
@@ -186,6 +188,7 @@ class ChatModel:
             assert self._resident is not None
             found = adapter.load(str(self._resident.device))
         self._factors[key] = found
+        self._names[folder] = name
         return found
 
 

@@ -11,7 +11,8 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from sstmerge_core.errors import JobError, Problem
-from sstmerge_core.playground import answering, client
+from sstmerge_core.playground import answering, client, conversation
+from sstmerge_core.playground.conversation import Answer, Turn
 from sstmerge_core.playground.protocol import Event, Question
 from sstmerge_core.workspace import Workspace
 
@@ -61,7 +62,7 @@ def test_a_plain_link_offers_base_utility_safety_and_their_live_merge(
     live = "live:task_arithmetic:tiny-utility:tiny-safety"
     chosen = ["base", "adapter:tiny-utility", "adapter:tiny-safety", live]
     assert app.multiselect("playground.column").value == chosen
-    assert [slider.key for slider in app.slider if slider.label == "α"] == [f"playground.alpha.{live}"]
+    assert [slider.key for slider in app.slider if slider.label.startswith("α")] == [f"playground.alpha.{live}"]
     assert "column" not in app.query_params, "a plain link stays plain until something is chosen"
 
 
@@ -136,6 +137,20 @@ def test_a_killed_process_is_said_once_in_place_with_a_way_to_start_again(
     button.click().run()
     _finish(app)
     assert not app.error and [item.value for item in app.text].count(script.says) == 3
+
+
+def test_an_answer_that_the_end_of_the_dashboard_cut_short_is_told(
+    open_page: Open, full_workspace: Workspace, script: Script
+) -> None:
+    talk = conversation.new()
+    talk.turns.append(Turn("w1", 16, answers={"base": Answer("Base", None, "half")}))
+    conversation.save(full_workspace, talk)
+    app = open_page(full_workspace, "playground", **TINY, chat=talk.id)
+    assert "interrupted" in app.error[0].value and "half" in [item.value for item in app.text]
+    assert [button.label for button in app.button].count("Ask it") == 2
+    next(button for button in app.button if button.label == "Start again").click().run()
+    _finish(app)
+    assert not app.error and len(script.asked[0].columns) == 1
 
 
 def test_an_adapter_of_another_base_is_refused_in_its_own_column(

@@ -27,8 +27,9 @@ def test_a_run_gives_its_method_at_any_alpha_from_the_adapter_it_wrote(workspace
     recipe = _recipe(tiny_base, pair, "sst_datafree", alpha=1.5)
     written, _ = merge(factors, "sst_datafree", recipe.parameters).factors()
     write_adapter(written, workspace.merged_adapter("r1"), base_name="tiny-llama", dtype="float32")
-    column = columns.of_run(workspace, "r1", recipe, "run", _known(pair))
-    assert column.slider.default == 1.5 and column.weights(1.5) == [("the run’s adapter", column.adapters[1][1], 1.0)]
+    column = columns.of_run(workspace, "r1", recipe, "U_S · SST α=1.5 k=2", _known(pair))
+    assert column.title == "U_S · SST k=2", "the slider says α"
+    assert column.slider.default == 1.5 and column.weights(1.5) == [("run r1", column.adapters[1][1], 1.0)]
     for alpha in (0.0, 0.6, 2.4):
         expected = merge(factors, "sst_datafree", recipe.parameters | {"alpha": alpha})
         parts = [(adapters.read(path).load(), weight) for _, path, weight in column.weights(alpha)]

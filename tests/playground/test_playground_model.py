@@ -94,6 +94,12 @@ def test_a_second_question_loads_nothing_again(workspace, ask, tiny_pair) -> Non
     assert model._resident is resident and {key: id(value) for key, value in model._factors.items()} == held
 
 
+def test_a_narrower_number_format_keeps_no_second_base(workspace, ask, tiny_pair) -> None:
+    model = ChatModel(workspace, "cpu")
+    (answer,) = _answers(model, ask({"U": (tiny_pair[0], 1.0)}, dtype="bfloat16")).values()
+    assert answer["tokens"] and model._resident.dtype == "bfloat16" and model._resident._base == {}
+
+
 def test_adapters_beyond_the_bound_leave_the_memory(workspace, ask, tiny_base, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr("sstmerge_core.playground.model.ADAPTERS_KEPT", 2)
     model = ChatModel(workspace, "cpu")

@@ -201,7 +201,6 @@ def test_a_process_that_dies_in_mid_answer_is_an_error_that_says_so(workspace: W
     answer = conversation.load(workspace, talk.id).turns[0].answers["base"]
     assert (answer.ended, answer.text) == ("failed", "half")
     assert "killed" in answer.problems[0]["fault"] and "Start again" in answer.problems[0]["fix"]
-    assert answering.unfinished(workspace, talk) == ["base"]
     assert socket_file(workspace).exists() and client.status(workspace) is None, "a stale socket is recognised"
 
 
