@@ -19,12 +19,19 @@ LISTED = 20
 
 
 def delete(store: start.Store, run: Mapping[str, Any]) -> None:
-    """What refers to the run, and the two things that can be deleted of it. Its content is made when it is opened."""
-    workspace, run_id = start.workspace(), run["run_id"]
-    box = st.popover("Delete", icon=":material/delete:", key="run.delete", on_change="rerun")
-    if not box.open:
-        return
-    with box, blocks.failures():
+    """The way to a dialog that says what refers to the run, and the two things that can be deleted of it."""
+    if st.button("Delete", icon=":material/delete:", key="run.delete"):
+        st.session_state.pop("run:deleted", None)
+        st.dialog(f"Delete {plain(run['label'] or run['run_id'])}", icon=":material/delete:")(_dialog)(
+            store, run["run_id"]
+        )
+
+
+def _dialog(store: start.Store, run_id: str) -> None:
+    if st.session_state.pop("run:deleted", False):
+        st.rerun()  # closes the dialog
+    workspace = start.workspace()
+    with blocks.failures():
         compared = store.query(queries.measured_against, run_id)
         found = uses(workspace, run_id, compared=compared, sweeps=store.query(queries.sweeps_of, run_id))
         if found:
@@ -32,22 +39,17 @@ def delete(store: start.Store, run: Mapping[str, Any]) -> None:
         else:
             st.caption("Nothing here refers to this run.")
         if weights := trash.weights(workspace, run_id):
+            words_ = f"Delete the weights of its adapter · {words.size(trash.size(weights))}"
             st.button(
-                f"Delete the weights of its adapter · {words.size(trash.size(weights))}",
+                words_,
                 key="run.delete.weights",
                 icon=":material/folder_off:",
                 on_click=_do,
                 args=(trash.delete_weights, run_id),
-                help="The run stays with its figures and its recipe, which makes the same weights again: their hash "
-                "is in it.",
             )
-        st.button(
-            f"Delete the run · {words.size(trash.size(workspace.run(run_id)))}",
-            key="run.delete.run",
-            icon=":material/delete:",
-            on_click=_do,
-            args=(trash.delete_run, run_id),
-        )
+            st.caption("The run stays with its figures and its recipe, which makes the same weights again.")
+        words_ = f"Delete the run · {words.size(trash.size(workspace.run(run_id)))}"
+        st.button(words_, key="run.delete.run", icon=":material/delete:", on_click=_do, args=(trash.delete_run, run_id))
         st.caption("Either goes to the trash and can be brought back until somebody empties it.")
 
 
@@ -102,6 +104,7 @@ def contents() -> None:
 
 
 def _do(act: Callable[[Workspace, str], trash.Entry], run_id: str) -> None:
+    st.session_state["run:deleted"] = True
     try:
         act(start.workspace(), run_id)
         start.take_in()

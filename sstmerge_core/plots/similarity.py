@@ -48,7 +48,8 @@ _ALL = (
     Statistic(
         "kept_harm_energy",
         "Kept harm energy",
-        "δᵀF_hδ / φᵀF_hφ: how much of what the safety update φ does to harmful prompts the added part δ does too.",
+        "δᵀF_hδ / φᵀF_hφ: how much of what the safety update φ does to harmful prompts the added part δ does too. Of a "
+        "single module it can exceed 1: the directions are found over all modules together.",
     ),
     Statistic(
         "benign_cost",

@@ -130,8 +130,7 @@ def test_a_tag_that_is_too_long_is_refused_in_place(open_page, shipped) -> None:
 def test_a_deleted_run_says_so_and_comes_back(open_page, shipped) -> None:
     workspace, run_id = shipped
     app = open_page(workspace, "run", run=run_id)
-    app.session_state["run.delete"] = True
-    app.run()
+    app.button("run.delete").click().run()
     assert "Nothing here refers to this run." in captions(app)
     app.button("run.delete.run").click().run()
     assert not app.exception and not workspace.run(run_id).exists()
@@ -145,8 +144,7 @@ def test_a_run_that_others_refer_to_says_so_before_it_is_deleted(open_page, full
         sql = "SELECT reference FROM metrics WHERE reference <> '' LIMIT 1"
         (run_id,) = owner.cursor().execute(sql).fetchone()
     app = open_page(full_workspace, "run", run=run_id)
-    app.session_state["run.delete"] = True
-    app.run()
+    app.button("run.delete").click().run()
     assert "as the reference of the Safety Tax" in app.warning[0].value
 
 
