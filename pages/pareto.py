@@ -13,8 +13,7 @@ from sstmerge_core.words import plain
 from studio import blocks, link, start
 
 FILTERS = {"method": "Methods", "source": "Sources", "split": "Prompts", "tag": "Tags"}
-LISTED = 1_000
-"""Rows of the table of all runs at most; its file has every one"""
+LISTED = 1_000  # rows of the table of all runs at most; its file has every one
 
 
 def remove_filter(name: str, value: str) -> None:
@@ -201,10 +200,9 @@ with right:
             spread = store.query(volume_interval, stands.front, objectives) if stands.hypervolume is not None else None
             st.caption(
                 standing.volume_words(stands, objectives, spread),
-                help="How much of what could be had lies below the front. 95 % interval over prompts, the runs on the "
-                "front taken as given.",
+                help=standing.ABOUT,
             )
-            st.markdown(standing.picks_table(stands), help=standing.RULES_TEXT)
+            st.markdown(standing.picks_table(stands))
     if len(panel):
         blocks.brief_table(panel)
         with st.container(horizontal=True, vertical_alignment="center"):

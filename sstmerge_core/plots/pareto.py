@@ -121,7 +121,7 @@ def figure(
         fig.add_shape(type="path", path=area.outline, line={"color": NEUTRAL, "width": 1.2, "dash": "dot"})
     fig.update_layout(
         height=height,
-        margin={"l": 8, "r": 8, "t": 12, "b": 8},
+        margin={"l": 8, "r": 8, "t": 24 if marks else 12, "b": 8},
         showlegend=legend,
         legend=LEGEND,
         hoverlabel={"align": "left"},
@@ -149,7 +149,7 @@ def _set_axes(fig: go.Figure, shown: pd.DataFrame, view: traces.View) -> None:
             for axis, measure in (("x", view.x), ("y", view.y), ("z", view.z))
             if measure is not None
         }
-        fig.update_layout(scene=scene | {"dragmode": "turntable", "camera": {"eye": {"x": 1.5, "y": -1.6, "z": 0.9}}})
+        fig.update_layout(scene=scene | {"dragmode": "turntable", "camera": {"eye": {"x": 1.7, "y": -1.9, "z": 0.9}}})
         return
     shared: dict[str, Any] = {"automargin": True, "zeroline": False, "tickformat": ".3~g"}
     fig.update_xaxes(title=view.x.axis_title(True), range=_limits(shown, view.x), **shared)

@@ -22,8 +22,12 @@ FIGURES = ("resistance", "utility")
 SAME = 0.005
 """Two hypervolumes closer than this are one, but for the rounding of figures"""
 RULES = GOAL_RULES | {"knee": "where the front bulges most: beyond it one measure costs much of the other"}
-RULES_TEXT = "  \n".join(f"**{LETTERS[what]}** {TITLES[what]}: {RULES[what]}." for what in LETTERS)
-RULES_TEXT += "  \nChosen and told on the same prompts, which flatters the chosen."
+ABOUT = (
+    "Hypervolume: how much of what could be had lies below the front. 95 % interval over prompts, the runs on the "
+    "front taken as given.\n\n"
+    + "  \n".join(f"**{LETTERS[what]}** {TITLES[what]}: {RULES[what]}." for what in LETTERS)
+    + "  \nChosen and told on the same prompts, which flatters the chosen."
+)
 
 
 @dataclass(frozen=True)
