@@ -3,7 +3,7 @@
 import streamlit as st
 
 from sstmerge_core.errors import Problem
-from sstmerge_core.playground import answering, conversation
+from sstmerge_core.playground import answering
 from studio import blocks, chat, link, pick, playground, start
 
 store = blocks.store_or_stop()
@@ -25,7 +25,7 @@ offer = playground.Offer(store, shelf, base.name)
 said = st.session_state["playground.chat"]
 talk = None
 with blocks.failures():
-    talk = conversation.load(start.workspace(), said)
+    talk = answering.current(start.workspace(), said)
 if said and talk is None:
     state.problems.append(Problem(f"chat={said} in the link", "there is no such conversation here", "It was cleared."))
     st.session_state["playground.chat"] = ""

@@ -175,7 +175,7 @@ def _answer(one: Chosen, turn: Turn, answer: Answer) -> None:
     st.markdown(f"**{plain(answer.title)}**{at} {_verdict(turn, answer)}")
     if answer.alpha is not None:
         st.caption(weights(one.column, answer.alpha))
-    st.text(answer.text or ("(empty)" if answer.ended in conversation.ANSWERED else ""))
+    st.text(answer.text or ("(empty)" if answer.ended in ("model", "limit") else ""))
     if answer.ended or answer.tokens:
         st.caption(_speed(answer))
 
@@ -207,7 +207,7 @@ def _again_button(keys: Sequence[str]) -> None:
 
 def _verdict(turn: Turn, answer: Answer) -> str:
     """A badge with the judge's word on an answer that is finished."""
-    if answer.ended not in conversation.ANSWERED:
+    if answer.ended not in conversation.ANSWERED or (answer.ended == "stopped" and not answer.tokens):
         return ""
     label = get_judge(JUDGE).score(turn.prompt, answer.text).label
     return f":{answers.COLORS.get(label, 'gray')}-badge[{plain(blocks.LABEL_WORDS.get(label, label))}]"

@@ -18,8 +18,8 @@ from sstmerge_core.playground.conversation import Answer, Conversation, Turn
 from sstmerge_core.playground.protocol import Asked, Event, Question
 from sstmerge_core.workspace import Workspace
 
-UNWATCHED_SECONDS = 15.0
-"""Without a look from any page: they look several times a second, a hidden tab once a second"""
+UNWATCHED_SECONDS = 30.0
+"""Without a look from any page: they look several times a second, and a reload takes seconds on a busy machine"""
 
 
 class Answering:
@@ -116,6 +116,13 @@ def running(workspace: Workspace, conversation_id: str) -> Answering | None:
     return found if found and found.alive else None
 
 
+def current(workspace: Workspace, conversation_id: str) -> Conversation | None:
+    """The conversation as it is being answered, else as it is stored. Raises DataError for a damaged file."""
+    # in this order: an answer is stored before its thread ends
+    now = running(workspace, conversation_id)
+    return now.talk if now else conversation.load(workspace, conversation_id)
+
+
 def ask(
     workspace: Workspace,
     talk: Conversation,
@@ -132,8 +139,7 @@ def ask(
 
     Raises JobError while an earlier prompt of this conversation is being answered.
     """
-    talk.turns.append(Turn(prompt, max_new_tokens, temperature, seed))
-    return _start(workspace, talk, columns, base, dtype)
+    return _start(workspace, talk, columns, base, dtype, Turn(prompt, max_new_tokens, temperature, seed))
 
 
 def ask_again(
@@ -154,11 +160,13 @@ def _start(
     columns: Mapping[str, tuple[Column, float | None]],
     base: str,
     dtype: str,
+    new: Turn | None = None,
 ) -> Answering:
     with _LOCK:
         if running(workspace, talk.id):
             fault = "an earlier prompt is being answered"
             raise JobError(Problem("conversation", fault, "Wait for it, or stop it."))
+        talk.turns += [new] if new else []
         turn, before = talk.turns[-1], len(talk.turns) - 1
         asked = []
         for key, (column, alpha) in columns.items():

@@ -153,6 +153,16 @@ def test_an_answer_that_the_end_of_the_dashboard_cut_short_is_told(
     assert not app.error and len(script.asked[0].columns) == 1
 
 
+def test_an_answer_stopped_before_its_first_token_gets_no_verdict(open_page: Open, full_workspace: Workspace) -> None:
+    talk = conversation.new()
+    answers = {"base": Answer("Base", None, ended="stopped"), "adapter:tiny-utility": Answer("U", None, ended="model")}
+    talk.turns.append(Turn("w1", 16, answers=answers))
+    conversation.save(full_workspace, talk)
+    app = open_page(full_workspace, "playground", **TINY, chat=talk.id)
+    heads = [item.value for item in app.markdown if item.value.startswith(("**Base", "**U"))]
+    assert heads[0].strip() == "**Base**" and "degenerate" in heads[1]
+
+
 def test_an_adapter_of_another_base_is_refused_in_its_own_column(
     open_page: Open, full_workspace: Workspace, script: Script
 ) -> None:

@@ -104,9 +104,11 @@ def test_a_stopped_answer_keeps_what_was_said(workspace: Workspace, served: Scri
     now = answering.ask(workspace, talk, "slowly on", {"base": (columns.base("b"), None)}, "/base", max_new_tokens=400)
     _until(lambda: now.turn.answers["base"].tokens > 2)
     with pytest.raises(JobError, match="being answered"):
-        answering.ask(workspace, conversation.Conversation(talk.id), "again", {}, "/base")
+        answering.ask(workspace, talk, "again", {}, "/base")
+    assert len(talk.turns) == 1
+    assert answering.current(workspace, talk.id) is talk
     now.stop()
-    answer = conversation.load(workspace, talk.id).turns[0].answers["base"]
+    answer = answering.current(workspace, talk.id).turns[0].answers["base"]
     assert answer.ended == "stopped" and answer.text.startswith("slowly on slowly") and answer.tokens < 40
     assert answering.running(workspace, talk.id) is None
 
