@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import shutil
@@ -17,6 +18,7 @@ from sstmerge_core.store import Owner, read_events
 from sstmerge_core.workspace import Workspace
 
 Open = Callable[..., AppTest]
+PAGES = Path(__file__).resolve().parents[2] / "pages"
 ALL = {"pair": "A5_A7", "source": "measured"}
 
 
@@ -111,3 +113,13 @@ def _names(app: AppTest) -> set[str]:
 
 def _figure(app: AppTest) -> Any:
     return json.loads(app.get("plotly_chart")[0].proto.spec)
+
+
+@pytest.mark.parametrize("page", sorted(path.name for path in PAGES.glob("*.py")))
+def test_no_page_has_a_loose_string_which_streamlit_would_print(page: str) -> None:
+    body = ast.parse((PAGES / page).read_text()).body
+    assert not [part.value.value for part in body[1:] if isinstance(part, ast.Expr) and _is_text(part.value)]
+
+
+def _is_text(value: ast.expr) -> bool:
+    return isinstance(value, ast.Constant) and isinstance(value.value, str)
