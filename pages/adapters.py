@@ -163,8 +163,10 @@ def merged_in(entry: Entry) -> None:
     if runs.empty:
         st.caption("No merge of it has finished here.")
         return
-    st.markdown(f"**Merged in {words.count(len(runs), 'run')}**" + (f", the last {RUNS}:" if len(runs) > RUNS else ""))
-    st.markdown(table.brief(runs.head(RUNS), pair=True))
+    pairs = ", ".join(plain(pair) for pair in dict.fromkeys(runs["pair"]))
+    last = f", the last {RUNS}:" if len(runs) > RUNS else ":"
+    st.markdown(f"**Merged in {words.count(len(runs), 'run')}** ({pairs}){last}")
+    st.markdown(table.brief(runs.head(RUNS)))
 
 
 def tree(one: Ancestry, depth: int = 0) -> str:

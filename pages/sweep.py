@@ -180,7 +180,7 @@ def results(job_id: str) -> None:
         with st.container(horizontal=True, vertical_alignment="center"):
             if len(curve) and st.button(
                 "Alpha curves",
-                type="secondary" if job.active else "primary",
+                type="primary" if job.state == "done" else "secondary",
                 icon=":material/show_chart:",
                 key="sweep.curves",
                 help="Safety and utility against α, with a link to share.",

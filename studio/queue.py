@@ -70,8 +70,7 @@ def _active(
     where = f"{key}.{job.job_id}"
     with st.container(border=True, gap="xsmall"):
         icon = ":material/play_circle:" if job.state == "running" else ":material/hourglass_empty:"
-        runs = f" · {words.count(len(job.run_ids), 'run')}" if len(job.run_ids) > 1 else ""
-        st.markdown(f"{icon} **{plain(job.name)}**{runs} · {_who(job)}")
+        st.markdown(f"{icon} **{plain(job.name)}** · {_who(job)}")
         if job.state == "running":
             left = f" · {words.duration(job.eta_seconds)} left" if job.eta_seconds is not None else ""
             st.progress(min(max(job.progress, 0.0), 1.0), text=f"{plain(job.stage) or 'Starting'}{left}")
