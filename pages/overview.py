@@ -54,6 +54,9 @@ with right:
         ):
             st.metric(label, f"{number:,}", border=True, width=106)
 
+    def watch(job_id: str) -> None:
+        st.switch_page("pages/sweep.py", query_params={"job": job_id})
+
     def running() -> None:
         """Jobs at work and in the queue; the whole page runs again when their number changes."""
         listed = jobs.jobs(start.workspace())
@@ -64,7 +67,7 @@ with right:
         st.session_state["overview:active"] = len(active)
         if active:
             visitor.desk(listed, key="overview")
-            queue.draw(key="overview.queue", ended=False)
+            queue.draw(key="overview.queue", watch=watch, ended=False)
 
     busy = bool(jobs.active(start.workspace()))
     st.fragment(running, run_every="2s" if busy else "15s", key=f"overview.{busy}")()
@@ -81,4 +84,4 @@ with right:
             st.page_link("pages/adapters.py", label="See the adapters", icon=":material/extension:")
     else:
         st.subheader("Last runs", anchor=False)
-        st.markdown(table.brief(recent, pair=True))
+        st.markdown(table.brief(recent.assign(label=recent["label"] + " · " + recent["pair"])))
