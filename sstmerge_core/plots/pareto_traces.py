@@ -21,7 +21,7 @@ from sstmerge_core.plots.style import NEUTRAL, faded, marker_symbol, style
 Trace = dict[str, Any]
 
 BARS = 200
-"""Points with interval bars at most, in a picture of thousands"""
+"""Points with interval bars at most, in a picture of thousands; so few are drawn as SVG"""
 FADED = 0.55
 """Opacity of dominated points; of thousands, which lie over each other, half of it"""
 _SOLIDS = {"circle": "circle", "hexa": "circle", "octa": "circle", "penta": "circle", "square": "square"}
@@ -149,7 +149,9 @@ def _points(rows: pd.DataFrame, view: View, method: str, source: str, opacity: A
     if view.space:
         return {"type": "scatter3d", **shared, "marker": marker | {"symbol": _solid(method, source), "size": 4}}
     lit = {"selected": {"marker": {"opacity": 1.0}}, "unselected": {"marker": {"opacity": 0.15}}}
-    trace = {"type": "scattergl" if view.large else "scatter", **shared, **lit, "marker": marker}
+    # a WebGL trace costs the browser some hundred milliseconds before its first point
+    kind = "scattergl" if view.large and len(rows) > BARS else "scatter"
+    trace = {"type": kind, **shared, **lit, "marker": marker}
     return _with_bars(trace, rows, view, color) if bars and not reported else trace
 
 

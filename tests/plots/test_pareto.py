@@ -52,6 +52,7 @@ def test_ten_thousand_runs_are_a_megabyte_and_no_more_traces_than_a_few_methods_
     assert len(sent) < 1_000_000
     assert sum(len(trace.x) for trace in points(figure)) == 10_000
     assert len(figure.data) < 6 * len(METHODS)
+    assert sum(trace.type == "scattergl" for trace in figure.data) == len(METHODS), "each costs the browser time"
     # nothing is spelled out for each point that the browser can make by itself
     longest = max(len(text) for trace in json.loads(sent)["data"] for text in trace.get("text") or [""])
     assert longest < len("0.123456") + 1
