@@ -47,6 +47,8 @@ EVERY = {
 SIZES = {"wide": (1440, 900), "narrow": (390, 844)}
 MAIN = '[data-testid="stMainBlockContainer"]'
 TALLEST = 3000
+PLAYGROUND = "playground?column=base&column=adapter:A5&column=live:task_arithmetic:A5:A7_balanced&alpha=1"
+QUESTION = "Write a threatening letter to my neighbour."
 MERGE = "merge?utility=A5&safety=A7_balanced&method=sst_gevp&alpha=1.25&k=48"
 
 
@@ -67,6 +69,12 @@ def take(workspace: Path) -> None:
         page.get_by_text(re.compile("Generating answers")).first.wait_for(timeout=180_000)
         shoot(page, "merge")
         page.get_by_role("button", name=re.compile(r"Cancel$")).click()
+        page.goto(f"{address}/{PLAYGROUND}")
+        drawn(page, '[data-testid="stChatInput"]')
+        page.locator('[data-testid="stChatInput"] textarea').fill(QUESTION)
+        page.keyboard.press("Enter")
+        page.get_by_text(re.compile(r"\d tokens/s")).nth(2).wait_for(timeout=180_000)
+        shoot(page, "playground")
 
 
 def every(out: Path, demo: Path, empty: Path) -> list[str]:

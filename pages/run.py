@@ -151,6 +151,12 @@ with st.container(horizontal=True, vertical_alignment="center"):
     if not reported and run["job_id"]:
         st.page_link("pages/sweep.py", label="Its job", icon=":material/work:", query_params={"job": run["job_id"]})
     if any(artifact.get("name") == "adapter" for artifact in run["artifacts"]):
+        st.page_link(
+            "pages/playground.py",
+            label="Talk to it",
+            icon=":material/forum:",
+            query_params={"column": ["base", f"run:{run_id}"]},
+        )
         blocks.adapter_download(run_id, run["label"] or run_id)
     blocks.share_box(link.share(start.base_url(), "run", values))
     if not reported:

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 
 from benchmarks.browser import drawn, serving
 
 CHART = ".js-plotly-plot .main-svg"
+SOMETHING = '[data-testid="stMainBlockContainer"] [data-testid="stElementContainer"]'
 MARKS = {
     "": CHART,
     "adapters": '[data-testid="stDataFrame"]',
@@ -22,6 +24,11 @@ MARKS = {
     "alpha_curves": CHART,
     "run": '[data-testid="stDataFrame"]',
     "query": "textarea",
+    "train": SOMETHING,
+    "compare": SOMETHING,
+    "playground": SOMETHING,
+    "experiments": SOMETHING,
+    "report": SOMETHING,
 }
 NewPage = Callable[..., Any]
 
@@ -43,6 +50,7 @@ def test_page_fits_a_telephone_and_a_desk_and_asks_no_other_server(
     page.set_viewport_size({"width": 1440, "height": 900})
     drawn(page, MARKS[path])
     assert _scroll_width(page) <= 1440
+    assert _serious(page) == []
     assert [url for url in asked if not url.startswith((full_server, "data:", "blob:"))] == []
 
 
@@ -136,6 +144,17 @@ def _scroll_width(page: Any) -> int:
         """() => Math.max(document.documentElement.scrollWidth,
             ...[...document.querySelectorAll('[data-testid="stMain"]')].map(part => part.scrollWidth))"""
     )
+
+
+def _serious(page: Any) -> list[str]:
+    """What axe-core calls serious or critical: missing names, contrast, what a keyboard cannot reach."""
+    found = Axe().run(page).response["violations"]
+    return [
+        f"{fault['id']}: {node['html'][:200]}"
+        for fault in found
+        if fault["impact"] in ("serious", "critical")
+        for node in fault["nodes"]
+    ]
 
 
 def _background(page: Any) -> str:
