@@ -221,7 +221,7 @@ def schema_browser(schema: pd.DataFrame) -> None:
         f":small[{plain(dictionary.describe(table, row['column']))}]"
         for row in rows
     ]
-    with st.container(height=430 if len(rows) > 8 else "content", border=len(rows) > 8, key="query.columns"):
+    with st.container(border=len(rows) > 8, key="query.columns"):  # all of it: a keyboard cannot scroll a container
         st.markdown("\n\n".join(lines))
 
 

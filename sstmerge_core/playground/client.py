@@ -22,6 +22,8 @@ from sstmerge_core.workspace import Workspace
 START_SECONDS = 30.0
 """Until a new process must listen: it does so before it imports torch"""
 _GONE = (FileNotFoundError, ConnectionRefusedError, NotADirectoryError)
+ATTEMPTS = 5
+"""Connections that may end before anything is heard: the socket of a killed process lives on for a moment"""
 
 
 def status(workspace: Workspace) -> Status | None:
@@ -41,7 +43,7 @@ def answer(workspace: Workspace, question: Question, *, tick: float = 0.25) -> G
     cannot be started or ends in the middle of the answer.
     """
     request = json.dumps(question.to_json()).encode() + b"\n"
-    for attempt in (1, 2):
+    for _ in range(ATTEMPTS):
         with contextlib.closing(_connected(workspace)) as connection:
             connection.settimeout(tick)
             heard = False
@@ -52,9 +54,10 @@ def answer(workspace: Workspace, question: Question, *, tick: float = 0.25) -> G
                     yield event
                     if event is not None and _is_last(event):
                         return
-        # a process that was just going home has heard nothing: ask the next one
-        if heard or attempt == 2:
+        if heard:
             break
+        # one that was just going home, or that is still being killed, has heard nothing: ask the next one
+        time.sleep(0.1)
     fault = "ended in the middle of the answer: it was killed, or the memory was not enough"
     raise JobError(Problem("model process", fault, "Start again; the conversation so far is kept."))
 

@@ -23,7 +23,7 @@ pytestmark = [
 ]
 MOST_CLICKS = 8
 MOST_SECONDS = 300
-PROMPTS = 6
+PROMPTS = 4
 """Of each set, so that the walk is short; the page's own quick preset takes more"""
 BROWSER = """
     localStorage.setItem("sstmerge.notify", "1");
