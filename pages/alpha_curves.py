@@ -65,7 +65,6 @@ with st.container(horizontal=True, vertical_alignment="center"):
     rest = f" {words.count(len(without), 'run')} without α: on the Pareto page." if len(without) else ""
     st.caption(
         f"Showing {len(shown):,} of {len(rows):,} runs of {of} with an α.{'' if layout == 'pair' else rest} "
-        + ("A ring: where resistance and utility meet. " if layout != "together" else "")
         + ("A band: the range over seeds, the line is their mean." if shown["seed"].nunique() > 1 else ""),
         width="stretch",
     )

@@ -103,7 +103,7 @@ def cards(row: Any) -> None:
             suite = plain(row["utility_suite"]) if column == "utility" and row["utility_suite"] else ""
             # always two lines: where the cards wrap, a stretched one would lie over the next row
             lines = [interval(row.get(f"{column}_low"), row.get(f"{column}_high")) or count]
-            lines.append(" · ".join(filter(None, [count if count not in lines else "", suite])) or "\u00a0")
+            lines.append(" · ".join(filter(None, [count if count not in lines else "", suite])) or "&nbsp;")
             with st.container(border=True, width=138, gap=None):
                 st.metric(measure.title, number(row[column]), help=measure.definition)
                 st.caption("  \n".join(lines))

@@ -56,6 +56,7 @@ def together(store: start.Store, shown: pd.DataFrame, key: str, intervals: bool)
 def apart(store: start.Store, cut: Panels, key: str, intervals: bool) -> list[go.Figure]:
     """A small panel each, as many beside each other as there is room for."""
     figures = []
+    st.caption("Solid: resistance. Dashed: utility. Dotted: over-refusal. A ring: where resistance and utility meet.")
     with st.container(horizontal=True, gap="medium"):
         for title, rows in cut:
             figure = store.recall(("alpha panel", title, key), partial(alpha_curves.panel, rows, intervals=intervals))
