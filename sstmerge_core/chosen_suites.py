@@ -33,7 +33,7 @@ def options(
     harmful, declared_harmful = suite(harmful, "harmful", workspace, fetch=fetch)
     benign, _ = suite(benign, "benign", workspace, fetch=fetch)
     utility, declared_utility = suite(utility, "utility", workspace, fetch=fetch)
-    refusals, _ = suite(refusals, "harmful", workspace, fetch=fetch)
+    refusals, _ = suite(refusals, "harmful", workspace, fetch=fetch, option="--refusals")
     known: dict[str, Any] = {"refusal_suite": refusals, "harmful_suite": harmful, "benign_suite": benign}
     known["utility_suite"] = utility
     if declared_harmful:
@@ -45,7 +45,9 @@ def options(
     return preflight.Options(**known, **rest)
 
 
-def suite(name: str, role: str, workspace: Workspace, *, fetch: bool = True) -> tuple[str, DeclaredSuite | None]:
+def suite(
+    name: str, role: str, workspace: Workspace, *, fetch: bool = True, option: str = ""
+) -> tuple[str, DeclaredSuite | None]:
     """What a name means, as `preflight` takes it: a bundled suite or a file as it is, a declared suite's rows.
 
     Raises RecipeError for a suite of another role, DataError for rows that are not here.
@@ -57,7 +59,9 @@ def suite(name: str, role: str, workspace: Workspace, *, fetch: bool = True) -> 
         return name, None
     if found.role != role:
         fix = f"Suites of role {role}: {', '.join(names(role, workspace))}."
-        raise RecipeError(Problem(f"{OPTIONS[role]} {name}", f"is a {found.role} suite, not a {role} one", fix))
+        raise RecipeError(
+            Problem(f"{option or OPTIONS[role]} {name}", f"is a {found.role} suite, not a {role} one", fix)
+        )
     return str(prepare.prepare(found, workspace, fetch=fetch).path), found
 
 

@@ -147,6 +147,8 @@ def test_an_option_takes_a_declared_suite_a_bundled_one_or_a_file(workspace: Wor
     assert evaluation.suites[-1].max_new_tokens == 20
     with pytest.raises(RecipeError, match="--harmful sums: is a utility suite, not a harmful one"):
         inputs.measuring(options(harmful="sums"), workspace)
+    with pytest.raises(RecipeError, match="--refusals near_miss: is a benign suite, not a harmful one"):
+        inputs.measuring(options(refusals="near_miss"), workspace)
     with pytest.raises(DataError, match="rows are not here.*--fetch"):
         inputs.measuring(options(harmful="beavertails"), workspace)
 
