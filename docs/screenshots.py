@@ -3,14 +3,17 @@
 ``make screenshots`` writes docs/images/*.png, the README's and the tutorial's; the Merge picture shows a real merge at
 work and the Playground's a real answer, so that takes a few minutes. With ``--every FOLDER`` every page is taken, full
 and empty, light and dark, wide and narrow, to be looked at; it fails where one scrolls sideways or shows an exception.
+``--pages pareto,run``, ``--sizes 400,2560``, ``--schemes dark`` and ``--workspace FOLDER`` (a filled one) choose less.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import re
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +47,8 @@ EVERY = {
     "query": "query",
 }
 """What is looked at of every page, by the picture's name"""
-SIZES = {"wide": (1440, 900), "narrow": (390, 844)}
+SIZES = {"wide": 1440, "narrow": 390}
+SCHEMES = ("light", "dark")
 MAIN = '[data-testid="stMainBlockContainer"]'
 TALLEST = 3000
 PLAYGROUND = "playground?column=base&column=adapter:A5&column=live:task_arithmetic:A5:A7_balanced&alpha=1"
@@ -78,20 +82,27 @@ def take(workspace: Path) -> None:
         shoot(page, "playground")
 
 
-def every(out: Path, demo: Path, empty: Path) -> list[str]:
-    """Take every page of a full and of an empty workspace; returns what a test would not let pass."""
+def every(
+    out: Path,
+    workspaces: dict[str, Path],
+    pages: Sequence[str] = tuple(EVERY),
+    sizes: Sequence[str] = tuple(SIZES),
+    schemes: Sequence[str] = SCHEMES,
+) -> list[str]:
+    """Take `pages` of every workspace, by its kind; returns what a test would not let pass."""
     out.mkdir(parents=True, exist_ok=True)
     faults = []
     with chromium() as browser:
-        for kind, workspace in (("full", demo), ("empty", empty)):
+        for kind, workspace in workspaces.items():
             with serving(workspace) as address:
-                for size, (width, height) in SIZES.items():
-                    for scheme in ("light", "dark"):
-                        context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
-                        for name, path in EVERY.items():
+                for size in sizes:
+                    width = SIZES.get(size) or int(size)
+                    for scheme in schemes:
+                        context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+                        for name in pages:
                             picture = out / f"{name}-{kind}-{size}-{scheme}.png"
                             page = context.new_page()
-                            page.goto(f"{address}/{path}")
+                            page.goto(f"{address}/{EVERY[name]}")
                             faults += look(page, picture, width)
                             page.close()
                         context.close()
@@ -118,16 +129,24 @@ def shoot(page: Any, name: str) -> None:
     print(IMAGES / f"{name}.png")
 
 
-def command(arguments: list[str]) -> int:
+def command(arguments: Sequence[str]) -> int:
     """The pictures of the docs, or every page into the folder after ``--every``."""
+    listed = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    listed.add_argument("--every", type=Path, metavar="FOLDER")
+    listed.add_argument("--workspace", type=Path, help="a filled workspace instead of the demo's")
+    for name, default in (("pages", EVERY), ("sizes", SIZES), ("schemes", SCHEMES), ("kinds", ("full", "empty"))):
+        listed.add_argument(f"--{name}", type=lambda text: text.split(","), default=list(default), metavar="A,B")
+    given = listed.parse_args(arguments)
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as empty:
-        os.environ["SSTMERGE_WORKSPACE"] = folder
-        if code := main(["demo", "--prepare"]):
+        full = given.workspace or Path(folder)
+        os.environ["SSTMERGE_WORKSPACE"] = str(full)
+        if not given.workspace and (code := main(["demo", "--prepare"])):
             return code
-        if arguments[:1] != ["--every"]:
-            take(Path(folder))
+        if not given.every:
+            take(full)
             return 0
-        faults = every(Path(arguments[1] if len(arguments) > 1 else "screenshots"), Path(folder), Path(empty))
+        workspaces = {kind: path for kind, path in (("full", full), ("empty", Path(empty))) if kind in given.kinds}
+        faults = every(given.every, workspaces, given.pages, given.sizes, given.schemes)
         print(*faults, sep="\n", file=sys.stderr)
         return 1 if faults else 0
 
