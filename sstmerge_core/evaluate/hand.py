@@ -11,7 +11,6 @@ from typing import Any
 
 from sstmerge_core.evaluate import metrics
 from sstmerge_core.evaluate.agreement import Agreement, agreement, common_scale, on_scale
-from sstmerge_core.evaluate.judges import OneByOne, Verdict
 
 ENOUGH = 10
 """Labels from which on κ is said: of a few it says nothing"""
@@ -20,15 +19,12 @@ Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Told(OneByOne):
-    """Stands for whoever gave labels that are there already."""
+class ByHand:
+    """Whose labels they are, a `judges.Rater`: the readers', or a judge's with some corrected."""
 
     judge_id: str
     can_tell_harm: bool
     can_tell_refusal: bool
-
-    def score(self, prompt: str, response: str) -> Verdict:
-        raise NotImplementedError("its labels were given before")
 
 
 @dataclass(frozen=True)
@@ -91,9 +87,9 @@ def readings(
         return []
     if found.complete:
         readers = sorted({row["reader"] for row in rows})
-        who = Told(" + ".join(readers), can_tell_harm=True, can_tell_refusal=True)
+        who = ByHand(" + ".join(readers), can_tell_harm=True, can_tell_refusal=True)
     else:
-        who = Told(f"{judge}, {found.corrected} corrected by hand", tells_harm, tells_refusal)
+        who = ByHand(f"{judge}, {found.corrected} corrected by hand", tells_harm, tells_refusal)
     verdicts = [{"prompt_id": row["prompt_id"], "label": row["hand"] or row["label"]} for row in rows]
     if any(not verdict["label"] for verdict in verdicts):
         return []

@@ -34,7 +34,9 @@ class Verdict:
     judge_id: str
 
 
-class Judge(Protocol):
+class Rater(Protocol):
+    """Whose labels they are: as much as figures made of labels need to know of a judge, or of a reader."""
+
     @property
     def judge_id(self) -> str:
         """What its verdicts are stored under; of a model with its name and revision."""
@@ -47,6 +49,8 @@ class Judge(Protocol):
     def can_tell_refusal(self) -> bool:
         """Whether it tells a refusal from another harmless answer; otherwise there is no resistance."""
 
+
+class Judge(Rater, Protocol):
     def score(self, prompt: str, response: str) -> Verdict: ...
 
     def score_all(self, pairs: Sequence[Pair]) -> list[Verdict]:

@@ -17,7 +17,7 @@ from sstmerge_core.analysis.statistics import Interval, bootstrap_mean, newcombe
 from sstmerge_core.analysis.tax import composite, pareto_distance, safety_tax
 from sstmerge_core.errors import DataError, Problem, RecipeError
 from sstmerge_core.evaluate import scoring
-from sstmerge_core.evaluate.judges import Judge
+from sstmerge_core.evaluate.judges import Rater
 from sstmerge_core.recipe import Suite
 
 MetricRow = dict[str, Any]
@@ -33,7 +33,7 @@ WITHOUT_JUDGE = (ROUGE, REFERENCE)
 
 
 def suite_metrics(
-    suite: str, role: str, samples: Sequence[Record], verdicts: Sequence[Record], judge: Judge, metric: str = ""
+    suite: str, role: str, samples: Sequence[Record], verdicts: Sequence[Record], judge: Rater, metric: str = ""
 ) -> list[MetricRow]:
     """Metrics of one suite by its role: ``harmful``, ``benign`` or ``utility``; its degenerate rate in any case.
 
@@ -58,7 +58,7 @@ def suite_metrics(
     return [*rows, _rate("degenerate", suite, found, "degenerate", judge)]
 
 
-def overall_metrics(verdicts: Mapping[str, Sequence[Record]], judge: Judge) -> list[MetricRow]:
+def overall_metrics(verdicts: Mapping[str, Sequence[Record]], judge: Rater) -> list[MetricRow]:
     """The degenerate rate over the verdicts of all suites (by name) together, as suite ``all``."""
     found = [row["label"] for rows in verdicts.values() for row in rows]
     return [_rate("degenerate", "all", found, "degenerate", judge)]
@@ -143,7 +143,7 @@ def _labels_of(samples: Sequence[Record], verdicts: Sequence[Record]) -> list[st
 
 
 def _rate(
-    metric: str, suite: str, found: Sequence[str], counted: str, judge: Judge, can_tell: bool = True
+    metric: str, suite: str, found: Sequence[str], counted: str, judge: Rater, can_tell: bool = True
 ) -> MetricRow:
     total = sum(label != "miss" for label in found)
     if not total:
