@@ -80,7 +80,7 @@ def add_forms() -> None:
         )
         return
     with blocks.failures(), st.spinner("Reading and checking …"):
-        entry = keep(way or "folder", chosen, name=name, role=role or None, tags=tags)
+        entry = keep(way or "folder", chosen, intake.Told(name, role or None, tags=tuple(tags)))
         st.session_state["adapters:show"] = entry.sha256
         st.toast(f"Added {entry.name}.")
         st.rerun()
@@ -132,14 +132,14 @@ def source(way: str) -> list | str | None:
     ).strip()
 
 
-def keep(way: str, chosen: list | str, **told: object) -> Entry:
+def keep(way: str, chosen: list | str, told: intake.Told) -> Entry:
     if way == "upload":
-        return intake.upload(workspace, [(file.name, file) for file in chosen], **told)
+        return intake.upload(workspace, [(file.name, file) for file in chosen], told)
     if way == "hub":
-        return intake.download(workspace, chosen[0], revision=chosen[1], **told)
+        return intake.download(workspace, chosen[0], told, revision=chosen[1])
     if way == "merge":
-        return catalog.add(workspace, workspace.merged_adapter(chosen), origin=f"run:{chosen}", **told)
-    return catalog.add(workspace, Path(chosen).expanduser(), **told)
+        return intake.folder(workspace, workspace.merged_adapter(chosen), told, origin=f"run:{chosen}")
+    return intake.folder(workspace, Path(chosen).expanduser(), told)
 
 
 def tag_field(key: str, given: list[str]) -> list[str]:

@@ -1,10 +1,11 @@
-"""Adapters that come from elsewhere into the workspace: files of a browser, or a repository of the Hugging Face hub."""
+"""The ways in for an adapter: a folder of this machine, files of a browser, a repository of the Hugging Face hub."""
 
 from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
 
@@ -18,14 +19,32 @@ TIMEOUT = 20.0
 """Seconds that the hub has to answer the first question"""
 
 
+@dataclass(frozen=True)
+class Told:
+    """What the user says of an adapter that comes in."""
+
+    name: str = ""
+    """Empty: its own"""
+    role: str | None = None
+    """One of `catalog.ROLES`; None: what its own record says"""
+    suite: str = ""
+    """What measures its task; empty: what its own record says"""
+    tags: tuple[str, ...] = ()
+
+
+NOTHING = Told()
+
+
+def folder(workspace: Workspace, path: str | Path, told: Told = NOTHING, *, origin: str = "") -> Entry:
+    """Register the adapter in a local folder; it stays where it is. Raises AdapterError with every problem."""
+    return catalog.add(workspace, path, told.name, told.role, told.suite, tags=told.tags, origin=origin)
+
+
 def upload(
     workspace: Workspace,
     sent: Sequence[tuple[str, IO[bytes]]],
+    told: Told = NOTHING,
     *,
-    name: str = "",
-    role: str | None = None,
-    suite: str = "",
-    tags: Iterable[str] = (),
     largest: int = archive.LARGEST,
 ) -> Entry:
     """Keep and register the adapter in `sent`: one ZIP archive, or its files (name and content).
@@ -36,24 +55,20 @@ def upload(
         raise AdapterError(Problem("upload", "holds no file", "Choose a ZIP archive, or the adapter's files."))
     zipped = sent[0][0].lower().endswith(".zip")
     where = sent[0][0] if zipped else ""
-    called = name.strip() or (_usable(Path(sent[0][0]).stem) if zipped else "uploaded")
+    called = told.name.strip() or (_usable(Path(sent[0][0]).stem) if zipped else "uploaded")
 
-    def fill(folder: Path) -> None:
-        archive.unpack(sent, folder, largest=largest)
+    def fill(target: Path) -> None:
+        archive.unpack(sent, target, largest=largest)
 
-    origin = f"upload:{where or 'files'}"
-    return _keep(workspace, called, fill, where, role=role, suite=suite, tags=tags, origin=origin)
+    return _keep(workspace, replace(told, name=called), fill, where, origin=f"upload:{where or 'files'}")
 
 
 def download(
     workspace: Workspace,
     repository: str,
+    told: Told = NOTHING,
     *,
     revision: str = "",
-    name: str = "",
-    role: str | None = None,
-    suite: str = "",
-    tags: Iterable[str] = (),
     largest: int = archive.LARGEST,
 ) -> Entry:
     """Keep and register the adapter in a model repository of the hub: its settings and safetensors, nothing else.
@@ -62,7 +77,7 @@ def download(
     AdapterError that says what the hub said, or that it cannot be reached; then nothing is kept.
     """
     repository = repository.strip().removeprefix("https://huggingface.co/").strip("/")
-    called = name.strip() or _usable(repository.rpartition("/")[2])
+    called = told.name.strip() or _usable(repository.rpartition("/")[2])
     catalog.check_name(workspace, called)
     where = f"hub repository {repository}"
     commit, sizes = _ask_hub(repository, revision.strip(), where)
@@ -77,49 +92,38 @@ def download(
         fault = f"its files take {words.size(size)}, more than there is room for here"
         raise AdapterError(Problem(where, fault, "Free some disk, or add a folder from another disk."))
 
-    def fill(folder: Path) -> None:
+    def fill(target: Path) -> None:
         for file in wanted:
-            _fetch(repository, file, commit, folder, where)
-        shutil.rmtree(folder / ".cache", ignore_errors=True)  # what the hub's client notes for itself
+            _fetch(repository, file, commit, target, where)
+        shutil.rmtree(target / ".cache", ignore_errors=True)  # what the hub's client notes for itself
 
-    origin = f"hub:{repository}@{commit}"
-    return _keep(workspace, called, fill, where, role=role, suite=suite, tags=tags, origin=origin)
+    return _keep(workspace, replace(told, name=called), fill, where, origin=f"hub:{repository}@{commit}")
 
 
-def _keep(
-    workspace: Workspace,
-    name: str,
-    fill: Callable[[Path], None],
-    where: str,
-    *,
-    role: str | None,
-    suite: str,
-    tags: Iterable[str],
-    origin: str,
-) -> Entry:
+def _keep(workspace: Workspace, told: Told, fill: Callable[[Path], None], where: str, *, origin: str) -> Entry:
     """A new folder of the workspace's own, filled and checked, then registered; `where` stands for it in errors."""
-    catalog.check_name(workspace, name)
-    target = workspace.adapters / name
+    catalog.check_name(workspace, told.name)
+    target = workspace.adapters / told.name
     if target.exists():
-        raise AdapterError(Problem(f"name {name}", "a folder of the workspace has it", "Give another name."))
-    tags = catalog.usable_tags(tags)
-    with new_folder(target) as folder:
-        fill(folder)
+        raise AdapterError(Problem(f"name {told.name}", "a folder of the workspace has it", "Give another name."))
+    told = replace(told, tags=catalog.usable_tags(told.tags))
+    with new_folder(target) as new:
+        fill(new)
         try:
-            sha256 = adapters.read(folder).sha256
+            sha256 = adapters.read(new).sha256
         except AdapterError as error:
-            raise AdapterError([_told(problem, folder, where) for problem in error.problems]) from None
+            raise AdapterError([_renamed(problem, new, where) for problem in error.problems]) from None
         twin = next((one for one in catalog.entries(workspace) if one.sha256 == sha256), None)
         if twin is not None:
-            fault = f"is here already, as {twin.name}"
-            raise AdapterError(Problem(where or name, fault, "Use that one; rename it where you want another name."))
-    return catalog.add(workspace, target, name, role, suite, tags=tags, origin=origin)
+            fix = "Use that one; rename it where you want another name."
+            raise AdapterError(Problem(where or told.name, f"is here already, as {twin.name}", fix))
+    return folder(workspace, target, told, origin=origin)
 
 
-def _told(problem: Problem, folder: Path, where: str) -> Problem:
+def _renamed(problem: Problem, temporary: Path, where: str) -> Problem:
     """A problem of a temporary folder under the name by which the user knows the file."""
-    here = problem.where.replace(f"{folder.resolve()}/", f"{where}: " if where else "")
-    return Problem(here.replace(str(folder.resolve()), where), problem.fault, problem.fix)
+    here = problem.where.replace(f"{temporary.resolve()}/", f"{where}: " if where else "")
+    return Problem(here.replace(str(temporary.resolve()), where), problem.fault, problem.fix)
 
 
 def _usable(name: str) -> str:
@@ -137,11 +141,11 @@ def _ask_hub(repository: str, revision: str, where: str) -> tuple[str, dict[str,
     return str(told.sha), {file.rfilename: int(file.size or 0) for file in told.siblings or ()}
 
 
-def _fetch(repository: str, file: str, commit: str, folder: Path, where: str) -> None:
+def _fetch(repository: str, file: str, commit: str, target: Path, where: str) -> None:
     from huggingface_hub import hf_hub_download
 
     try:
-        hf_hub_download(repository, file, revision=commit, local_dir=folder)
+        hf_hub_download(repository, file, revision=commit, local_dir=target)
     except Exception as error:  # as above
         raise _hub_error(error, f"{where}: {file}", commit) from None
 
@@ -167,6 +171,6 @@ def _hub_error(error: Exception, where: str, revision: str) -> AdapterError:
     else:
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:160]
         fault = f"the hub cannot be reached from here ({reason})"
-        folder = name.rpartition("/")[2]
-        fix = f"Where there is a network, `hf download {name} --local-dir {folder}`; then add the folder."
+        local = name.rpartition("/")[2]
+        fix = f"Where there is a network, `hf download {name} --local-dir {local}`; then add the folder."
     return AdapterError(Problem(where, fault, fix))

@@ -203,15 +203,14 @@ def _adapters(options: argparse.Namespace, workspace: Workspace) -> None:
 
 def _added(options: argparse.Namespace, workspace: Workspace) -> catalog.Entry:
     """The adapter of a folder, an archive or a repository."""
-    told = {"role": options.role, "suite": options.suite, "tags": options.tag}
+    told = intake.Told(options.name or "", options.role, options.suite, tuple(options.tag))
     if options.path.startswith("hf:"):
         repository, _, revision = options.path.removeprefix("hf:").partition("@")
-        return intake.download(workspace, repository, revision=revision, name=options.name or "", **told)
+        return intake.download(workspace, repository, told, revision=revision)
     if options.path.lower().endswith(".zip") and Path(options.path).is_file():
         with open(options.path, "rb") as file:
-            sent = [(Path(options.path).name, file)]
-            return intake.upload(workspace, sent, name=options.name or "", **told)
-    return catalog.add(workspace, options.path, options.name, **told)
+            return intake.upload(workspace, [(Path(options.path).name, file)], told)
+    return intake.folder(workspace, options.path, told)
 
 
 def _lineage(one: Ancestry, depth: int = 0) -> None:

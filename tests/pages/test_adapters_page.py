@@ -62,7 +62,7 @@ def test_an_archive_that_cannot_be_used_is_named_in_place(open_page: Open, works
 def test_a_hub_that_cannot_be_reached_is_said_with_what_to_do(
     open_page: Open, workspace: Workspace, monkeypatch
 ) -> None:
-    def refuse(workspace, repository, *, revision, **told):
+    def refuse(workspace, repository, told, *, revision):
         raise AdapterError(Problem(f"hub repository {repository}", f"cannot be reached at {revision}", "Upload it."))
 
     monkeypatch.setattr(intake, "download", refuse)
