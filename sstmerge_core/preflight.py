@@ -256,7 +256,7 @@ def _calibration(
         benign=benign,
         n_harm=n_harm,
         n_benign=n_benign,
-        expansion="own" if entry.needs_importance else parameters.get("expansion", "utility"),
+        expansion="base_and_own" if entry.needs_importance else parameters.get("expansion", "utility"),
         fisher=parameters.get("fisher", "empirical"),
         **general,
     )

@@ -63,9 +63,10 @@ class Calibration(_Frozen):
     n_benign: int
     max_length: int = 256
     """Tokens per sample; longer samples are cut at the end."""
-    expansion: Literal["utility", "own", "midpoint", "base"] = "utility"
+    expansion: Literal["utility", "own", "midpoint", "base", "base_and_own"] = "utility"
     """Where the gradients are taken: base + ΔU (the mean ΔW of several utility adapters); harmful samples at base + ΔS
-    and the others at base + ΔU; base + ½(ΔU + ΔS); the base."""
+    and the others at base + ΔU; base + ½(ΔU + ΔS); the base; each side's samples at the base and again as with `own`,
+    for methods that need importance. Of these, records of earlier days say `own` and mean the same."""
     dtype: str = "float32"
     fisher: Literal["empirical", "true"] = "empirical"
     """Responses: those of the data, or sampled from the model at the expansion point."""
@@ -103,6 +104,8 @@ class Calibration(_Frozen):
         """
         data = self.model_dump(mode="json", exclude={"harm", "benign", "general"})
         data |= {part: source.sha256 for part, (source, _) in self.parts.items()}
+        if self.expansion == "base_and_own":
+            data["expansion"] = "own"  # the word of earlier days for the same thing
         without_effect = set() if self.fisher == "true" else {"fisher", "seed"}
         if "general" not in self.parts:
             without_effect |= {"n_general", "general_weight"}
@@ -128,6 +131,13 @@ class Recipe(_Frozen):
     evaluation: Evaluation | None = None
     selection: Suite | None = None
     """Prompts on which the method itself chooses a parameter; none for most methods."""
+
+    @model_validator(mode="after")
+    def _gradients_are_taken_at_one_point(self) -> Self:
+        at_two = self.calibration is not None and self.calibration.expansion == "base_and_own"
+        if at_two and not methods.get(self.method).needs_importance:
+            raise ValueError(f"expansion base_and_own is not for {self.method}: it takes gradients at one point")
+        return self
 
     @property
     def run_id(self) -> str:

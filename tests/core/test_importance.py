@@ -7,7 +7,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from sstmerge_core import adapters, catalog
+from sstmerge_core import adapters, catalog, preflight
+from sstmerge_core.demo.runs import RUNS
 from sstmerge_core.errors import AdapterError, RecipeError
 from sstmerge_core.evaluate import suites
 from sstmerge_core.fisher import importance
@@ -121,6 +122,28 @@ def recipe(tiny_base, tiny_pair, tmp_path) -> Recipe:
 @pytest.fixture
 def workspace(tmp_path) -> Workspace:
     return Workspace(tmp_path / "workspace").create()
+
+
+def test_a_planned_merge_says_that_both_passes_are_taken_and_has_the_id_of_the_earlier_word(
+    recipe, tiny_base, tiny_pair
+):
+    utility, safety = (catalog.entry(path) for path in tiny_pair)
+    planned = preflight.merge_recipe(catalog.base_at(tiny_base), [utility], safety, "led_merging", PARAMETERS)
+    assert planned.calibration.expansion == "base_and_own"
+    earlier = planned.calibration.model_copy(update={"expansion": "own"})
+    assert planned.model_copy(update={"calibration": earlier}).run_id == planned.run_id
+    with pytest.raises(ValueError, match="base_and_own is not for linear"):
+        Recipe.model_validate(planned.model_dump() | {"method": "linear"})
+
+
+def test_the_shipped_runs_are_those_of_a_plan_of_today():
+    shipped = [next(read_events(folder)) for folder in sorted(RUNS.iterdir()) if folder.is_dir()]
+    located = [event for event in shipped if event["method"] == "led_merging"]
+    assert located
+    for event in located:
+        recipe = Recipe.model_validate(event["recipe"])
+        today = recipe.calibration.model_copy(update={"expansion": "base_and_own"})
+        assert recipe.model_copy(update={"calibration": today}).run_id == event["run_id"]
 
 
 def test_each_side_is_scored_on_its_own_samples_at_the_base_and_with_its_own_adapter(
