@@ -6,4 +6,5 @@ from studio import house
 
 page = house.navigation()
 st.set_page_config(page_title=f"{page.title} · SST-Merge Studio", page_icon=house.ICON, layout="wide")
+st.html(house.STYLE)
 page.run()

@@ -124,6 +124,24 @@ def points_drawn(page: Any, chart: str, count: int, *, timeout: float = 120.0) -
     )
 
 
+def points_shown(page: Any, count: int, *, timeout: float = 120.0) -> None:
+    """Wait until the picture that stands in for a chart while its code loads is painted, with `count` points or more.
+
+    The page is one of ours (`sstmerge_core.plots.preview`).
+    """
+    page.wait_for_function(
+        """count => {
+            const image = document.querySelector('.preview img');
+            if (!image || !image.complete || !image.naturalWidth || !image.getClientRects().length) return false;
+            if ((image.src.match(/h0/g) || []).length < count) return false;
+            return new Promise(done => requestAnimationFrame(() => setTimeout(() => done(true))));  // painted
+        }""",
+        arg=count,
+        polling="raf",
+        timeout=timeout * 1000,
+    )
+
+
 def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("localhost", 0))

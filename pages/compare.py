@@ -143,11 +143,6 @@ with right:
     judged = f"Judge: {plain(judge)}. {judges_measured.accuracy_words(judge)}" if judge else ""
     st.caption(judged)
 
-# a wide table scrolls by itself, never the page; narrow cells let a telephone show one whole
-st.html(
-    "<style>[data-testid='stMarkdownContainer'] table {display: block; overflow-x: auto}"
-    "[data-testid='stMarkdownContainer'] :is(td, th) {padding: 0.3rem 0.45rem}</style>"
-)
 st.subheader("Recipes", anchor=False)
 differing = recipes.differing({letters[one]: store.query(queries.run, one)["recipe"] for one in chosen})
 if differing.empty:

@@ -3,7 +3,7 @@
 import pandas as pd
 import streamlit as st
 
-from sstmerge_core.plots import pareto, standing
+from sstmerge_core.plots import pareto, preview, standing
 from sstmerge_core.plots.area import Box, Lasso
 from sstmerge_core.plots.measures import AXES, MEASURES
 from sstmerge_core.plots.style import style
@@ -150,7 +150,7 @@ if chosen["tag"]:
 what = ("pareto", pair, x, y, z, str(chosen))
 shown = store.recall((*what, "shown"), lambda: pareto.drawable(kept, x, y, z or None))
 objectives = [name for name in (x, y, z) if name]
-stands = store.recall((*what, "standing"), lambda: standing.standing(shown, objectives))
+stands = None
 blocks.problems(state.problems, warning=True)
 
 left, right = st.columns([6, 5], gap="medium")
@@ -158,9 +158,15 @@ with left:
     if shown.empty:
         blocks.empty(f"None of the {len(kept):,} runs has these measures. Choose another axis or remove a filter.")
     else:
+        picture = st.container(key="pareto-picture", gap=None)
+        if len(shown) > pareto.WEBGL_ABOVE and not z:
+            points = store.recall((*what, "preview"), lambda: preview.preview(shown, x, y))
+            with picture:
+                blocks.until_drawn(points, key="pareto-picture", height=pareto.HEIGHT)
         mark = marked()
+        stands = store.recall((*what, "standing"), lambda: standing.standing(shown, objectives))
         look = {"z": z or None, "space": space, "method_fronts": fronts, "marks": stands.marks if stands else {}}
-        event = st.plotly_chart(
+        event = picture.plotly_chart(
             store.recall((*what, str(look), str(mark)), lambda: pareto.figure(shown, x=x, y=y, **look, **mark)),
             key=f"pareto.chart.{st.session_state.get('pareto:chart', 0)}",
             on_select="rerun",

@@ -61,8 +61,6 @@ with st.spinner("Testing every statement on the answers …", show_time=True), b
         )
     with downloads:
         blocks.share_box(link.share(app, "report", values))
-    # a wide table scrolls by itself, never the page
-    st.html("<style>[data-testid='stMarkdownContainer'] table {display: block; overflow-x: auto}</style>")
     anchors = [f"s{number}" for number in range(len(report.sections))]
     contents = [f"[{section.title}](#{name})" for name, section in zip(anchors, report.sections, strict=True)]
     for name, section in zip(anchors, report.sections, strict=True):

@@ -18,6 +18,8 @@ from sstmerge_core.plots.table import named
 
 WEBGL_ABOVE = 2_000
 """Points beyond which SVG is too slow; interval bars are then left to the front and to what is selected."""
+HEIGHT = 480
+"""Pixels"""
 REFERENCE_METHODS = ("base", "adapter", "fine_tuned")
 """Not merges: drawn for orientation, never part of the front."""
 APART = ("pair", "source", "utility_suite", "split")
@@ -81,7 +83,7 @@ def figure(
     area: Area | None = None,
     marks: Mapping[str, str] | None = None,
     method_fronts: bool = False,
-    height: int = 480,
+    height: int = HEIGHT,
     legend: bool = True,
     intervals: bool = True,
 ) -> go.Figure:
@@ -145,15 +147,15 @@ def _best_first(rows: pd.DataFrame, x: str, y: str) -> pd.DataFrame:
 def _set_axes(fig: go.Figure, shown: pd.DataFrame, view: traces.View) -> None:
     if view.space:
         scene = {
-            f"{axis}axis": {"title": {"text": measure.axis_title(axis == "x")}, "range": _limits(shown, measure)}
+            f"{axis}axis": {"title": {"text": measure.axis_title(axis == "x")}, "range": limits(shown, measure)}
             for axis, measure in (("x", view.x), ("y", view.y), ("z", view.z))
             if measure is not None
         }
         fig.update_layout(scene=scene | {"dragmode": "turntable", "camera": {"eye": {"x": 1.7, "y": -1.9, "z": 0.9}}})
         return
     shared: dict[str, Any] = {"automargin": True, "zeroline": False, "tickformat": ".3~g"}
-    fig.update_xaxes(title=view.x.axis_title(True), range=_limits(shown, view.x), **shared)
-    fig.update_yaxes(title=view.y.axis_title(False), range=_limits(shown, view.y), **shared)
+    fig.update_xaxes(title=view.x.axis_title(True), range=limits(shown, view.x), **shared)
+    fig.update_yaxes(title=view.y.axis_title(False), range=limits(shown, view.y), **shared)
     if view.z is not None:
         bar = {"title": {"text": view.z.axis_title(True), "side": "right"}, "thickness": 12, "tickformat": ".3~g"}
         low, high = float(shown[view.z.column].min()), float(shown[view.z.column].max())
@@ -162,7 +164,7 @@ def _set_axes(fig: go.Figure, shown: pd.DataFrame, view: traces.View) -> None:
         fig.update_layout(coloraxis=scale | {"colorbar": bar})
 
 
-def _limits(shown: pd.DataFrame, measure: Measure) -> list[float]:
+def limits(shown: pd.DataFrame, measure: Measure) -> list[float]:
     """Axis range: the data with 6 % air, never narrower than 0.1 so that noise does not look like a difference."""
     if shown.empty:
         return [0.0, 1.0]

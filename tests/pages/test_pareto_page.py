@@ -14,6 +14,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from sstmerge_core.demo.runs import RUNS
+from sstmerge_core.plots import pareto
 from sstmerge_core.store import Owner, read_events
 from sstmerge_core.workspace import Workspace
 
@@ -38,6 +39,18 @@ def test_the_third_objective_of_the_link_colours_the_points(open_page: Open, ful
     app.toggle("pareto.space").set_value(True).run()
     assert {trace["type"] for trace in _figure(app)["data"]} == {"scatter3d"}
     assert app.query_params["space"] == ["1"] or app.query_params["space"] == "1"
+
+
+def test_thousands_are_shown_while_the_chart_s_code_loads_and_a_few_or_a_third_measure_are_not(
+    open_page: Open, full_workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stands_in(app: AppTest) -> bool:
+        return any('class="preview"' in element.proto.body for element in app.get("html"))
+
+    assert not stands_in(open_page(full_workspace, "pareto", **ALL))
+    monkeypatch.setattr(pareto, "WEBGL_ABOVE", 3)
+    assert stands_in(open_page(full_workspace, "pareto", **ALL, method="linear"))
+    assert not stands_in(open_page(full_workspace, "pareto", **ALL, z="over_refusal"))
 
 
 def test_a_third_objective_that_is_an_axis_already_is_dropped(open_page: Open, full_workspace: Workspace) -> None:
