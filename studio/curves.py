@@ -25,7 +25,11 @@ Panels = list[tuple[str, pd.DataFrame]]
 
 def series(store: start.Store, pairs: Sequence[str]) -> pd.DataFrame:
     """Every run with an α of these pairs, with the line it belongs to within its pair."""
-    found = [alpha_curves.with_series(store.query(queries.alpha_curves, pair)) for pair in pairs]
+
+    def of(pair: str) -> pd.DataFrame:
+        return alpha_curves.with_series(store.query(queries.alpha_curves, pair))
+
+    found = [store.recall(("series", pair), partial(of, pair)) for pair in pairs]
     return pd.concat(found, ignore_index=True) if found else pd.DataFrame()
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -27,6 +28,8 @@ AXES = {
 MEASURE_DASH = {"resistance": "solid", "utility": "dash", "over_refusal": "dot"}
 """In a panel of its own a measure is told by its line, for the colour is the method"""
 PANEL_HEIGHT = 300
+Trace = dict[str, Any]
+"""As in `pareto_traces`: a figure checks it once"""
 _ALPHA = re.compile(r"\s*(?:α|seed)=\S+")
 _TOKEN = re.compile(r"\S+=\S+|layer-wise")
 
@@ -96,11 +99,11 @@ def figure(
     chosen = rows[rows["axis"] == axis]
     present = [name for name in measures if chosen[name].notna().any()]
     fig = make_subplots(rows=max(len(present), 1), cols=1, shared_xaxes=True, vertical_spacing=0.05)
+    found: list[tuple[Trace, int]] = []
     for number, name in enumerate(present, start=1):
         measure = MEASURES[name]
         for _, line in chosen.dropna(subset=[name]).groupby("series", sort=False):
-            for trace in _traces(line, name, intervals, show_legend=number == 1):
-                fig.add_trace(trace, row=number, col=1)
+            found += [(trace, number) for trace in _traces(line, name, intervals, show_legend=number == 1)]
         fig.update_yaxes(
             title={"text": f"{measure.title} →" if measure.higher_is_better else f"← {measure.title}", "standoff": 14},
             range=[-0.04, 1.04] if measure.bounded else None,
@@ -110,6 +113,7 @@ def figure(
             row=number,
             col=1,
         )
+    fig.add_traces([trace for trace, _ in found], rows=[row for _, row in found], cols=[1] * len(found))
     fig.update_xaxes(zeroline=False, automargin=True)
     fig.update_xaxes(title=AXES[axis], row=max(len(present), 1), col=1)
     fig.update_layout(
@@ -124,23 +128,31 @@ def figure(
 
 
 def over_seeds(line: pd.DataFrame, name: str) -> pd.DataFrame:
-    """One row per α of a line: the mean over its seeds, their number, the least and the greatest, by α.
+    """One row per α of a line that has the measure: mean over its seeds, their number, the least and the greatest.
 
     Where there is one seed, its interval (`low`, `high`) and `n`; a mean of several has a range instead.
     """
-    low, high, n = f"{name}_low", f"{name}_high", MEASURES[name].n_column
-    known = line.assign(_low=line.get(low, np.nan), _high=line.get(high, np.nan), _n=line.get(n, np.nan))
-    found = known.groupby("alpha").agg(
-        value=(name, "mean"),
-        least=(name, "min"),
-        greatest=(name, "max"),
-        seeds=(name, "count"),
-        low=("_low", "first"),
-        high=("_high", "first"),
-        n=("_n", "first"),
+    others = {"low": f"{name}_low", "high": f"{name}_high", "n": MEASURES[name].n_column}
+    known = (
+        line[["alpha", name, *(column for column in others.values() if column in line)]]
+        .astype(float)
+        .sort_values("alpha", kind="stable")
     )
+    alpha, first, seeds = np.unique(known["alpha"].to_numpy(), return_index=True, return_counts=True)
+    values = known[name].to_numpy()
+    found = pd.DataFrame(
+        {
+            "alpha": alpha,
+            "value": np.add.reduceat(values, first) / seeds,
+            "least": np.minimum.reduceat(values, first),
+            "greatest": np.maximum.reduceat(values, first),
+            "seeds": seeds.astype(float),
+        }
+    )
+    for title, column in others.items():
+        found[title] = known[column].to_numpy()[first] if column in known else np.nan
     found.loc[found["seeds"] > 1, ["low", "high"]] = np.nan
-    return found.reset_index().astype(float)
+    return found
 
 
 def crossings(line: pd.DataFrame, first: str = "resistance", second: str = "utility") -> list[tuple[float, float]]:
@@ -165,15 +177,16 @@ def panel(rows: pd.DataFrame, *, measures: Sequence[str] = tuple(MEASURE_DASH), 
 
     The dash says the measure, colour and marker the method.
     """
-    fig = go.Figure()
+    found: list[Trace] = []
     present = [name for name in measures if rows[name].notna().any()]
     for name in present:
         for _, line in rows.dropna(subset=[name]).groupby("series", sort=False):
-            fig.add_traces(_traces(line, name, intervals, show_legend=name == present[0], dash=MEASURE_DASH.get(name)))
+            found += _traces(line, name, intervals, show_legend=name == present[0], dash=MEASURE_DASH.get(name))
     for _, line in rows.groupby("series", sort=False):
         met = crossings(line) if {"resistance", "utility"} <= set(present) else []
         if met:
-            fig.add_trace(_rings(line, met))
+            found.append(_rings(line, met))
+    fig = go.Figure(found)
     fig.update_xaxes(title=AXES[str(rows["axis"].iloc[0])], zeroline=False, automargin=True)
     fig.update_yaxes(range=[-0.04, 1.04], tickformat=".3~g", automargin=True, zeroline=False)
     fig.update_layout(
@@ -186,10 +199,11 @@ def panel(rows: pd.DataFrame, *, measures: Sequence[str] = tuple(MEASURE_DASH), 
     return fig
 
 
-def _rings(line: pd.DataFrame, met: Sequence[tuple[float, float]]) -> go.Scatter:
+def _rings(line: pd.DataFrame, met: Sequence[tuple[float, float]]) -> Trace:
     look = style(str(line["method"].iloc[0]))
     title = str(line["series_name"].iloc[0])
-    return go.Scatter(
+    return dict(
+        type="scatter",
         x=[at for at, _ in met],
         y=[value for _, value in met],
         mode="markers",
@@ -204,12 +218,12 @@ def _rings(line: pd.DataFrame, met: Sequence[tuple[float, float]]) -> go.Scatter
 
 def _traces(
     line: pd.DataFrame, name: str, intervals: bool, *, show_legend: bool, dash: str | None = None
-) -> list[go.Scatter]:
+) -> list[Trace]:
     """The line of one measure, and the band over its seeds where there are several."""
     points = over_seeds(line, name)
     trace = _line(line, points, name, intervals, show_legend=show_legend)
     if dash:
-        trace.line.dash = dash
+        trace["line"]["dash"] = dash
     several = points[points["seeds"] > 1]
     if several.empty:
         return [trace]
@@ -218,7 +232,8 @@ def _traces(
         pd.concat([several["greatest"], several["least"][::-1]]),
     )
     color = style(str(line["method"].iloc[0])).color
-    band = go.Scatter(
+    band = dict(
+        type="scatter",
         x=ring[0].to_numpy(),
         y=ring[1].to_numpy(),
         mode="lines",
@@ -233,19 +248,17 @@ def _traces(
     return [band, trace]
 
 
-def _line(line: pd.DataFrame, points: pd.DataFrame, name: str, intervals: bool, *, show_legend: bool) -> go.Scatter:
+def _line(line: pd.DataFrame, points: pd.DataFrame, name: str, intervals: bool, *, show_legend: bool) -> Trace:
     measure = MEASURES[name]
     method, source = str(line["method"].iloc[0]), str(line["source"].iloc[0])
     look = style(method)
     reported = source == "reported"
     title = str(line["series_name"].iloc[0])
-    trace = go.Scatter(
+    trace: Trace = dict(
+        type="scatter",
         x=points["alpha"].to_numpy(),
         y=points["value"].to_numpy(),
-        mode="lines+markers+text",
-        text=_notes(line, len(points)),
-        textposition="bottom center" if line["series_number"].iloc[0] % 2 else "top center",
-        textfont={"size": 11, "color": look.color},
+        mode="lines+markers",
         cliponaxis=False,
         name=title,
         legendgroup=str(line["series"].iloc[0]),
@@ -259,7 +272,7 @@ def _line(line: pd.DataFrame, points: pd.DataFrame, name: str, intervals: bool, 
     )
     if intervals and not reported and measure.has_interval and points["low"].notna().any():
         value = points["value"].to_numpy()
-        trace.error_y = {
+        trace["error_y"] = {
             "type": "data",
             "symmetric": False,
             "array": np.nan_to_num(points["high"].to_numpy() - value).clip(min=0),
@@ -268,14 +281,16 @@ def _line(line: pd.DataFrame, points: pd.DataFrame, name: str, intervals: bool, 
             "thickness": 1.2,
             "width": 0,
         }
+    if note := str(line["series_note"].iloc[0]):
+        first = bool(line["series_number"].iloc[0] % 2)
+        # what distinguishes this line from the others of its method, written at one end: lines meet at the other
+        trace |= {
+            "mode": "lines+markers+text",
+            "text": [note] + [""] * (len(points) - 1) if first else [""] * (len(points) - 1) + [note],
+            "textposition": "bottom center" if first else "top center",
+            "textfont": {"size": 11, "color": look.color},
+        }
     return trace
-
-
-def _notes(line: pd.DataFrame, points: int) -> list[str]:
-    """What distinguishes this line from the others of its method, written at one end: lines meet at the other."""
-    text = [""] * points
-    text[0 if line["series_number"].iloc[0] % 2 else -1] = str(line["series_note"].iloc[0])
-    return text
 
 
 def _hover(name: str, title: str, reported: bool, seeds: bool) -> str:
