@@ -50,6 +50,12 @@ def size(number: int) -> str:
     raise AssertionError("the loop ends at TB")
 
 
+def shortened(text: str, most: int = 80) -> str:
+    """`text` on one line of at most `most` characters, the last one … where something is left out."""
+    line = " ".join(text.split())
+    return line if len(line) <= most else f"{line[: most - 1]}…"
+
+
 def plain(text: str, *, code: bool = False) -> str:
     """`text` with Markdown's special characters made harmless; `code` leaves commands in backticks as they are."""
     special = "\\*_{}[]<>#|$~:" + ("" if code else "`")

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import streamlit as st
 
 from sstmerge_core import jobs, words
-from sstmerge_core.errors import SSTMergeError
+from sstmerge_core.errors import Problem, SSTMergeError
 from sstmerge_core.words import plain
 from studio import blocks, start, visitor
 
@@ -36,6 +36,16 @@ def draw(*, key: str, watched: str = "", watch: Callable[[str], None] | None = N
             with st.expander(f"{words.count(len(past) - ENDED, 'job')} before"):
                 for job in past[ENDED:]:
                     _ended(job, key=key, watched=watched, watch=watch)
+
+
+def watched(job_id: str, *, key: str) -> jobs.Job | None:
+    """Follow the job that a link names, as `blocks.watch` does. None, with what to do instead: there is none."""
+    job = blocks.watch(job_id, key=key)
+    if job is None:
+        where = f"job={words.shortened(job_id)} in the link"
+        fix = "The jobs of this workspace are on the Sweep page."
+        blocks.problems([Problem(where, "there is no such job in this workspace", fix)], warning=True)
+    return job
 
 
 def wait_text(job: jobs.Job, starts_in: float | None) -> str:

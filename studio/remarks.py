@@ -41,7 +41,7 @@ def tags_and_notes(store: start.Store, run_id: str) -> None:
             _notes(run_id, notes)
     if len(notes):
         newest = notes.iloc[0].to_dict()
-        st.caption(f"{_who(newest)}: {plain(_short(newest['note']))}")
+        st.caption(f"{_who(newest)}: {plain(words.shortened(newest['note'], 200))}")
     _undo(run_id)
 
 
@@ -127,8 +127,3 @@ def _undo(run_id: str) -> None:
 
 def _who(said: Mapping[str, Any]) -> str:
     return " · ".join(filter(None, [plain(said["user"]), words.ago(start.epoch(said["t"]))]))
-
-
-def _short(text: str, most: int = 200) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= most else f"{line[: most - 1]}…"

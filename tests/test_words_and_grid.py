@@ -48,3 +48,7 @@ def test_counts_sizes_and_ages() -> None:
 def test_names_are_never_markup_but_commands_in_a_fix_are() -> None:
     assert words.plain("A5_A7 [x](y) `z`") == r"A5\_A7 \[x\](y) \`z\`"
     assert words.plain("Run `sstmerge demo_1`, not a_b.", code=True) == r"Run `sstmerge demo_1`, not a\_b."
+
+
+def test_a_long_text_is_cut_to_one_line_that_shows_that_it_was() -> None:
+    assert words.shortened("a\n b", 3) == "a b" and words.shortened("abcd", 3) == "ab…"

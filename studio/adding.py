@@ -1,0 +1,124 @@
+"""The ways in for an adapter, one at a time: a folder, an upload, a repository of the Hugging Face hub, a merge."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import streamlit as st
+
+from sstmerge_core import intake
+from sstmerge_core.catalog import Entry
+from sstmerge_core.plots import table
+from sstmerge_core.store import queries
+from studio import adapter, blocks, pick, start
+
+WAYS = {
+    "folder": ":material/folder: Folder",
+    "upload": ":material/upload: Upload",
+    "hub": ":material/cloud_download: Hugging Face",
+    "merge": ":material/merge: A merge of here",
+}
+LACKING = {
+    "folder": "Write the folder's path.",
+    "upload": "Choose a ZIP archive, or the adapter's files.",
+    "hub": "Write the repository's id.",
+    "merge": "Choose a merge.",
+}
+MERGES = 200
+"""Offered for registration, the newest"""
+
+Keep = Callable[[intake.Told], Entry]
+"""Takes in what the form names, with what the user says of it"""
+
+
+def form(store: start.Store, shelf: pick.Shelf) -> None:
+    """One of the ways in at a time; what is wrong is said below the form, and nothing is kept."""
+    way = st.segmented_control(
+        "Add from",
+        list(WAYS),
+        key="adapters.way",
+        format_func=WAYS.get,
+        default="folder",
+        label_visibility="collapsed",
+    )
+    way = way or "folder"
+    with (
+        st.form(f"add.{way}", enter_to_submit=True, border=False),
+        st.container(horizontal=True, vertical_alignment="bottom", gap="small"),
+    ):
+        keep = _merge(store) if way == "merge" else {"folder": _folder, "upload": _upload, "hub": _hub}[way]()
+        name = st.text_input("Name", key="adapters.name", placeholder="its own name", width=170)
+        role = adapter.role_field("adapters.role")
+        tags = adapter.tag_field(shelf, "adapters.tags", [])
+        added = st.form_submit_button("Add", icon=":material/add:")
+    if not added:
+        return
+    if keep is None:
+        st.info(LACKING[way])
+        return
+    with blocks.failures(), st.spinner("Reading and checking …"):
+        entry = keep(intake.Told(name, role or None, tags=tuple(tags)))
+        adapter.show_next(entry)
+        st.toast(f"Added {entry.name}.")
+        st.rerun()
+
+
+def _folder() -> Keep | None:
+    path = st.text_input(
+        "Folder on this machine",
+        key="adapters.path",
+        placeholder="/models/my-lora",
+        width=380,
+        help="It holds adapter_config.json and adapter_model.safetensors. It stays where it is.",
+    ).strip()
+    return (lambda told: intake.folder(start.workspace(), Path(path).expanduser(), told)) if path else None
+
+
+def _upload() -> Keep | None:
+    files = st.file_uploader(
+        "ZIP archive, or adapter_config.json and adapter_model.safetensors",
+        type=["zip", "json", "safetensors"],
+        accept_multiple_files=True,
+        key="adapters.upload",
+        width=440,
+    )
+    sent = [(file.name, file) for file in files]
+    return (lambda told: intake.upload(start.workspace(), sent, told)) if sent else None
+
+
+def _hub() -> Keep | None:
+    repository = st.text_input("Repository", key="adapters.hub", placeholder="owner/name", width=290).strip()
+    revision = st.text_input(
+        "Revision",
+        key="adapters.revision",
+        placeholder="main",
+        width=150,
+        help="A branch, a tag or a commit. The commit that it stands for now is kept beside the adapter.",
+    )
+    if not repository:
+        return None
+    return lambda told: intake.download(start.workspace(), repository, told, revision=revision)
+
+
+def _merge(store: start.Store) -> Keep | None:
+    workspace = start.workspace()
+    runs = table.named(store.query(queries.recent_runs, MERGES))
+    kept = {
+        run["run_id"]: f"{run['name']} · {run['pair']}"
+        for run in runs.to_dict("records")
+        if (workspace.merged_adapter(run["run_id"]) / "adapter_model.safetensors").is_file()
+    }
+    run_id = st.selectbox(
+        "Merge",
+        list(kept),
+        index=None,
+        key="adapters.merge",
+        format_func=lambda run_id: kept.get(run_id, run_id),
+        placeholder="Choose" if kept else "No merge has kept its adapter here",
+        width=380,
+        help="Its adapter becomes one to merge again, with its lineage.",
+    )
+    if run_id is None:
+        return None
+    return lambda told: intake.folder(workspace, workspace.merged_adapter(run_id), told, origin=f"run:{run_id}")

@@ -1,0 +1,78 @@
+"""Two adapters beside each other: whether they can be merged, and how alike they are layer by layer."""
+
+from __future__ import annotations
+
+import pandas as pd
+import streamlit as st
+
+from sstmerge_core.adapters import check_pair
+from sstmerge_core.plots import similarity
+from sstmerge_core.store import queries
+from sstmerge_core.words import plain
+from studio import blocks, link, pick, queue, start, visitor
+
+STATISTICS = ("cosine", "overlap_out", "overlap_in", "norm_utility", "norm_safety")
+"""What is measured of a pair, the one that is shown first before the others"""
+
+
+def fields() -> link.Fields:
+    """What the link says of this part: the job that measures, and the statistic on the map."""
+    return {"job": (link.text, ""), "stat": (link.one_of(STATISTICS), STATISTICS[0])}
+
+
+def fit(trio: pick.Trio) -> bool:
+    """Whether the pair can be merged; every problem where it cannot."""
+    report = check_pair(trio.base.path, trio.utility.path, trio.safety.path)
+    if report.problems:
+        blocks.problems(report.problems)
+    else:
+        st.success("They fit: every method can merge them.", icon=":material/check_circle:")
+    blocks.problems(report.warnings, warning=True)
+    blocks.pair_facts(report.facts)
+    st.page_link("pages/merge.py", label="Merge this pair", icon=":material/merge:", query_params=trio.values)
+    return report.compatible
+
+
+def alike(store: start.Store, trio: pick.Trio, fits: bool) -> None:
+    """Norms, cosine and overlap per layer and module as heat maps, once a worker has measured them."""
+    job_id = st.session_state["adapters.job"]
+    measuring = queue.watched(job_id, key="adapters.watch") if job_id else None
+    contents = {"base": trio.base.sha256, "utility": trio.utility.sha256, "safety": trio.safety.sha256}
+    pair_id = store.query(queries.inspected_pair, **contents)
+    if pair_id is not None:
+        _map(trio, store.query(queries.module_stats, pair_id))
+    elif measuring is None or not measuring.active:
+        with st.container(border=True):
+            st.markdown("How alike the two adapters are, layer by layer, has not been measured yet.")
+            st.caption("A worker computes it within seconds; nothing is merged.")
+            if st.button("Measure similarity", icon=":material/straighten:", disabled=not fits):
+                with blocks.failures():
+                    _measure(trio)
+                    st.rerun()
+
+
+def _measure(trio: pick.Trio) -> None:
+    sources = {"base": trio.base.source, "utility": trio.utility.source, "safety": trio.safety.source}
+    name = f"Similarity of {trio.utility.name} and {trio.safety.name}"
+    st.session_state["adapters.job"] = visitor.submit(sources=sources, name=name, kind="inspect")
+
+
+def _map(trio: pick.Trio, stats: pd.DataFrame) -> None:
+    known = similarity.present(stats)
+    if st.session_state["adapters.stat"] not in known:
+        st.session_state["adapters.stat"] = known[0]
+    stat = st.pills(
+        "Statistic",
+        known,
+        key="adapters.stat",
+        format_func=lambda each: similarity.describe(each).title,
+        label_visibility="collapsed",
+        required=True,
+    )
+    st.plotly_chart(
+        similarity.figure(stats, stat),
+        key=f"adapters.map.{stat}",
+        config=blocks.CHART_CONFIG,
+        alt=f"{similarity.describe(stat).title} of {trio.pair} per layer and module",
+    )
+    st.caption(f"{similarity.describe(stat).help} U is {plain(trio.utility.name)}, S is {plain(trio.safety.name)}.")
