@@ -1,45 +1,30 @@
 """Pick two adapters and a method, merge, watch, and see where the result lands."""
 
+from typing import Any
+
 import streamlit as st
 
 from sstmerge_core import merge, methods, preflight, presets
 from sstmerge_core.plots import pareto
 from sstmerge_core.store import queries
-from sstmerge_core.words import plain
-from studio import blocks, families, link, parameters, pick, start, visitor
-
-
-def take_preset() -> None:
-    if name := st.session_state["merge.preset"]:
-        preset = presets.merges()[name]
-        st.session_state["merge.method"], st.session_state["merge.n"] = preset.method, preset.n
-        for parameter, value in methods.get(preset.method).complete(preset.parameters).items():
-            st.session_state[state.key(parameter, preset.method)] = value
+from studio import blocks, families, link, parameters, pick, preset, queue, start, visitor
 
 
 def choose_preset() -> None:
-    """The preset that the form says now is lit; a click on another fills the form."""
-    known = presets.merges()
-    said = {parameter.name: st.session_state[state.key(parameter.name, method.name)] for parameter in method.parameters}
-    st.session_state["merge.preset"] = next(
-        (
-            name
-            for name, preset in known.items()
-            if (preset.method, preset.n) == (method.name, st.session_state["merge.n"])
-            and method.complete(preset.parameters) == method.complete(said)
-        ),
-        None,
-    )
+    """The merges that ship, and the way to a sweep of this pair."""
+    form = {parameter.name: st.session_state[state.key(parameter.name, method.name)] for parameter in method.parameters}
+
+    def said(one: presets.MergePreset) -> bool:
+        same_form = (one.method, one.n) == (method.name, st.session_state["merge.n"])
+        return same_form and method.complete(one.parameters) == method.complete(form)
+
+    def fill(one: presets.MergePreset) -> dict[str, Any]:
+        complete = methods.get(one.method).complete(one.parameters)
+        values = {state.key(name, one.method): value for name, value in complete.items()}
+        return values | {"merge.method": one.method, "merge.n": one.n}
+
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
-        st.pills(
-            "Presets",
-            list(known),
-            key="merge.preset",
-            format_func=lambda name: known[name].title,
-            on_change=take_preset,
-            width="content",
-            help="  \n".join(f"**{plain(preset.title)}** {plain(preset.about)}" for preset in known.values()),
-        )
+        preset.choose(state, presets.merges(), said=said, fill=fill, width="content")
         if st.button(
             "Sweep over α", icon=":material/show_chart:", type="tertiary", help="A grid of merges as one job."
         ):
@@ -113,10 +98,8 @@ state.write(said)
 with right:
     shown_run = plan.run_id if plan.known else ""
     if job_id := st.session_state["merge.job"]:
-        job = blocks.watch(job_id, key="merge.watch")
-        if job is None:
-            st.warning(f"There is no job “{job_id}” in this workspace.", icon=":material/search_off:")
-        elif job.state == "done" and job.run_ids:
+        job = queue.watched(job_id, key="merge.watch")
+        if job is not None and job.state == "done" and job.run_ids:
             shown_run = job.run_ids[0]
         visitor.desk([job] if job else [], watched=job_id, key="merge")
     if shown_run and (row := store.query(queries.leaderboard_row, shown_run)):

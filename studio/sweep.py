@@ -1,0 +1,166 @@
+"""The form of a sweep: methods, the lists of values that they take, and the points that these make together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import streamlit as st
+
+from sstmerge_core import grid, methods, preflight, presets, words
+from sstmerge_core.plots import table
+from studio import families, link, pick, preset, start
+
+FIRST = presets.sweeps()["compare"]
+LISTS = {
+    "alpha": (
+        "α = share",
+        "0 is the utility side alone, 1 the safety adapter. Where α is the share of the tuned model, "
+        "0 is the base model and 1 the utility side.",
+    ),
+    "strength": ("α = strength", "How much safety is added to the whole utility side; may exceed 1."),
+    "k": ("k", "Directions kept."),
+    "seed": ("Seeds", "Of the random masks."),
+}
+"""Label and explanation of each list of values"""
+
+
+def fields() -> link.Fields:
+    """What the link says of this part."""
+    lists = {name: (link.text, getattr(FIRST, name)) for name in LISTS}
+    return {"method": (link.some_of(methods.names()), list(FIRST.methods)), **lists}
+
+
+def choose_preset(state: link.Link) -> None:
+    """The grids that ship. Call `state.read(fields())` and `state.read(pick.measured_fields())` before."""
+
+    def said(one: presets.SweepPreset) -> bool:
+        wanted = _values(one)
+        used = {name for method in wanted["method"] for name in _varied(method)}
+        now = {name: st.session_state[state.key(name)] for name in wanted if name not in LISTS or name in used}
+        now["method"] = sorted(now["method"], key=families.names().index)
+        return now == {name: wanted[name] for name in now}
+
+    def fill(one: presets.SweepPreset) -> dict[str, Any]:
+        return {state.key(name): value for name, value in _values(one).items()}
+
+    preset.choose(state, presets.sweeps(), said=said, fill=fill, wrap=True)
+
+
+def choose_methods() -> list[str]:
+    """Methods one by one, and all of a family at once."""
+    chosen = st.multiselect(
+        "Methods",
+        families.names(),
+        key="sweep.method",
+        wrap=True,
+        format_func=families.label,
+        help="Type to search: a name, or a family (SST-Merge, averaging, sparse, safety-aware).",
+    )
+    whole = [family for family in families.FAMILIES if set(families.names(family)) <= set(chosen)]
+    st.session_state["sweep.families"] = st.session_state["sweep:whole"] = whole
+    st.pills(
+        "All of a family",
+        families.FAMILIES,
+        selection_mode="multi",
+        key="sweep.families",
+        format_func=lambda family: f"all {len(families.names(family))} {family}",
+        on_change=_toggle_family,
+        wrap=True,
+        label_visibility="collapsed",
+    )
+    return chosen
+
+
+def choose_values(state: link.Link, chosen: Sequence[str]) -> tuple[dict[str, str], pick.Measured]:
+    """The text of each list, drawn where a chosen method takes it, each with whose it is; and what to measure on."""
+    texts = {name: st.session_state[state.key(name)] for name in LISTS}
+    with st.container(horizontal=True, gap="small"):
+        for name, (label, about) in LISTS.items():
+            if users := [method for method in chosen if name in _varied(method)]:
+                with st.container(width=290, gap=None):
+                    help_ = f"{about} Numbers with commas, or start:stop:step."
+                    texts[name] = st.text_input(label, key=state.key(name), help=help_)
+                    st.caption(_whose(name, users))
+        measured = pick.measured(state)
+    if alone := [name for name in chosen if not _varied(name)]:
+        st.caption(f"One point each, without α: {table.method_titles(alone)}")
+    return texts, measured
+
+
+def plan(
+    trio: pick.Trio, chosen: Sequence[str], texts: Mapping[str, str], options: preflight.Options
+) -> preflight.SweepPlan:
+    """What the form says as recipes. Raises RecipeError for a list that cannot be read."""
+    lists = {name: grid.numbers(text, where=name, whole=name in ("k", "seed")) for name, text in texts.items()}
+    return preflight.plan_sweep(
+        start.workspace(),
+        base=trio.base,
+        utility=trio.utility,
+        safety=trio.safety,
+        methods=chosen,
+        alphas=lists["alpha"],
+        strengths=lists["strength"],
+        ks=lists["k"],
+        seeds=lists["seed"],
+        experts=trio.experts,
+        options=options,
+    )
+
+
+def launch(plan: preflight.SweepPlan, trio: pick.Trio, *, blocked: bool) -> bool:
+    """How many points, how long they take, and the button that starts them; `blocked`: there are problems above."""
+    with st.container(horizontal=True, vertical_alignment="center"):
+        pressed = st.button(
+            f"Start {words.count(len(plan.recipes), 'run')}",
+            type="primary",
+            icon=":material/play_arrow:",
+            disabled=blocked or not plan.recipes,
+            key="sweep.launch",
+        )
+        if plan.points and not blocked:
+            known = f", {plan.skipped} of them known already" if plan.skipped else ""
+            st.caption(f"{words.count(plan.points, 'point')}{known}.", width="content")
+        if plan.recipes:
+            pick.estimate(plan, plan.recipes, trio.base)
+    return pressed
+
+
+def preview(plan: preflight.SweepPlan) -> None:
+    """Every point that would run."""
+    st.subheader("What will run", anchor=False)
+    st.dataframe(
+        table.grid(plan.recipes),
+        hide_index=True,
+        placeholder="–",
+        height="auto" if len(plan.recipes) < 11 else 360,
+        alt="Points of the sweep",
+    )
+
+
+def _varied(name: str) -> list[str]:
+    """The lists that a method takes its values from."""
+    method = methods.get(name)
+    point = preflight.grid(name, [0.5], [0.5], [1], [1])[0]
+    return ["strength" if each == "alpha" and method.axis == "strength" else each for each in point]
+
+
+def _values(one: presets.SweepPreset) -> dict[str, Any]:
+    lists = {name: getattr(one, name) for name in LISTS}
+    return {"method": [name for name in families.names() if name in one.methods], "n": one.n, **lists}
+
+
+def _toggle_family() -> None:
+    """A family that was switched on brings all of its methods, one that was switched off takes them along."""
+    before, now = set(st.session_state["sweep:whole"]), set(st.session_state["sweep.families"])
+    chosen = [name for name in st.session_state["sweep.method"] if families.of(name) not in before - now]
+    wanted = {*chosen, *(name for family in now - before for name in families.names(family))}
+    st.session_state["sweep.method"] = [name for name in families.names() if name in wanted]
+
+
+def _whose(name: str, users: Sequence[str]) -> str:
+    """The methods that take a list, those apart whose α is a share of the tuned model."""
+    tuned = [method for method in users if name == "alpha" and methods.get(method).axis == "tuned"]
+    of_safety = table.method_titles([method for method in users if method not in tuned])
+    of_tuned = f"Share of the tuned model: {table.method_titles(tuned)}" if tuned else ""
+    return "  \n".join(filter(None, [of_safety, of_tuned]))
