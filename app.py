@@ -6,5 +6,5 @@ from studio import house
 
 page = house.navigation()
 st.set_page_config(page_title=f"{page.title} · SST-Merge Studio", page_icon=house.ICON, layout="wide")
-st.html(house.STYLE)
+st.html(house.STYLE.replace("PAGE", page.title))
 page.run()

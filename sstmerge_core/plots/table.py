@@ -43,7 +43,7 @@ def brief(runs: pd.DataFrame, *, pair: bool = False) -> str:
     """Runs as a Markdown table: the name as a link, the pair if asked, and the three measures, best column first."""
     measures = [MEASURES[name] for name in ("resistance", "utility", "over_refusal") if runs[name].notna().any()]
     heads = ["Run", *(["Pair"] if pair else [])]
-    heads += [f"{measure.title} {'↑' if measure.higher_is_better else '↓'}" for measure in measures]
+    heads += [f"{measure.title}\N{NO-BREAK SPACE}{'↑' if measure.higher_is_better else '↓'}" for measure in measures]
     lines = [heads, [":--"] * (len(heads) - len(measures)) + ["--:"] * len(measures)]
     for run in named(runs).to_dict("records"):
         source = " (reported)" if run["source"] == "reported" else ""
