@@ -56,17 +56,34 @@ def figure(shown: pd.DataFrame, letters: Mapping[str, str]) -> go.Figure:
     fig = pareto.figure(shown, highlight=[reference], height=360)
     fig.update_xaxes(range=_limits(shown, "resistance"))
     fig.update_yaxes(range=_limits(shown, "utility"))
-    for row in shown.to_dict("records"):
+    for x, y, text in labels(shown, letters):
         fig.add_annotation(
-            x=row["resistance"],
-            y=row["utility"],
-            text=f"<b>{letters[row['run_id']]}</b>",
+            x=x,
+            y=y,
+            text=f"<b>{text}</b>",
             showarrow=False,
             xshift=15,
             yshift=13,
             font={"size": 15},
         )
     return fig
+
+
+def labels(shown: pd.DataFrame, letters: Mapping[str, str]) -> list[tuple[float, float, str]]:
+    """Where to write which letters: those of points that all but coincide together, since over each other none is read.
+
+    `shown`: as of `points`. Near is within a twentieth of the picture.
+    """
+    wide, tall = (np.ptp(_limits(shown, measure)) / 20 for measure in ("resistance", "utility"))
+    found: list[tuple[float, float, str]] = []
+    for row in shown.to_dict("records"):
+        x, y, letter = row["resistance"], row["utility"], letters[row["run_id"]]
+        near = (at for at, one in enumerate(found) if abs(one[0] - x) < wide and abs(one[1] - y) < tall)
+        if (at := next(near, None)) is None:
+            found.append((x, y, letter))
+        else:
+            found[at] = (*found[at][:2], found[at][2] + letter)
+    return found
 
 
 def key(letters: Mapping[str, str], titles: Mapping[str, str]) -> str:
