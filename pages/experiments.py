@@ -102,7 +102,7 @@ active = any(job.active for job in mine())
 st.fragment(watch, run_every="2s" if active else None, key=f"experiments.{experiment.name}.{active}")()
 
 if result is None:
-    blocks.empty(f"This experiment has not been run here yet. {experiment.about}: press *Run it*.")
+    blocks.empty("Not run here yet. *Run it*, above, shows its settings; what it finds stands here then.")
 else:
     picture = store.recall(("experiment", str(found[0]), found[0].stat().st_mtime_ns), lambda: pictures.figure(result))
     with left:

@@ -105,7 +105,7 @@ with right:
     if shown_run and (row := store.query(queries.leaderboard_row, shown_run)):
         st.subheader(row["label"], anchor=False)
         blocks.cards(row)
-        with st.container(horizontal=True):
+        with st.container(horizontal=True, vertical_alignment="center"):
             blocks.run_link(shown_run, "Answers, spectrum, recipe")
             blocks.adapter_download(shown_run, row["label"])
 

@@ -47,12 +47,11 @@ with left:
 with right:
     with st.container(horizontal=True, gap="small"):
         for label, number in (
-            ("Measured", counts["finished"]),
+            ("Runs here", counts["finished"]),
             ("Answers", counts["samples"]),
-            ("Adapters", len(shelf.adapters)),
-            ("Reported", counts["reported"]),
+            ("Published", counts["reported"]),
         ):
-            st.metric(label, f"{number:,}", border=True, width=106)
+            st.metric(label, f"{number:,}", border=True, width=108)
 
     def watch(job_id: str) -> None:
         st.switch_page("pages/sweep.py", query_params={"job": job_id})

@@ -13,13 +13,15 @@ state = link.Link("run")
 run_id = state.given("run")
 
 if run_id is None:
-    blocks.title("Run", "Choose a run, or open one from a table or a chart.")
     recent = store.query(queries.recent_runs, 50)
     if recent.empty:
-        blocks.empty("No run yet.", page="pages/merge.py", label="Merge a pair")
+        blocks.title("Run")
+        blocks.empty("No run yet. A run is a merge that was measured.", page="pages/merge.py", label="Merge a pair")
     else:
+        blocks.title("Run", f"The last {len(recent)}: open one here, or from a table or a chart of another page.")
         recent = remarks.tagged(store, recent)
-        blocks.run_table(recent, key="run.recent", columns=("pair", "tags", "status", "created_at"))
+        columns = ("pair", "tags", "status", "created_at")
+        blocks.run_table(recent, key="run.recent", columns=columns, height=600 if len(recent) > 16 else "content")
     deleting.problem()
     deleting.contents()
     st.stop()
@@ -83,13 +85,16 @@ with tabs["Metrics"]:
         table.metrics(metrics, blocks.STATUS_WORDS),
         hide_index=True,
         column_config={
+            "metric": st.column_config.TextColumn("Measure"),
+            "suite": st.column_config.TextColumn("Prompts"),
             "value": st.column_config.NumberColumn("Value", format="%.3f"),
             "interval": st.column_config.TextColumn("95 % interval"),
             "n": st.column_config.NumberColumn("n", format="%d", help="Prompts", width=52),
-            "judge": st.column_config.TextColumn("judge", help=blocks.judges_help(judges)),
-            "status": st.column_config.TextColumn("status", width=290),
-            "compared with": st.column_config.LinkColumn("compared with", display_text=r"run=(\w+)"),
+            "judge": st.column_config.TextColumn("Judge", help=blocks.judges_help(judges)),
+            "status": st.column_config.TextColumn("Why no figure", width=250),
+            "compared with": st.column_config.LinkColumn("Compared with", display_text=r"run=(\w+)"),
         },
+        height="content",
         placeholder="–",
         alt="Metrics of this run",
     )
@@ -129,8 +134,14 @@ if "Timeline" in tabs:
             hide_index=True,
             column_config={
                 "started": st.column_config.DatetimeColumn("Time (UTC)", format="YYYY-MM-DD HH:mm:ss"),
+                "what": st.column_config.TextColumn("What"),
+                "status": st.column_config.TextColumn("Status"),
                 "seconds": st.column_config.NumberColumn("Seconds", format="%.1f"),
+                "units": st.column_config.NumberColumn("Steps", help="Prompts, or 1 for a stage that is one step."),
+                "note": st.column_config.TextColumn("Note"),
             },
+            height="content",
+            placeholder="–",
             alt="Stages of this run",
         )
 

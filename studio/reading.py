@@ -279,7 +279,14 @@ def _metrics(metrics: pd.DataFrame, suite: str, judge: str, rows: Sequence[Mappi
         table.metrics(both, blocks.STATUS_WORDS),
         hide_index=True,
         column_order=("metric", "value", "interval", "n", "judge", "status"),
-        column_config={"value": st.column_config.NumberColumn("value", format="%.3f"), "n": {"width": 52}},
+        column_config={
+            "metric": "Measure",
+            "value": st.column_config.NumberColumn("Value", format="%.3f"),
+            "interval": "95 % interval",
+            "n": {"width": 52},
+            "judge": "Judge",
+            "status": "Why no figure",
+        },
         placeholder="–",
         alt="Metrics by the judge and with the labels by hand",
     )

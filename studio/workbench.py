@@ -221,6 +221,7 @@ def schema_browser(schema: pd.DataFrame) -> None:
         f":small[{plain(dictionary.describe(table, row['column']))}]"
         for row in rows
     ]
+    st.html("<style>.st-key-query-columns p {margin-bottom: 0.4rem; line-height: 1.35}</style>")
     with st.container(border=len(rows) > 8, key="query.columns"):  # all of it: a keyboard cannot scroll a container
         st.markdown("\n\n".join(lines))
 
