@@ -40,7 +40,7 @@ METHODS = {"linear": "share", "base_slerp": "tuned", "dare_linear": "share"}
 def run(lab: Lab, settings: PrePostSettings) -> Result:
     task = demo.get(settings.task)
     lab.expected = len(settings.seeds) * (2 + len(METHODS)) + len(METHODS) * len(settings.weights) + 2
-    base = _aligned(lab, settings.safety)
+    base = _aligned(lab, settings.safety, task.suite)
     rows = [(row["prompt"], row["response"]) for row in demo.rows(task.files, "train")]
     tuned = {
         seed: lab.train(
@@ -124,14 +124,14 @@ def run(lab: Lab, settings: PrePostSettings) -> Result:
     )
 
 
-def _aligned(lab: Lab, safety: str) -> Base:
+def _aligned(lab: Lab, safety: str, suite: str) -> Base:
     """The base model with the safety adapter written into its weights, made once."""
     from sstmerge_core.jobs.execute import merge_to
 
     adapter = lab.adapter(safety)
     out = lab.workspace.root / "experiments" / "models" / f"{lab.base.sha256[:8]}-{adapter.name}-{adapter.sha256[:8]}"
     if not (out / "config.json").is_file():
-        recipe = lab.alone(adapter, adapter.suite or "facts").model_copy(update={"evaluation": None})
+        recipe = lab.alone(adapter, suite).model_copy(update={"evaluation": None})
         merge_to(recipe, lab.workspace, out, output=Output(kind="model"), device=lab.device)
     return catalog.base_at(out, lab.workspace)
 

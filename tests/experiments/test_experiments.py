@@ -35,7 +35,7 @@ def short_answers(monkeypatch):
 def workspace(tmp_path, tiny_base, tiny_pair) -> Workspace:
     workspace = Workspace(tmp_path / "workspace").create()
     catalog.add(workspace, tiny_pair[0], "U", "utility", "facts")
-    catalog.add(workspace, tiny_pair[1], "S", "safety")
+    catalog.add(workspace, tiny_pair[1], "S", "safety", "harmful")
     return workspace
 
 
