@@ -34,7 +34,7 @@ def leaderboard(
         where += " AND (reported_table IS NULL OR list_contains(?, reported_table))"
         values.append(list(reported_tables))
     sql = f"SELECT * FROM leaderboard WHERE {where} ORDER BY created_at DESC NULLS LAST, run_id"
-    return con.execute(sql, values).df()
+    return _frame(con, sql, values)
 
 
 def front(con: Connection, *, pairs: Sequence[str] | None = None, sources: Sequence[str] | None = None) -> pd.DataFrame:
@@ -89,7 +89,7 @@ def alpha_curves(
     order = "source, method, k, layerwise, alpha, created_at, run_id"
     prompts = "SELECT (r.recipe->>'$.evaluation.suites[0].n')::INTEGER FROM runs r WHERE r.run_id = c.run_id"
     sql = f"SELECT *, ({prompts}) AS prompts FROM alpha_curves c WHERE {where} ORDER BY {order}"
-    return con.execute(sql, values).df()
+    return _frame(con, sql, values)
 
 
 def run(con: Connection, run_id: str) -> dict[str, Any] | None:
@@ -400,6 +400,15 @@ def schema(con: Connection) -> pd.DataFrame:
         ORDER BY table_name, ordinal_position
         """
     ).df()
+
+
+def _frame(con: Connection, sql: str, values: Sequence[Any]) -> pd.DataFrame:
+    """The answer by way of Arrow, which takes thousands of rows with text a third of the time."""
+    import pandas as pd
+    import pyarrow as pa
+
+    kinds = {pa.int32(): pd.Int32Dtype(), pa.int64(): pd.Int64Dtype(), pa.bool_(): pd.BooleanDtype()}
+    return con.sql(sql, params=list(values)).to_arrow_table().to_pandas(types_mapper=kinds.get)
 
 
 def _where(filters: dict[str, Sequence[str] | None]) -> tuple[str, list[Any]]:

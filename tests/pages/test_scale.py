@@ -36,6 +36,10 @@ class Counted:
         self.asked.append(sql)
         return self.cursor.execute(sql, *values)
 
+    def sql(self, sql: str, *values: Any, **named: Any) -> Any:
+        self.asked.append(sql)
+        return self.cursor.sql(sql, *values, **named)
+
     def __getattr__(self, name: str) -> Any:
         return getattr(self.cursor, name)
 
