@@ -24,6 +24,7 @@ SHOWN = {
     "baselines": ("summary", "runs"),
     "alpha-k": ("finalists", "fronts"),
     "pre-post": ("summary", "runs"),
+    "search": ("finalists",),
 }
 HEADS = {
     "resistance": "resistance ↑",

@@ -13,6 +13,7 @@ from typing import Any
 
 from sstmerge_core import experiments
 from sstmerge_core.adapters import RECORD
+from sstmerge_core.demo import model
 from sstmerge_core.demo.adapters import ADAPTERS, DATA
 from sstmerge_core.experiments import result
 from sstmerge_core.store.events import last_status, read_events
@@ -93,7 +94,8 @@ def scores() -> Scores:
             if event["event"] == "run_started":
                 evaluation = event["recipe"]["evaluation"] or {"suites": []}
                 told = {suite["split"] for suite in evaluation["suites"]} == {"test"}
-                pair = event["pair"] if told and event["method"] in ("adapter", "base") else ""
+                alone = event["method"] in ("adapter", "base") and event["base"] == model.NAME
+                pair = event["pair"] if told and alone else ""
             elif event["event"] == "metrics" and pair:
                 own = [row for row in event["rows"] if row["judge"] in JUDGES and row["value"] is not None]
                 rows = {f"{row['metric']} {row['suite']}": row for row in own}
@@ -115,7 +117,7 @@ def scores_table(found: Scores) -> str:
     def cell(row: dict[str, Any] | None) -> str:
         return f"{row['value']:.2f} ({row['ci_low']:.2f}–{row['ci_high']:.2f})" if row else "–"
 
-    about = {"base": "SmolLM2-135M-Instruct"} | {name: demo.description for name, demo in ADAPTERS.items()}
+    about = {"base": model.NAME} | {name: demo.description for name, demo in ADAPTERS.items()}
     lines = [f"| adapter | trained on | {' | '.join(COLUMNS.values())} |", "|---|---|" + "---|" * len(COLUMNS)]
     for name in about:
         if name in found:
