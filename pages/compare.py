@@ -7,7 +7,7 @@ from sstmerge_core.errors import Problem
 from sstmerge_core.evaluate import judges_measured
 from sstmerge_core.plots import compare as pictures
 from sstmerge_core.store import queries
-from sstmerge_core.words import count, plain
+from sstmerge_core.words import count, plain, shortened
 from studio import answers, blocks, link, start
 
 MOST = blocks.COMPARED
@@ -18,7 +18,7 @@ def why_not(run_id: str) -> Problem | None:
     if run_id in titles:
         return None
     run = store.query(queries.run, run_id)
-    where = f"run={run_id} in the link"
+    where = f"run={shortened(run_id)} in the link"
     if run is None:
         return Problem(where, "there is no such run in this workspace", "It may have been deleted, or be another's.")
     if run["source"] == "reported":
@@ -88,6 +88,7 @@ metrics = {run_id: store.query(queries.run_metrics, run_id) for run_id in chosen
 judges = compare.shared_judges(list(metrics.values()))
 judges = judges_measured.stored_judges(judges) if judges else []
 if st.session_state["compare.judge"] not in judges:
+    blocks.problems(state.unknown("judge", judges) if state.moved else [], warning=True)
     st.session_state["compare.judge"] = judges[0] if judges else ""
 st.session_state["compare.reference"] = chosen[0]
 

@@ -4,6 +4,7 @@ import streamlit as st
 
 from sstmerge_core.errors import Problem
 from sstmerge_core.playground import answering
+from sstmerge_core.words import shortened
 from studio import blocks, chat, link, pick, playground, start
 
 store = blocks.store_or_stop()
@@ -27,7 +28,8 @@ talk = None
 with blocks.failures():
     talk = answering.current(start.workspace(), said)
 if said and talk is None:
-    state.problems.append(Problem(f"chat={said} in the link", "there is no such conversation here", "It was cleared."))
+    fault = "there is no such conversation here"
+    state.problems.append(Problem(f"chat={shortened(said)} in the link", fault, "It was cleared."))
     st.session_state["playground.chat"] = ""
 
 keys = playground.choose(state, offer)
@@ -38,6 +40,7 @@ with st.container(horizontal=True, gap="small"):
     share = st.container(width="content")
     if len(bases) > 1:
         st.selectbox("Base model", list(bases), key="playground.base", label_visibility="collapsed", width=260)
+alphas = playground.alphas(state, keys, offer)
 blocks.problems(state.problems, warning=True)
 
 if not keys:
@@ -46,7 +49,7 @@ if not keys:
     st.stop()
 
 begun = bool(talk) or chat.something_is_asked()
-chosen = playground.heads(keys, offer, base, playground.alphas(state, keys, offer), brief=begun)
+chosen = playground.heads(keys, offer, base, alphas, brief=begun)
 with blocks.failures():
     talk = chat.answer_what_is_asked(talk, chosen, base)
 if talk and talk.turns:

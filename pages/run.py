@@ -2,10 +2,11 @@
 
 import streamlit as st
 
+from sstmerge_core.errors import Problem
 from sstmerge_core.evaluate import judges_measured
 from sstmerge_core.plots import similarity, spectrum, table
 from sstmerge_core.store import queries, trash
-from sstmerge_core.words import plain
+from sstmerge_core.words import plain, shortened
 from studio import again, blocks, deleting, link, reading, remarks, start
 
 store = blocks.store_or_stop()
@@ -33,10 +34,8 @@ if run is None:
     if deleting.in_trash(run_id, trash.RUN):
         st.page_link("pages/pareto.py", label="All runs", icon=":material/scatter_plot:")
         st.stop()
-    st.error(f"There is no run “{run_id}” in this workspace.", icon=":material/search_off:")
-    st.caption(
-        "It may belong to another workspace, or its folder was deleted. Runs of this workspace are on the Pareto page."
-    )
+    fix = "It may belong to another workspace, or its folder was deleted. The runs of this workspace are on Pareto."
+    blocks.problems([Problem(f"run={shortened(run_id)} in the link", "there is no such run in this workspace", fix)])
     st.page_link("pages/pareto.py", label="All runs", icon=":material/scatter_plot:")
     st.stop()
 
@@ -108,7 +107,7 @@ if tabs["Recipe"].open:
 
 if "Answers" in tabs and tabs["Answers"].open:
     with tabs["Answers"]:
-        reading.answers(store, run, metrics, judges)
+        reading.answers(store, state, run, metrics, judges)
 
 if "Spectrum" in tabs and tabs["Spectrum"].open:
     with tabs["Spectrum"]:

@@ -5,6 +5,7 @@ import streamlit as st
 
 from sstmerge_core import checkpoint, jobs, training_data, words
 from sstmerge_core.demo.suites import ROLES
+from sstmerge_core.errors import Problem
 from sstmerge_core.jobs import training
 from sstmerge_core.plots import training as pictures
 from sstmerge_core.recipe import Source
@@ -94,6 +95,7 @@ def rows_chosen(file: str | None) -> tuple[training_data.TrainingData, dict] | N
 
 def held_out(splits: list[str]) -> tuple[str | None, str | None, float]:
     """Which split is learnt, which is held out, or which share."""
+    unknown = state.unknown("split", [ALL, *splits]) if state.moved else []
     if st.session_state["train.split"] not in (ALL, *splits):
         st.session_state["train.split"] = "train" if "train" in splits else ALL
     with st.container(horizontal=True, gap="small", vertical_alignment="bottom"):
@@ -101,6 +103,7 @@ def held_out(splits: list[str]) -> tuple[str | None, str | None, float]:
         if splits:
             split = st.selectbox("Learn", [ALL, *splits], key="train.split", width=150)
         others = [name for name in splits if name != split and split != ALL]
+        unknown += state.unknown("held", [NONE, SHARE, *others]) if state.moved else []
         if st.session_state["train.held"] not in (SHARE, *others):
             st.session_state["train.held"] = NONE
         held = st.selectbox(
@@ -114,6 +117,7 @@ def held_out(splits: list[str]) -> tuple[str | None, str | None, float]:
         share = 0.0
         if held == SHARE:
             share = st.number_input("Share", 0.01, 0.9, step=0.05, format="%g", key="train.share", width=120)
+    blocks.problems(unknown, warning=True)
     return (None if split == ALL else split), (held if held in others else None), share
 
 
@@ -123,6 +127,7 @@ def adapter_named(file: str) -> dict[str, str]:
         name = st.text_input("Name", key="train.name", placeholder="such as A8", width=150)
         role = st.selectbox("Role", list(ROLE_WORDS), key="train.role", format_func=ROLE_WORDS.get, width=200)
         own = [file] if file not in ROLES else []
+        suite_problems = state.unknown("suite", [*ROLES, *own]) if state.moved else []
         if st.session_state["train.suite"] not in ("", *ROLES, *own):
             st.session_state["train.suite"] = ""
         suite = st.selectbox(
@@ -134,6 +139,7 @@ def adapter_named(file: str) -> dict[str, str]:
             help="The prompts that measure its own task after a merge. A file needs rows of the splits selection, "
             "test and fisher. Default: the bundled instructions.",
         )
+    blocks.problems(suite_problems, warning=True)
     return {"name": name.strip(), "role": role, "suite": str(form.path_of(suite)) if suite in own else suite}
 
 
@@ -233,7 +239,9 @@ with left:
 with right:
     if st.session_state["train.job"]:
         if job is None or watched is None:
-            st.warning(f"There is no training “{st.session_state['train.job']}” here.", icon=":material/search_off:")
+            where = f"job={words.shortened(st.session_state['train.job'])} in the link"
+            fix = "What was trained before is below; the jobs of this workspace are on the Sweep page."
+            blocks.problems([Problem(where, "there is no such training in this workspace", fix)], warning=True)
         else:
             blocks.watch(job.job_id, key="train.watch")
             if job.state != "done":

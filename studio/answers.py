@@ -58,12 +58,12 @@ def side_by_side(
     first = sides[0]
     letters = dict(zip(run_ids, names, strict=True))
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
-        suite = _selectbox("Prompts", "suite", [one for one in first.suites if _shared(sides, one)], width=180)
+        suite = _selectbox("Prompts", "suite", [one for one in first.suites if _shared(sides, one)], state, width=180)
         beside = [run for run, one in zip(run_ids, sides, strict=True) if one is not first and first.shares(one, suite)]
         other = beside[0]
         if len(beside) > 1:
             label = f"{first.letter} beside"
-            other = _selectbox(label, "with", beside, width=120, format_func=letters.__getitem__)
+            other = _selectbox(label, "with", beside, state, width=120, format_func=letters.__getitem__)
         words = st.text_input(
             "Search", key="compare.q", placeholder="in prompts and answers", width=240, on_change=to_first_page
         )
@@ -162,9 +162,10 @@ def _title(show: str, a: str, b: str, moved: float) -> str:
     return SHOWS[show].format(a, b) + (f" {moved:g}" if show == "moved" else "")
 
 
-def _selectbox(label: str, name: str, options: Sequence[str], **settings: Any) -> str:
-    key = f"compare.{name}"
+def _selectbox(label: str, name: str, options: Sequence[str], state: link.Link, **settings: Any) -> str:
+    key = state.key(name)
     if st.session_state[key] not in options:
+        blocks.problems(state.unknown(name, options) if state.moved else [], warning=True)
         st.session_state[key] = options[0]
     return st.selectbox(label, options, key=key, on_change=to_first_page, **settings)
 
@@ -184,6 +185,6 @@ def _share(values: list[str]) -> float:
 
 
 def _page(values: list[str]) -> int:
-    if not values[-1].isdecimal() or int(values[-1]) == 0:
+    if not values[-1].isdecimal() or len(values[-1]) > 9 or int(values[-1]) == 0:
         raise ValueError("must be a whole number from 1")
     return int(values[-1])

@@ -13,6 +13,7 @@ from urllib.parse import urlencode
 import streamlit as st
 
 from sstmerge_core.errors import Problem
+from sstmerge_core.words import shortened
 
 Parser = Callable[[list[str]], Any]
 """Takes every value of one parameter in the URL; raises ValueError that says what would be right."""
@@ -89,9 +90,16 @@ class Link:
                 try:
                     value = parse(self._current[name])
                 except ValueError as error:
-                    where = f"{name}={', '.join(self._current[name])} in the link"
-                    self.problems.append(Problem(where, str(error), "The default is shown instead."))
+                    self.problems.append(self._problem(name, error))
             st.session_state[key] = value
+
+    def unknown(self, name: str, options: Sequence[str]) -> list[Problem]:
+        """What is wrong with what the URL says of `name`, where its options are known only after `read`."""
+        try:
+            some_of(options)([value for value in self._current.get(name, []) if value])
+        except ValueError as error:
+            return [self._problem(name, error)]
+        return []
 
     def key(self, name: str, group: str = "") -> str:
         return ".".join(filter(None, (self.page, group, name)))
@@ -103,6 +111,10 @@ class Link:
             return
         st.query_params.from_dict(spelled(values))
         st.session_state[f"{self.page}:url"] = _current()
+
+    def _problem(self, name: str, error: ValueError) -> Problem:
+        where = f"{name}={shortened(', '.join(self._current[name]))} in the link"
+        return Problem(where, str(error), "The default is shown instead.")
 
     def _said(self, name: str) -> Any:
         parse, default = self._fields.get(name, (text, None))

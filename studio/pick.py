@@ -25,7 +25,7 @@ MOST_PROMPTS = 10_000
 
 
 def _prompts(values: list[str]) -> int:
-    if not values[-1].isdecimal() or not 1 <= int(values[-1]) <= MOST_PROMPTS:
+    if not values[-1].isdecimal() or len(values[-1]) > 9 or not 1 <= int(values[-1]) <= MOST_PROMPTS:
         raise ValueError(f"must be a whole number from 1 to {MOST_PROMPTS}")
     return int(values[-1])
 

@@ -68,7 +68,7 @@ class Offer:
         if kind == "run":
             return self._of_run(rest)
         fix = "Choose among the columns of the list."
-        raise AdapterError(Problem(f"column={key} in the link", "names nothing that can answer", fix))
+        raise AdapterError(Problem(f"column={words.shortened(key)} in the link", "names nothing that can answer", fix))
 
     def title(self, key: str) -> str:
         if key.startswith("run:"):
@@ -81,14 +81,18 @@ class Offer:
     def _adapter(self, name: str) -> Entry:
         if name not in self._shelf.adapters:
             known = ", ".join(self._shelf.adapters) or "none yet"
-            raise AdapterError(Problem(f"adapter {name}", "there is none of that name here", f"There are: {known}."))
+            raise AdapterError(
+                Problem(f"adapter {words.shortened(name)}", "there is none of that name here", f"There are: {known}.")
+            )
         return self._shelf.adapters[name]
 
     def _of_run(self, run_id: str) -> Column:
         run = self._store.query(queries.run, run_id)
         if run is None or run_id not in self._runs:
             fault = "there is no such run here" if run is None else "it is no finished merge of this workspace"
-            raise AdapterError(Problem(f"run {run_id}", fault, "Choose among the columns of the list."))
+            raise AdapterError(
+                Problem(f"run {words.shortened(run_id)}", fault, "Choose among the columns of the list.")
+            )
         known = {entry.sha256: (name, entry.path) for name, entry in self._shelf.adapters.items()}
         recipe = Recipe.model_validate(run["recipe"])
         return columns.of_run(start.workspace(), run_id, recipe, self._runs[run_id], known)
@@ -215,19 +219,22 @@ def settings() -> None:
 
 
 def alphas(state: link.Link, keys: Sequence[str], offer: Offer) -> dict[str, float]:
-    """α by column; where the link moved, as it says. What it says and cannot be used falls back to the default."""
+    """α by column; where the link moved, as it says. What it says and cannot be used goes to `state.problems`."""
     known: dict[str, float] = st.session_state.setdefault("playground:alphas", {})
     given = iter(st.session_state["playground.alpha"] if state.moved and state.given("alpha") else [])
     for key in keys:
         slider = offer.column(key).slider
         if slider is None:
             continue
-        said = next(given, None)
+        known.setdefault(key, slider.default)
+        if (said := next(given, None)) is None:
+            continue
         try:
-            known[key] = slider.default if said is None and key not in known else float(said or known[key])
-        except ValueError:
+            known[key] = number(slider.low, slider.high)([said])
+        except ValueError as error:
+            where = f"alpha={words.shortened(said)} in the link"
+            state.problems.append(Problem(where, str(error), f"{slider.default:g} is shown instead."))
             known[key] = slider.default
-        known[key] = min(max(known[key], slider.low), slider.high) if known[key] == known[key] else slider.default
     return known
 
 

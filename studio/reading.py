@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from sstmerge_core.errors import StoreError
+from sstmerge_core.errors import Problem, StoreError
 from sstmerge_core.evaluate import hand, judges_measured
 from sstmerge_core.plots import table
 from sstmerge_core.store import queries
@@ -46,23 +46,26 @@ def fields() -> link.Fields:
     }
 
 
-def answers(store: start.Store, run: Mapping[str, Any], metrics: pd.DataFrame, judges: Sequence[str]) -> None:
+def answers(
+    store: start.Store, state: link.Link, run: Mapping[str, Any], metrics: pd.DataFrame, judges: Sequence[str]
+) -> None:
     """Filters, the answers that they leave, and the means to label them. Call `state.read(fields())` before."""
     run_id, session = run["run_id"], st.session_state
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
-        _fit("judge", judges)
+        unknown = _fit(state, "judge", judges)
         judge = judges[0]
         if len(judges) > 1:
             judge = st.selectbox("Judge", judges, key="run.judge", width=200, help=blocks.judges_help(judges))
         by_hand = store.query(queries.hand_labels, run_id)
         samples = table.beside(store.query(queries.run_samples, run_id, None, judge), by_hand)
         suites = table.suites(samples)
-        _fit("suite", suites)
+        unknown += _fit(state, "suite", suites)
         suite = st.selectbox("Prompts", suites, key="run.suite", width=150)
         of_suite = samples[samples["suite"] == suite]
         shows = st.selectbox("By hand", list(SHOWS), key="run.hand", format_func=SHOWS.get, width=190)
         words_ = st.text_input("Search", key="run.search", placeholder="in prompts and answers", width=220)
         labels = sorted(of_suite["label"].dropna().unique())
+        unknown += state.unknown("label", labels) if state.moved else []  # else a verdict of another suite
         session["run.label"] = [label for label in session["run.label"] if label in labels]
         picked = st.pills(
             "Verdict",
@@ -72,6 +75,7 @@ def answers(store: start.Store, run: Mapping[str, Any], metrics: pd.DataFrame, j
             format_func=lambda name: blocks.LABEL_WORDS.get(name, name),
         )
         way = st.segmented_control("Read", list(WAYS), key="run.way", format_func=WAYS.get, required=True)
+    blocks.problems(unknown, warning=True)
     rows: list[dict[str, Any]] = of_suite.to_dict("records")
     shown = table.search(of_suite, words_, labels=picked)
     if shows != "all":
@@ -97,9 +101,14 @@ def _wanted(row: Mapping[str, Any], shows: str) -> bool:
     return {"open": not row["hand"], "done": bool(row["hand"]), "differs": hand.differs(row)}[shows]
 
 
-def _fit(name: str, options: Sequence[str]) -> None:
-    if st.session_state[f"run.{name}"] not in options:
-        st.session_state[f"run.{name}"] = options[0]
+def _fit(state: link.Link, name: str, options: Sequence[str]) -> list[Problem]:
+    """The first of `options` where none is chosen; what is wrong where the link chose none of them."""
+    key = state.key(name)
+    wrong = st.session_state[key] not in options
+    found = state.unknown(name, options) if wrong and st.session_state[key] else []
+    if wrong:
+        st.session_state[key] = options[0]
+    return found
 
 
 def _take_name() -> None:

@@ -91,8 +91,12 @@ def choose_values(state: link.Link, chosen: Sequence[str]) -> tuple[dict[str, st
 def plan(
     trio: pick.Trio, chosen: Sequence[str], texts: Mapping[str, str], options: preflight.Options
 ) -> preflight.SweepPlan:
-    """What the form says as recipes. Raises RecipeError for a list that cannot be read."""
-    lists = {name: grid.numbers(text, where=name, whole=name in ("k", "seed")) for name, text in texts.items()}
+    """What the form says as recipes. Raises RecipeError for a list that cannot be read and that a method takes."""
+    used = {name for method in chosen for name in _varied(method)}
+    lists = {
+        name: grid.numbers(text if name in used else "", where=name, whole=name in ("k", "seed"))
+        for name, text in texts.items()
+    }
     return preflight.plan_sweep(
         start.workspace(),
         base=trio.base,

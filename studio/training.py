@@ -12,7 +12,9 @@ import streamlit as st
 from sstmerge_core import presets
 from sstmerge_core.demo.adapters import DATA
 from sstmerge_core.demo.suites import ROLES
+from sstmerge_core.errors import DataError, Problem
 from sstmerge_core.train import TrainingSettings
+from sstmerge_core.words import shortened
 from sstmerge_core.workspace import Workspace, write_file
 from studio import link
 
@@ -95,7 +97,17 @@ def files(workspace: Workspace) -> list[str]:
 
 
 def path_of(chosen: str) -> Path:
-    return DATA / f"{chosen}.jsonl" if chosen in ROLES else Path(chosen.strip()).expanduser()
+    """The file of a choice, whether there is one or not. Raises DataError for what no file can be called."""
+    try:
+        path = DATA / f"{chosen}.jsonl" if chosen in ROLES else Path(chosen.strip()).expanduser()
+        path.stat()
+    except FileNotFoundError:
+        return path
+    except (OSError, RuntimeError, ValueError) as error:  # too long, no such user's home, a NUL in it
+        reason = getattr(error, "strerror", None) or str(error)
+        where = f"file {shortened(chosen)}"
+        raise DataError(Problem(where, f"cannot be opened: {reason}", "Choose another file.")) from None
+    return path
 
 
 def file_label(chosen: str) -> str:

@@ -196,7 +196,7 @@ def history() -> None:
         outcome = "failed" if past.rows is None else f"{words.count(past.rows, 'row')} in {past.seconds:.2f} s"
         with st.container(gap=None):
             st.button(
-                plain(_one_line(past.sql)),
+                plain(words.shortened(past.sql)),
                 key=f"query.past.{number}",
                 on_click=put,
                 args=(past.sql,),
@@ -332,13 +332,12 @@ def _picture(frame: pd.DataFrame, state: link.Link) -> dict[str, str]:
 def _missing_columns(wanted: Mapping[str, str], chart: picture.Chart, columns: tuple[str, ...]) -> None:
     known = {*columns, picture.NONE, ""}
     problems = [
-        Problem(f"{name}={wanted[name]} in the link", "the result has no such column", "Another one is drawn instead.")
+        Problem(
+            f"{name}={words.shortened(wanted[name])} in the link",
+            "the result has no such column",
+            "Another one is drawn instead.",
+        )
         for name in ("x", "y", "colour")
         if wanted.get(name, "") not in known
     ]
     blocks.problems(problems, warning=True)
-
-
-def _one_line(sql: str) -> str:
-    text = " ".join(sql.split())
-    return text if len(text) <= 80 else text[:79] + "…"

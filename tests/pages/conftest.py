@@ -43,7 +43,7 @@ def empty_workspace(tmp_path: Path) -> Workspace:
 def open_page(monkeypatch: pytest.MonkeyPatch) -> Iterator[Open]:
     """``open_page(workspace, "pareto", x="utility")`` → the page after its first run."""
 
-    def run(workspace: Workspace, page: str, **query: str | list[str]) -> AppTest:
+    def run(workspace: Workspace, page: str, /, **query: str | list[str]) -> AppTest:
         monkeypatch.setenv("SSTMERGE_WORKSPACE", str(workspace.root))
         app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=60)
         for name, value in query.items():

@@ -246,7 +246,7 @@ def test_sweep_says_which_number_it_cannot_read(open_page: Open, full_workspace:
 def test_unknown_run_says_so(open_page: Open, full_workspace: Workspace) -> None:
     app = open_page(full_workspace, "run", run="0000")
     assert not app.exception
-    assert "There is no run “0000”" in app.error[0].value
+    assert "run=0000 in the link" in app.error[0].value and "no such run" in app.error[0].value
 
 
 def test_run_shows_its_metrics_with_interval_and_n(open_page: Open, full_workspace: Workspace) -> None:
