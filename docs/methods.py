@@ -1,6 +1,6 @@
-"""docs/methods.md and the README's table of methods, from the registry and the oracles: ``make docs``.
+"""docs/methods, a page per method, and the README's table, from the registry and the oracles: ``make docs``.
 
-Only the measured errors need the oracles to run; everything else is the registry, and a test holds the two files to it.
+Only the measured errors need the oracles to run; everything else is the registry, and a test holds the files to it.
 """
 
 from __future__ import annotations
@@ -17,9 +17,11 @@ from sstmerge_core import methods
 from sstmerge_core.methods import AXES, Method, Parameter
 
 ROOT = Path(__file__).resolve().parents[1]
-README, PAGE = ROOT / "README.md", ROOT / "docs" / "methods.md"
+README, PAGES = ROOT / "README.md", ROOT / "docs" / "methods"
 OPEN, CLOSE = "<!-- methods: written by `make docs` -->", "<!-- /methods -->"
 MEASURED = re.compile(r"\b\d\.\de[-+]\d\d\b")
+APP = "http://localhost:8501/pareto?pair=A5_A7&method="
+"""Where `make app` shows one method's points"""
 HEAD = """# Merge methods
 
 Written by `make docs` from the registry (`sstmerge_core/methods/`) and the oracles (`benchmarks/oracles/`).
@@ -40,15 +42,25 @@ NEEDS = {
 
 
 def main() -> None:
-    """Run the oracles and write both files."""
-    errors = {method: oracle.error() for method, oracle in ORACLES.items()}
-    PAGE.write_text(page(errors))
+    """Run the oracles and write everything."""
+    write({method: oracle.error() for method, oracle in ORACLES.items()})
+
+
+def write(errors: Mapping[str, float]) -> None:
+    for old in PAGES.glob("*.md"):
+        old.unlink()
+    PAGES.mkdir(exist_ok=True)
+    for name, text in pages(errors).items():
+        (PAGES / name).write_text(text)
     README.write_text(with_table(README.read_text(), errors))
 
 
-def page(errors: Mapping[str, float]) -> str:
-    """docs/methods.md. `errors` are the measured ones by method."""
-    return "\n".join([HEAD, *(section(method, errors[method.name]) for method in methods.methods())])
+def pages(errors: Mapping[str, float]) -> dict[str, str]:
+    """File name → text of everything in docs/methods. `errors` are the measured ones by method."""
+    listed = [row("method", "what it does", "meaning of α"), row("---", "---", "---")]
+    listed += [row(f"[{own.title}]({own.name}.md)", own.summary, meaning(own)) for own in methods.methods()]
+    found = {f"{method.name}.md": page(method, errors[method.name]) for method in methods.methods()}
+    return {"README.md": "\n".join([HEAD, *listed, ""])} | found
 
 
 def with_table(readme: str, errors: Mapping[str, float]) -> str:
@@ -61,7 +73,7 @@ def with_table(readme: str, errors: Mapping[str, float]) -> str:
     rows = [row(*head), row(*["---"] * len(head))]
     rows += [
         row(
-            f"[`{method.name}`](docs/methods.md#{method.name})",
+            f"[`{method.name}`](docs/methods/{method.name}.md)",
             paper(method),
             f"$`{method.formula}`$",
             meaning(method),
@@ -73,14 +85,12 @@ def with_table(readme: str, errors: Mapping[str, float]) -> str:
     return "\n".join([before + OPEN, *rows, CLOSE + after])
 
 
-def section(method: Method, error: float) -> str:
-    """One method's part of the page."""
+def page(method: Method, error: float) -> str:
+    """One method's page."""
     oracle = ORACLES[method.name]
     needs = [words for flag, words in NEEDS.items() if getattr(method, flag)]
     lines = [
-        f'<a id="{method.name}"></a>',
-        "",
-        f"## {method.title} (`{method.name}`)",
+        f"# {method.title} (`{method.name}`)",
         "",
         method.summary,
         "",
@@ -95,10 +105,32 @@ def section(method: Method, error: float) -> str:
         "",
     ]
     if method.parameters:
-        lines += [row("parameter", "default", "allowed", "what it is"), row("---", "---", "---", "---")]
+        lines += ["## Parameters", "", row("parameter", "default", "allowed", "what it is"), row(*["---"] * 4)]
         lines += [parameter_row(parameter) for parameter in method.parameters]
         lines.append("")
+    lines += [
+        "## Use",
+        "",
+        "```",
+        f"sstmerge merge --base DIR --utility DIR --safety DIR --method {method.name}{_options(method)} --out DIR",
+        "```",
+        "",
+        f"On the demo: [what it does to A5 with A7]({APP}{method.name}), with `make app` running; "
+        "[results of every method](../results.md). ΔU, ΔS, wᵢ and how methods are checked: [all methods](README.md).",
+        "",
+    ]
     return "\n".join(lines)
+
+
+def _options(method: Method) -> str:
+    """The parameters at their defaults, as the command line takes them."""
+    own = {
+        each.name: str(each.default).lower() if isinstance(each.default, bool) else each.default
+        for each in method.parameters
+    }
+    direct = [f" --{name} {own[name]}" for name in ("alpha", "k", "seed") if name in own]
+    rest = [f"{name}={value}" for name, value in own.items() if name not in ("alpha", "k", "seed")]
+    return "".join(direct) + (f" --set {' '.join(rest)}" if rest else "")
 
 
 def parameter_row(parameter: Parameter) -> str:

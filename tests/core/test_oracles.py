@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+import shlex
 from dataclasses import replace
 
 import numpy as np
@@ -21,6 +23,7 @@ from benchmarks.oracles.cases import (
 from docs import methods as documents
 from sstmerge_core import methods
 from sstmerge_core.adapters import Factors
+from sstmerge_core.cli import _parser
 from sstmerge_core.merge import merge
 from sstmerge_core.methods.elementwise import drop_by_rank, keep_probabilities
 from sstmerge_core.methods.registry import Choice, Flag, Parameter, Real
@@ -215,19 +218,28 @@ def test_the_oracles_masks_are_really_injected():
 def test_the_documents_are_those_that_make_docs_would_write():
     """But for the measured errors, which only running the oracles can tell. If this fails: make docs."""
     unmeasured = dict.fromkeys(methods.names(), 0.0)
-    readme, page = documents.README.read_text(), documents.PAGE.read_text()
-    assert documents.without_errors(page) == documents.without_errors(documents.page(unmeasured))
+    readme = documents.README.read_text()
+    there = {path.name: documents.without_errors(path.read_text()) for path in documents.PAGES.iterdir()}
+    assert there == {name: documents.without_errors(text) for name, text in documents.pages(unmeasured).items()}
     assert documents.without_errors(readme) == documents.without_errors(documents.with_table(readme, unmeasured))
 
 
 def test_the_documents_name_every_method_and_every_parameter_with_an_error_within_its_tolerance():
-    readme, page = documents.README.read_text(), documents.PAGE.read_text()
+    readme = documents.README.read_text()
     for method in methods.methods():
-        assert f"[`{method.name}`](docs/methods.md#{method.name})" in readme
-        section = page.split(f'<a id="{method.name}"></a>')[1].split("<a id")[0]
+        assert f"[`{method.name}`](docs/methods/{method.name}.md)" in readme
+        page = (documents.PAGES / f"{method.name}.md").read_text()
         for own in method.parameters:
-            assert f"| `{own.name}` | {str(own.default).lower()} | {own.bounds()} |" in section
-        assert float(documents.MEASURED.search(section).group()) <= ORACLES[method.name].tolerance
+            assert f"| `{own.name}` | {str(own.default).lower()} | {own.bounds()} |" in page
+        assert float(documents.MEASURED.search(page).group()) <= ORACLES[method.name].tolerance
+
+
+def test_the_command_on_every_method_s_page_is_one_that_the_program_takes():
+    for method in methods.methods():
+        command = re.search(r"^sstmerge (.*)$", (documents.PAGES / f"{method.name}.md").read_text(), re.MULTILINE)
+        given = _parser().parse_args(shlex.split(command.group(1)))
+        extra = dict(pair.split("=", 1) for pair in given.set or [])
+        assert set(extra) <= {own.name for own in method.parameters}
 
 
 def test_a_readme_without_its_two_comments_is_refused():
