@@ -42,7 +42,8 @@ if run is None:
 reported = run["source"] == "reported"
 stats = store.query(queries.module_stats, run_id)
 with st.container(horizontal=True, vertical_alignment="center"):
-    st.header(run["label"] or run_id, anchor=False, width="content")
+    alone = run["method"] == "adapter" and run["pair"]
+    st.header(f"{run['pair']} alone" if alone else run["label"] or run_id, anchor=False, width="content")
     st.badge(run["pair"] or "no pair", color="gray")
     colors = {"finished": "green", "running": "blue", "failed": "red", "cancelled": "orange"}
     st.badge("reported in the literature" if reported else run["status"], color=colors.get(run["status"], "gray"))
@@ -80,23 +81,26 @@ blocks.problems(state.problems, warning=True)
 tabs = dict(zip(names, st.tabs(names, key="run.tabs", on_change="rerun"), strict=True))
 
 with tabs["Metrics"]:
-    st.dataframe(
-        table.metrics(metrics, blocks.STATUS_WORDS),
-        hide_index=True,
-        column_config={
-            "metric": st.column_config.TextColumn("Measure"),
-            "suite": st.column_config.TextColumn("Prompts"),
-            "value": st.column_config.NumberColumn("Value", format="%.3f"),
-            "interval": st.column_config.TextColumn("95 % interval"),
-            "n": st.column_config.NumberColumn("n", format="%d", help="Prompts", width=52),
-            "judge": st.column_config.TextColumn("Judge", help=blocks.judges_help(judges)),
-            "status": st.column_config.TextColumn("Why no figure", width=250),
-            "compared with": st.column_config.LinkColumn("Compared with", display_text=r"run=(\w+)"),
-        },
-        height="content",
-        placeholder="–",
-        alt="Metrics of this run",
-    )
+    if metrics.empty:
+        st.caption("Nothing is measured yet: the figures stand here once its answers are judged.")
+    else:
+        st.dataframe(
+            table.metrics(metrics, blocks.STATUS_WORDS),
+            hide_index=True,
+            column_config={
+                "metric": st.column_config.TextColumn("Measure"),
+                "suite": st.column_config.TextColumn("Prompts"),
+                "value": st.column_config.NumberColumn("Value", format="%.3f"),
+                "interval": st.column_config.TextColumn("95 % interval"),
+                "n": st.column_config.NumberColumn("n", format="%d", help="Prompts", width=52),
+                "judge": st.column_config.TextColumn("Judge", help=blocks.judges_help(judges)),
+                "status": st.column_config.TextColumn("Why no figure", width=250),
+                "compared with": st.column_config.LinkColumn("Compared with", display_text=r"run=(\w+)"),
+            },
+            height="content",
+            placeholder="–",
+            alt="Metrics of this run",
+        )
 
 if tabs["Recipe"].open:
     with tabs["Recipe"]:
