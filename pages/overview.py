@@ -5,7 +5,7 @@ import streamlit as st
 from sstmerge_core import jobs, presets
 from sstmerge_core.plots import pareto, table
 from sstmerge_core.store import queries
-from studio import blocks, pick, queue, start, visitor
+from studio import blocks, pick, queue, remarks, start, visitor
 
 store = blocks.store_or_stop()
 counts = store.query(queries.counts)
@@ -83,4 +83,5 @@ with right:
             st.page_link("pages/adapters.py", label="See the adapters", icon=":material/extension:")
     else:
         st.subheader("Last runs", anchor=False)
+        recent = remarks.tagged(store, recent)
         st.markdown(table.brief(recent.assign(label=recent["label"] + " · " + recent["pair"])))

@@ -40,14 +40,21 @@ def named(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def brief(runs: pd.DataFrame, *, pair: bool = False) -> str:
-    """Runs as a Markdown table: the name as a link, the pair if asked, and the three measures, best column first."""
+    """Runs as a Markdown table: the name as a link, the pair if asked, and the three measures, best column first.
+
+    Where `runs` has the column ``tags`` (a list each, or None), they stand behind the name.
+    """
     measures = [MEASURES[name] for name in ("resistance", "utility", "over_refusal") if runs[name].notna().any()]
     heads = ["Run", *(["Pair"] if pair else [])]
     heads += [f"{measure.title}\N{NO-BREAK SPACE}{'↑' if measure.higher_is_better else '↓'}" for measure in measures]
     lines = [heads, [":--"] * (len(heads) - len(measures)) + ["--:"] * len(measures)]
     for run in named(runs).to_dict("records"):
         source = " (reported)" if run["source"] == "reported" else ""
-        cells = [f"[{plain(run['name'])}](run?run={run['run_id']}){source}", *([plain(run["pair"])] if pair else [])]
+        tags = "".join(f" :gray-badge[{plain(tag)}]" for tag in run.get("tags") or ())
+        cells = [
+            f"[{plain(run['name'])}](run?run={run['run_id']}){source}{tags}",
+            *([plain(run["pair"])] if pair else []),
+        ]
         lines.append(cells + [number(run[measure.column]) for measure in measures])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 

@@ -13,7 +13,7 @@ from streamlit.testing.v1 import AppTest
 from sstmerge_core import catalog, jobs, preflight
 from sstmerge_core.jobs.process import Process
 from sstmerge_core.jobs.queue import Queue
-from sstmerge_core.store import EventWriter
+from sstmerge_core.store import EventWriter, remarks
 from sstmerge_core.workspace import Workspace
 
 Open = Callable[..., AppTest]
@@ -197,6 +197,16 @@ def test_the_overview_shows_the_queue_and_offers_the_quick_sweep(open_page: Open
     said = " ".join(item.value for item in app.markdown)
     assert "**busy** · cleo" in said and "**hers** · ada" in said
     assert app.button("overview.sweep").label == "Sweep over 5 α"
+
+
+def test_the_overview_shows_the_tags_of_the_last_runs(open_page: Open, workspace: Workspace, failed) -> None:
+    remarks.tag(workspace, failed[1][0], "for | *the* paper")
+    app = open_page(workspace, "overview")
+    last = next(item.value for item in app.markdown if item.value.startswith("| Run"))
+    assert (
+        not app.exception
+        and [r":gray-badge[for \| \*the\* paper]" in row for row in last.splitlines()].count(True) == 1
+    )
 
 
 def test_a_preset_of_the_merge_page_sets_method_parameters_and_prompts(open_page: Open, workspace: Workspace) -> None:
