@@ -8,7 +8,7 @@ import stat
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 
 import pytest
 
@@ -153,7 +153,7 @@ def test_an_idle_process_goes_and_leaves_nothing(workspace: Workspace) -> None:
     assert list(workspace.playground.iterdir()) == []
 
 
-def test_the_real_process_is_started_shared_and_after_a_kill_started_again(
+def test_the_real_process_is_started_shared_after_a_kill_started_again_and_goes_when_idle(
     workspace: Workspace, ask, tiny_pair, monkeypatch
 ) -> None:
     monkeypatch.setenv("SSTMERGE_DEVICE", "cpu")
@@ -170,17 +170,19 @@ def test_the_real_process_is_started_shared_and_after_a_kill_started_again(
         nowhere = Question("/nowhere", question.columns)  # an error that needs no torch, to be quick
         with closing(client.answer(workspace, nowhere)) as events:
             assert next(events) is None
+            monkeypatch.setenv("SSTMERGE_PLAYGROUND_IDLE", "3")  # of the next one
             os.kill(state.pid, signal.SIGKILL)
             assert process.wait(5)
             # nothing was heard: the question goes to a process started for it, past the socket of the dead one
             last = [event for event in events if event][-1]
             assert last["event"] == "failed" and "nowhere" in last["problems"][0]["where"]
         again = _status(workspace)
-        assert again.pid != state.pid
+        assert again.pid != state.pid and again.idle_seconds == 3.0
         process = Process.of(again.pid)
+        assert process.wait(60), "nothing was asked, and it did not go"
     finally:
-        os.kill(process.pid, signal.SIGTERM)
-    assert process.wait(30)
+        with suppress(ProcessLookupError):
+            os.kill(process.pid, signal.SIGTERM)
     assert not socket_file(workspace).exists()
 
 
