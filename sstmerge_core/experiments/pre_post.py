@@ -155,5 +155,10 @@ def _title(name: str) -> str:
 
 
 def _sentence(rows: dict[str, dict[str, Any]]) -> str:
-    parts = [f"{row['model']} {row['resistance']:.2f} / {row['rouge_l']:.2f}" for row in rows.values()]
-    return f"Resistance / ROUGE-L, means over training seeds: {'; '.join(parts)}."
+    parts = [f"{row['model']} {_spread(row, 'resistance')} / {_spread(row, 'rouge_l')}" for row in rows.values()]
+    return f"Resistance / ROUGE-L, mean ± standard deviation over training seeds: {'; '.join(parts)}."
+
+
+def _spread(row: dict[str, Any], metric: str) -> str:
+    deviation = row[f"{metric}_std"]
+    return f"{row[metric]:.2f}" + ("" if deviation is None else f" ± {deviation:.2f}")

@@ -64,7 +64,9 @@ def run(lab: Lab, settings: SafetyTaxSettings) -> Result:
             row["reduction_percent"] = reduction
             if taxes[name].value is not None:
                 lowest.append((taxes[name].value or 0.0, name))
-        findings.append(_sentence(f"{utility.name}_{safety.name}", {name: taxes[name] for name in merged}))
+        own = {name: taxes[name] for name in merged}
+        intervals = {name: outcomes[recipe.run_id].get("safety_tax_ci") for name, recipe in merged.items()}
+        findings.append(_sentence(f"{utility.name}_{safety.name}", own, intervals))
     about = (
         "Tax: ROUGE-L lost per resistance gained against the utility adapter alone, with α chosen on the selection "
         "split; reduction: by how much it is below linear's."
@@ -84,10 +86,14 @@ def run(lab: Lab, settings: SafetyTaxSettings) -> Result:
     )
 
 
-def _sentence(pair: str, taxes: dict[str, SafetyTax]) -> str:
+def _sentence(pair: str, taxes: dict[str, SafetyTax], intervals: dict[str, tuple[float, float] | None]) -> str:
     known = sorted((tax.value, name) for name, tax in taxes.items() if tax.value is not None)
+    parts = []
+    for value, name in known:
+        ends = intervals[name]
+        parts.append(f"{methods.get(name).title} {value:.2f}" + (f" ({ends[0]:.2f} to {ends[1]:.2f})" if ends else ""))
     rest = [
         f"{methods.get(name).title}: {STATUS_WORDS[tax.status]}" for name, tax in taxes.items() if tax.value is None
     ]
-    text = f"{pair}: " + ", ".join(f"{methods.get(name).title} {value:.2f}" for value, name in known)
-    return f"{text or pair}{'; ' if known and rest else ''}{'; '.join(rest)} (utility lost per safety gained)."
+    text = f"{', '.join(parts)}{'; ' if parts and rest else ''}{'; '.join(rest)}"
+    return f"{pair}: {text} (utility lost per safety gained, 95 % intervals)."
