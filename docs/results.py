@@ -104,7 +104,8 @@ def _table(table: Table) -> list[str]:
     if not table.rows:
         return []
     hidden = ("_low", "_high", "_n", "_std", "run_id", "run_ids")
-    columns = [column for column in table.columns if not column.endswith(hidden)]
+    ends = ("low", "high") if "mean" in table.columns else ()
+    columns = [column for column in table.columns if not column.endswith(hidden) and column not in ends]
     lines = [f"### {table.title}", "", table.about, ""]
     lines.append(f"| {' | '.join(HEADS.get(column, column.replace('_', ' ')) for column in columns)} | run |")
     lines.append("|" + "---|" * (len(columns) + 1))
@@ -123,7 +124,8 @@ def _cell(row: Mapping[str, Any], column: str) -> str:
         return methods.get(str(value)).title
     if isinstance(value, bool) or not isinstance(value, float):
         return str(value)
-    low, high, deviation = (row.get(f"{column}_{end}") for end in ("low", "high", "std"))
+    start = "" if column == "mean" else f"{column}_"
+    low, high, deviation = (row.get(f"{start}{end}") for end in ("low", "high", "std"))
     text = f"{value:.3g}" if column in ("alpha", "weight") else f"{value:.2f}"
     if low is not None and high is not None:
         return f"{text} ({low:.2f}–{high:.2f})"
