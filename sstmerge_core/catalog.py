@@ -160,9 +160,13 @@ def add(
 ) -> Entry:
     """Register the adapter in a local folder; it stays where it is.
 
-    Raises AdapterError with every problem, and where the name is taken by another adapter.
+    Raises AdapterError with every problem, where the name is taken by another adapter, and for a copy of a bundled one.
     """
     added = entry(path, workspace, name=(name or "").strip(), role=role or None, suite=suite)
+    if twin := next((one for one in entries(workspace) if one.bundled and one.sha256 == added.sha256), None):
+        raise AdapterError(
+            Problem(str(added.path), f"is a copy of the bundled {twin.name}", f"Take {twin.name}: it is here already.")
+        )
     check_name(workspace, added.name, added.sha256)
     added = replace(added, tags=usable_tags(tags), origin=origin)
     _write(workspace, added)

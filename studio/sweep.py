@@ -116,7 +116,7 @@ def launch(plan: preflight.SweepPlan, trio: pick.Trio, *, blocked: bool) -> bool
     """How many points, how long they take, and the button that starts them; `blocked`: there are problems above."""
     with st.container(horizontal=True, vertical_alignment="center"):
         pressed = st.button(
-            f"Start {words.count(len(plan.recipes), 'run')}",
+            f"Start {words.count(len(plan.recipes), 'run')}" if plan.recipes else "Nothing to start",
             type="primary",
             icon=":material/play_arrow:",
             disabled=blocked or not plan.recipes,

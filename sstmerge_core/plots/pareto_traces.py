@@ -203,7 +203,7 @@ def _bars(rows: pd.DataFrame, measure: Measure, color: str) -> dict[str, object]
         "symmetric": False,
         "array": np.nan_to_num(above).clip(min=0),
         "arrayminus": np.nan_to_num(below).clip(min=0),
-        "color": faded(color, 0.28),
+        "color": faded(color, 0.4),
         "thickness": 1.2,
         "width": 0,
     }

@@ -151,3 +151,10 @@ def test_the_command_line_takes_in_renames_tags_removes_and_restores(
     assert catalog.find(workspace, "renamed").tags == ("one", "two")
     assert "renamed <- Uploaded as lora.zip" in capsys.readouterr().out
     assert main(["adapters", "restore", "renamed"]) == AdapterError.exit_code
+
+
+def test_a_copy_of_a_bundled_adapter_is_refused_by_the_name_it_has_here(workspace: Workspace, tmp_path: Path) -> None:
+    copy = shutil.copytree(ADAPTERS["A5"].path, tmp_path / "mine")
+    with pytest.raises(AdapterError, match="is a copy of the bundled A5"):
+        catalog.add(workspace, copy, name="mine")
+    assert [one.name for one in catalog.entries(workspace) if not one.bundled] == []
