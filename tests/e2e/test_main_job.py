@@ -68,7 +68,7 @@ def test_a_user_merges_sees_the_point_shares_the_curve_and_queries_it(demo, tmp_
         colleague.goto(f"{address}/query?sql={sql}")
         colleague.get_by_text(re.compile(r"^1 row in")).first.wait_for(timeout=30_000)
         with colleague.expect_download() as table:
-            colleague.get_by_role("button", name=re.compile("CSV")).first.click()
+            colleague.get_by_role("button", name=re.compile("CSV ·")).click()
         assert Path(table.value.path()).read_text().split() == ["merges", "1"]
 
     runs = [folder for folder in (demo / "runs").iterdir() if (folder / "artifacts" / "adapter").is_dir()]

@@ -35,7 +35,7 @@ def short_answers(monkeypatch):
 def workspace(tmp_path, tiny_base, tiny_pair) -> Workspace:
     workspace = Workspace(tmp_path / "workspace").create()
     catalog.add(workspace, tiny_pair[0], "U", "utility", "facts")
-    catalog.add(workspace, tiny_pair[1], "S", "safety", "harmful")
+    catalog.add(workspace, tiny_pair[1], "S", "safety")
     return workspace
 
 
@@ -166,6 +166,8 @@ def test_worlds_keep_learning_fisher_and_test_apart():
 
 
 def test_before_and_after_tuning_are_merged_on_the_aligned_base(workspace, tiny_base, few_facts):
+    safety = catalog.find(workspace, "S")
+    catalog.change(workspace, safety.sha256, suite="harmful")  # as the bundled safety adapters have it
     result = run(workspace, "pre-post", tiny_base, safety="S", seeds=[1, 2], weights=[0.5], goal="sum")
     every_row_leads_to_finished_runs(workspace, result)
     rows = {row["model"]: row for row in result.table("summary").rows}
