@@ -163,14 +163,23 @@ def add(
     Raises AdapterError with every problem, where the name is taken by another adapter, and for a copy of a bundled one.
     """
     added = entry(path, workspace, name=(name or "").strip(), role=role or None, suite=suite)
-    if twin := next((one for one in entries(workspace) if one.bundled and one.sha256 == added.sha256), None):
-        raise AdapterError(
-            Problem(str(added.path), f"is a copy of the bundled {twin.name}", f"Take {twin.name}: it is here already.")
-        )
+    if (known := twin(workspace, added.sha256)) and known.bundled:
+        raise AdapterError(is_here(known, str(added.path)))
     check_name(workspace, added.name, added.sha256)
     added = replace(added, tags=usable_tags(tags), origin=origin)
     _write(workspace, added)
     return added
+
+
+def twin(workspace: Workspace, sha256: str) -> Entry | None:
+    """The adapter of this content that is here already."""
+    return next((one for one in entries(workspace) if one.sha256 == sha256), None)
+
+
+def is_here(known: Entry, where: str) -> Problem:
+    """That what `where` names is in the catalogue under another name."""
+    fix = "Use that one." if known.bundled else "Use that one; rename it where you want another name."
+    return Problem(where, f"is here already, as {known.name}", fix)
 
 
 def change(

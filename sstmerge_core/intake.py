@@ -113,10 +113,8 @@ def _keep(workspace: Workspace, told: Told, fill: Callable[[Path], None], where:
             sha256 = adapters.read(new).sha256
         except AdapterError as error:
             raise AdapterError([_renamed(problem, new, where) for problem in error.problems]) from None
-        twin = next((one for one in catalog.entries(workspace) if one.sha256 == sha256), None)
-        if twin is not None:
-            fix = "Use that one; rename it where you want another name."
-            raise AdapterError(Problem(where or told.name, f"is here already, as {twin.name}", fix))
+        if known := catalog.twin(workspace, sha256):
+            raise AdapterError(catalog.is_here(known, where or told.name))
     return folder(workspace, target, told, origin=origin)
 
 

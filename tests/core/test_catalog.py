@@ -155,6 +155,6 @@ def test_the_command_line_takes_in_renames_tags_removes_and_restores(
 
 def test_a_copy_of_a_bundled_adapter_is_refused_by_the_name_it_has_here(workspace: Workspace, tmp_path: Path) -> None:
     copy = shutil.copytree(ADAPTERS["A5"].path, tmp_path / "mine")
-    with pytest.raises(AdapterError, match="is a copy of the bundled A5"):
+    with pytest.raises(AdapterError, match="mine: is here already, as A5"):
         catalog.add(workspace, copy, name="mine")
     assert [one.name for one in catalog.entries(workspace) if not one.bundled] == []
