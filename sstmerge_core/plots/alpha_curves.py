@@ -48,7 +48,8 @@ def with_series(curves: pd.DataFrame) -> pd.DataFrame:
     Two runs belong to one line when nothing but α and the seed differs: neither a parameter, nor the prompts.
     """
     rows = curves.dropna(subset=["alpha"]).copy()
-    rows["axis"] = [axis_of(method) for method in rows["method"]]
+    known = rows["method"].unique()
+    rows["axis"] = rows["method"].map({method: axis_of(method) for method in known})
     rest = [_ALPHA.sub("", label or "").strip() for label in rows["label"].fillna("")]
     splits = rows["split"].fillna("test")
     rest = [text if split == "test" else f"{text} split={split}" for text, split in zip(rest, splits, strict=True)]
@@ -61,7 +62,8 @@ def with_series(curves: pd.DataFrame) -> pd.DataFrame:
     names: dict[str, str] = {}
     notes: dict[str, str] = {}
     for (method, source), group in rows.assign(_rest=rest).groupby(["method", "source"], sort=False):
-        tokens = {key: _TOKEN.findall(text) for key, text in zip(group["series"], group["_rest"], strict=True)}
+        texts = dict(zip(group["series"], group["_rest"], strict=True))  # one a line, not one a run
+        tokens = {key: _TOKEN.findall(text) for key, text in texts.items()}
         shared = set.intersection(*(set(found) for found in tokens.values()))
         title = style(str(method)).title + (" (reported)" if source == "reported" else "")
         for key, found in tokens.items():
@@ -69,7 +71,7 @@ def with_series(curves: pd.DataFrame) -> pd.DataFrame:
             notes[key] = " ".join(token for token in found if token not in shared)
     rows["series_name"], rows["series_note"] = rows["series"].map(names), rows["series"].map(notes)
     rows["series_number"] = rows["series"].map({key: number for number, key in enumerate(sorted(names))})
-    rows["_order"] = [order(method) for method in rows["method"]]
+    rows["_order"] = rows["method"].map({method: place for place, method in enumerate(sorted(known, key=order))})
     return (
         rows.sort_values(["_order", "source", "series", "alpha"], kind="stable")
         .drop(columns="_order")
