@@ -1,16 +1,20 @@
-"""The main job as a user does it: a real browser, the bundled model and adapters, a real merge."""
+"""The main job as a newcomer and a user do it: a real browser, the bundled model and adapters, real merges.
+
+One workspace, one server: the walk finds it fresh, what comes after finds the base's own answers there already.
+"""
 
 from __future__ import annotations
 
 import json
 import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from benchmarks.browser import chromium, drawn, serving
-from sstmerge_core.cli import main
+from benchmarks.path import ALPHAS, MOST_CLICKS, PROMPTS, go, prepare
 
 pytestmark = [
     pytest.mark.e2e,
@@ -20,23 +24,39 @@ pytestmark = [
         reason="no Chromium on this machine: apt-get install chromium",
     ),
 ]
-MERGE = "merge?utility=A5&safety=A7&method=linear&alpha=0.55"
+MERGE = f"merge?utility=A5&safety=A7&method=linear&alpha=0.55&n={PROMPTS}"
 POINTS = """() => [...document.querySelectorAll('.js-plotly-plot')].flatMap(plot => plot._fullData || [])
     .filter(trace => (trace.mode || '').includes('markers') && trace.x && trace.x.length).map(trace => trace.name)"""
 
 
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory) -> Path:
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A fresh workspace as `make app` prepares it."""
-    folder = tmp_path_factory.mktemp("demo") / "workspace"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SSTMERGE_WORKSPACE", str(folder))
-        assert main(["demo", "--prepare"]) == 0
-    return folder
+    return prepare(tmp_path_factory.mktemp("demo") / "workspace")
 
 
-def test_a_user_merges_sees_the_point_shares_the_curve_and_queries_it(demo, tmp_path):
-    with serving(demo, log=tmp_path / "server.log") as address, chromium() as browser:
+@pytest.fixture(scope="module")
+def address(demo: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with serving(demo, log=tmp_path_factory.mktemp("server") / "server.log") as address:
+        yield address
+
+
+def test_from_a_fresh_workspace_to_a_shared_curve_in_eight_clicks(
+    address: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with chromium() as browser:
+        walk = go(address, browser)
+    with capsys.disabled():  # whether that is below five minutes is for benchmarks/path.py on a quiet machine to say
+        print(f"\n{len(walk.clicks)} clicks, {walk.seconds:.0f} s from the first page to a colleague's curve:")
+        print("\n".join(walk.clicks))
+    assert len(walk.clicks) <= MOST_CLICKS
+    assert walk.told == ["Sweep A5_A7: 5 runs: done"]
+    assert walk.link.startswith(f"{address}/alpha_curves?pair=A5_A7")
+    assert ALPHAS in walk.curves
+
+
+def test_a_user_merges_sees_the_point_shares_the_curve_and_queries_it(address: str, demo: Path) -> None:
+    with chromium() as browser:
         page = browser.new_page(viewport={"width": 1440, "height": 900})
         page.goto(f"{address}/{MERGE}")
         page.get_by_role("button", name=re.compile(r"Merge$")).click()
@@ -71,6 +91,6 @@ def test_a_user_merges_sees_the_point_shares_the_curve_and_queries_it(demo, tmp_
             colleague.get_by_role("button", name=re.compile("CSV ·")).click()
         assert Path(table.value.path()).read_text().split() == ["merges", "1"]
 
-    runs = [folder for folder in (demo / "runs").iterdir() if (folder / "artifacts" / "adapter").is_dir()]
-    record = json.loads((runs[0] / "artifacts" / "adapter" / "sstmerge.json").read_text())
-    assert record["recipe"]["method"] == "linear" and record["recipe"]["parameters"]["alpha"] == 0.55
+    records = [json.loads(path.read_text())["recipe"] for path in demo.glob("runs/*/artifacts/adapter/sstmerge.json")]
+    merged = [(record["method"], record["parameters"]["alpha"]) for record in records]
+    assert sorted(merged) == [("linear", alpha) for alpha in sorted([*ALPHAS, 0.55])]
