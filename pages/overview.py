@@ -70,7 +70,7 @@ with right:
 
     busy = bool(jobs.active(start.workspace()))
     st.fragment(running, run_every="2s" if busy else "15s", key=f"overview.{busy}")()
-    recent = store.query(queries.recent_runs, 8)
+    recent = remarks.recent(store, 8)
     if recent.empty:
         st.caption("No run of your own yet. The hollow points are figures reported in the literature.")
         with st.container(border=True):
@@ -83,5 +83,4 @@ with right:
             st.page_link("pages/adapters.py", label="See the adapters", icon=":material/extension:")
     else:
         st.subheader("Last runs", anchor=False)
-        recent = remarks.tagged(store, recent)
         st.markdown(table.brief(recent.assign(label=recent["label"] + " · " + recent["pair"])))

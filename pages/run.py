@@ -14,13 +14,12 @@ state = link.Link("run")
 run_id = state.given("run")
 
 if run_id is None:
-    recent = store.query(queries.recent_runs, 50)
+    recent = remarks.recent(store, 50)
     if recent.empty:
         blocks.title("Run")
         blocks.empty("No run yet. A run is a merge that was measured.", page="pages/merge.py", label="Merge a pair")
     else:
         blocks.title("Run", f"The last {len(recent)}: open one here, or from a table or a chart of another page.")
-        recent = remarks.tagged(store, recent)
         columns = ("pair", "tags", "status", "created_at")
         blocks.run_table(recent, key="run.recent", columns=columns, height=600 if len(recent) > 16 else "content")
     deleting.problem()
@@ -39,13 +38,14 @@ if run is None:
     st.page_link("pages/pareto.py", label="All runs", icon=":material/scatter_plot:")
     st.stop()
 
+run["status"] = remarks.standing(run_id, run["status"])
 reported = run["source"] == "reported"
 stats = store.query(queries.module_stats, run_id)
 with st.container(horizontal=True, vertical_alignment="center"):
     alone = run["method"] == "adapter" and run["pair"]
     st.header(f"{run['pair']} alone" if alone else run["label"] or run_id, anchor=False, width="content")
     st.badge(run["pair"] or "no pair", color="gray")
-    colors = {"finished": "green", "running": "blue", "failed": "red", "cancelled": "orange"}
+    colors = {"finished": "green", "running": "blue", "failed": "red", "cancelled": "orange", "interrupted": "orange"}
     st.badge("reported in the literature" if reported else run["status"], color=colors.get(run["status"], "gray"))
     if (alpha := similarity.pooled(stats).get("alpha")) is not None:
         st.badge(f"α = {alpha:.3g} found", color="violet", help=similarity.describe("alpha").help)

@@ -79,10 +79,15 @@ def change(run: Mapping[str, Any]) -> None:
 
 
 def retry(run: Mapping[str, Any]) -> None:
-    """A failed or cancelled run once more: finished stages are not repeated."""
+    """A failed, cancelled or interrupted run once more: finished stages are not repeated."""
     known = recipe_command.stored(run["recipe"])
-    if known is None or run["status"] not in ("failed", "cancelled"):
+    if known is None or run["status"] not in ("failed", "cancelled", "interrupted"):
         return
+    if run["status"] == "interrupted":
+        with blocks.failures():
+            if _job(run) is not None:
+                return  # which is resumed whole, below
+        st.warning("Its process is gone. Run again, it goes on from where it stopped.", icon=":material/sync_problem:")
     st.button("Try again", icon=":material/replay:", key="run.retry", type="primary", on_click=_retry, args=(known,))
     if error := st.session_state.pop("run:retry problem", None):
         blocks.problems(error.problems)
@@ -101,13 +106,19 @@ def progress(run: Mapping[str, Any]) -> None:
     """What is going on with this run just now: its own job, or another judge at work."""
     workspace = start.workspace()
     with blocks.failures():
-        wanted = st.session_state.get("run:job") or (run["job_id"] if run["status"] == "running" else "")
-        job = jobs.job(workspace, wanted) if wanted else None
-        if job is not None and run["run_id"] in job.run_ids and (job.active or job.state in ("failed", "lost")):
+        if (job := _job(run)) is not None and (job.active or job.state in ("failed", "lost")):
             blocks.watch(job.job_id, key="run.job")
         scoring = rescore_job.last(workspace, run["run_id"])
         if scoring is not None and (scoring.active or scoring.job_id == st.session_state.get("run:rescore")):
             blocks.watch(scoring.job_id, key="run.rescoring")
+
+
+def _job(run: Mapping[str, Any]) -> jobs.Job | None:
+    """The job that this session asked for, or the one that the run belongs to and has not ended with."""
+    own = run["job_id"] if run["status"] in ("running", "interrupted") else ""
+    wanted = st.session_state.get("run:job") or own
+    job = jobs.job(start.workspace(), wanted) if wanted else None
+    return job if job is not None and run["run_id"] in job.run_ids else None
 
 
 def rescore(run: Mapping[str, Any], answers: int, known: Sequence[str]) -> None:

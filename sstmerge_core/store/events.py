@@ -130,6 +130,16 @@ def last_status(folder: Path) -> str | None:
     return status
 
 
+def interrupted(folder: Path) -> bool:
+    """Whether a run that says ``running`` cannot be: no process holds its event file, as its worker does to the end."""
+    try:
+        with open(Path(folder) / FILE_NAME, "rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:  # held, or gone, or on a disk that cannot tell
+        return False
+    return last_status(folder) == "running"
+
+
 def _lock(file: IO[bytes], path: Path, wait: float) -> None:
     deadline = time.monotonic() + wait
     while True:

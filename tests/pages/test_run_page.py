@@ -51,6 +51,10 @@ def captions(app: AppTest) -> str:
     return "\n".join(caption.value for caption in app.caption)
 
 
+def markdowns(app: AppTest) -> str:
+    return "\n".join(text.value for text in app.markdown)
+
+
 def labels(shipped: tuple[Workspace, str]) -> list[tuple[str, str]]:
     workspace, run_id = shipped
     path = workspace.annotations / run_id / "events.jsonl"
@@ -211,6 +215,22 @@ def test_a_failed_run_is_tried_again_with_its_recipe(open_page, tiny_run, monkey
     tried = []
     monkeypatch.setattr(jobs, "submit", lambda workspace, recipes, **_: tried.extend(recipes) or "no-job")
     app = open_page(workspace, "run", run=recipe.run_id)
+    app.button("run.retry").click().run()
+    assert not app.exception and [one.run_id for one in tried] == [recipe.run_id]
+
+
+def test_a_run_whose_process_is_gone_is_interrupted_and_goes_on_at_a_press(open_page, tiny_run, monkeypatch) -> None:
+    workspace, recipe = tiny_run
+    tried: list[Recipe] = []
+    monkeypatch.setattr(jobs, "submit", lambda workspace, recipes, **_: tried.extend(recipes) or "no-job")
+    with EventWriter(workspace.run(recipe.run_id)) as worker:
+        worker.write("run_started", recipe=recipe.model_dump(mode="json"), label=recipe.label, source="measured")
+        app = open_page(workspace, "run", run=recipe.run_id)
+        assert ":blue-badge[running]" in markdowns(app)
+        assert not any(button.key == "run.retry" for button in app.button)
+    app = open_page(workspace, "run", run=recipe.run_id)
+    assert ":orange-badge[interrupted]" in markdowns(app) and "goes on from where it stopped" in app.warning[0].value
+    assert "· interrupted" in markdowns(open_page(workspace, "overview"))
     app.button("run.retry").click().run()
     assert not app.exception and [one.run_id for one in tried] == [recipe.run_id]
 
