@@ -60,9 +60,8 @@ else:
 
 of = "every pair" if layout == "pair" else pair
 with st.container(horizontal=True, vertical_alignment="center"):
-    every = store.query(queries.pair_runs, pair, sources=["measured"])
-    without = every[every["alpha"].isna() & ~every["method"].isin(pareto.REFERENCE_METHODS)]
-    rest = f" {words.count(len(without), 'run')} without α: on the Pareto page." if len(without) else ""
+    without = store.query(queries.without_alpha, pair, but=pareto.REFERENCE_METHODS)
+    rest = f" {words.count(without, 'run')} without α: on the Pareto page." if without else ""
     st.caption(
         f"Showing {len(shown):,} of {len(rows):,} runs of {of} with an α.{'' if layout == 'pair' else rest} "
         + ("A band: the range over seeds, the line is their mean." if shown["seed"].nunique() > 1 else ""),

@@ -30,7 +30,7 @@ MEASURE_DASH = {"resistance": "solid", "utility": "dash", "over_refusal": "dot"}
 PANEL_HEIGHT = 300
 Trace = dict[str, Any]
 """As in `pareto_traces`: a figure checks it once"""
-_ALPHA = re.compile(r"\s*(?:α|seed)=\S+")
+_ALPHA = r"\s*(?:α|seed)=\S+"
 _TOKEN = re.compile(r"\S+=\S+|layer-wise")
 
 
@@ -50,20 +50,18 @@ def with_series(curves: pd.DataFrame) -> pd.DataFrame:
     rows = curves.dropna(subset=["alpha"]).copy()
     known = rows["method"].unique()
     rows["axis"] = rows["method"].map({method: axis_of(method) for method in known})
-    rest = [_ALPHA.sub("", label or "").strip() for label in rows["label"].fillna("")]
+    rest = rows["label"].fillna("").str.replace(_ALPHA, "", regex=True).str.strip()
     splits = rows["split"].fillna("test")
-    rest = [text if split == "test" else f"{text} split={split}" for text, split in zip(rest, splits, strict=True)]
+    rest = rest.where(splits == "test", rest + " split=" + splits)
     if "prompts" in rows:
-        counts = [f" prompts={n:.0f}" if pd.notna(n) else "" for n in rows["prompts"]]
-        rest = [text + count for text, count in zip(rest, counts, strict=True)]
-    rows["series"] = [
-        f"{source}|{method}|{text}" for source, method, text in zip(rows["source"], rows["method"], rest, strict=True)
-    ]
+        counts = {n: f" prompts={n:.0f}" for n in rows["prompts"].dropna().unique()}
+        rest = rest + rows["prompts"].astype(object).map(counts).fillna("").astype(rest.dtype)
+    rows["series"] = rows["source"] + "|" + rows["method"] + "|" + rest
     names: dict[str, str] = {}
     notes: dict[str, str] = {}
-    for (method, source), group in rows.assign(_rest=rest).groupby(["method", "source"], sort=False):
-        texts = dict(zip(group["series"], group["_rest"], strict=True))  # one a line, not one a run
-        tokens = {key: _TOKEN.findall(text) for key, text in texts.items()}
+    lines = rows[["method", "source", "series"]].assign(rest=rest).drop_duplicates("series")
+    for (method, source), group in lines.groupby(["method", "source"], sort=False):
+        tokens = {key: _TOKEN.findall(text) for key, text in zip(group["series"], group["rest"], strict=True)}
         shared = set.intersection(*(set(found) for found in tokens.values()))
         title = style(str(method)).title + (" (reported)" if source == "reported" else "")
         for key, found in tokens.items():
@@ -135,26 +133,22 @@ def over_seeds(line: pd.DataFrame, name: str) -> pd.DataFrame:
     Where there is one seed, its interval (`low`, `high`) and `n`; a mean of several has a range instead.
     """
     others = {"low": f"{name}_low", "high": f"{name}_high", "n": MEASURES[name].n_column}
-    known = (
-        line[["alpha", name, *(column for column in others.values() if column in line)]]
-        .astype(float)
-        .sort_values("alpha", kind="stable")
-    )
-    alpha, first, seeds = np.unique(known["alpha"].to_numpy(), return_index=True, return_counts=True)
-    values = known[name].to_numpy()
-    found = pd.DataFrame(
-        {
-            "alpha": alpha,
-            "value": np.add.reduceat(values, first) / seeds,
-            "least": np.minimum.reduceat(values, first),
-            "greatest": np.maximum.reduceat(values, first),
-            "seeds": seeds.astype(float),
-        }
-    )
+    values = {key: line[key].to_numpy(dtype=float, na_value=np.nan) for key in ("alpha", name)}
+    by_alpha = np.argsort(values["alpha"], kind="stable")
+    alpha, first, seeds = np.unique(values["alpha"][by_alpha], return_index=True, return_counts=True)
+    value = values[name][by_alpha]
+    found = {
+        "alpha": alpha,
+        "value": np.add.reduceat(value, first) / seeds,
+        "least": np.minimum.reduceat(value, first),
+        "greatest": np.maximum.reduceat(value, first),
+        "seeds": seeds.astype(float),
+    }
     for title, column in others.items():
-        found[title] = known[column].to_numpy()[first] if column in known else np.nan
-    found.loc[found["seeds"] > 1, ["low", "high"]] = np.nan
-    return found
+        known = line[column].to_numpy(dtype=float, na_value=np.nan) if column in line else np.full(len(line), np.nan)
+        known = known[by_alpha[first]]
+        found[title] = known if title == "n" else np.where(seeds > 1, np.nan, known)
+    return pd.DataFrame(found)
 
 
 def crossings(line: pd.DataFrame, first: str = "resistance", second: str = "utility") -> list[tuple[float, float]]:

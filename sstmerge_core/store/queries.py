@@ -92,6 +92,16 @@ def alpha_curves(
     return _frame(con, sql, values)
 
 
+def without_alpha(con: Connection, pair: str, *, but: Sequence[str] = ()) -> int:
+    """How many finished measured runs of a pair have no α, those of the methods `but` left out."""
+    sql = """
+        SELECT count(*) FROM runs WHERE pair = ? AND source = 'measured' AND status = 'finished' AND alpha IS NULL
+            AND NOT list_contains(?, method)
+    """
+    row = con.execute(sql, [pair, list(but)]).fetchone()
+    return int(row[0]) if row else 0
+
+
 def run(con: Connection, run_id: str) -> dict[str, Any] | None:
     """A run's row with `parameters`, `recipe` and `versions` as dicts, and its `artifacts` (as recorded, a list)."""
     cursor = con.execute("SELECT * FROM runs WHERE run_id = ?", [run_id])
