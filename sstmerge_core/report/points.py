@@ -58,13 +58,16 @@ def outcomes(answers: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
 
     roles = {run["run_id"]: suite_roles(run) for run in runs.to_dict("records")}
     rows: list[tuple[str, str, str, float, str]] = []
-    for (run_id, suite), group in answers.groupby(["run_id", "suite"], sort=False):
-        role = roles.get(run_id, {}).get(str(suite))
+    asked: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for row in records(answers):  # once for all: a table a run and suite would take most of the time
+        asked.setdefault((str(row["run_id"]), str(row["suite"])), []).append(row)
+    for (run_id, suite), group in asked.items():
+        role = roles.get(run_id, {}).get(suite)
         if role is None:
             continue
-        rows_of = records(group if role == "utility" else group.dropna(subset=["label"]))
-        values = rouge_outcomes(rows_of) if role == "utility" else refusal_outcomes(rows_of)
-        rows += [(str(run_id), str(suite), prompt, value, role) for prompt, value in values.items()]
+        judged = group if role == "utility" else [row for row in group if pd.notna(row["label"])]
+        values = rouge_outcomes(judged) if role == "utility" else refusal_outcomes(judged)
+        rows += [(run_id, suite, prompt, value, role) for prompt, value in values.items()]
     return pd.DataFrame(rows, columns=["run_id", "suite", "prompt_id", "value", "role"])
 
 
