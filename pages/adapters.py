@@ -16,7 +16,7 @@ blocks.problems(state.problems, warning=True)
 if names:
     adapter.catalogue(shelf)
 else:
-    blocks.empty("No adapter yet. Add one below; `make setup` brings the demo adapters.")
+    blocks.empty("No adapter yet. Add one below; `sstmerge demo --prepare` brings the bundled ones.")
 adapter.removed()
 with st.expander("Add an adapter", icon=":material/add:", expanded=not names):
     adding.form(store, shelf)

@@ -4,9 +4,11 @@ import streamlit as st
 
 from sstmerge_core import words
 from sstmerge_core.plots import alpha_curves, pareto
-from sstmerge_core.plots.style import style
+from sstmerge_core.plots.style import order, style
 from sstmerge_core.store import queries
 from studio import blocks, curves, link
+
+SPLITS = "Settings are chosen on the selection prompts, figures are reported on the test prompts. Never on one line."
 
 store = blocks.store_or_stop()
 pairs = store.query(queries.alpha_pairs)
@@ -18,16 +20,19 @@ if not pairs:
 state = link.Link("alpha_curves")
 state.read({"pair": (link.one_of(pairs), pairs[0]), "panels": (link.one_of(tuple(curves.LAYOUTS)), "together")})
 pair, layout = st.session_state["alpha_curves.pair"], st.session_state["alpha_curves.panels"]
-rows = curves.series(store, pairs if layout == "pair" else [pair])
-methods = list(dict.fromkeys(rows["method"]))
+runs = curves.runs(store, pairs if layout == "pair" else [pair])
+methods = sorted(runs["method"].unique(), key=order)
+splits = sorted(runs["split"].dropna().unique(), reverse=True)
 state.read(
     {
         "method": (link.some_of(methods), []),
-        "reported": (link.flag, not (rows["source"] == "measured").any()),
+        "split": (link.some_of(splits), splits[:1]),
+        "reported": (link.flag, not (runs["source"] == "measured").any()),
         "intervals": (link.flag, True),
     }
 )
-st.session_state["alpha_curves.method"] = [name for name in st.session_state["alpha_curves.method"] if name in methods]
+for name, known in (("method", methods), ("split", splits)):
+    st.session_state[f"alpha_curves.{name}"] = [one for one in st.session_state[f"alpha_curves.{name}"] if one in known]
 
 with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
     st.selectbox("Pair", pairs, key="alpha_curves.pair", width=165, disabled=layout == "pair")
@@ -42,16 +47,21 @@ with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
     st.segmented_control(
         "Panels", curves.LAYOUTS, format_func=curves.LAYOUTS.get, key="alpha_curves.panels", required=True
     )
+    if len(splits) > 1:
+        st.segmented_control("Prompts", splits, key="alpha_curves.split", selection_mode="multi", help=SPLITS)
     reported = st.toggle(
         "Reported figures", key="alpha_curves.reported", help="Hollow and dotted: other models and prompts."
     )
     intervals = st.toggle("Intervals", key="alpha_curves.intervals", help="95 % intervals as thin bars.")
 
-values = {"pair": pair, "panels": layout, "method": chosen, "reported": reported, "intervals": intervals}
+among = st.session_state["alpha_curves.split"]
+values = {"pair": pair, "panels": layout, "method": chosen, "split": among, "reported": reported}
 blocks.problems(state.problems, warning=True)
-shown = alpha_curves.keep(rows, methods=chosen, reported=reported)
+kept = alpha_curves.keep(runs, methods=chosen, splits=among, reported=reported)
+shown = curves.series(store, kept, str(values))
+values["intervals"] = intervals
 if shown.empty:
-    blocks.empty(f"None of the {len(rows):,} runs is left. Choose other methods, or show the reported figures.")
+    blocks.empty(f"None of the {len(runs):,} runs is left. Choose other methods, or show the reported figures.")
     figures = []
 elif layout == "together":
     figures = curves.together(store, shown, str(values), intervals)
@@ -63,7 +73,7 @@ with st.container(horizontal=True, vertical_alignment="center"):
     without = store.query(queries.without_alpha, pair, but=pareto.REFERENCE_METHODS)
     rest = f" {words.count(without, 'run')} without α: on the Pareto page." if without else ""
     st.caption(
-        f"Showing {len(shown):,} of {len(rows):,} runs of {of} with an α.{'' if layout == 'pair' else rest} "
+        f"Showing {len(shown):,} of {len(runs):,} runs of {of} with an α.{'' if layout == 'pair' else rest} "
         + ("A band: the range over seeds, the line is their mean." if shown["seed"].nunique() > 1 else ""),
         width="stretch",
     )

@@ -12,7 +12,7 @@ counts = store.query(queries.counts)
 
 left, right = st.columns([7, 5], gap="large")
 with left:
-    blocks.title("SST-Merge Studio")
+    st.header("SST-Merge Studio", anchor=False)
     st.markdown(
         "Merge a LoRA adapter that is good at a task with one that makes the model safe, and see what each method "
         "costs. Every merge is answered by the real model, judged, and kept with its answers."

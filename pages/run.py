@@ -95,7 +95,7 @@ with tabs["Metrics"]:
                 "n": st.column_config.NumberColumn("n", format="%d", help="Prompts", width=52),
                 "judge": st.column_config.TextColumn("Judge", help=blocks.judges_help(judges)),
                 "status": st.column_config.TextColumn("Why no figure", width=250),
-                "compared with": st.column_config.LinkColumn("Compared with", display_text=r"run=(\w+)"),
+                "compared with": st.column_config.LinkColumn("Compared with", display_text="#(.*)"),
             },
             height="content",
             placeholder="–",

@@ -26,7 +26,7 @@ store = blocks.store_or_stop()
 workspace = start.workspace()
 shelf = pick.Shelf()
 if not shelf.bases:
-    blocks.empty("No base model is known here: `make setup` prepares the bundled one.")
+    blocks.empty("No base model is known here: `sstmerge demo --prepare` prepares the bundled one.")
     st.stop()
 trained = {name: entry for name, entry in shelf.adapters.items() if training_record(entry.path).get("loss")}
 state = link.Link("train")

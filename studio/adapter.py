@@ -17,6 +17,8 @@ from studio import blocks, pick, start
 ROLES = {"": "either", "utility": "utility", "safety": "safety"}
 RUNS = 8
 """Runs merged from it that are listed, the newest"""
+TEXTS = ("name", "role", "task", "modules", "base model", "about", "size", "folder")
+"""Columns of the table whose names are their headings"""
 
 
 def show_next(entry: Entry) -> None:
@@ -44,10 +46,12 @@ def catalogue(shelf: pick.Shelf) -> None:
     st.dataframe(
         table.adapters(entries),
         hide_index=True,
-        column_config={
+        column_config={name: name.capitalize() for name in TEXTS}
+        | {
             "alpha": st.column_config.NumberColumn("LoRA α", format="%g"),
-            "rank": st.column_config.NumberColumn("rank", format="%d"),
-            "tags": st.column_config.ListColumn("tags"),
+            "rank": st.column_config.NumberColumn("Rank", format="%d"),
+            "tags": st.column_config.ListColumn("Tags"),
+            "sha256": "SHA-256",
         }
         | {name: blocks.measure_column(name) for name in table.score_names(entries)},
         placeholder="–",

@@ -51,7 +51,8 @@ _STATE_ICONS = {
 
 
 def title(text: str, sentence: str = "") -> None:
-    st.header(text, anchor=False)
+    with st.container(key="title"):  # which a telephone shows in the bar on top: house.STYLE
+        st.header(text, anchor=False)
     if sentence:
         st.caption(sentence)
 

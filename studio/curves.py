@@ -23,14 +23,20 @@ Panels = list[tuple[str, pd.DataFrame]]
 """Title and rows of each panel"""
 
 
-def series(store: start.Store, pairs: Sequence[str]) -> pd.DataFrame:
-    """Every run with an α of these pairs, with the line it belongs to within its pair."""
+def runs(store: start.Store, pairs: Sequence[str]) -> pd.DataFrame:
+    """Every run with an α of these pairs."""
+    found = [store.query(queries.alpha_curves, pair) for pair in pairs]
+    return pd.concat(found, ignore_index=True) if len(found) > 1 else found[0]
 
-    def of(pair: str) -> pd.DataFrame:
-        return alpha_curves.with_series(store.query(queries.alpha_curves, pair))
 
-    found = [store.recall(("series", pair), partial(of, pair)) for pair in pairs]
-    return pd.concat(found, ignore_index=True) if found else pd.DataFrame()
+def series(store: start.Store, kept: pd.DataFrame, key: str) -> pd.DataFrame:
+    """`kept` with the line that each run belongs to within its pair; `key` says how they were chosen."""
+
+    def make() -> pd.DataFrame:
+        found = [alpha_curves.with_series(rows) for _, rows in kept.groupby("pair", sort=False)]
+        return pd.concat(found, ignore_index=True) if found else kept
+
+    return store.recall(("series", key), make)
 
 
 def panels(shown: pd.DataFrame, by: str) -> Panels:

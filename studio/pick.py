@@ -205,8 +205,8 @@ def missing(shelf: Shelf) -> bool:
     """Say what is needed before anything can be merged; True where something is."""
     if not shelf.bases:
         blocks.empty(
-            "No base model is known here. Install the demo model (`make setup` does it), or register a folder on the "
-            "command line with `sstmerge adapters`."
+            "No base model is known here. `sstmerge demo --prepare` brings the bundled one; "
+            "`sstmerge adapters add-base` registers a folder."
         )
         return True
     if len(shelf.adapters) < 2:

@@ -37,7 +37,7 @@ def _results(job_id: str) -> None:
                 key="sweep.curves",
                 help="Safety and utility against α, with a link to share.",
             ):
-                query = shown | {"method": list(dict.fromkeys(curve["method"]))}
+                query = shown | {name: list(dict.fromkeys(curve[name].dropna())) for name in ("method", "split")}
                 st.switch_page("pages/alpha_curves.py", query_params=query)
             st.page_link("pages/pareto.py", label="Pareto", icon=":material/scatter_plot:", query_params=shown)
             st.caption(f"{len(runs):,} of {words.count(len(job.run_ids), 'run')} finished.", width="content")

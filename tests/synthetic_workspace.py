@@ -54,6 +54,15 @@ def fill(workspace: Workspace, *, seed: int = 0, samples: int = 12) -> Workspace
     return workspace
 
 
+def selected(workspace: Workspace, utility: str, *, alpha: float) -> None:
+    """One more linear merge, measured on the selection prompts."""
+    recipe = _recipe(utility, "facts", "linear", {"alpha": alpha})
+    assert recipe.evaluation is not None
+    suites = tuple(suite.model_copy(update={"split": "selection"}) for suite in recipe.evaluation.suites)
+    recipe = recipe.model_copy(update={"evaluation": Evaluation(suites=suites)})
+    _run(workspace, random.Random(0), recipe, time.time(), 4)
+
+
 def _source(name: str) -> Source:
     return Source(name=name, path=f"/adapters/{name}", sha256=f"{name.encode().hex():0<64}")
 

@@ -71,7 +71,7 @@ def plan(workspace: Workspace, training: Training, data: TrainingData) -> Plan:
     """Every problem of a training whose rows are read, and how long it takes. Nothing is started."""
     problems = [*training.settings.problems()]
     if not training.base.sha256:
-        fix = "`make setup` prepares the bundled one."
+        fix = "`sstmerge demo --prepare` prepares the bundled one."
         problems.append(Problem(f"base model {training.base.name}", "is not ready", fix))
     if training.settings.patience and not data.validation:
         fix = "Hold out a share of the rows or a split, or train every epoch."

@@ -28,9 +28,17 @@ AXES = {
 MEASURE_DASH = {"resistance": "solid", "utility": "dash", "over_refusal": "dot"}
 """In a panel of its own a measure is told by its line, for the colour is the method"""
 PANEL_HEIGHT = 300
+BARS = 400
+"""Points of a line beyond which interval bars would be one grey area; hovering still tells each"""
+NOTES = 12
+"""Lines of a panel that are named at their end at most; beyond, and where a name is long, the legend must do"""
+LETTERS, PANEL_LETTERS = 18, 8
+"""Of such a name at most, in the large figure and in a small panel"""
+NOTE_SIZE = 11
+"""Pixels"""
 Trace = dict[str, Any]
 """As in `pareto_traces`: a figure checks it once"""
-_ALPHA = r"\s*(?:α|seed)=\S+"
+_ALPHA = r" *(?:α|seed)=[^ ]+"
 _TOKEN = re.compile(r"\S+=\S+|layer-wise")
 
 
@@ -67,20 +75,27 @@ def with_series(curves: pd.DataFrame) -> pd.DataFrame:
         for key, found in tokens.items():
             names[key] = " ".join([title, *(token for token in found if token not in shared)])
             notes[key] = " ".join(token for token in found if token not in shared)
-    rows["series_name"], rows["series_note"] = rows["series"].map(names), rows["series"].map(notes)
-    rows["series_number"] = rows["series"].map({key: number for number, key in enumerate(sorted(names))})
-    rows["_order"] = rows["method"].map({method: place for place, method in enumerate(sorted(known, key=order))})
-    return (
-        rows.sort_values(["_order", "source", "series", "alpha"], kind="stable")
-        .drop(columns="_order")
-        .reset_index(drop=True)
-    )
+    codes, keys = pd.factorize(rows["series"])  # a line's words are looked up once, not once a run
+    for column, words in (("series_name", names), ("series_note", notes)):
+        rows[column] = pd.array([words[key] for key in keys], dtype="str").take(codes)
+    places = {method: place for place, method in enumerate(sorted(known, key=order))}
+    first = [(places[method], key) for key, method in zip(lines["series"], lines["method"], strict=True)]
+    ranks = {key: rank for rank, (_, key) in enumerate(sorted(first))}
+    by = np.lexsort([rows["alpha"].to_numpy(dtype=float), np.array([ranks[key] for key in keys], dtype=int)[codes]])
+    return rows.take(by).reset_index(drop=True)
 
 
-def keep(rows: pd.DataFrame, *, methods: Sequence[str] = (), reported: bool = True) -> pd.DataFrame:
-    """The rows of these methods (none named: all), with or without the reported figures."""
-    chosen = rows if reported else rows[rows["source"] != "reported"]
-    return chosen[chosen["method"].isin(methods)] if methods else chosen
+def keep(
+    runs: pd.DataFrame, *, methods: Sequence[str] = (), splits: Sequence[str] = (), reported: bool = True
+) -> pd.DataFrame:
+    """The rows of these methods and splits (none named: all), with or without the reported figures."""
+    wanted = np.ones(len(runs), dtype=bool)
+    others = (runs["source"] == "reported").to_numpy()
+    if methods:
+        wanted &= runs["method"].isin(methods).to_numpy()
+    if splits:
+        wanted &= runs["split"].fillna("test").isin(splits).to_numpy() | others
+    return runs[wanted if reported else wanted & ~others]
 
 
 def figure(
@@ -100,10 +115,15 @@ def figure(
     present = [name for name in measures if chosen[name].notna().any()]
     fig = make_subplots(rows=max(len(present), 1), cols=1, shared_xaxes=True, vertical_spacing=0.05)
     found: list[tuple[Trace, int]] = []
+    room = 0
     for number, name in enumerate(present, start=1):
         measure = MEASURES[name]
-        for _, line in chosen.dropna(subset=[name]).groupby("series", sort=False):
+        lines = [line for _, line in chosen.dropna(subset=[name]).groupby("series", sort=False)]
+        for line in lines:
             found += [(trace, number) for trace in _traces(line, name, intervals, show_legend=number == 1)]
+        notes = _notes([(line, name) for line in lines], row_height, LETTERS)
+        found += [(trace, number) for trace in notes]
+        room = max(room, _room(notes))
         fig.update_yaxes(
             title={"text": f"{measure.title} →" if measure.higher_is_better else f"← {measure.title}", "standoff": 14},
             range=[-0.04, 1.04] if measure.bounded else None,
@@ -114,11 +134,11 @@ def figure(
             col=1,
         )
     fig.add_traces([trace for trace, _ in found], rows=[row for _, row in found], cols=[1] * len(found))
-    fig.update_xaxes(zeroline=False, automargin=True)
+    fig.update_xaxes(zeroline=False, automargin=True, range=_one_alpha(chosen))
     fig.update_xaxes(title=AXES[axis], row=max(len(present), 1), col=1)
     fig.update_layout(
         height=90 + row_height * max(len(present), 1),
-        margin={"l": 8, "r": 8, "t": 12, "b": 8},
+        margin={"l": 8, "r": 8 + room, "t": 12, "b": 8},
         showlegend=legend,
         legend=LEGEND,
         hoverlabel={"align": "left"},
@@ -174,25 +194,36 @@ def panel(rows: pd.DataFrame, *, measures: Sequence[str] = tuple(MEASURE_DASH), 
     The dash says the measure, colour and marker the method.
     """
     found: list[Trace] = []
+    ends: list[tuple[pd.DataFrame, str]] = []
     present = [name for name in measures if rows[name].notna().any()]
     for name in present:
-        for _, line in rows.dropna(subset=[name]).groupby("series", sort=False):
+        lines = [line for _, line in rows.dropna(subset=[name]).groupby("series", sort=False)]
+        for line in lines:
             found += _traces(line, name, intervals, show_legend=name == present[0], dash=MEASURE_DASH.get(name))
+        ends += [(line, name) for line in lines]
     for _, line in rows.groupby("series", sort=False):
         met = crossings(line) if {"resistance", "utility"} <= set(present) else []
         if met:
             found.append(_rings(line, met))
-    fig = go.Figure(found)
-    fig.update_xaxes(title=AXES[str(rows["axis"].iloc[0])], zeroline=False, automargin=True)
+    notes = _notes(ends, PANEL_HEIGHT, PANEL_LETTERS)
+    fig = go.Figure(found + notes)
+    axis = AXES[str(rows["axis"].iloc[0])]
+    fig.update_xaxes(title=axis, zeroline=False, automargin=True, range=_one_alpha(rows))
     fig.update_yaxes(range=[-0.04, 1.04], tickformat=".3~g", automargin=True, zeroline=False)
     fig.update_layout(
         height=PANEL_HEIGHT,
-        margin={"l": 8, "r": 8, "t": 12, "b": 8},
+        margin={"l": 8, "r": 8 + _room(notes), "t": 12, "b": 8},
         showlegend=rows["series"].nunique() > 1,
         legend=LEGEND,
         hoverlabel={"align": "left"},
     )
     return fig
+
+
+def _one_alpha(rows: pd.DataFrame) -> list[float] | None:
+    """From 0 to 1 at least around a single α, where plotly would begin below 0; None: as plotly does."""
+    alpha = rows["alpha"].unique()
+    return [-0.04, 1.04 * max(1.0, float(alpha[0]))] if len(alpha) == 1 and alpha[0] >= 0 else None
 
 
 def _rings(line: pd.DataFrame, met: Sequence[tuple[float, float]]) -> Trace:
@@ -266,7 +297,7 @@ def _line(line: pd.DataFrame, points: pd.DataFrame, name: str, intervals: bool, 
         hovertemplate=_hover(name, title, reported, bool((points["seeds"] > 1).any())),
         meta={"method": method, "source": source, "measure": name},
     )
-    if intervals and not reported and measure.has_interval and points["low"].notna().any():
+    if intervals and len(points) <= BARS and not reported and measure.has_interval and points["low"].notna().any():
         value = points["value"].to_numpy()
         trace["error_y"] = {
             "type": "data",
@@ -277,16 +308,57 @@ def _line(line: pd.DataFrame, points: pd.DataFrame, name: str, intervals: bool, 
             "thickness": 1.2,
             "width": 0,
         }
-    if note := str(line["series_note"].iloc[0]):
-        first = bool(line["series_number"].iloc[0] % 2)
-        # what distinguishes this line from the others of its method, written at one end: lines meet at the other
-        trace |= {
-            "mode": "lines+markers+text",
-            "text": [note] + [""] * (len(points) - 1) if first else [""] * (len(points) - 1) + [note],
-            "textposition": "bottom center" if first else "top center",
-            "textfont": {"size": 11, "color": look.color},
-        }
     return trace
+
+
+def _notes(ends: Sequence[tuple[pd.DataFrame, str]], height: int, letters: int) -> list[Trace]:
+    """What tells each line from the others of its method, beside its last point; measured lines only.
+
+    `ends`: the lines of one panel, each with its measure; `height`: the panel's, in pixels; `letters`: of the longest.
+    """
+    ours = [(line, name) for line, name in ends if line["series_note"].iloc[0] and line["source"].iloc[0] == "measured"]
+    named = [(line[line["alpha"] == line["alpha"].max()], name) for line, name in ours]
+    if not 0 < len(named) <= NOTES or max(len(last["series_note"].iloc[0]) for last, _ in named) > letters:
+        return []
+    heights = np.array([float(last[name].mean()) for last, name in named])
+    span = 1.08 if all(MEASURES[name].bounded for _, name in named) else float(np.ptp(heights)) or 1.0
+    heights = apart(heights, gap=1.3 * NOTE_SIZE / height * span)
+    return [
+        dict(
+            type="scatter",
+            x=[float(last["alpha"].iloc[0])],
+            y=[float(place)],
+            text=[f"\N{NO-BREAK SPACE}\N{NO-BREAK SPACE}{last['series_note'].iloc[0]}"],
+            mode="text",
+            textposition="middle right",
+            textfont={"size": NOTE_SIZE, "color": style(str(last["method"].iloc[0])).color},
+            cliponaxis=False,
+            showlegend=False,
+            legendgroup=str(last["series"].iloc[0]),
+            hoverinfo="skip",
+            meta={"method": str(last["method"].iloc[0]), "measure": name, "note": True},
+        )
+        for (last, name), place in zip(named, heights, strict=True)
+    ]
+
+
+def apart(heights: np.ndarray, gap: float) -> np.ndarray:
+    """`heights` moved as little as their order allows until each is `gap` from the next, those that touch centred."""
+    order = np.argsort(heights, kind="stable")
+    groups: list[tuple[float, int]] = []  # middle, how many
+    for height in heights[order]:
+        middle, count = float(height), 1
+        while groups and middle - groups[-1][0] < gap * (count + groups[-1][1]) / 2:
+            before, others = groups.pop()
+            middle, count = (before * others + middle * count) / (others + count), others + count
+        groups.append((middle, count))
+    placed = [middle + gap * (place - (count - 1) / 2) for middle, count in groups for place in range(count)]
+    return np.array(placed)[np.argsort(order)]
+
+
+def _room(notes: Sequence[Trace]) -> int:
+    """Pixels that the longest of the notes needs right of the axis."""
+    return round(0.6 * NOTE_SIZE * max((len(trace["text"][0]) for trace in notes), default=0))
 
 
 def _hover(name: str, title: str, reported: bool, seeds: bool) -> str:

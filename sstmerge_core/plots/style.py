@@ -27,8 +27,9 @@ LEGEND = {
     "xanchor": "left",
     "title": None,
     "itemsizing": "constant",
+    "maxheight": 0.3,
 }
-"""Below the picture, where it leaves the data the whole width of a telephone."""
+"""Below the picture, where it leaves the data the whole width of a telephone; a longer one scrolls."""
 DIVERGING = ((0.0, BLUE), (0.5, "#D5D9DF"), (1.0, VERMILION))
 GOOD_TO_BAD = ((0.0, SKY), (0.5, PURPLE), (1.0, VERMILION))
 """For points: no end fades into the light or the dark background, and no kind of sight mixes the ends up."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import pandas as pd
 
@@ -64,6 +65,8 @@ def metrics(rows: pd.DataFrame, status_words: Mapping[str, str]) -> pd.DataFrame
     order = {name: place for place, name in enumerate(METRIC_NAMES)}
     places = rows["metric"].map(lambda name: order.get(name, len(order)))
     rows = rows.assign(_place=places).sort_values(["_place", "suite", "judge"], kind="stable")
+    names = rows.get("reference_name", rows["reference"])
+    names = names.where(names.notna(), "")
     table = pd.DataFrame(
         {
             "metric": rows["metric"].map(lambda name: METRIC_NAMES.get(name, name)),
@@ -73,7 +76,10 @@ def metrics(rows: pd.DataFrame, status_words: Mapping[str, str]) -> pd.DataFrame
             "n": rows["n"],
             "judge": rows["judge"],
             "status": ["" if status == "ok" else status_words.get(status, status) for status in rows["status"]],
-            "compared with": [f"run?run={reference}" if reference else None for reference in rows["reference"]],
+            "compared with": [
+                f"run?run={reference}#{quote(name or reference)}" if reference else None
+                for reference, name in zip(rows["reference"], names, strict=True)
+            ],
         }
     )
     return table.dropna(axis="columns", how="all")
@@ -137,24 +143,24 @@ def score_names(entries: Sequence[Entry]) -> list[str]:
 
 
 def adapters(entries: Sequence[Entry]) -> pd.DataFrame:
-    """The catalogue, scores first."""
+    """The catalogue, scores first; a column in which nothing is known is left out."""
     rows = [
-        {"name": entry.name, "role": entry.role or "either", "task": entry.suite}
+        {"name": entry.name, "role": entry.role or "either", "task": entry.suite or None}
         | {name: entry.scores.get(name) for name in score_names(entries)}
         | {
             "rank": entry.rank,
             "alpha": entry.alpha,
             "modules": entry.modules,
             "base model": entry.base_name,
-            "tags": list(entry.tags),
-            "about": entry.description,
+            "tags": list(entry.tags) or None,
+            "about": entry.description or None,
             "size": words.size(entry.bytes),
             "folder": str(entry.path),
             "sha256": entry.sha256[:12],
         }
         for entry in entries
     ]
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows).dropna(axis="columns", how="all")
 
 
 def suites(samples: pd.DataFrame) -> list[str]:

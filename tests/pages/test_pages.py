@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import shutil
@@ -11,8 +12,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
+from synthetic_workspace import selected
 
 from sstmerge_core import catalog, jobs, methods
 from sstmerge_core.recipe import Recipe
@@ -297,6 +300,22 @@ def test_alpha_curves_show_reported_figures_only_on_request(open_page: Open, ful
     assert {trace["meta"]["source"] for trace in _figure(asked)["data"]} == {"measured", "reported"}
 
 
+def test_alpha_curves_show_the_test_prompts_and_the_selection_prompts_on_request(
+    open_page: Open, full_workspace: Workspace, tmp_path: Path
+) -> None:
+    workspace = Workspace(tmp_path / "both")
+    shutil.copytree(full_workspace.root, workspace.root)
+    selected(workspace, "A5", alpha=0.42)
+
+    def alphas(**query: str) -> set[float]:
+        app = open_page(workspace, "alpha_curves", pair="A5_A7", method="linear", **query)
+        assert not app.exception
+        return {float(alpha) for trace in _figure(app)["data"] for alpha in _numbers(trace["x"])}
+
+    assert 0.5 in alphas() and 0.42 not in alphas()
+    assert alphas(split="selection") == {0.42}
+
+
 def test_query_runs_the_sql_of_the_link(open_page: Open, full_workspace: Workspace) -> None:
     app = open_page(full_workspace, "query", sql="SELECT count(*) AS n FROM runs WHERE source = 'measured'")
     assert app.dataframe[0].value["n"].iloc[0] == 54
@@ -382,6 +401,11 @@ def _tiny() -> dict[str, str]:
 def _said(app: AppTest, name: str) -> str:
     value = app.query_params[name]
     return value[0] if isinstance(value, list) else value
+
+
+def _numbers(values: Any) -> list[float]:
+    """A trace's numbers as plotly writes them: a list, or bytes of an array."""
+    return values if isinstance(values, list) else np.frombuffer(base64.b64decode(values["bdata"]), values["dtype"])
 
 
 def _figure(app: AppTest) -> dict[str, Any]:

@@ -182,6 +182,37 @@ def test_lines_are_named_by_what_varies_only() -> None:
     assert rows.groupby("series").size().tolist() == [2, 2]
 
 
+def test_lines_that_end_together_are_named_beside_each_other_and_never_over_each_other() -> None:
+    labels = [f"SST-Merge (GEVP) α={alpha} k={k}" for alpha, k in ((1, 20), (2, 20), (1, 60), (2, 60))]
+    same = {"resistance": [0.1, 0.5, 0.2, 0.5], "alpha": [1.0, 2.0, 1.0, 2.0]}
+    rows = alpha_curves.with_series(runs(method="sst_gevp", label=labels, **same))
+    figure = alpha_curves.figure(rows, axis="strength", row_height=200)
+    notes = [each for each in figure.data if (each.meta or {}).get("note") and each.meta["measure"] == "resistance"]
+    assert {trace.text[0].strip() for trace in notes} == {"k=20", "k=60"} and {trace.x[0] for trace in notes} == {2.0}
+    low, high = sorted(trace.y[0] for trace in notes)
+    assert high - low >= 11 / 200 and (low + high) / 2 == pytest.approx(0.5)
+    assert not [each for each in alpha_curves.figure(rows.assign(source="reported"), axis="strength").data if each.text]
+
+
+def test_names_that_are_moved_apart_keep_their_order_and_stay_where_there_is_room() -> None:
+    placed = alpha_curves.apart(np.array([0.9, 0.1, 0.5, 0.52]), 0.1)
+    assert placed.tolist() == pytest.approx([0.9, 0.1, 0.46, 0.56])
+    crowd = alpha_curves.apart(np.array([0.5, 0.5, 0.5, 0.61]), 0.1)
+    assert np.diff(np.sort(crowd)).min() >= 0.1 - 1e-9 and crowd.mean() == pytest.approx(0.5275)
+
+
+def test_only_the_chosen_splits_are_kept_and_reported_figures_whatever_their_split() -> None:
+    rows = runs(split=["test", "selection", None, "selection"], source=["measured"] * 3 + ["reported"])
+    assert alpha_curves.keep(rows, splits=["test"])["run_id"].tolist() == ["a", "c", "d"]
+    assert alpha_curves.keep(rows, splits=["selection"], reported=False)["run_id"].tolist() == ["b"]
+
+
+def test_a_single_strength_is_drawn_between_nothing_and_all() -> None:
+    rows = alpha_curves.with_series(runs(alpha=0.5))
+    assert list(alpha_curves.panel(rows).layout.xaxis.range) == [-0.04, 1.04]
+    assert alpha_curves.panel(seeds()).layout.xaxis.range is None
+
+
 def test_a_measure_that_nobody_has_gets_no_panel() -> None:
     rows = alpha_curves.with_series(runs(over_refusal=np.nan))
     figure = alpha_curves.figure(rows, axis="share")
