@@ -1,6 +1,7 @@
 """The experiments of the reports: what they found, and the button that runs them."""
 
 from dataclasses import asdict
+from typing import Any
 
 import pandas as pd
 import streamlit as st
@@ -73,6 +74,14 @@ def watch() -> None:
             jobs.resume(workspace, newest.job_id)
 
 
+def heading(column: str, values: pd.Series) -> Any:
+    if column in MEASURES or column == "rouge_l":
+        return blocks.measure_column(column)
+    title = column.replace("_percent", ", %").replace("_", " ")
+    title = title[:1].upper() + title[1:]
+    return st.column_config.NumberColumn(title, format="%.4g") if pd.api.types.is_float_dtype(values) else title
+
+
 def table(one: experiments.Table) -> None:
     """Rows with a link to the run behind each; intervals and n are in the file."""
     rows = pd.DataFrame(one.rows)
@@ -80,7 +89,7 @@ def table(one: experiments.Table) -> None:
         rows["open"] = [f"run?run={run_id}" for run_id in rows["run_id"]]
     hidden = {column for column in rows if column.endswith(("_low", "_high", "_n"))} | {"run_id", "run_ids"}
     order = [*(["open"] if "open" in rows else []), *(column for column in one.columns if column not in hidden)]
-    config = {column: blocks.measure_column(column) for column in order if column in MEASURES or column == "rouge_l"}
+    config = {column: heading(column, rows[column]) for column in order}
     config["open"] = st.column_config.LinkColumn("", display_text=":material/open_in_new:", width=36)
     st.dataframe(
         rows[order],
