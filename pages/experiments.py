@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from sstmerge_core import experiments, jobs, words
+from sstmerge_core import experiments, jobs, methods, words
 from sstmerge_core.plots import experiments as pictures
 from sstmerge_core.plots.measures import MEASURES
 from sstmerge_core.words import plain
@@ -87,6 +87,8 @@ def table(one: experiments.Table) -> None:
     rows = pd.DataFrame(one.rows)
     if "run_id" in rows:
         rows["open"] = [f"run?run={run_id}" for run_id in rows["run_id"]]
+    for column in {"method", "first", "second"} & set(rows):
+        rows[column] = [pictures.style(name).title if name in methods.names() else name for name in rows[column]]
     hidden = {column for column in rows if column.endswith(("_low", "_high", "_n"))} | {"run_id", "run_ids"}
     order = [*(["open"] if "open" in rows else []), *(column for column in one.columns if column not in hidden)]
     config = {column: heading(column, rows[column]) for column in order}

@@ -25,15 +25,15 @@ QUESTION = "How much of every expert's own task is left when many experts are me
 class InterferenceSettings(Settings):
     counts: list[int] = Field(default=[8, 12, 16, 20], description="How many experts are merged with the safety one.")
     safety: str = Field(default="A7", description="Safety adapter.")
-    methods: dict[str, dict[str, Any]] = Field(
+    methods: dict[str, list[dict[str, Any]]] = Field(
         default={
-            "linear": {"alpha": 0.5},
-            "task_arithmetic": {"alpha": 1.0, "experts": "sum"},
-            "ties": {"alpha": 0.5},
-            "dare_linear": {"alpha": 0.5},
-            "sst_gevp": {"alpha": 1.0, "experts": "sum"},
+            "linear": [{"alpha": 0.5}],
+            "task_arithmetic": [{"alpha": 1.0, "experts": "sum"}, {"alpha": 1.0, "experts": "mean"}],
+            "ties": [{"alpha": 0.5}],
+            "dare_linear": [{"alpha": 0.5}],
+            "sst_gevp": [{"alpha": 1.0, "experts": "sum"}, {"alpha": 1.0, "experts": "mean"}],
         },
-        description="Methods and their parameters.",
+        description="Methods, each with one or several settings of its parameters.",
     )
     rank: int = Field(default=4, description="Of the experts that are trained.")
     epochs: float = Field(default=15, description="Of their training.")
@@ -43,7 +43,8 @@ class InterferenceSettings(Settings):
 def run(lab: Lab, settings: InterferenceSettings) -> Result:
     worlds = _worlds()[: max(settings.counts)]
     safety = lab.adapter(settings.safety)
-    lab.expected = len(worlds) * 2 + len(settings.counts) * len(settings.methods)
+    variants = [(name, given) for name, several in settings.methods.items() for given in several]
+    lab.expected = len(worlds) * 2 + len(settings.counts) * len(variants)
     experts = [_expert(lab, settings, world, rows) for world, rows in worlds]
     own = [_own(lab, expert, rows) for expert, (_, rows) in zip(experts, worlds, strict=True)]
     lab.measure(own, "experts alone")
@@ -55,12 +56,12 @@ def run(lab: Lab, settings: InterferenceSettings) -> Result:
     for count in settings.counts:
         suite = lab.file(f"worlds-{count}", [row for _, found in worlds[:count] for row in found])
         options = lab.options(utility_suite=str(suite), n=10_000)
-        recipes = {
-            name: lab.merge(experts[:count], safety, name, parameters, options)
-            for name, parameters in settings.methods.items()
-        }
-        outcomes = lab.measure(list(recipes.values()), f"{count} experts")
-        rows += [_row(lab, count, name, recipe, outcomes[recipe.run_id], alone) for name, recipe in recipes.items()]
+        recipes = [lab.merge(experts[:count], safety, name, given, options) for name, given in variants]
+        outcomes = lab.measure(recipes, f"{count} experts")
+        rows += [
+            _row(lab, count, name, _told(settings, name, given), recipe, outcomes[recipe.run_id], alone)
+            for (name, given), recipe in zip(variants, recipes, strict=True)
+        ]
     own_rows = [
         {"expert": world, "rouge_l": alone[world], "run_id": recipe.run_id}
         for (world, _), recipe in zip(worlds, own, strict=True)
@@ -127,8 +128,22 @@ def _own(lab: Lab, expert: Entry, rows: list[dict[str, Any]]) -> Recipe:
     return recipe.model_copy(update={"evaluation": recipe.evaluation.model_copy(update={"suites": (suite,)})})
 
 
+def _told(settings: InterferenceSettings, name: str, given: dict[str, Any]) -> str | None:
+    """What tells a setting of a method from its others; None where it has one only."""
+    several = settings.methods[name]
+    if len(several) == 1:
+        return None
+    return " ".join(f"{key}={value}" for key, value in given.items() if any(value != one.get(key) for one in several))
+
+
 def _row(
-    lab: Lab, count: int, name: str, recipe: Recipe, outcome: dict[str, Any], alone: dict[str, float | None]
+    lab: Lab,
+    count: int,
+    name: str,
+    parameters: str | None,
+    recipe: Recipe,
+    outcome: dict[str, Any],
+    alone: dict[str, float | None],
 ) -> dict[str, Any]:
     assert recipe.evaluation is not None
     answers = samples(lab.workspace, recipe, recipe.evaluation.suites[-1].name)
@@ -140,7 +155,7 @@ def _row(
             shares.append(merged / own)
     interval = bootstrap_mean(shares) if shares else (None, None)
     return (
-        {"experts": count, "method": name, "retention": mean(shares)}
+        {"experts": count, "method": name, "parameters": parameters, "retention": mean(shares)}
         | {"retention_low": interval[0], "retention_high": interval[1], "retention_n": len(shares)}
         | pick(outcome, "resistance", "rouge_l", "over_refusal", "degenerate")
         | {"run_id": recipe.run_id}
@@ -157,9 +172,20 @@ def _clear_winner(ranked: list[dict[str, Any]]) -> str | None:
 
 def _sentence(ranked: list[dict[str, Any]], count: int) -> str:
     parts = [
-        f"{methods.get(row['method']).title} {row['retention']:.2f} ({row['retention_low']:.2f}–"
-        f"{row['retention_high']:.2f}) at resistance {row['resistance']:.2f}"
+        " ".join(
+            filter(
+                None,
+                [
+                    methods.get(row["method"]).title,
+                    row["parameters"],
+                    f"{row['retention']:.2f} ({row['retention_low']:.2f}–{row['retention_high']:.2f})",
+                    f"at resistance {row['resistance']:.2f}",
+                ],
+            )
+        )
         for row in ranked
         if row["retention"] is not None and row["resistance"] is not None
     ]
+    if not parts:
+        return "No expert scores anything on its own task, so there is nothing to retain."
     return f"Retention with {count} experts and the safety adapter: {'; '.join(parts)}."

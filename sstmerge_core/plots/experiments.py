@@ -81,21 +81,26 @@ def _plane(rows: Sequence[Row], name: Any) -> go.Figure:
 
 
 def _retention(rows: Sequence[Row]) -> go.Figure:
-    """Retention against the number of experts, a line per method."""
+    """Retention against the number of experts, a line per method and setting; a method's second is hollow."""
     picture = go.Figure()
-    for method in dict.fromkeys(row["method"] for row in rows):
-        own = [row for row in rows if row["method"] == method and row["retention"] is not None]
+    known = [row for row in rows if row["retention"] is not None]
+    drawn: set[str] = set()
+    for method, parameters in dict.fromkeys((row["method"], row.get("parameters")) for row in known):
+        own = [row for row in known if (row["method"], row.get("parameters")) == (method, parameters)]
         look = style(method)
+        name = f"{look.title} {parameters}" if parameters else look.title
+        hollow = "-open" if method in drawn else ""
+        drawn.add(method)
         picture.add_scatter(
             x=[row["experts"] for row in own],
             y=[row["retention"] for row in own],
             error_y=_bars(own, "retention", look.color),
             mode="lines+markers",
-            name=look.title,
+            name=name,
             line={"color": look.color, "dash": look.dash},
-            marker={"symbol": look.symbol, "size": 9},
+            marker={"symbol": look.symbol + hollow, "size": 9},
             customdata=[row["run_id"] for row in own],
-            hovertemplate="%{x} experts<br>retention %{y:.3f}<extra>" + look.title + "</extra>",
+            hovertemplate="%{x} experts<br>retention %{y:.3f}<extra>" + name + "</extra>",
         )
     picture.update_xaxes(title="Experts merged →", tickvals=sorted({row["experts"] for row in rows}))
     return picture.update_yaxes(title="Retention ↑", rangemode="tozero")

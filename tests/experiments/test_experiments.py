@@ -143,14 +143,19 @@ def test_retention_is_measured_on_every_experts_own_questions(workspace, tiny_ba
         tiny_base,
         counts=[2, 3],
         safety="S",
-        methods={"linear": {"alpha": 0.5}, "sst_gevp": {"alpha": 1.0, "k": 2}},
+        methods={
+            "linear": [{"alpha": 0.5}],
+            "sst_gevp": [{"alpha": 1.0, "k": 2, "experts": experts} for experts in ("sum", "mean")],
+        },
         rank=2,
         epochs=1,
     )
     every_row_leads_to_finished_runs(workspace, result)
-    assert [(row["experts"], row["method"]) for row in result.table("retention").rows] == [
-        (count, name) for count in (2, 3) for name in ("linear", "sst_gevp")
+    settings = [("linear", None), ("sst_gevp", "experts=sum"), ("sst_gevp", "experts=mean")]
+    assert [(row["experts"], row["method"], row["parameters"]) for row in result.table("retention").rows] == [
+        (count, *setting) for count in (2, 3) for setting in settings
     ]
+    assert "nothing to retain" in result.findings[0]  # a random model knows nothing
     assert len(result.table("experts").rows) == 3
     row = result.table("retention").rows[0]
     assert row["rouge_l_n"] == 10 and row["retention_n"] <= 2
