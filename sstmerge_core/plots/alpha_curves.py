@@ -312,11 +312,15 @@ def _line(line: pd.DataFrame, points: pd.DataFrame, name: str, intervals: bool, 
 
 
 def _notes(ends: Sequence[tuple[pd.DataFrame, str]], height: int, letters: int) -> list[Trace]:
-    """What tells each line from the others of its method, beside its last point; measured lines only.
+    """What tells each line from the others of its method, beside its last point; measured lines, no single points.
 
     `ends`: the lines of one panel, each with its measure; `height`: the panel's, in pixels; `letters`: of the longest.
     """
-    ours = [(line, name) for line, name in ends if line["series_note"].iloc[0] and line["source"].iloc[0] == "measured"]
+    ours = [
+        (line, name)
+        for line, name in ends
+        if line["series_note"].iloc[0] and line["source"].iloc[0] == "measured" and line["alpha"].nunique() > 1
+    ]
     named = [(line[line["alpha"] == line["alpha"].max()], name) for line, name in ours]
     if not 0 < len(named) <= NOTES or max(len(last["series_note"].iloc[0]) for last, _ in named) > letters:
         return []
