@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from sstmerge_core import words
+from sstmerge_core import jobs, words
 from sstmerge_core.errors import StoreError
 from sstmerge_core.store import events, queries
 from sstmerge_core.store import remarks as stored
@@ -58,9 +58,11 @@ def recent(store: start.Store, limit: int) -> pd.DataFrame:
 
 def standing(run_id: str, status: str) -> str:
     """A run's status as it is just now."""
-    if status == "running" and events.interrupted(start.workspace().run(run_id)):
-        return "interrupted"
-    return status
+    workspace = start.workspace()
+    if status != "running" or not events.interrupted(workspace.run(run_id)):
+        return status
+    # a worker of another machine may hold its file without that being seen here; the queue hears from it
+    return status if any(run_id in job.run_ids for job in jobs.active(workspace)) else "interrupted"
 
 
 def tagged(store: start.Store, runs: pd.DataFrame) -> pd.DataFrame:
