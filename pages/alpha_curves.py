@@ -61,7 +61,7 @@ kept = alpha_curves.keep(runs, methods=chosen, splits=among, reported=reported)
 shown = curves.series(store, kept, str(values))
 values["intervals"] = intervals
 if shown.empty:
-    blocks.empty(f"None of the {len(runs):,} runs is left. Choose other methods, or show the reported figures.")
+    blocks.empty(f"None of the {len(runs):,} runs is left. Choose other methods, prompts or the reported figures.")
     figures = []
 elif layout == "together":
     figures = curves.together(store, shown, str(values), intervals)

@@ -106,7 +106,7 @@ def progress(run: Mapping[str, Any]) -> None:
     """What is going on with this run just now: its own job, or another judge at work."""
     workspace = start.workspace()
     with blocks.failures():
-        if (job := _job(run)) is not None and (job.active or job.state in ("failed", "lost")):
+        if (job := _job(run)) is not None:
             blocks.watch(job.job_id, key="run.job")
         scoring = rescore_job.last(workspace, run["run_id"])
         if scoring is not None and (scoring.active or scoring.job_id == st.session_state.get("run:rescore")):
@@ -114,11 +114,13 @@ def progress(run: Mapping[str, Any]) -> None:
 
 
 def _job(run: Mapping[str, Any]) -> jobs.Job | None:
-    """The job that this session asked for, or the one that the run belongs to and has not ended with."""
+    """What works on the run or could not: the job that this session asked for, else the one that it belongs to."""
     own = run["job_id"] if run["status"] in ("running", "interrupted") else ""
     wanted = st.session_state.get("run:job") or own
     job = jobs.job(start.workspace(), wanted) if wanted else None
-    return job if job is not None and run["run_id"] in job.run_ids else None
+    if job is None or run["run_id"] not in job.run_ids:
+        return None
+    return job if job.active or job.state in ("failed", "lost") else None
 
 
 def rescore(run: Mapping[str, Any], answers: int, known: Sequence[str]) -> None:

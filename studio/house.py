@@ -24,7 +24,7 @@ button[data-variant='segmented_control'] {min-height: 2.5rem}
 @media (max-width: 767px) {
   [data-testid='stExpandSidebarButton']::after
     {content: 'PAGE'; margin-left: 0.6rem; font-weight: 600; font-size: 1.05rem}
-  .st-key-title {position: absolute; clip-path: inset(50%)}
+  .st-key-title {position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%)}
   [data-testid='stMarkdownContainer'] table {font-size: 0.87rem}
 }
 </style>

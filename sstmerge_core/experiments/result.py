@@ -15,24 +15,8 @@ from sstmerge_core.workspace import Workspace, write_json
 
 LEADING = (
     *("pair", "goal", "experts", "expert", "model", "method", "parameters", "run", "first", "second", "base"),
-    *(
-        "alpha",
-        "weight",
-        "k",
-        "layerwise",
-        "seed",
-        "seeds",
-        "n",
-        "mean",
-        "std",
-        "low",
-        "high",
-        "min",
-        "max",
-        "retention",
-        "hypervolume",
-        "score",
-    ),
+    *("alpha", "weight", "k", "layerwise", "seed", "seeds", "n", "mean", "std", "low", "high", "min", "max"),
+    *("retention", "hypervolume", "score"),
     *("resistance", "rouge_l", "over_refusal", "degenerate", "safety_tax", "reduction_percent"),
 )
 """Columns in the order in which they are read; others come after them"""
