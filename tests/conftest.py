@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 from tiny_models import build_tokenizer, make_adapter
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # a worker a core: torch's threads of one, waiting for each other, would take a fifth of the other's time
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session")
