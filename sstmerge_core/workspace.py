@@ -127,8 +127,10 @@ class Workspace:
             parents += [f"{self.annotations.name}/{name}" for name in said]
         sizes = {}
         for parent in sorted([*parents, self.catalog.name]):
-            with contextlib.suppress(OSError):  # not a run, or a run that is being deleted
+            try:
                 sizes[f"{parent}/events.jsonl"] = os.stat(f"{root}/{parent}/events.jsonl").st_size
+            except OSError:  # not a run, or a run that is being deleted; `suppress` would cost half as much as the stat
+                continue
         return sizes
 
 
