@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from sstmerge_core import methods
 from sstmerge_core.analysis.statistics import bootstrap_mean
@@ -38,6 +38,14 @@ class InterferenceSettings(Settings):
     rank: int = Field(default=4, description="Of the experts that are trained.")
     epochs: float = Field(default=15, description="Of their training.")
     learning_rate: float = Field(default=2e-3, description="Of their training.")
+
+    @field_validator("methods", mode="before")
+    @classmethod
+    def _one_or_several(cls, given: Any) -> Any:
+        """``linear: {alpha: 0.5}`` is one setting."""
+        if not isinstance(given, dict):
+            return given
+        return {name: [one] if isinstance(one, dict) else one for name, one in given.items()}
 
 
 def run(lab: Lab, settings: InterferenceSettings) -> Result:

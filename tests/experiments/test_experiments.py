@@ -144,7 +144,7 @@ def test_retention_is_measured_on_every_experts_own_questions(workspace, tiny_ba
         counts=[2, 3],
         safety="S",
         methods={
-            "linear": [{"alpha": 0.5}],
+            "linear": {"alpha": 0.5},  # one setting needs no list
             "sst_gevp": [{"alpha": 1.0, "k": 2, "experts": experts} for experts in ("sum", "mean")],
         },
         rank=2,
