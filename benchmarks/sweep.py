@@ -30,7 +30,8 @@ def main() -> int:
 
 def figures(workspace: Workspace, times: int) -> Iterator[Line]:
     from sstmerge_core import catalog, preflight
-    from sstmerge_core.jobs.execute import Session, merge_now
+    from sstmerge_core.jobs.execute import merge_now
+    from sstmerge_core.jobs.session import Session
 
     base = catalog.bases(workspace)[0]
     utility, safety = (catalog.find(workspace, name) for name in ("A5", "A7"))

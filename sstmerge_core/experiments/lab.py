@@ -20,7 +20,7 @@ from sstmerge_core.workspace import Workspace
 
 if TYPE_CHECKING:
     from sstmerge_core.fisher.quadratic import Prediction
-    from sstmerge_core.jobs.execute import Session
+    from sstmerge_core.jobs.session import Session
     from sstmerge_core.train import TrainingSettings
 
 Outcomes = dict[str, dict[str, Any]]
@@ -65,7 +65,7 @@ class Lab:
     def session(self) -> Session:
         """The loaded model and the gradients, kept from one phase to the next."""
         from sstmerge_core.device import best_device
-        from sstmerge_core.jobs.execute import Session
+        from sstmerge_core.jobs.session import Session
 
         if self._session is None:
             self._session = Session(self.workspace, best_device() if self.device == "auto" else self.device)

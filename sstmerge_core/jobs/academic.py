@@ -13,6 +13,7 @@ from sstmerge_core.errors import JobError, Problem
 from sstmerge_core.evaluate import academic
 from sstmerge_core.evaluate.declared import Harness
 from sstmerge_core.jobs import execute
+from sstmerge_core.jobs.session import Session, chosen_device
 from sstmerge_core.merge import deltas
 from sstmerge_core.preflight import is_finished
 from sstmerge_core.recipe import Recipe
@@ -59,7 +60,7 @@ def measure(
     the run's own evaluation, else `dtype`. Raises RecipeError before any work where a task cannot be measured.
     """
     academic.check(tasks, settings.execute_code)
-    session = execute.Session(workspace, execute._device(device))
+    session = Session(workspace, chosen_device(device))
     if not is_finished(workspace, recipe):
         execute.run(recipe, session)
     dtype = recipe.evaluation.dtype if recipe.evaluation else dtype

@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 
 from sstmerge_core.device import best_device, share_the_machine
 from sstmerge_core.fisher.quadratic import Prediction
-from sstmerge_core.jobs.execute import Report, Session, merge_now
+from sstmerge_core.jobs.execute import merge_now
+from sstmerge_core.jobs.session import Report, Session
 from sstmerge_core.recipe import Calibration, Recipe
 from sstmerge_core.workspace import Workspace
 

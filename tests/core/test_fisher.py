@@ -16,7 +16,7 @@ from sstmerge_core.demo.runs import RUNS
 from sstmerge_core.evaluate import suites
 from sstmerge_core.evaluate.model import ResidentModel
 from sstmerge_core.fisher import Gradients, cache, core_gradients, dual_problem, expansion, primal, sampling, stack
-from sstmerge_core.jobs.execute import Session
+from sstmerge_core.jobs.session import Session
 from sstmerge_core.recipe import Calibration, Recipe, Source
 from sstmerge_core.space import core_space
 from sstmerge_core.store.events import read_events

@@ -12,8 +12,9 @@ from sstmerge_core.demo.runs import RUNS
 from sstmerge_core.errors import AdapterError, RecipeError
 from sstmerge_core.evaluate import suites
 from sstmerge_core.fisher import importance
-from sstmerge_core.jobs.execute import Session, execute, merge_now
+from sstmerge_core.jobs.execute import execute, merge_now
 from sstmerge_core.jobs.plan import plan_units
+from sstmerge_core.jobs.session import Session
 from sstmerge_core.merge import merge
 from sstmerge_core.recipe import Calibration, Recipe, Source
 from sstmerge_core.store.events import read_events
