@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from sstmerge_core import methods
+from sstmerge_core import methods, words
 from sstmerge_core.recipe import Recipe
 from sstmerge_core.recipe_file import NAME, Output, RecipeFile, public_name
 
@@ -102,11 +102,12 @@ def _scores(recipe: Recipe, scores: Sequence[Mapping[str, Any]]) -> str:
     for row in scores:
         value = f"– ({row['status']})" if row["value"] is None else f"{row['value']:.3f}"
         if row["value"] is not None and row.get("ci_low") is not None:
-            value += f" ({row['ci_low']:.3f}–{row['ci_high']:.3f})"
+            value += f" ({row['ci_low']:.3f}–{words.upper(row['ci_high'])})"
         lines.append(f"| {row['metric']} | {row['suite'] or '–'} | {value} | {row['n']} | {row['judge'] or '–'} |")
     if recipe.evaluation:
         split = ", ".join(sorted({suite.split for suite in recipe.evaluation.suites}))
-        lines += ["", f"Split {split}, greedy decoding in {recipe.evaluation.dtype}. These are scores of the exact ΔW."]
+        measured = "the adapter as it is written, by vLLM" if recipe.evaluation.backend == "vllm" else "the exact ΔW"
+        lines += ["", f"Split {split}, greedy decoding in {recipe.evaluation.dtype}. These are scores of {measured}."]
     return "\n".join(lines)
 
 

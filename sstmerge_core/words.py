@@ -40,6 +40,11 @@ def count(number: int, noun: str, plural: str = "") -> str:
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
 
 
+def upper(value: float | None, digits: int = 3) -> str:
+    """The upper end of an interval; None where it has none, as that of a Safety Tax whose gain may be nothing."""
+    return "∞" if value is None or value != value else f"{value:.{digits}f}"
+
+
 def size(number: int) -> str:
     """Bytes in the unit that gives 1 to 999: ``4.7 MB``."""
     value = float(number)

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import Field
 
-from sstmerge_core import methods
+from sstmerge_core import methods, words
 from sstmerge_core.analysis.tax import STATUS_WORDS, SafetyTax, safety_tax_reduction
 from sstmerge_core.experiments import choice
 from sstmerge_core.experiments.lab import Lab
@@ -86,14 +86,20 @@ def run(lab: Lab, settings: SafetyTaxSettings) -> Result:
     )
 
 
-def _sentence(pair: str, taxes: dict[str, SafetyTax], intervals: dict[str, tuple[float, float] | None]) -> str:
+def _sentence(
+    pair: str, taxes: dict[str, SafetyTax], intervals: dict[str, tuple[float | None, float | None] | None]
+) -> str:
     known = sorted((tax.value, name) for name, tax in taxes.items() if tax.value is not None)
     parts = []
     for value, name in known:
-        ends = intervals[name]
-        parts.append(f"{methods.get(name).title} {value:.2f}" + (f" ({ends[0]:.2f} to {ends[1]:.2f})" if ends else ""))
+        parts.append(f"{methods.get(name).title} {value:.2f}" + _interval(intervals[name]))
     rest = [
         f"{methods.get(name).title}: {STATUS_WORDS[tax.status]}" for name, tax in taxes.items() if tax.value is None
     ]
     text = f"{', '.join(parts)}{'; ' if parts and rest else ''}{'; '.join(rest)}"
     return f"{pair}: {text} (utility lost per safety gained, 95 % intervals)."
+
+
+def _interval(ends: tuple[float | None, float | None] | None) -> str:
+    low, high = ends or (None, None)
+    return "" if low is None else f" ({low:.2f} to {words.upper(high, 2)})"

@@ -7,6 +7,8 @@ from typing import Any
 
 import pandas as pd
 
+from sstmerge_core import words
+
 
 @dataclass(frozen=True)
 class Measure:
@@ -126,6 +128,5 @@ def number(value: Any, digits: int = 3) -> str:
 
 
 def interval(low: Any, high: Any) -> str:
-    """``[0.812, 0.931]``, nothing where there is no interval."""
-    text = number(low), number(high)
-    return "" if "–" in text else f"[{text[0]}, {text[1]}]"
+    """``[0.812, 0.931]``, with ∞ where only the upper end is missing; nothing where there is no interval."""
+    return "" if pd.isna(low) else f"[{number(low)}, {words.upper(high)}]"

@@ -121,9 +121,10 @@ def figure(value: Any, low: Any = None, high: Any = None, *, digits: int = 3, si
     """``0.609 [0.487, 0.719]``; without an interval the value alone, an en dash where there is none."""
     if pd.isna(value):
         return "–"
-    if low is None or high is None or pd.isna(low) or pd.isna(high):
+    if low is None or pd.isna(low):
         return _number(value, digits, sign)
-    return f"{_number(value, digits, sign)} [{_number(low, digits, sign)}, {_number(high, digits, sign)}]"
+    upper = "∞" if high is None or pd.isna(high) else _number(high, digits, sign)
+    return f"{_number(value, digits, sign)} [{_number(low, digits, sign)}, {upper}]"
 
 
 def measure_cell(row: Mapping[str, Any], measure: str, digits: int = 3) -> str:

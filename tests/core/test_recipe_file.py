@@ -350,3 +350,11 @@ def test_a_protected_folder_gives_one_line_and_no_traceback(merge, tmp_path, cap
     assert merge() == 4
     assert "/disk: No space left on device" in capsys.readouterr().err
     assert not [name for name in os.listdir(tmp_path) if "out" in name]
+
+
+def test_the_card_shows_an_interval_without_upper_end_as_one(merge, tmp_path):
+    assert merge() == 0
+    known = read_recipe(tmp_path / "out" / "recipe.yaml")
+    tax = {"metric": "safety_tax", "suite": "facts", "value": 0.567, "ci_low": 0.163, "ci_high": None, "n": 8}
+    card = model_card(known, scores=[tax | {"judge": "refusal_regex", "status": "ok"}])
+    assert "| safety_tax | facts | 0.567 (0.163–∞) | 8 | refusal_regex |" in card

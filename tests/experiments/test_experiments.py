@@ -8,9 +8,11 @@ import pytest
 
 from sstmerge_core import catalog, cli, experiments, jobs, preflight
 from sstmerge_core.analysis.statistics import paired_bootstrap
+from sstmerge_core.analysis.tax import SafetyTax
 from sstmerge_core.demo import adapters as demo
 from sstmerge_core.errors import Cancelled, DataError, JobError, RecipeError
 from sstmerge_core.experiments import choice, interference, pre_post
+from sstmerge_core.experiments.safety_tax import _sentence
 from sstmerge_core.preflight import Options
 from sstmerge_core.store.events import last_status, read_events
 from sstmerge_core.workspace import Workspace
@@ -102,6 +104,12 @@ def test_the_grid_is_searched_on_selection_and_the_finalists_are_measured_on_tes
     again = experiments.run(workspace, "alpha-k", experiments.get("alpha-k").read(result.settings))
     assert again.tables == result.tables and again.analysis == result.analysis
     assert before == {path: path.stat().st_mtime_ns for path in workspace.runs.glob("*/events.jsonl")}
+
+
+def test_a_tax_whose_interval_has_no_upper_end_is_said_with_infinity():
+    taxes = {"linear": SafetyTax(0.567, "ok"), "ties": SafetyTax(0.2, "ok")}
+    said = _sentence("U_S", taxes, {"linear": (0.163, None), "ties": None})
+    assert "Linear 0.57 (0.16 to ∞)" in said and "TIES 0.20, Linear" in said
 
 
 def test_safety_tax_compares_with_the_adapter_alone(workspace, tiny_base):

@@ -354,7 +354,7 @@ def test_search_finds_answers_with_every_word() -> None:
 
 def test_missing_numbers_are_dashes() -> None:
     assert measures.number(None) == measures.number(float("nan")) == measures.number(pd.NA) == "–"
-    assert measures.interval(0.1, float("nan")) == ""
+    assert measures.interval(float("nan"), 0.1) == ""
 
 
 def _custom(trace: object) -> np.ndarray:

@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 
 from docs import metrics as documents
-from sstmerge_core.plots.measures import MEASURES
+from sstmerge_core.plots.measures import MEASURES, interval
+from sstmerge_core.report.document import figure
 
 
 def test_the_page_of_metrics_is_the_one_that_the_definitions_give():
@@ -19,3 +20,11 @@ def test_a_metric_is_defined_with_its_formula_where_a_reader_meets_it(name):
 
 def test_every_axis_that_is_a_metric_has_a_page():
     assert {name for name in MEASURES if name not in ("alpha", "seconds")} == set(documents.INTERVALS)
+
+
+def test_an_interval_without_an_upper_end_goes_to_infinity():
+    assert interval(0.1634, None) == "[0.163, ∞]"
+    assert interval(0.1634, 0.9) == "[0.163, 0.900]"
+    assert interval(None, None) == "" == interval(float("nan"), float("nan"))
+    assert figure(0.567, 0.163, None, digits=2) == "0.57 [0.16, ∞]"
+    assert figure(0.567) == "0.567"
