@@ -16,6 +16,13 @@ def best_device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
+def gpu_present() -> bool:
+    """Whether this machine shows a GPU of NVIDIA or AMD and SSTMERGE_DEVICE does not ask for the CPU. No torch."""
+    if os.environ.get("SSTMERGE_DEVICE", "").startswith("cpu") or os.environ.get("CUDA_VISIBLE_DEVICES") == "":
+        return False
+    return Path("/dev/nvidiactl").exists() or Path("/dev/kfd").exists()
+
+
 @cache
 def fast_bfloat16() -> bool:
     """Whether this CPU multiplies bfloat16 in hardware; where it does not, float32 is three times faster (measured)."""

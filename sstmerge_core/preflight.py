@@ -11,8 +11,9 @@ from sstmerge_core import adapters, methods
 from sstmerge_core.catalog import Base, Entry
 from sstmerge_core.demo import suites
 from sstmerge_core.errors import DataError, Problem, SSTMergeError
+from sstmerge_core.evaluate import served
 from sstmerge_core.jobs import history
-from sstmerge_core.recipe import Calibration, Evaluation, Recipe
+from sstmerge_core.recipe import Backend, Calibration, Evaluation, Recipe
 from sstmerge_core.store.events import last_status
 from sstmerge_core.workspace import Workspace
 
@@ -29,6 +30,8 @@ class Options:
     split: str = "test"
     n: int = suites.PROMPTS
     dtype: str = "float32"
+    backend: Backend = "transformers"
+    """What generates"""
     judge: str = "refusal_regex"
     utility_suite: str = ""
     """Empty: the first utility adapter's own suite"""
@@ -278,7 +281,9 @@ def _evaluation(utility_suite: str, options: Options) -> Evaluation:
     if len({suite.name for suite in chosen}) < len(chosen):
         names = ", ".join(suite.name for suite in chosen)
         raise DataError(Problem(f"suites {names}", "two have one name", "Rename a file: results are kept by name."))
-    return Evaluation(suites=chosen, judge=options.judge, dtype=options.dtype)
+    if options.backend == "vllm":
+        served.check_installed()
+    return Evaluation(suites=chosen, judge=options.judge, dtype=options.dtype, backend=options.backend)
 
 
 def _adapter_problems(

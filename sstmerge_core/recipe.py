@@ -12,6 +12,7 @@ from sstmerge_core import methods
 
 STAGE_VERSIONS = {"fisher": 1, "merge": 1, "generate": 1}
 """Raised by hand when a stage's result changes for the same input, so that old results are not taken for new ones."""
+Backend = Literal["transformers", "vllm"]
 
 
 class _Frozen(BaseModel):
@@ -118,6 +119,14 @@ class Evaluation(_Frozen):
     dtype: str = "float32"
     batch_size: int = 64
     """Answers generated at once at most; fewer where memory has no room for them"""
+    backend: Backend = "transformers"
+    """What generates: the base model with ΔW added to its weights, or vLLM with the written adapter as LoRA"""
+
+    def identity(self) -> dict[str, Any]:
+        """What can change the answers. The backend came later: with the first one a run keeps its id."""
+        same_as_before = {"backend"} if self.backend == "transformers" else set()
+        data = self.model_dump(mode="json", exclude={"judge"} | same_as_before)
+        return data | {"suites": [suite.identity() for suite in self.suites]}
 
 
 class Recipe(_Frozen):
@@ -199,8 +208,7 @@ class Recipe(_Frozen):
         if self.calibration:
             data["calibration"] = self.calibration.identity()
         if self.evaluation:
-            del data["evaluation"]["judge"]
-            data["evaluation"]["suites"] = [suite.identity() for suite in self.evaluation.suites]
+            data["evaluation"] = self.evaluation.identity()
         if self.selection:
             data["selection"] = self.selection.identity()
         else:

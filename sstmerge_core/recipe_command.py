@@ -105,6 +105,8 @@ def measuring(recipe: Recipe, workspace: Workspace) -> str | None:
         words += ["--split", suites[0].split]
     if suites and suites[0].n != preflight.Options().n:
         words += ["--n", str(suites[0].n)]
+    if recipe.evaluation and recipe.evaluation.backend == "vllm":
+        words += ["--backend", "vllm"]
     return shlex.join(words)
 
 
@@ -137,27 +139,33 @@ def form(recipe: Recipe, found: Inputs, names: Mapping[str, str]) -> dict[str, A
         "method": recipe.method,
         **{name: said(value) for name, value in methods.get(recipe.method).complete(recipe.parameters).items()},
     }
-    suites = recipe.evaluation.suites if recipe.evaluation else ()
-    return values | ({"split": suites[0].split, "n": max(suite.n for suite in suites)} if suites else {})
+    return values | _measured(recipe)
 
 
 def not_in_the_form(recipe: Recipe, workspace: Workspace, found: Inputs) -> list[str]:
     """What of a recipe the Merge page has no field for and would set to its defaults, in words."""
     try:
-        suites = recipe.evaluation.suites if recipe.evaluation else ()
-        told: dict[str, Any] = {"split": suites[0].split, "n": max(suite.n for suite in suites)} if suites else {}
         again = preflight.merge_recipe(
             found.base,
             found.utilities,
             found.safety,
             recipe.method,
             recipe.parameters,
-            preflight.Options(**told),
+            preflight.Options(**_measured(recipe)),
         )
     except SSTMergeError as error:
         return [str(problem) for problem in error.problems]
     parts = {"calibration": "the calibration samples", "evaluation": "what it is measured on", "selection": "selection"}
     return [words for name, words in parts.items() if _identity(again, name) != _identity(recipe, name)]
+
+
+def _measured(recipe: Recipe) -> dict[str, Any]:
+    """What the form, and `preflight.Options`, are told of how a run is measured."""
+    if recipe.evaluation is None or not recipe.evaluation.suites:
+        return {}
+    suites = recipe.evaluation.suites
+    told = {"split": suites[0].split, "n": max(suite.n for suite in suites)}
+    return told | ({"backend": "vllm"} if recipe.evaluation.backend == "vllm" else {})
 
 
 def _identity(recipe: Recipe, part: str) -> Any:

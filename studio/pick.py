@@ -13,6 +13,7 @@ from sstmerge_core.catalog import Base, Entry, bases, entries
 from sstmerge_core.demo import suites
 from sstmerge_core.device import free_memory
 from sstmerge_core.errors import Problem, SSTMergeError
+from sstmerge_core.evaluate import served
 from sstmerge_core.jobs import history
 from sstmerge_core.recipe import Recipe
 from sstmerge_core.store import queries
@@ -42,9 +43,9 @@ def measured_fields() -> link.Fields:
     """What a merge is measured on: split, number of prompts, and the suites known here."""
     known = {name: chosen_suites.names(role, start.workspace()) for name, (_, role, _) in SUITES.items()}
     known["suite"] = ["", *known["suite"]]
-    return {"split": (link.one_of(SPLITS), SPLITS[0]), "n": (_prompts, suites.PROMPTS)} | {
-        name: (link.one_of(known[name]), default) for name, (_, _, default) in SUITES.items()
-    }
+    fields = {"split": (link.one_of(SPLITS), SPLITS[0]), "n": (_prompts, suites.PROMPTS)}
+    fields |= {name: (link.one_of(known[name]), default) for name, (_, _, default) in SUITES.items()}
+    return fields | ({"backend": (link.one_of(served.BACKENDS), served.best_backend())} if served.installed() else {})
 
 
 @dataclass(frozen=True)
@@ -159,11 +160,21 @@ def measured(state: link.Link) -> Measured:
             f"of one half has a 95 % interval of ±24 points with 16 prompts, ±17 with 32, ±12 with 64. "
             f"Default: {suites.PROMPTS}.",
         )
+        if served.installed():
+            values["backend"] = st.selectbox(
+                "Answered by",
+                served.BACKENDS,
+                key=state.key("backend"),
+                width=140,
+                help="transformers adds ΔW to the base model's weights. vLLM loads the adapter as it is written, as "
+                "LoRA: of a merge that is not low-rank its best approximation. Runs of the two are kept apart. "
+                "Default: vLLM beside a GPU.",
+            )
         with st.popover("Prompt sets", icon=":material/list_alt:"):
             values |= {name: _suite(state, name) for name in SUITES}
             st.caption("More of them, and how to declare your own: `sstmerge suites`.")
     asked = {"harmful": values["harmful"], "benign": values["benign"], "utility": values["suite"]}
-    how = {"split": values["split"], "n": values["n"]}
+    how = {name: values[name] for name in ("split", "n", "backend") if name in values}
     try:
         return Measured(values, chosen_suites.options(start.workspace(), **asked, fetch=False, **how), [])
     except SSTMergeError as error:

@@ -11,6 +11,7 @@ from typing import Any
 
 from sstmerge_core import catalog, chosen_suites, preflight, presets
 from sstmerge_core.errors import DataError, Problem, RecipeError, SSTMergeError
+from sstmerge_core.evaluate import served
 from sstmerge_core.workspace import Workspace
 
 
@@ -22,7 +23,7 @@ def add_trio(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
 
 
 def add_measuring(parser: argparse.ArgumentParser) -> None:
-    """--harmful, --benign, --refusals, --split, --n, --dtype, --device, --json."""
+    """--harmful, --benign, --refusals, --split, --n, --dtype, --backend, --device, --json."""
     what = "a suite of `sstmerge suites`, or a file; default:"
     parser.add_argument("--harmful", default="harmful", metavar="SUITE", help=f"what to resist: {what} the bundled one")
     parser.add_argument(
@@ -34,6 +35,12 @@ def add_measuring(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--split", default="test", choices=["selection", "test"], help="which held-out prompts")
     parser.add_argument("--n", type=int, default=64, help="prompts per suite, default 64")
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16", "float16"])
+    parser.add_argument(
+        "--backend",
+        default="auto",
+        choices=["auto", *served.BACKENDS],
+        help="what generates; auto: vLLM where it is installed beside a GPU, else transformers",
+    )
     parser.add_argument("--device", default="auto")
     parser.add_argument("--json", action="store_true", help="one JSON object per run")
 
@@ -101,6 +108,7 @@ def measuring(options: argparse.Namespace, workspace: Workspace) -> preflight.Op
         split=options.split,
         n=options.n,
         dtype=options.dtype,
+        backend=served.best_backend() if options.backend == "auto" else options.backend,
     )
 
 

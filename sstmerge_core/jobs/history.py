@@ -47,6 +47,12 @@ def peak_memory(recipes: Sequence[Recipe], estimated: int, measured: Mapping[str
     return max(estimated, int(known)), "from the sizes of the base model, the adapters and the gradients"
 
 
+def scope_of(recipe: Recipe, device: str) -> str:
+    """What the speed of a job depends on: jobs of one scope teach each other."""
+    backend = recipe.evaluation.backend if recipe.evaluation else "transformers"
+    return f"{device}/{recipe.base.sha256[:12]}" + ("" if backend == "transformers" else f"/{backend}")
+
+
 def _rates(workspace: Workspace, recipe: Recipe, device: str) -> dict[str, float]:
-    scope = f"{device}/{recipe.base.sha256[:12]}"
+    scope = scope_of(recipe, device)
     return Queue(workspace).rates(scope) if workspace.queue.exists() else {}

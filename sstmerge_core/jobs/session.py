@@ -14,7 +14,7 @@ from sstmerge_core.device import best_device
 from sstmerge_core.errors import AdapterError, Cancelled, DataError, Problem
 from sstmerge_core.evaluate import suites
 from sstmerge_core.jobs.plan import importance_units
-from sstmerge_core.merge import Calibrated
+from sstmerge_core.merge import Calibrated, Merged, deltas
 from sstmerge_core.recipe import STAGE_VERSIONS, Recipe, Source
 from sstmerge_core.workspace import Workspace
 
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     import torch
 
     from sstmerge_core.adapters import Adapter, Factors
-    from sstmerge_core.evaluate.model import ResidentModel
+    from sstmerge_core.evaluate.model import Answering, ResidentModel
+    from sstmerge_core.evaluate.served import ServedModel
     from sstmerge_core.fisher import Gradients
     from sstmerge_core.space import CoreSpace
     from sstmerge_core.supervised import Example
@@ -43,6 +44,7 @@ class Session:
     should_cancel: Callable[[], bool] = lambda: False
     point: int = 0
     _model: tuple[Any, ResidentModel] | None = None
+    _served: tuple[Any, ServedModel] | None = None
     _adapters: dict[str, Adapter] = field(default_factory=dict)
     _factors: dict[str, dict[str, Factors]] = field(default_factory=dict)
     _calibrated: tuple[Any, Calibrated] | None = None
@@ -62,11 +64,53 @@ class Session:
         key = (base.path, dtype)
         if self._model is None or self._model[0] != key:
             self.progress("prepare", 0, 1)
-            self._model = None
+            self.close()
             check_base(base, self.workspace)
             self._model = (key, ResidentModel.load(base.path, dtype, self.device))
             self.progress("prepare", 1, 1)
         return self._model[1]
+
+    def served(self, base: Source, dtype: str, rank: int) -> ServedModel:
+        """The base model in vLLM's engine, made for adapters up to `rank`; another one in memory is let go first."""
+        from sstmerge_core.evaluate.served import ServedModel
+
+        key = (base.path, dtype)
+        known = self._served[1] if self._served is not None and self._served[0] == key else None
+        if known is None or known.failed or known.rank < rank:
+            self.progress("prepare", 0, 1)
+            self.close()
+            check_base(base, self.workspace)
+            known = ServedModel.load(base.path, dtype, self.device, rank)
+            self._served = (key, known)
+            self.progress("prepare", 1, 1)
+        return known
+
+    def answering(self, recipe: Recipe, merged: Merged, written: Path | None = None) -> Answering:
+        """The base model with the merge on, as the recipe's evaluation says; `written` is the merge's adapter on disk.
+
+        vLLM's engine is made for the rank of all the recipe's adapters together, so that a run and the one it is
+        compared with share it.
+        """
+        evaluation = recipe.evaluation
+        dtype = evaluation.dtype if evaluation else "float32"
+        if evaluation is None or evaluation.backend == "transformers":
+            resident = self.model(recipe.base, dtype)
+            resident.set_delta(deltas(merged))
+            return resident
+        inputs = self.inputs(recipe)
+        served = self.served(recipe.base, dtype, max(merged.rank, sum(adapter.rank for adapter in inputs)))
+        if written is not None:
+            served.set_adapter(written)
+        else:
+            served.set_merged(merged, inputs)
+        return served
+
+    def close(self) -> None:
+        """Let the model go, and what it holds beyond this process."""
+        self._model = None
+        if self._served is not None:
+            self._served[1].close()
+            self._served = None
 
     def adapter(self, source: Source) -> Adapter:
         """An adapter's folder, checked. Raises AdapterError where its files changed since the recipe was made."""

@@ -21,6 +21,7 @@ from typing import Any
 from sstmerge_core.errors import Cancelled, SSTMergeError
 from sstmerge_core.jobs.dispatch import close_runs, settle
 from sstmerge_core.jobs.estimate import Estimator, relative_error
+from sstmerge_core.jobs.history import scope_of
 from sstmerge_core.jobs.model import Job, stage_text
 from sstmerge_core.jobs.plan import plan_units
 from sstmerge_core.jobs.process import Process
@@ -111,8 +112,8 @@ def run_job(workspace: Workspace, job: Job, execute: str) -> tuple[str, str | No
     queue = Queue(workspace)
     spec = queue.spec(job.job_id)
     recipes = [Recipe.model_validate(recipe) for recipe in spec.get("recipes", [])]
-    base = recipes[0].base.sha256 if recipes else spec.get("base", {}).get("sha256", "")
-    scope = f"{job.device}/{base[:12]}"
+    base = spec.get("base", {}).get("sha256", "")
+    scope = scope_of(recipes[0], job.device) if recipes else f"{job.device}/{base[:12]}"
     plan = plan_units(recipes, workspace) or [{job.kind: 1.0}]
     monitor = Monitor(queue, job, Estimator(plan=plan, started=time.monotonic(), history=queue.rates(scope)))
     signal.signal(signal.SIGTERM, monitor.cancel)

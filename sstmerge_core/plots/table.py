@@ -113,6 +113,7 @@ def facts(run: Mapping[str, Any]) -> pd.DataFrame:
         ("Run", run["run_id"]),
         ("Device", run["device"]),
         ("Number format", run["dtype"]),
+        ("Answered by", run["backend"]),
         ("Duration", words.duration(run["seconds"]) if run["seconds"] is not None else None),
         ("Peak memory", words.size(run["peak_memory_bytes"]) if run["peak_memory_bytes"] else None),
         ("Started by", run["user"]),

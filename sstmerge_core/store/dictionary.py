@@ -39,6 +39,7 @@ COLUMNS = {
     "description": "What its maker says of it.",
     "device": "What it ran on: cpu, cuda.",
     "dtype": "Number format of the model's weights.",
+    "backend": "What generated the answers: transformers, or vllm with the written adapter as LoRA.",
     "eigenvalue": "Harm energy over benign energy along this direction.",
     "error": "Why it failed.",
     "event": "run_started, stage, artifact, run_finished …",

@@ -145,8 +145,10 @@ def _name(source: Any) -> Any:
 
 
 def _measured_on(recipe: Any) -> Row:
-    suites = ((recipe or {}).get("evaluation") or {}).get("suites") or []
+    evaluation = (recipe or {}).get("evaluation") or {}
+    suites = evaluation.get("suites") or []
     return {
+        "backend": evaluation.get("backend", "transformers") if suites else None,
         "utility_suite": next((suite.get("name") for suite in suites if suite.get("role") == "utility"), None),
         "split": next((suite.get("split") for suite in suites), None),
     }

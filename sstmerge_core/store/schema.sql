@@ -20,7 +20,7 @@ CREATE TABLE runs (
     split VARCHAR,          -- of the recipe's suites: test, or selection where a search looks
     status VARCHAR,         -- running, finished, failed, cancelled; "lost" is known to the queue only
     created_at TIMESTAMP, finished_at TIMESTAMP, seconds DOUBLE, peak_memory_bytes BIGINT,
-    device VARCHAR, dtype VARCHAR, versions JSON, error VARCHAR, "user" VARCHAR, job_id VARCHAR
+    device VARCHAR, dtype VARCHAR, backend VARCHAR, versions JSON, error VARCHAR, "user" VARCHAR, job_id VARCHAR
 );
 
 CREATE TABLE metrics (
@@ -133,7 +133,7 @@ SELECT r.run_id, r.source, r.pair, r.utility AS utility_adapter, r.safety AS saf
     -- Which table of a report the row is from; NULL for a measured run. One report repeats rows (top10) and has a second
     -- table that disagrees with its first (alpha_dependence): fronts and curves take its main table only.
     CASE WHEN r.source = 'reported' THEN json_extract_string(r.parameters, '$.table') END AS reported_table,
-    r.dtype, r.device, r.seconds, r."user", r.job_id, r.created_at, r.finished_at
+    r.dtype, r.backend, r.device, r.seconds, r."user", r.job_id, r.created_at, r.finished_at
 FROM chosen r LEFT JOIN best b USING (run_id);
 
 -- The owner renews a run's row in the transaction that changes the run or its metrics: with 100,000 runs, ranking their
