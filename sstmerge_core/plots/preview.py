@@ -34,7 +34,7 @@ def preview(shown: pd.DataFrame, x: str, y: str) -> str:
     across, up = MEASURES[x], MEASURES[y]
     lines = [_label(at, text, "x") for at, text in _ticks(shown, across)]
     lines += [_label(at, text, "y") for at, text in _ticks(shown, up)]
-    image = f'<img alt="" style="{_FULL}" src="data:image/svg+xml,{quote(_points(shown, across, up), safe=_SAFE)}">'
+    image = f'<img alt="" style="{_FULL}" src="data:image/svg+xml,{_quoted(_points(shown, across, up))}">'
     titles = (
         f'<span style="position:absolute;left:50%;bottom:-44px;transform:translateX(-50%);white-space:nowrap">'
         f"{escape(across.axis_title(True))}</span>"
@@ -52,6 +52,13 @@ _PLACE = "position:absolute;inset:24px 8px 128px 63px"
 _SAFE = ",/:=-;()"
 """Signs that an address in quotation marks may hold as they are"""
 _FULL = "position:absolute;inset:0;width:100%;height:100%"
+
+
+def _quoted(svg: str) -> str:
+    """As an address in quotation marks may hold it; `urllib` takes each sign of the megabyte for itself."""
+    for sign in '%#<> "':
+        svg = svg.replace(sign, quote(sign))
+    return svg
 
 
 def _points(shown: pd.DataFrame, across: Measure, up: Measure) -> str:

@@ -62,17 +62,18 @@ def standing(shown: pd.DataFrame, axes: Sequence[str]) -> Standing | None:
     source, split = shown["source"], shown["split"]
     leading = min(found, key=lambda places: (source.iloc[places[0]] != "measured", split.iloc[places[0]] != "test"))
     columns = {"run_id", "name", "on_front", *axes, *FIGURES}
-    group = shown.iloc[leading][[column for column in shown if column in columns]].reset_index(drop=True)
+    group = shown[[column for column in shown if column in columns]].iloc[leading].reset_index(drop=True)
+    best = group[group["on_front"]]
     first = shown.iloc[leading[0]]
     measured = first["source"] == "measured"
     prompts = "" if pd.isna(first["split"]) else f", {first['split']} prompts"
     picks = {goal: row for goal, row in recommend(group, _alone(shown, first)).items() if row is not None}
-    if len(axes) == 2 and (place := knee(towards_good(group, axes))) is not None:
-        picks["knee"] = group.iloc[place].to_dict()
+    if len(axes) == 2 and (place := knee(towards_good(best, axes))) is not None:
+        picks["knee"] = best.iloc[place].to_dict()
     return Standing(
         words=f"measured here{prompts}" if measured else "reported in the literature",
-        front=tuple(group.loc[group["on_front"], "run_id"]),
-        hypervolume=_volume(group, axes),
+        front=tuple(best["run_id"]),
+        hypervolume=_volume(best, axes),
         picks={what: picks[what] for what in LETTERS if what in picks},
     )
 
@@ -112,8 +113,8 @@ def _alone(shown: pd.DataFrame, merge: pd.Series) -> dict[str, Mapping[str, Any]
     return {side: by_name[name] for side, name in names.items() if name in by_name}
 
 
-def _volume(group: pd.DataFrame, axes: Sequence[str]) -> float | None:
+def _volume(front: pd.DataFrame, axes: Sequence[str]) -> float | None:
     if not all(MEASURES[name].bounded for name in axes):
         return None
     worst = np.array([0.0 if MEASURES[name].higher_is_better else 1.0 for name in axes])
-    return hypervolume(towards_good(group, axes) + worst)
+    return hypervolume(towards_good(front, axes) + worst)

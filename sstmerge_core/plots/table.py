@@ -34,10 +34,15 @@ def named(runs: pd.DataFrame) -> pd.DataFrame:
 
     That is another split than the test prompts, and the status where it did not finish.
     """
-    alone = runs["method"].eq("adapter")
-    names = runs["label"].where(~alone, runs["pair"] + " alone")
-    names = names.where(runs["split"].isna() | runs["split"].eq("test"), names + " · " + runs["split"].fillna(""))
-    return runs.assign(name=names.where(runs["status"].eq("finished"), names + " · " + runs["status"]))
+    names = runs["label"].copy()
+    alone = runs["method"].eq("adapter").to_numpy()
+    if alone.any():
+        names[alone] = runs.loc[alone, "pair"] + " alone"
+    for column, usual in (("split", "test"), ("status", "finished")):
+        other = (runs[column].notna() & runs[column].ne(usual)).to_numpy()
+        if other.any():  # a column without any value is not one of text
+            names[other] = names[other] + " · " + runs.loc[other, column]
+    return runs.assign(name=names)
 
 
 def brief(runs: pd.DataFrame, *, pair: bool = False) -> str:
