@@ -6,6 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -22,8 +23,10 @@ PUBLISH_SHARE = 4.0
 """A snapshot that takes long waits this many times as long for the next, and nobody waits for it"""
 AT_ONCE = 1.0
 """Seconds that a snapshot may take for a page to wait for a new one"""
+LOOK_EVERY = 2.0
+"""Seconds between two looks through the event files, where that takes long and no page waits for it"""
 LOOK_SHARE = 4.0
-"""Where looking through the event files takes long, it is done again after this many times as long at the earliest"""
+"""Such a look is done again after this many times as long at the earliest"""
 NOTICED = 0.1
 """Seconds of looking that count as long: some 20,000 runs"""
 RETRY_EVERY = 5.0
@@ -49,14 +52,19 @@ class Store:
         self._known: dict[Any, Any] = {}
         self._lock = threading.Lock()
         self._tried = 0.0
-        self._look_again = 0.0
         self._closed = threading.Event()
         self._open()
         threading.Thread(target=self._publish_now_and_then, name="publish", daemon=True).start()
+        threading.Thread(target=self._look_now_and_then, name="look", daemon=True).start()
 
     @property
     def read_only(self) -> bool:
         return not isinstance(self._connection, Owner)
+
+    @property
+    def looking_seconds(self) -> float:
+        """How long it takes to look through the event files."""
+        return self._connection.looking_seconds if self._connection else 0.0
 
     def query(self, function: Callable[Concatenate[Any, P], R], *args: P.args, **kwargs: P.kwargs) -> R:
         """`function(cursor, …)` on a cursor of its own, remembered until something new is ingested.
@@ -88,18 +96,18 @@ class Store:
     def refresh(self, *, now: bool = False) -> None:
         """Take in what the workers have written; try again to own a database that was held.
 
-        `now`: also where the event files, being many, were looked through a moment ago.
+        Where there are so many event files that looking through them takes long, a thread does it every few seconds
+        and no page waits for it, but with `now`.
         """
+        if not now and self.looking_seconds > NOTICED:
+            return
         with self._lock:
             if self.read_only and time.monotonic() - self._tried > RETRY_EVERY:
                 self._open()
-            if self._connection is None or (not now and time.monotonic() < self._look_again):
+            if self._connection is None:
                 return
-            begun = time.monotonic()
             if self._connection.ingest() or len(self._known) > REMEMBERED:
                 self._known = {}
-            ended = time.monotonic()
-            self._look_again = ended + (LOOK_SHARE * (ended - begun) if ended - begun > NOTICED else 0.0)
 
     def publish(self, *, patient: bool = True) -> None:
         """Make everything that is known readable for the SQL page and for other processes.
@@ -127,6 +135,12 @@ class Store:
                 self._connection = connect(self.workspace)
             except StoreError:
                 self._connection = None
+
+    def _look_now_and_then(self) -> None:
+        while not self._closed.wait(max(LOOK_EVERY, LOOK_SHARE * self.looking_seconds)):
+            if self.looking_seconds > NOTICED:
+                with suppress(Exception):  # a closed database must not end the thread; the pages show their own error
+                    self.refresh(now=True)
 
     def _publish_now_and_then(self) -> None:
         pause = PUBLISH_EVERY

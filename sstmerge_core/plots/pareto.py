@@ -34,7 +34,10 @@ def drawable(runs: pd.DataFrame, x: str, y: str, z: str | None = None) -> pd.Dat
     axes = [column for column in (x, y, z) if column]
     methods, names = pd.factorize(runs["method"])
     ranks = {name: rank for rank, name in enumerate(sorted(names, key=order))}
-    codes = [np.array([ranks[name] for name in names], dtype=int)[methods], *(pd.factorize(runs[name], sort=True)[0] for name in ("source", "pair"))]
+    codes = [
+        np.array([ranks[name] for name in names], dtype=int)[methods],
+        *(pd.factorize(runs[name], sort=True)[0] for name in ("source", "pair")),
+    ]
     by = np.lexsort(codes[::-1])
     # the rows are put in order once: of 100,000 runs with all their columns that takes a tenth of a second
     shown = named(runs.take(by[runs[axes].notna().all(axis="columns").to_numpy()[by]]).reset_index(drop=True))

@@ -47,6 +47,8 @@ class Owner:
         self._unpublished = True
         self.publishing_seconds = 0.0
         """How long the last snapshot took"""
+        self.looking_seconds = 0.0
+        """How long the last look at the event files took; what was new in them not counted"""
 
     @classmethod
     def open(cls, workspace: Workspace, *, wait: float = 1.0) -> Owner:
@@ -77,7 +79,9 @@ class Owner:
         Thread-safe. Costs a `stat` per event file when nothing changed.
         """
         with self._lock, contextlib.closing(self.cursor()) as cursor:
+            begun = time.monotonic()
             sizes = self.workspace.event_files()
+            self.looking_seconds = time.monotonic() - begun
             total = self._forget(cursor, sizes)
             for batch, offsets in self._batches(sizes):
                 with _transaction(cursor):
@@ -154,6 +158,7 @@ class Snapshot:
 
     read_only = True
     publishing_seconds = 0.0
+    looking_seconds = 0.0
 
     def __init__(self, path: Path):
         import duckdb

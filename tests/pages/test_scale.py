@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ from streamlit.testing.v1 import AppTest
 
 from benchmarks.filled import fill
 from benchmarks.scale import PAGES
-from sstmerge_core.store import Owner, queries
+from sstmerge_core.store import EventWriter, Owner, queries
 from sstmerge_core.workspace import Workspace
 from studio import start
 
@@ -82,3 +84,40 @@ def test_a_page_of_a_folder_that_is_no_run_goes_on(open_page: Open, tmp_path: Pa
     (workspace.runs / "left over").mkdir()
     (workspace.runs / "a file").write_text("")
     assert not open_page(workspace, "pareto").exception
+
+
+def test_where_looking_takes_long_no_page_looks_and_news_are_there_a_little_later(
+    workspaces: dict[int, Workspace], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = workspaces[FEW]
+    looks: list[str] = []
+    plain = Workspace.event_files
+
+    def event_files(self: Workspace) -> dict[str, int]:
+        looks.append(threading.current_thread().name)
+        return plain(self)
+
+    for name, value in {"PUBLISH_EVERY": 3600.0, "LOOK_EVERY": 0.2, "NOTICED": -1.0}.items():
+        monkeypatch.setattr(start, name, value)
+    opened = start.Store(workspace)
+    try:
+        monkeypatch.setattr(Workspace, "event_files", event_files)
+        opened.refresh()
+        assert "MainThread" not in looks
+        run = next(workspace.runs.iterdir())
+        with EventWriter(run) as events:
+            events.write("stage", stage="news", status="done", seconds=0.0)
+        asked = "SELECT count(*) FROM events WHERE data->>'$.stage' = 'news'"
+
+        def told(cursor: Any) -> int:
+            return cursor.execute(asked).fetchone()[0]
+
+        deadline = time.monotonic() + 30
+        while not opened.query(told) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert opened.query(told) == 1
+        assert set(looks) == {"look"}
+        opened.refresh(now=True)  # what a page has written itself it sees at once
+        assert looks[-1] == "MainThread"
+    finally:
+        opened.close()
