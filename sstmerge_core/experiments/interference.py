@@ -11,6 +11,7 @@ from sstmerge_core.analysis.statistics import bootstrap_mean
 from sstmerge_core.catalog import Entry
 from sstmerge_core.demo import adapters as demo
 from sstmerge_core.demo import suites as demo_suites
+from sstmerge_core.errors import RecipeError
 from sstmerge_core.evaluate.metrics import rouge_outcomes
 from sstmerge_core.experiments.lab import Lab
 from sstmerge_core.experiments.result import Result, Table, mean, pick
@@ -46,6 +47,18 @@ class InterferenceSettings(Settings):
         if not isinstance(given, dict):
             return given
         return {name: [one] if isinstance(one, dict) else one for name, one in given.items()}
+
+    @field_validator("methods")
+    @classmethod
+    def _usable(cls, given: dict[str, list[dict[str, Any]]]) -> dict[str, list[dict[str, Any]]]:
+        """Before twenty experts are trained, and not after."""
+        for name, several in given.items():
+            if not several:
+                raise ValueError(f"{name} has no setting: give {{}} for its defaults, or leave it out")
+            problems = [problem for one in several for problem in methods.get(name).problems(one)]
+            if problems:
+                raise RecipeError(problems)
+        return given
 
 
 def run(lab: Lab, settings: InterferenceSettings) -> Result:

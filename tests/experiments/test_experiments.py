@@ -169,6 +169,19 @@ def test_retention_is_measured_on_every_experts_own_questions(workspace, tiny_ba
     assert row["rouge_l_n"] == 10 and row["retention_n"] <= 2
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"linaer": {"alpha": 0.5}}, "no such merge method. Did you mean linear"),
+        ({"ties": [{"alpha": 0.5, "densty": 0.2}]}, "densty.*Did you mean density"),
+        ({"ties": [], "linear": {}}, "ties has no setting"),
+    ],
+)
+def test_methods_that_cannot_be_used_are_named_before_any_expert_is_trained(given, said):
+    with pytest.raises(RecipeError, match=said):
+        experiments.get("interference").read({"methods": given})
+
+
 def test_worlds_keep_learning_fisher_and_test_apart():
     for topic, rows in interference._worlds():
         prompts = {
