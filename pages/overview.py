@@ -5,7 +5,7 @@ import streamlit as st
 from sstmerge_core import jobs, presets
 from sstmerge_core.plots import pareto, table
 from sstmerge_core.store import queries
-from studio import blocks, pick, queue, remarks, start, visitor
+from studio import blocks, pick, present, queue, start, visitor
 
 store = blocks.store_or_stop()
 counts = store.query(queries.counts)
@@ -70,7 +70,7 @@ with right:
 
     busy = bool(jobs.active(start.workspace()))
     st.fragment(running, run_every="2s" if busy else "15s", key=f"overview.{busy}")()
-    recent = remarks.recent(store, 8)
+    recent = present.recent(store, 8)
     if recent.empty:
         st.caption("No run of your own yet. The hollow points are figures reported in the literature.")
         with st.container(border=True):

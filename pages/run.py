@@ -7,14 +7,14 @@ from sstmerge_core.evaluate import judges_measured
 from sstmerge_core.plots import similarity, spectrum, table
 from sstmerge_core.store import queries, trash
 from sstmerge_core.words import plain, shortened
-from studio import again, blocks, deleting, link, reading, remarks, start
+from studio import again, blocks, deleting, link, present, reading, remarks, start
 
 store = blocks.store_or_stop()
 state = link.Link("run")
 run_id = state.given("run")
 
 if run_id is None:
-    recent = remarks.recent(store, 50)
+    recent = present.recent(store, 50)
     if recent.empty:
         blocks.title("Run")
         blocks.empty("No run yet. A run is a merge that was measured.", page="pages/merge.py", label="Merge a pair")
@@ -38,7 +38,7 @@ if run is None:
     st.page_link("pages/pareto.py", label="All runs", icon=":material/scatter_plot:")
     st.stop()
 
-run["status"] = remarks.standing(run_id, run["status"])
+run["status"] = present.status_of(run_id, run["status"])
 reported = run["source"] == "reported"
 stats = store.query(queries.module_stats, run_id)
 with st.container(horizontal=True, vertical_alignment="center"):

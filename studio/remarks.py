@@ -8,9 +8,9 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from sstmerge_core import jobs, words
+from sstmerge_core import words
 from sstmerge_core.errors import StoreError
-from sstmerge_core.store import events, queries
+from sstmerge_core.store import queries
 from sstmerge_core.store import remarks as stored
 from sstmerge_core.words import plain
 from studio import blocks, start
@@ -48,21 +48,6 @@ def tags_and_notes(store: start.Store, run_id: str) -> None:
 def who() -> str:
     """Under which name people's words are kept: who is signed in, else the name that was given in this session."""
     return start.user() or str(st.session_state.get("visitor:name", ""))
-
-
-def recent(store: start.Store, limit: int) -> pd.DataFrame:
-    """The runs started last, with their tags; ``interrupted`` are those whose process died without a word."""
-    runs = store.query(queries.recent_runs, limit)
-    return tagged(store, runs.assign(status=list(map(standing, runs["run_id"], runs["status"]))))
-
-
-def standing(run_id: str, status: str) -> str:
-    """A run's status as it is just now."""
-    workspace = start.workspace()
-    if status != "running" or not events.interrupted(workspace.run(run_id)):
-        return status
-    # a worker of another machine may hold its file without that being seen here; the queue hears from it
-    return status if any(run_id in job.run_ids for job in jobs.active(workspace)) else "interrupted"
 
 
 def tagged(store: start.Store, runs: pd.DataFrame) -> pd.DataFrame:
