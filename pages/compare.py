@@ -1,5 +1,7 @@
 """Two to six runs beside each other: what differs in the recipes, in the figures, and prompt by prompt."""
 
+from itertools import islice
+
 import streamlit as st
 
 from sstmerge_core.analysis import compare, recipes
@@ -11,6 +13,10 @@ from sstmerge_core.words import count, plain, shortened
 from studio import answers, blocks, link, start
 
 MOST = blocks.COMPARED
+
+
+def of_how_many(runs: int) -> str:
+    return f"{runs:,}" if runs <= blocks.OFFERED else f"the newest {blocks.OFFERED:,}"
 
 
 def why_not(run_id: str) -> Problem | None:
@@ -58,17 +64,20 @@ if len(known) > MOST:
     state.problems.append(Problem("the link", f"it names {len(known)} runs", f"The first {MOST} are compared."))
 st.session_state["compare.run"] = known[:MOST]
 
+newest = list(islice(titles, blocks.OFFERED))
 chosen = st.multiselect(
     "Runs",
-    list(titles),
+    list(dict.fromkeys([*newest, *st.session_state["compare.run"]])),
     key="compare.run",
     format_func=titles.__getitem__,
     max_selections=MOST,
     select_all=False,
-    placeholder=f"Choose 2 to {MOST} of {len(titles):,} runs: type a pair, a method, a parameter",
+    placeholder=f"Choose 2 to {MOST} of {of_how_many(len(titles))} runs: type a pair, a method, a parameter",
     on_change=answers.to_first_page,
     label_visibility="collapsed",
 )
+if len(titles) > blocks.OFFERED:
+    st.caption(f"Of {len(titles):,} runs. Older ones: select them on the Pareto page, or open Compare from a link.")
 blocks.problems(state.problems, warning=True)
 if len(chosen) < 2:
     with st.container(border=True):

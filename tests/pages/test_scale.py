@@ -15,7 +15,7 @@ from benchmarks.filled import fill
 from benchmarks.scale import PAGES
 from sstmerge_core.store import EventWriter, Owner, queries
 from sstmerge_core.workspace import Workspace
-from studio import start
+from studio import blocks, start
 
 Open = Callable[..., AppTest]
 FEW, MANY = 12, 120
@@ -121,3 +121,18 @@ def test_where_looking_takes_long_no_page_looks_and_news_are_there_a_little_late
         assert looks[-1] == "MainThread"
     finally:
         opened.close()
+
+
+def test_compare_offers_the_newest_runs_and_takes_any_from_a_link(
+    open_page: Open, workspaces: dict[int, Workspace], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(blocks, "OFFERED", 5)
+    workspace = workspaces[MANY]
+    with Owner.open(workspace) as owner:
+        owner.ingest()
+        known = list(queries.comparable_runs(owner.cursor())["run_id"])
+    app = open_page(workspace, "compare", run=[known[-1], known[0]])
+    assert not app.exception and not app.warning
+    assert app.multiselect("compare.run").value == [known[-1], known[0]]
+    assert len(app.multiselect("compare.run").options) == 6
+    assert "Of 120 runs" in app.caption[0].value
