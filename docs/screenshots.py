@@ -78,8 +78,8 @@ def take(workspace: Path) -> None:
         page.locator('[data-testid="stChatInput"] textarea').fill(QUESTION)
         page.keyboard.press("Enter")
         page.get_by_text(re.compile(r"\d tokens/s")).nth(2).wait_for(timeout=180_000)
-        stop = page.locator(MAIN).get_by_role("button", name=re.compile(r"Stop$"))  # Streamlit's own is in the header
-        stop.wait_for(state="hidden", timeout=180_000)
+        stop = page.locator('[class*="st-key-playground"][class*="stop"]')  # Streamlit has one of its own in the header
+        stop.first.wait_for(state="hidden", timeout=180_000)
         shoot(page, "playground")
 
 

@@ -136,3 +136,17 @@ def test_compare_offers_the_newest_runs_and_takes_any_from_a_link(
     assert app.multiselect("compare.run").value == [known[-1], known[0]]
     assert len(app.multiselect("compare.run").options) == 6
     assert "Of 120 runs" in app.caption[0].value
+
+
+def test_the_libraries_are_left_out_of_the_collection_after_every_run_once_and_not_at_each(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    frozen = []
+    monkeypatch.setattr(start.gc, "freeze", lambda: frozen.append(1))
+    monkeypatch.setattr(start, "_settled", 0)
+    start.settle()
+    start.settle()
+    assert len(frozen) == 1
+    monkeypatch.setattr(start, "_settled", start._settled - start.NEW_MODULES - 1)
+    start.settle()
+    assert len(frozen) == 2
