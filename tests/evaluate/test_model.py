@@ -12,7 +12,7 @@ from sstmerge_core.chat import chat_text
 from sstmerge_core.errors import AdapterError, DataError, RecipeError
 from sstmerge_core.evaluate.decoding import greedy
 from sstmerge_core.evaluate.generate import generate_suite, plan_batches
-from sstmerge_core.evaluate.model import ResidentModel, chat_ids
+from sstmerge_core.evaluate.model import ResidentModel, chat_ids, to_answer
 from sstmerge_core.evaluate.suites import Row
 
 MODULE = "model.layers.1.mlp.down_proj"
@@ -87,7 +87,7 @@ def test_the_same_batch_gives_the_same_answers_and_eos_is_not_counted(llama: Res
     first = llama.generate(PROMPTS, 6)
     assert first == llama.generate(PROMPTS, 6)
     assert all(answer.n_tokens == 6 and not answer.stopped for answer in first)
-    ended = llama._answer([7, 8, 1])
+    ended = to_answer(llama.tokenizer, llama.eos_ids, [7, 8, 1])
     assert (ended.text, ended.n_tokens, ended.stopped) == ("w2 w3", 2, True)
 
 

@@ -132,8 +132,16 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
 
 def options(**changes: Any) -> argparse.Namespace:
     known = {"harmful": "harmful", "benign": "near_miss", "refusals": "harmful", "suite": ""}
-    known |= {"split": "test", "n": 5, "dtype": "float32"}
+    known |= {"split": "test", "n": 5, "dtype": "float32", "backend": "transformers"}
     return argparse.Namespace(**(known | changes))
+
+
+def test_vllm_is_asked_for_by_an_option_and_chosen_where_it_is_the_best(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inputs.served, "best_backend", lambda: "vllm")
+    assert inputs.measuring(options(backend="auto"), workspace).backend == "vllm"
+    assert inputs.measuring(options(), workspace).backend == "transformers"
 
 
 def test_an_option_takes_a_declared_suite_a_bundled_one_or_a_file(workspace: Workspace, tmp_path: Path) -> None:
