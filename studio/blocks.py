@@ -22,7 +22,7 @@ BRIEF = 100
 """Rows of a brief table at most."""
 COMPARED = 6
 """Runs beside each other at most"""
-OFFERED = 2_000
+OFFERED = 1_000
 """Runs to choose from at most, the newest: all 100,000 would be megabytes to send, and more than anybody scrolls"""
 CARDS = ("resistance", "utility", "over_refusal", "degenerate")
 LABEL_WORDS = {

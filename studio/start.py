@@ -25,6 +25,8 @@ PUBLISH_SHARE = 4.0
 """A snapshot that takes long waits this many times as long for the next, and nobody waits for it"""
 AT_ONCE = 1.0
 """Seconds that a snapshot may take for a page to wait for a new one"""
+QUIET, PATIENCE = 1.0, 30.0
+"""A longer snapshot takes both cores from the pages: it waits until none was drawn for so many seconds, or at most"""
 LOOK_EVERY = 2.0
 """Seconds between two looks through the event files, where that takes long and no page waits for it"""
 LOOK_SHARE = 4.0
@@ -58,6 +60,8 @@ class Store:
         self._known: dict[Any, Any] = {}
         self._lock = threading.Lock()
         self._tried = 0.0
+        self.asked = 0.0
+        """When a page last wanted something"""
         self._closed = threading.Event()
         self._open()
         threading.Thread(target=self._publish_now_and_then, name="publish", daemon=True).start()
@@ -148,10 +152,17 @@ class Store:
                 with suppress(Exception):  # a closed database must not end the thread; the pages show their own error
                     self.refresh(now=True)
 
+    def _wait_for_quiet(self) -> None:
+        until = time.monotonic() + PATIENCE
+        long = self._connection is not None and self._connection.publishing_seconds > AT_ONCE
+        while long and time.monotonic() < min(until, self.asked + QUIET) and not self._closed.wait(QUIET / 5):
+            pass
+
     def _publish_now_and_then(self) -> None:
         pause = PUBLISH_EVERY
         while not self._closed.wait(pause):
             try:
+                self._wait_for_quiet()
                 self.publish()
                 seconds = self._connection.publishing_seconds if self._connection else 0.0
                 pause = max(PUBLISH_EVERY, PUBLISH_SHARE * seconds)
@@ -173,6 +184,7 @@ def workspace() -> Workspace:
 def store() -> Store:
     """The server's store with everything ingested that is on disk."""
     opened = _store(str(Workspace.default().root))
+    opened.asked = time.monotonic()
     opened.refresh()
     return opened
 

@@ -150,3 +150,27 @@ def test_the_libraries_are_left_out_of_the_collection_after_every_run_once_and_n
     monkeypatch.setattr(start, "_settled", start._settled - start.NEW_MODULES - 1)
     start.settle()
     assert len(frozen) == 2
+
+
+def test_a_long_snapshot_waits_while_pages_are_drawn_but_not_for_ever(
+    workspaces: dict[int, Workspace], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"PUBLISH_EVERY": 3600.0, "QUIET": 0.1, "PATIENCE": 0.3}.items():
+        monkeypatch.setattr(start, name, value)
+    opened = start.Store(workspaces[FEW])
+    try:
+        waits: list[float] = []
+        monkeypatch.setattr(opened._closed, "wait", lambda seconds: waits.append(seconds) or time.sleep(seconds))
+        opened.asked = time.monotonic() + 1000  # pages are drawn all the time
+        opened._wait_for_quiet()
+        assert not waits  # a short snapshot
+        assert opened._connection is not None
+        monkeypatch.setattr(opened._connection, "publishing_seconds", 2.0, raising=False)
+        opened._wait_for_quiet()
+        assert waits
+        waits.clear()
+        opened.asked = 0.0
+        opened._wait_for_quiet()
+        assert not waits
+    finally:
+        opened.close()
