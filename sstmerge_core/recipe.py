@@ -13,6 +13,7 @@ from sstmerge_core import methods
 STAGE_VERSIONS = {"fisher": 1, "merge": 1, "generate": 1}
 """Raised by hand when a stage's result changes for the same input, so that old results are not taken for new ones."""
 Backend = Literal["transformers", "vllm"]
+"""What generates answers"""
 
 
 class _Frozen(BaseModel):

@@ -108,7 +108,7 @@ def measuring(options: argparse.Namespace, workspace: Workspace) -> preflight.Op
         split=options.split,
         n=options.n,
         dtype=options.dtype,
-        backend=served.best_backend() if options.backend == "auto" else options.backend,
+        backend=served.best_backend(options.device) if options.backend == "auto" else options.backend,
     )
 
 

