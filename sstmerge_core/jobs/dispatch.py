@@ -22,6 +22,8 @@ from sstmerge_core.workspace import Workspace
 
 GRACE = 5.0
 """Seconds between SIGTERM and SIGKILL."""
+RELEASE = 2.0
+"""Seconds within which the system has closed the files of a killed process and of its children."""
 SILENCE = 60.0
 """A worker on another machine is lost after this long without a heartbeat."""
 LOST = "The worker ended without a word: it was killed, or the machine ran out of memory or was restarted."
@@ -66,12 +68,16 @@ def stop(workspace: Workspace, process: Process) -> None:
 
 
 def close_runs(workspace: Workspace, job: Job) -> None:
-    """Say in the event files of a cancelled job's runs that they were cancelled, where the worker had no time to."""
+    """Say in the event files of a cancelled job's runs that they were cancelled, where the worker had no time to.
+
+    A run that somebody holds for longer than `RELEASE` is another job's, which is at work on it: it goes on.
+    """
     for run_id in job.run_ids:
         folder = workspace.run(run_id)
         if last_status(folder) == "running":
-            with contextlib.suppress(StoreError), EventWriter(folder, wait=0) as events:
-                events.write("run_cancelled")
+            with contextlib.suppress(StoreError), EventWriter(folder, wait=RELEASE) as events:
+                if last_status(folder) == "running":  # its end may have been written while this waited
+                    events.write("run_cancelled")
 
 
 def _after_worker(workspace: Workspace) -> None:

@@ -23,7 +23,7 @@ class Process:
     @classmethod
     def of(cls, pid: int) -> Process:
         """The running process `pid`. Raises OSError when there is none."""
-        _, started = _stat(pid)
+        _, _, started = _stat(pid)
         return cls(pid, started, socket.gethostname())
 
     @property
@@ -31,12 +31,15 @@ class Process:
         return self.host == socket.gethostname()
 
     def alive(self) -> bool:
-        """Whether this very process still runs; an unreaped child does not."""
+        """Whether this very process still runs, one of its threads included; an unreaped child does not.
+
+        After SIGKILL the first thread can be gone while others still hold the process's files and their locks.
+        """
         try:
-            state, started = _stat(self.pid)
+            state, threads, started = _stat(self.pid)
         except OSError:
             return False
-        return started == self.started and state not in "ZX"
+        return started == self.started and (state not in "ZX" or threads > 1)
 
     def signal_group(self, number: int) -> None:
         """Send a signal to the process and all its children; silent when it is gone."""
@@ -59,7 +62,10 @@ class Process:
         return True
 
 
-def _stat(pid: int) -> tuple[str, int]:
-    """State letter and start time. The command name may hold spaces and brackets, so fields count from the last one."""
+def _stat(pid: int) -> tuple[str, int, int]:
+    """State letter of the first thread, number of threads, and start time of the process.
+
+    The command name may hold spaces and brackets, so fields count from the last one.
+    """
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return fields[0], int(fields[19])
+    return fields[0], int(fields[17]), int(fields[19])

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -14,7 +15,7 @@ from sstmerge_core.jobs import dispatch
 from sstmerge_core.jobs.model import stage_text
 from sstmerge_core.jobs.process import Process
 from sstmerge_core.jobs.queue import Queue
-from sstmerge_core.store.events import last_status, read_events
+from sstmerge_core.store.events import EventWriter, last_status, read_events
 from tests.jobs.conftest import A5, A7, BASE, eventually, recipe
 
 
@@ -114,6 +115,18 @@ def test_a_worker_that_will_not_stop_is_killed_and_its_run_is_closed(workspace, 
     jobs.cancel(workspace, job_id)
     assert jobs.wait(workspace, job_id, timeout=20).state == "cancelled"
     assert last_status(workspace.run(stubborn.run_id)) == "cancelled"
+
+
+def test_a_run_whose_file_a_killed_process_still_holds_is_closed_once_it_lets_go(workspace):
+    held = recipe(0.4)
+    Queue(workspace).add("held", kind="merge", name="h", user="", device="cpu", spec={}, run_ids=[held.run_id])
+    with EventWriter(workspace.run(held.run_id)) as events:
+        events.write("run_started", recipe=held)
+        letting_go = threading.Timer(0.3, events.close)
+        letting_go.start()
+        dispatch.close_runs(workspace, Queue(workspace).job("held"))
+        letting_go.join()
+    assert last_status(workspace.run(held.run_id)) == "cancelled"
 
 
 def test_a_killed_worker_shows_as_lost_and_its_job_can_be_resumed(workspace):
