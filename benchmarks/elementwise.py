@@ -15,7 +15,7 @@ from typing import Any
 
 from benchmarks.lines import Line, compared, parser, peak_growth, report, take_turns
 from benchmarks.merge import RANK, SHAPES
-from sstmerge_core.device import best_device, share_the_machine
+from sstmerge_core.models.device import best_device, share_the_machine
 
 ALPHA, DENSITY = 0.3, 0.2
 FOUR_GB = 4_000_000_000

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.lines import Line, compared, parser, report, take_turns
-from sstmerge_core.device import best_device, share_the_machine
+from sstmerge_core.models.device import best_device, share_the_machine
 from sstmerge_core.workspace import Workspace
 
 PASS_LIMIT, GEVP_LIMIT = 1.15, 1.5
@@ -53,10 +53,10 @@ def fisher_pass(workspace: Workspace, samples: int, device: str) -> Pair:
     from sstmerge_core import adapters
     from sstmerge_core.demo import model as demo_model
     from sstmerge_core.demo.adapters import ADAPTERS, DATA
-    from sstmerge_core.evaluate import suites
-    from sstmerge_core.evaluate.model import ResidentModel
     from sstmerge_core.fisher import core_gradients, expansion
+    from sstmerge_core.models.resident import ResidentModel
     from sstmerge_core.space import core_space
+    from sstmerge_core.suites import rows as suites
 
     resident = ResidentModel.load(demo_model.prepare(workspace), "float32", device)
     pair = [adapters.read(ADAPTERS[name].path).load() for name in PAIR]
@@ -72,7 +72,7 @@ def fisher_pass(workspace: Workspace, samples: int, device: str) -> Pair:
 
 def forward_and_backward(model: Any, tokenizer: Any, rows: Sequence[tuple[str, str]]) -> None:
     """The losses of `rows` and their gradients to the input embeddings, in the batches of `core_gradients`."""
-    from sstmerge_core.supervised import collate, encode, sample_losses
+    from sstmerge_core.models.supervised import collate, encode, sample_losses
 
     encoded = [encode(tokenizer, prompt, response, 256) for prompt, response in rows]
     order = sorted(range(len(rows)), key=lambda index: (len(encoded[index][0]), index))

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks.lines import Line, compared, parser, report, take_turns
-from sstmerge_core.device import best_device, share_the_machine
+from sstmerge_core.models.device import best_device, share_the_machine
 from sstmerge_core.workspace import Workspace
 
 TOKENS = 48
@@ -44,12 +44,12 @@ def figures(workspace: Workspace, dtype: str, count: int, batch: int, times: int
     from lm_eval.models.huggingface import HFLM
 
     from sstmerge_core import adapters, catalog
-    from sstmerge_core.chat import chat_text
     from sstmerge_core.demo.adapters import DATA
     from sstmerge_core.evaluate.generate import generate_suite, plan_batches
-    from sstmerge_core.evaluate.model import ResidentModel
-    from sstmerge_core.evaluate.suites import load_rows, take
     from sstmerge_core.merge import deltas, merge
+    from sstmerge_core.models.chat import chat_text
+    from sstmerge_core.models.resident import ResidentModel
+    from sstmerge_core.suites.rows import load_rows, take
 
     resident = ResidentModel.load(catalog.bases(workspace)[0].path, dtype, best_device())
     tokenizer = copy.deepcopy(resident.tokenizer)

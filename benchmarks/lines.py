@@ -15,7 +15,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from sstmerge_core.device import share_the_machine
+from sstmerge_core.models.device import share_the_machine
 
 Line = dict[str, Any]
 

@@ -28,7 +28,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from sstmerge_core.device import share_the_machine
+from sstmerge_core.models.device import share_the_machine
 
 SHARE = 0.3
 """α; not ½, where the weights would be powers of two and nothing would have to be rounded"""
@@ -144,9 +144,9 @@ def linear_everything(folder: Path, out: Path) -> Callable[[], Any]:
     import torch  # noqa: F401
 
     from sstmerge_core import adapters
-    from sstmerge_core.jobs.execute import merge_to
+    from sstmerge_core.builder.recipe_file import Output
     from sstmerge_core.recipe import Recipe, Source
-    from sstmerge_core.recipe_file import Output
+    from sstmerge_core.runs.execute import merge_to
     from sstmerge_core.workspace import Workspace
 
     sources = [Source(name=n, path=str(folder / n), sha256=adapters.adapter_fingerprint(folder / n)) for n in "US"]

@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.lines import Line, compared, parser, report, take_turns
-from sstmerge_core.device import best_device, share_the_machine
+from sstmerge_core.models.device import best_device, share_the_machine
 from sstmerge_core.workspace import Workspace
 
 STRENGTHS = [round(0.3 * number, 1) for number in range(1, 11)]
@@ -29,9 +29,10 @@ def main() -> int:
 
 
 def figures(workspace: Workspace, times: int) -> Iterator[Line]:
-    from sstmerge_core import catalog, preflight
-    from sstmerge_core.jobs.execute import merge_now
-    from sstmerge_core.jobs.session import Session
+    from sstmerge_core import catalog
+    from sstmerge_core.builder import preflight
+    from sstmerge_core.runs.execute import merge_now
+    from sstmerge_core.runs.session import Session
 
     base = catalog.bases(workspace)[0]
     utility, safety = (catalog.find(workspace, name) for name in ("A5", "A7"))

@@ -2,7 +2,7 @@
 
 Opens the page for every method and pair with its defaults, presses Merge, waits until the queue is empty, and checks
 that every method has a point on the Pareto page. About a minute a merge on two cores; a second call presses nothing
-that is known. ``python -m sstmerge_core.demo.runs`` then takes the runs from the workspace into ``data/demo``.
+that is known. ``python -m sstmerge_core.upkeep.shipped`` then takes the runs from the workspace into ``data/demo``.
 """
 
 from __future__ import annotations

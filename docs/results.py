@@ -10,9 +10,9 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from sstmerge_core import experiments, methods
-from sstmerge_core.demo.runs import EXPERIMENTS
 from sstmerge_core.experiments import Result, Table
 from sstmerge_core.experiments.choice import GOALS
+from sstmerge_core.upkeep.shipped import EXPERIMENTS
 from sstmerge_core.workspace import write_file
 
 PAGE = Path(__file__).with_name("results.md")

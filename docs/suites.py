@@ -7,8 +7,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from sstmerge_core import presets
-from sstmerge_core.evaluate.declared import METRICS, SHIPPED, DeclaredSuite, Origin, read
+from sstmerge_core.builder import presets
+from sstmerge_core.suites.declared import METRICS, SHIPPED, DeclaredSuite, Origin, read
 
 PAGE = Path(__file__).with_suffix(".md")
 FOLDER = "<workspace>/suites"

@@ -4,10 +4,11 @@ from itertools import islice
 
 import streamlit as st
 
-from sstmerge_core.analysis import compare, recipes
+from sstmerge_core.analysis import compare
 from sstmerge_core.errors import Problem
 from sstmerge_core.evaluate import judges_measured
 from sstmerge_core.plots import compare as pictures
+from sstmerge_core.recipe import differences
 from sstmerge_core.store import queries
 from sstmerge_core.words import count, plain, shortened
 from studio import answers, blocks, link, start
@@ -154,7 +155,7 @@ with right:
     st.caption(judged)
 
 st.subheader("Recipes", anchor=False)
-differing = recipes.differing({letters[one]: store.query(queries.run, one)["recipe"] for one in chosen})
+differing = differences.differing({letters[one]: store.query(queries.run, one)["recipe"] for one in chosen})
 if differing.empty:
     st.caption("The recipes do not differ.")
 else:

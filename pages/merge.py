@@ -4,7 +4,8 @@ from typing import Any
 
 import streamlit as st
 
-from sstmerge_core import merge, methods, preflight, presets
+from sstmerge_core import merge, methods
+from sstmerge_core.builder import preflight, presets
 from sstmerge_core.plots import pareto
 from sstmerge_core.store import queries
 from studio import blocks, families, link, parameters, pick, preset, queue, start, visitor

@@ -2,7 +2,8 @@
 
 import streamlit as st
 
-from sstmerge_core import jobs, presets
+from sstmerge_core import jobs
+from sstmerge_core.builder import presets
 from sstmerge_core.plots import pareto, table
 from sstmerge_core.store import queries
 from studio import blocks, pick, present, queue, start, visitor

@@ -3,14 +3,14 @@
 import pandas as pd
 import streamlit as st
 
-from sstmerge_core import checkpoint, jobs, training_data, words
-from sstmerge_core.demo.suites import ROLES
+from sstmerge_core import jobs, words
 from sstmerge_core.errors import Problem
-from sstmerge_core.jobs import training
 from sstmerge_core.plots import training as pictures
 from sstmerge_core.recipe import Source
-from sstmerge_core.train import training_record
+from sstmerge_core.suites.bundled import ROLES
+from sstmerge_core.train import checkpoint, training_data, training_record
 from sstmerge_core.words import plain
+from sstmerge_core.worker import training
 from studio import blocks, link, pick, start
 from studio import training as form
 

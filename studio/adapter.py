@@ -8,7 +8,7 @@ import streamlit as st
 
 from sstmerge_core import catalog, jobs, words
 from sstmerge_core.catalog import Entry
-from sstmerge_core.lineage import Ancestry, ancestry
+from sstmerge_core.catalog.lineage import Ancestry, ancestry
 from sstmerge_core.plots import table
 from sstmerge_core.store import queries
 from sstmerge_core.words import plain

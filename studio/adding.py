@@ -7,8 +7,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from sstmerge_core import intake
-from sstmerge_core.catalog import Entry
+from sstmerge_core.catalog import Entry, intake
 from sstmerge_core.plots import table
 from sstmerge_core.store import queries
 from studio import adapter, blocks, pick, start

@@ -7,11 +7,12 @@ from typing import Any
 
 import streamlit as st
 
-from sstmerge_core import jobs, recipe_command, recipe_file, words
+from sstmerge_core import jobs, words
+from sstmerge_core.builder import recipe_command, recipe_file
 from sstmerge_core.errors import SSTMergeError
 from sstmerge_core.evaluate.judges import MODEL_JUDGES, judge_names
-from sstmerge_core.jobs import rescore_job
 from sstmerge_core.recipe import Recipe
+from sstmerge_core.worker import rescore_job
 from studio import blocks, pick, start
 
 WITH_MODEL = tuple(dict.fromkeys(name.partition(":")[0] for name in MODEL_JUDGES))

@@ -11,11 +11,11 @@ from sstmerge_core import words
 from sstmerge_core.catalog import Base
 from sstmerge_core.demo.adapters import DATA
 from sstmerge_core.errors import Problem
-from sstmerge_core.evaluate import suites
 from sstmerge_core.evaluate.judges import get_judge
 from sstmerge_core.evaluate.judges_measured import accuracy_words
 from sstmerge_core.playground import answering, conversation
 from sstmerge_core.playground.conversation import Answer, Conversation, Turn
+from sstmerge_core.suites import rows as suites
 from sstmerge_core.words import plain
 from studio import answers, blocks, start
 from studio.playground import Chosen, sliders, weights

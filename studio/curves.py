@@ -10,7 +10,7 @@ import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
-from sstmerge_core import recipe_file
+from sstmerge_core.builder import recipe_file
 from sstmerge_core.errors import SSTMergeError
 from sstmerge_core.plots import alpha_curves, export
 from sstmerge_core.plots.style import style

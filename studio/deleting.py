@@ -9,8 +9,8 @@ import streamlit as st
 
 from sstmerge_core import words
 from sstmerge_core.errors import SSTMergeError
-from sstmerge_core.jobs.uses import uses
 from sstmerge_core.store import queries, trash
+from sstmerge_core.upkeep.uses import uses
 from sstmerge_core.words import plain
 from sstmerge_core.workspace import Workspace
 from studio import blocks, start

@@ -8,15 +8,16 @@ from typing import Any, TypeVar
 
 import streamlit as st
 
-from sstmerge_core import chosen_suites, jobs, preflight, words
+from sstmerge_core import jobs, words
+from sstmerge_core.builder import chosen_suites, preflight
 from sstmerge_core.catalog import Base, Entry, bases, entries
-from sstmerge_core.demo import suites
-from sstmerge_core.device import free_memory
 from sstmerge_core.errors import Problem, SSTMergeError
 from sstmerge_core.evaluate import served
 from sstmerge_core.jobs import history
+from sstmerge_core.models.device import free_memory
 from sstmerge_core.recipe import Recipe
 from sstmerge_core.store import queries
+from sstmerge_core.suites import bundled
 from studio import blocks, link, start
 
 T = TypeVar("T", Base, Entry)
@@ -43,7 +44,7 @@ def measured_fields() -> link.Fields:
     """What a merge is measured on: split, number of prompts, and the suites known here."""
     known = {name: chosen_suites.names(role, start.workspace()) for name, (_, role, _) in SUITES.items()}
     known["suite"] = ["", *known["suite"]]
-    fields = {"split": (link.one_of(SPLITS), SPLITS[0]), "n": (_prompts, suites.PROMPTS)}
+    fields = {"split": (link.one_of(SPLITS), SPLITS[0]), "n": (_prompts, bundled.PROMPTS)}
     fields |= {name: (link.one_of(known[name]), default) for name, (_, _, default) in SUITES.items()}
     return fields | ({"backend": (link.one_of(served.BACKENDS), served.best_backend())} if served.installed() else {})
 
@@ -158,7 +159,7 @@ def measured(state: link.Link) -> Measured:
             width=140,
             help="At most so many harmful, harmless look-alike and utility prompts each. Time grows with them; a rate "
             f"of one half has a 95 % interval of ±24 points with 16 prompts, ±17 with 32, ±12 with 64. "
-            f"Default: {suites.PROMPTS}.",
+            f"Default: {bundled.PROMPTS}.",
         )
         if served.installed():
             values["backend"] = st.selectbox(

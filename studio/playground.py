@@ -11,9 +11,9 @@ import streamlit as st
 
 from sstmerge_core import adapters, words
 from sstmerge_core.catalog import Base, Entry
-from sstmerge_core.device import DTYPES
 from sstmerge_core.errors import AdapterError, Problem, SSTMergeError
 from sstmerge_core.methods import get as method
+from sstmerge_core.models.device import DTYPES
 from sstmerge_core.playground import client, columns
 from sstmerge_core.playground.columns import Column
 from sstmerge_core.plots import compare as pictures

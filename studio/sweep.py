@@ -7,7 +7,8 @@ from typing import Any
 
 import streamlit as st
 
-from sstmerge_core import grid, methods, preflight, presets, words
+from sstmerge_core import methods, words
+from sstmerge_core.builder import grid, preflight, presets
 from sstmerge_core.plots import table
 from studio import families, link, pick, preset, start
 

@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 
 import streamlit as st
 
-from sstmerge_core import presets
+from sstmerge_core.builder import presets
 from sstmerge_core.demo.adapters import DATA
-from sstmerge_core.demo.suites import ROLES
 from sstmerge_core.errors import DataError, Problem
+from sstmerge_core.suites.bundled import ROLES
 from sstmerge_core.train import TrainingSettings
 from sstmerge_core.words import shortened
 from sstmerge_core.workspace import Workspace, write_file

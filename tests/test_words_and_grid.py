@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from sstmerge_core import grid, words
+from sstmerge_core import words
+from sstmerge_core.builder import grid
 from sstmerge_core.errors import RecipeError
 
 

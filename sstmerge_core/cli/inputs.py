@@ -9,7 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sstmerge_core import catalog, chosen_suites, preflight, presets
+from sstmerge_core import catalog
+from sstmerge_core.builder import chosen_suites, preflight, presets
 from sstmerge_core.errors import DataError, Problem, RecipeError, SSTMergeError
 from sstmerge_core.evaluate import served
 from sstmerge_core.workspace import Workspace

@@ -80,7 +80,7 @@ def _accuracy(options: argparse.Namespace, workspace: Workspace) -> None:
 
 def _rescore(options: argparse.Namespace, workspace: Workspace) -> None:
     from sstmerge_core.evaluate.judges import get_judge
-    from sstmerge_core.jobs.rescore import rescore
+    from sstmerge_core.runs.rescore import rescore
 
     judge = get_judge(options.judge, options.device)
     rows = []
@@ -106,7 +106,7 @@ def _progress(run_id: str, done: int, total: int) -> None:
 
 def _compare(options: argparse.Namespace, workspace: Workspace) -> None:
     from sstmerge_core.evaluate.judges import get_judge
-    from sstmerge_core.jobs import rescore
+    from sstmerge_core.runs import rescore
 
     known = rescore.stored(workspace, options.run_id).verdicts
     # a stored judge needs no model to be compared

@@ -7,14 +7,15 @@ import json
 import sys
 from typing import Any
 
-from sstmerge_core import catalog, grid, preflight, words
+from sstmerge_core import catalog, words
+from sstmerge_core.builder import grid, preflight
 from sstmerge_core.cli import inputs
 from sstmerge_core.cli.printing import line, progress, raise_found, table
 from sstmerge_core.cli.records import ingest
-from sstmerge_core.demo.runs import DEMO_ALPHA, DEMO_METHODS, DEMO_PAIR
 from sstmerge_core.errors import Problem, RecipeError
-from sstmerge_core.jobs.outcome import outcome
 from sstmerge_core.recipe import Recipe
+from sstmerge_core.runs.outcome import outcome
+from sstmerge_core.upkeep.shipped import DEMO_ALPHA, DEMO_METHODS, DEMO_PAIR
 from sstmerge_core.workspace import Workspace
 
 SUMMARY = ("resistance", "asr", "over_refusal", "degenerate")
@@ -48,12 +49,13 @@ def register(command: Any) -> None:
 
 
 def _demo(options: argparse.Namespace, workspace: Workspace) -> None:
-    from sstmerge_core.demo import model, runs
+    from sstmerge_core.demo import model
+    from sstmerge_core.upkeep import shipped
 
     if not model.is_ready(workspace):
         print("Converting the bundled base model once (about half a minute) …", file=sys.stderr)
         model.prepare(workspace)
-    runs.install(workspace)
+    shipped.install(workspace)
     base = catalog.bases(workspace)[0]
     if options.prepare:
         ingest(workspace)
@@ -117,7 +119,7 @@ def _sweep(options: argparse.Namespace, workspace: Workspace) -> None:
 def _execute(recipes: list[Recipe], workspace: Workspace, options: argparse.Namespace) -> None:
     """Carry out recipes in the foreground, store them, and print them."""
     if not all(preflight.is_finished(workspace, recipe) for recipe in recipes):
-        from sstmerge_core.jobs.execute import execute
+        from sstmerge_core.runs.execute import execute
 
         try:
             execute(recipes, workspace, report=progress(recipes), device=options.device)

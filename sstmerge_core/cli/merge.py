@@ -8,12 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sstmerge_core import chosen_suites, methods, preflight, recipe_file, words
+from sstmerge_core import methods, words
+from sstmerge_core.builder import chosen_suites, preflight, recipe_file
+from sstmerge_core.builder.recipe_file import Output, RecipeFile
 from sstmerge_core.cli import inputs
 from sstmerge_core.cli.printing import progress, raise_found
 from sstmerge_core.errors import JobError, Problem, RecipeError
 from sstmerge_core.recipe import Recipe
-from sstmerge_core.recipe_file import Output, RecipeFile
 from sstmerge_core.store.events import last_status
 from sstmerge_core.workspace import Workspace, write_file
 
@@ -52,7 +53,7 @@ def register(command: Any) -> None:
 
 
 def _merge(options: argparse.Namespace, workspace: Workspace) -> None:
-    from sstmerge_core.jobs import execute
+    from sstmerge_core.runs import execute
 
     known = _of_file(options, workspace) if options.recipe else RecipeFile(_of_options(options, workspace))
     output = _output(options, known.output)

@@ -85,8 +85,8 @@ def _delete(options: argparse.Namespace, workspace: Workspace) -> None:
 def _nobody_needs(run_ids: list[str], workspace: Workspace) -> None:
     """Raise JobError with everything that refers to one of these runs."""
     from sstmerge_core import store
-    from sstmerge_core.jobs.uses import uses
     from sstmerge_core.store import queries
+    from sstmerge_core.upkeep.uses import uses
 
     found = []
     with store.connect(workspace) as connection:
@@ -137,8 +137,8 @@ def _empty(options: argparse.Namespace, workspace: Workspace) -> None:
 
 def _prune(options: argparse.Namespace, workspace: Workspace) -> None:
     from sstmerge_core import store
-    from sstmerge_core.jobs.uses import prunable
     from sstmerge_core.store import queries, trash
+    from sstmerge_core.upkeep.uses import prunable
 
     with store.connect(workspace) as connection:
         connection.ingest()

@@ -8,14 +8,16 @@ import time
 from pathlib import Path
 from typing import Any
 
-from sstmerge_core import catalog, intake, presets, training_data, words
+from sstmerge_core import catalog, words
+from sstmerge_core.builder import presets
+from sstmerge_core.catalog import intake
+from sstmerge_core.catalog.lineage import Ancestry, ancestry
 from sstmerge_core.cli import inputs
 from sstmerge_core.cli.printing import line, raise_found, table
 from sstmerge_core.errors import AdapterError, Problem, RecipeError
-from sstmerge_core.evaluate import declared, prepare
-from sstmerge_core.lineage import Ancestry, ancestry
-from sstmerge_core.train import TrainingSettings
-from sstmerge_core.training_data import TrainingData
+from sstmerge_core.suites import declared, prepare
+from sstmerge_core.train import TrainingSettings, training_data
+from sstmerge_core.train.training_data import TrainingData
 from sstmerge_core.workspace import Workspace
 
 VALIDATION_SHARE = 0.1
@@ -76,7 +78,7 @@ def register(command: Any) -> None:
 def _train(options: argparse.Namespace, workspace: Workspace) -> None:
     from sstmerge_core import adapters
     from sstmerge_core.demo import adapters as demo
-    from sstmerge_core.device import best_device
+    from sstmerge_core.models.device import best_device
     from sstmerge_core.train import train
 
     device = best_device() if options.device == "auto" else options.device

@@ -9,13 +9,14 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
-from sstmerge_core import catalog, preflight, words
+from sstmerge_core import catalog, words
+from sstmerge_core.builder import preflight
 from sstmerge_core.cli import inputs
 from sstmerge_core.cli.printing import line, table
 from sstmerge_core.cli.records import ingest
 from sstmerge_core.errors import DataError, Problem, RecipeError
-from sstmerge_core.evaluate import declared, prepare
-from sstmerge_core.evaluate.declared import METRICS, SPLITS, DeclaredSuite
+from sstmerge_core.suites import declared, prepare
+from sstmerge_core.suites.declared import METRICS, SPLITS, DeclaredSuite
 from sstmerge_core.workspace import Workspace
 
 
@@ -117,7 +118,7 @@ def _show(told: dict[str, Any]) -> None:
 
 def _academic(options: argparse.Namespace, workspace: Workspace) -> None:
     from sstmerge_core.evaluate import academic
-    from sstmerge_core.jobs import academic as benchmark
+    from sstmerge_core.worker import academic as benchmark
 
     if options.run_id and (options.adapter or options.base):
         raise RecipeError(Problem("--run", "names its own base and adapters", "Leave --adapter and --base out."))

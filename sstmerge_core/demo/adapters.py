@@ -7,10 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from sstmerge_core import resources
 from sstmerge_core.errors import Problem, RecipeError
 from sstmerge_core.train import TrainingSettings, train
 
-DATA = Path(__file__).resolve().parents[2] / "data" / "demo"
+DATA = resources.DATA / "demo"
 """Prompts, facts and instructions; see the README there."""
 
 

@@ -14,12 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sstmerge_core.errors import DataError, Problem, RecipeError
-from sstmerge_core.evaluate import code_sandbox, declared, suites
-from sstmerge_core.evaluate.declared import Harness
+from sstmerge_core.evaluate import code_sandbox
+from sstmerge_core.suites import declared
+from sstmerge_core.suites import rows as suites
+from sstmerge_core.suites.declared import Harness
 from sstmerge_core.workspace import Workspace
 
 if TYPE_CHECKING:
-    from sstmerge_core.evaluate.model import ResidentModel
+    from sstmerge_core.models.resident import ResidentModel
 
 Z = 1.959963984540054
 """97.5 % point of the normal distribution: value ± Z·stderr is the harness's standard error as a 95 % interval"""

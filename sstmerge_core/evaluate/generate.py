@@ -8,11 +8,11 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sstmerge_core.errors import DataError, Problem
-from sstmerge_core.evaluate.model import chat_ids
-from sstmerge_core.evaluate.suites import Row
+from sstmerge_core.models.resident import chat_ids
+from sstmerge_core.suites.rows import Row
 
 if TYPE_CHECKING:
-    from sstmerge_core.evaluate.model import Answering
+    from sstmerge_core.models.resident import Answering
 
 SampleRow = dict[str, Any]
 """prompt_id, topic, prompt, response, reference, n_tokens, stopped: a row of the `samples` event."""

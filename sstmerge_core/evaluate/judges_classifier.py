@@ -135,7 +135,7 @@ class HFClassifier:
         from safetensors import SafetensorError
         from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-        from sstmerge_core.device import best_device
+        from sstmerge_core.models.device import best_device
 
         local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
         where = f"model {self.folder}"

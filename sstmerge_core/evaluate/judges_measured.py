@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from functools import cache
-from pathlib import Path
 from typing import Any
 
-DATA = Path(__file__).resolve().parents[2] / "data" / "judging"
+from sstmerge_core import resources
+
+DATA = resources.DATA / "judging"
 ACCURACY = DATA / "accuracy.json"
 """Written by `make docs`"""
 FIRST = "refusal_regex"

@@ -79,7 +79,7 @@ class _Completion:
     device: str
 
     def __call__(self, texts: Sequence[str]) -> list[str]:
-        from sstmerge_core.evaluate.decoding import greedy
+        from sstmerge_core.models.decoding import greedy
 
         resident = self._resident
         # the template brings its own beginning of sequence
@@ -89,6 +89,6 @@ class _Completion:
 
     @cached_property
     def _resident(self) -> Any:
-        from sstmerge_core.evaluate.model import ResidentModel
+        from sstmerge_core.models.resident import ResidentModel
 
         return ResidentModel.load(self.folder, "bfloat16", self.device)

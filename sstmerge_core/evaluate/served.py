@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from sstmerge_core import adapters
-from sstmerge_core.device import DTYPES, free_memory, gpu_present
 from sstmerge_core.errors import AdapterError, DataError, JobError, Problem, RecipeError
-from sstmerge_core.evaluate.model import Answer, chat_ids, eos_ids, read_texts, to_answer
+from sstmerge_core.models.device import DTYPES, free_memory, gpu_present
+from sstmerge_core.models.resident import Answer, chat_ids, eos_ids, read_texts, to_answer
 from sstmerge_core.recipe import Backend
 
 if TYPE_CHECKING:
-    from sstmerge_core.drivers.merged import Merged
+    from sstmerge_core.merge.merged import Merged
 
 RANKS = (16, 32, 64, 128, 256, 320, 512)
 """Ranks that an engine can be made for; 16 is its own default"""

@@ -107,7 +107,7 @@ def run(
 
     Raises RecipeError, DataError and AdapterError for what it is given, JobError where points failed, Cancelled.
     """
-    from sstmerge_core.jobs.artifact import versions
+    from sstmerge_core.runs.artifact import versions
 
     begun = time.monotonic()
     lab = Lab(workspace, settings, device, user, job_id, report, should_cancel)

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from pydantic import Field
 
-from sstmerge_core import methods, preflight
+from sstmerge_core import methods
 from sstmerge_core.analysis.statistics import RESAMPLES, SEED, holm
+from sstmerge_core.builder import preflight
 from sstmerge_core.catalog import Entry
 from sstmerge_core.evaluate import metrics
 from sstmerge_core.experiments.lab import Lab, Outcomes

@@ -10,14 +10,14 @@ from sstmerge_core import methods
 from sstmerge_core.analysis.statistics import bootstrap_mean
 from sstmerge_core.catalog import Entry
 from sstmerge_core.demo import adapters as demo
-from sstmerge_core.demo import suites as demo_suites
 from sstmerge_core.errors import RecipeError
 from sstmerge_core.evaluate.metrics import rouge_outcomes
 from sstmerge_core.experiments.lab import Lab
 from sstmerge_core.experiments.result import Result, Table, mean, pick
 from sstmerge_core.experiments.settings import Settings
-from sstmerge_core.jobs.outcome import samples
 from sstmerge_core.recipe import Recipe
+from sstmerge_core.runs.outcome import samples
+from sstmerge_core.suites import bundled as demo_suites
 from sstmerge_core.train import TrainingSettings
 
 QUESTION = "How much of every expert's own task is left when many experts are merged with a safety adapter?"

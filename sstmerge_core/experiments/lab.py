@@ -9,18 +9,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sstmerge_core import adapters, catalog, preflight
+from sstmerge_core import adapters, catalog
+from sstmerge_core.builder import preflight
+from sstmerge_core.builder.preflight import Options
 from sstmerge_core.catalog import Base, Entry
 from sstmerge_core.errors import Cancelled
 from sstmerge_core.experiments.settings import Settings
-from sstmerge_core.jobs.outcome import outcome
-from sstmerge_core.preflight import Options
 from sstmerge_core.recipe import Recipe
+from sstmerge_core.runs.outcome import outcome
 from sstmerge_core.workspace import Workspace
 
 if TYPE_CHECKING:
-    from sstmerge_core.fisher.quadratic import Prediction
-    from sstmerge_core.jobs.session import Session
+    from sstmerge_core.merge.quadratic import Prediction
+    from sstmerge_core.runs.session import Session
     from sstmerge_core.train import TrainingSettings
 
 Outcomes = dict[str, dict[str, Any]]
@@ -65,8 +66,8 @@ class Lab:
     @property
     def session(self) -> Session:
         """The loaded model and the gradients, kept from one phase to the next."""
-        from sstmerge_core.device import best_device
-        from sstmerge_core.jobs.session import Session
+        from sstmerge_core.models.device import best_device
+        from sstmerge_core.runs.session import Session
 
         if self._session is None:
             self._session = Session(self.workspace, best_device() if self.device == "auto" else self.device)
@@ -103,7 +104,7 @@ class Lab:
         self.expected = max(self.expected, start + len(missing))
         self._tell(what, start)
         if missing:
-            from sstmerge_core.jobs.execute import execute
+            from sstmerge_core.runs.execute import execute
 
             def report(point: int, stage: str, done: float, total: float) -> None:
                 self._tell(f"{what}: {missing[point].label}", start + point)
@@ -123,7 +124,7 @@ class Lab:
 
     def predict(self, recipes: Sequence[Recipe], utility: Entry, safety: Entry, what: str) -> list[Prediction]:
         """What the quadratic model says of each, from gradients at base + ΔU; nothing is generated."""
-        from sstmerge_core.jobs.predict import predict
+        from sstmerge_core.runs.predict import predict
 
         calibration = self.merge([utility], safety, "sst_shield", {}).calibration
         assert calibration is not None
@@ -148,7 +149,7 @@ class Lab:
         base: Base | None = None,
     ) -> Entry:
         """An adapter trained on (prompt, response) `rows`, or the one that was trained so before."""
-        from sstmerge_core.device import best_device
+        from sstmerge_core.models.device import best_device
         from sstmerge_core.train import train
 
         on = base or self.base

@@ -12,6 +12,7 @@ import numpy as np
 from pydantic import Field
 
 from sstmerge_core import adapters, catalog, methods
+from sstmerge_core.builder.recipe_file import Output
 from sstmerge_core.catalog import Base, Entry
 from sstmerge_core.demo import adapters as demo
 from sstmerge_core.experiments import choice
@@ -19,7 +20,6 @@ from sstmerge_core.experiments.lab import Lab
 from sstmerge_core.experiments.result import Result, Table, mean, pick
 from sstmerge_core.experiments.settings import Settings
 from sstmerge_core.recipe import Recipe
-from sstmerge_core.recipe_file import Output
 
 QUESTION = "Does merging the model before tuning with the one after it bring refusals back, and at what cost?"
 FIGURES = ("resistance", "rouge_l", "over_refusal", "degenerate")
@@ -126,7 +126,7 @@ def run(lab: Lab, settings: PrePostSettings) -> Result:
 
 def _aligned(lab: Lab, safety: str, suite: str) -> Base:
     """The base model with the safety adapter written into its weights, made once."""
-    from sstmerge_core.jobs.execute import merge_to
+    from sstmerge_core.runs.execute import merge_to
 
     adapter = lab.adapter(safety)
     out = lab.workspace.root / "experiments" / "models" / f"{lab.base.sha256[:8]}-{adapter.name}-{adapter.sha256[:8]}"

@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sstmerge_core.supervised import Example
+from sstmerge_core.models.supervised import Example
 from sstmerge_core.workspace import Workspace, write_json
 
 if TYPE_CHECKING:
-    from sstmerge_core.evaluate.model import ResidentModel
+    from sstmerge_core.models.resident import ResidentModel
 
 MAX_NEW_TOKENS = 48
 BATCH = 16

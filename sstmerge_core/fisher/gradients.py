@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from sstmerge_core.errors import AdapterError, Problem
 from sstmerge_core.fisher.sampling import sample_responses
-from sstmerge_core.supervised import Example, collate, encode, sample_losses
+from sstmerge_core.models.supervised import Example, collate, encode, sample_losses
 
 if TYPE_CHECKING:
     import torch

@@ -19,7 +19,7 @@ from sstmerge_core.workspace import new_folder, write_json
 if TYPE_CHECKING:
     import torch
 
-    from sstmerge_core.supervised import Example
+    from sstmerge_core.models.supervised import Example
 
 
 def importance(

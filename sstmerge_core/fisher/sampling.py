@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from sstmerge_core.supervised import collate
+from sstmerge_core.models.supervised import collate
 
 if TYPE_CHECKING:
     import torch

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 
 from sstmerge_core import methods
-from sstmerge_core.jobs import budget
+from sstmerge_core.merge import budget
 from sstmerge_core.recipe import Recipe
 from sstmerge_core.store.events import last_status
 from sstmerge_core.workspace import Workspace

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sstmerge_core import adapters
-from sstmerge_core.chat import conversation_text
 from sstmerge_core.errors import AdapterError, DataError, Problem, SSTMergeError
-from sstmerge_core.evaluate.decoding import steps
-from sstmerge_core.evaluate.model import ResidentModel
+from sstmerge_core.models.chat import conversation_text
+from sstmerge_core.models.decoding import steps
+from sstmerge_core.models.resident import ResidentModel
 from sstmerge_core.playground.protocol import Asked, Event, Question, failure
 from sstmerge_core.workspace import Workspace
 

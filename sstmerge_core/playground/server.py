@@ -275,7 +275,7 @@ class _LateModel:
 
 
 def main() -> int:
-    from sstmerge_core.device import share_the_machine
+    from sstmerge_core.models.device import share_the_machine
 
     parser = argparse.ArgumentParser()
     parser.add_argument("--workspace", type=Path, required=True)

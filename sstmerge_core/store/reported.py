@@ -7,9 +7,10 @@ import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
+from sstmerge_core import resources
 from sstmerge_core.store.fold import Batch, Row
 
-REFERENCE = Path(__file__).resolve().parents[2] / "data" / "reference"
+REFERENCE = resources.DATA / "reference"
 
 
 def reported_batch(folder: Path = REFERENCE) -> Batch:

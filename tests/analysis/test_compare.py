@@ -12,12 +12,13 @@ import pandas as pd
 import pytest
 
 from sstmerge_core import methods
-from sstmerge_core.analysis import compare, recipes
+from sstmerge_core.analysis import compare
 from sstmerge_core.analysis.compare import Side
-from sstmerge_core.demo.runs import RUNS
 from sstmerge_core.evaluate.metrics import WITHOUT_JUDGE
+from sstmerge_core.recipe import differences
 from sstmerge_core.store import Owner, queries
 from sstmerge_core.store.events import read_events
+from sstmerge_core.upkeep.shipped import RUNS
 from sstmerge_core.workspace import Workspace
 
 JUDGE = "refusal_regex"
@@ -170,33 +171,32 @@ def test_differences_of_real_runs_are_those_of_their_measured_figures(demo: dict
 
 def test_only_the_fields_in_which_recipes_differ_are_listed(demo: dict[str, Side]) -> None:
     linear = demo["linear"].recipe
-    assert recipes.differing({"A": linear, "B": linear}).empty
+    assert differences.differing({"A": linear, "B": linear}).empty
     moved = linear | {"base": linear["base"] | {"path": "/elsewhere", "name": "renamed"}}
-    assert recipes.differing({"A": linear, "B": moved}).empty, "a file is what is in it"
+    assert differences.differing({"A": linear, "B": moved}).empty, "a file is what is in it"
     stronger = linear | {"parameters": {"alpha": 0.75}}
-    assert recipes.differing({"A": linear, "B": stronger}).to_dict("index") == {"α": {"A": "0.5", "B": "0.75"}}
+    assert differences.differing({"A": linear, "B": stronger}).to_dict("index") == {"α": {"A": "0.5", "B": "0.75"}}
     other = linear | {"base": linear["base"] | {"sha256": "f" * 64}}
-    found = recipes.differing({"A": linear, "B": other}).loc["Base model"]
+    found = differences.differing({"A": linear, "B": other}).loc["Base model"]
     assert found["A"] != found["B"] and found["B"].endswith("(ffffffff)")
 
 
 def test_what_one_method_has_and_another_has_not_is_listed_where_it_tells_something(demo: dict[str, Side]) -> None:
     linear, gevp = demo["linear"].recipe, demo["sst_gevp"].recipe
-    found = recipes.differing({"A": linear, "B": gevp})
+    found = differences.differing({"A": linear, "B": gevp})
     assert list(found.index) == ["Method", "α", "k", "Fisher prompts"]
     assert list(found.loc["k"]) == ["–", "20"]
     shrunk = gevp | {"parameters": gevp["parameters"] | {"rho": 0.5}}
-    assert list(recipes.differing({"A": linear, "B": shrunk}).loc["ρ"]) == ["–", "0.5"]
+    assert list(differences.differing({"A": linear, "B": shrunk}).loc["ρ"]) == ["–", "0.5"]
     fewer = gevp | {"calibration": gevp["calibration"] | {"n_harm": 8}}
-    assert recipes.differing({"A": gevp, "B": fewer}).to_dict("index") == {
+    assert differences.differing({"A": gevp, "B": fewer}).to_dict("index") == {
         "Fisher prompts: n harm": {"A": f"{gevp['calibration']['n_harm']}", "B": "8"}
     }
 
 
 def test_comparing_imports_no_torch() -> None:
-    script = (
-        "import sys; import sstmerge_core.plots.compare, sstmerge_core.analysis.recipes; print('torch' in sys.modules)"
-    )
+    imports = "sstmerge_core.plots.compare, sstmerge_core.recipe.differences"
+    script = f"import sys; import {imports}; print('torch' in sys.modules)"
     assert subprocess.check_output([sys.executable, "-c", script], text=True).strip() == "False"
 
 

@@ -12,7 +12,7 @@ from tiny_models import build_base
 from sstmerge_core.errors import RecipeError
 from sstmerge_core.evaluate import academic
 from sstmerge_core.evaluate.code_sandbox import pass_at_k, passes, share_passing
-from sstmerge_core.evaluate.declared import Harness
+from sstmerge_core.suites.declared import Harness
 from sstmerge_core.workspace import Workspace
 
 with_harness = pytest.mark.skipif(importlib.util.find_spec("lm_eval") is None, reason="needs the lm-eval extra")
@@ -133,7 +133,7 @@ def test_the_harness_measures_the_weights_in_memory_and_leaves_them_as_they_are(
 ) -> None:
     import torch
 
-    from sstmerge_core.evaluate.model import ResidentModel
+    from sstmerge_core.models.resident import ResidentModel
 
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     resident = ResidentModel.load(build_base("llama", tmp_path / "base", tie_word_embeddings=True), device="cpu")
@@ -156,7 +156,7 @@ def test_the_harness_measures_the_weights_in_memory_and_leaves_them_as_they_are(
 
 @with_harness
 def test_humaneval_runs_its_answers_in_the_sandbox_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from sstmerge_core.evaluate.model import ResidentModel
+    from sstmerge_core.models.resident import ResidentModel
 
     def problems() -> dict[str, Any]:
         import datasets

@@ -9,13 +9,13 @@ from collections import Counter
 import pytest
 
 from docs import judges as documents
-from sstmerge_core.demo.runs import RUNS
 from sstmerge_core.errors import DataError
 from sstmerge_core.evaluate import judging
 from sstmerge_core.evaluate.judges import Scripted, get_judge, judge_names
 from sstmerge_core.evaluate.judges_measured import accuracy_words
 from sstmerge_core.evaluate.judging import Labelled, labelled, measure
 from sstmerge_core.store.events import read_events
+from sstmerge_core.upkeep.shipped import RUNS
 
 
 def answer(response: str, label: str) -> Labelled:

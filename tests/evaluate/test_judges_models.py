@@ -178,7 +178,7 @@ def test_wildguard_is_asked_by_its_published_prompt_with_braces_as_text() -> Non
 
 
 def test_a_causal_language_model_on_disk_is_asked_and_its_babble_is_a_miss(tiny_base, monkeypatch) -> None:
-    from sstmerge_core.evaluate import decoding
+    from sstmerge_core.models import decoding
 
     asked = []
 

@@ -3,14 +3,15 @@ from __future__ import annotations
 import pytest
 from tiny_models import build_base, make_adapter
 
-from sstmerge_core import adapters, catalog, preflight
+from sstmerge_core import adapters, catalog
+from sstmerge_core.builder import preflight
 from sstmerge_core.errors import AdapterError, DataError, RecipeError
 from sstmerge_core.evaluate import served
-from sstmerge_core.evaluate.model import ResidentModel
 from sstmerge_core.evaluate.served import ServedModel
-from sstmerge_core.jobs.execute import execute
 from sstmerge_core.merge import deltas, merge
+from sstmerge_core.models.resident import ResidentModel
 from sstmerge_core.recipe import Evaluation
+from sstmerge_core.runs.execute import execute
 from sstmerge_core.store.events import read_events
 from sstmerge_core.workspace import Workspace
 

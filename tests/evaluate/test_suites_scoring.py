@@ -8,13 +8,15 @@ from typing import Any
 import pytest
 import yaml
 
-from sstmerge_core import methods, preflight
+from sstmerge_core import methods
+from sstmerge_core.builder import preflight
 from sstmerge_core.cli import inputs, main
 from sstmerge_core.errors import DataError, RecipeError
-from sstmerge_core.evaluate import declared, scoring
+from sstmerge_core.evaluate import scoring
 from sstmerge_core.evaluate.judges import get_judge
 from sstmerge_core.evaluate.metrics import outcomes, relative_metrics, suite_metrics
 from sstmerge_core.recipe import Evaluation, Recipe, Source, Suite
+from sstmerge_core.suites import declared
 from sstmerge_core.workspace import Workspace
 
 SOURCE = Source(name="s", path="", sha256="0")

@@ -6,14 +6,15 @@ import math
 import numpy as np
 import pytest
 
-from sstmerge_core import catalog, cli, experiments, jobs, preflight
+from sstmerge_core import catalog, cli, experiments, jobs
 from sstmerge_core.analysis.statistics import paired_bootstrap
 from sstmerge_core.analysis.tax import SafetyTax
+from sstmerge_core.builder import preflight
+from sstmerge_core.builder.preflight import Options
 from sstmerge_core.demo import adapters as demo
 from sstmerge_core.errors import Cancelled, DataError, JobError, RecipeError
 from sstmerge_core.experiments import choice, interference, pre_post
 from sstmerge_core.experiments.safety_tax import _sentence
-from sstmerge_core.preflight import Options
 from sstmerge_core.store.events import last_status, read_events
 from sstmerge_core.workspace import Workspace
 

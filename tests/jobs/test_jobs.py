@@ -241,7 +241,7 @@ def test_stages_are_told_in_words():
 
 def test_the_jobs_package_needs_neither_torch_nor_duckdb_nor_streamlit():
     code = (
-        "import sys; import sstmerge_core.jobs.worker, sstmerge_core.jobs;"
+        "import sys; import sstmerge_core.worker, sstmerge_core.jobs;"
         "print([m for m in ('torch', 'transformers', 'duckdb', 'pandas', 'streamlit') if m in sys.modules])"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"

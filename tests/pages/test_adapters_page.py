@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from sstmerge_core import catalog, intake
+from sstmerge_core import catalog
+from sstmerge_core.catalog import intake
 from sstmerge_core.errors import AdapterError, Problem
 from sstmerge_core.store import EventWriter
 from sstmerge_core.workspace import Workspace

@@ -12,12 +12,12 @@ from streamlit.testing.v1 import AppTest
 
 from sstmerge_core import methods
 from sstmerge_core.analysis.compare import LETTERS
-from sstmerge_core.demo.runs import RUNS
 from sstmerge_core.evaluate.judges import get_judge
-from sstmerge_core.jobs.rescore import rescore
 from sstmerge_core.recipe import Recipe
+from sstmerge_core.runs.rescore import rescore
 from sstmerge_core.store import Owner, remarks
 from sstmerge_core.store.events import EventWriter, read_events
+from sstmerge_core.upkeep.shipped import RUNS
 from sstmerge_core.workspace import Workspace
 from studio import answers, blocks
 

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from sstmerge_core.demo.runs import RUNS
 from sstmerge_core.plots import pareto
 from sstmerge_core.store import Owner, read_events
+from sstmerge_core.upkeep.shipped import RUNS
 from sstmerge_core.workspace import Workspace
 
 Open = Callable[..., AppTest]

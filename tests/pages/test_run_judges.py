@@ -6,12 +6,12 @@ import shutil
 
 import pytest
 
-from sstmerge_core.demo.runs import RUNS
 from sstmerge_core.evaluate.judges import get_judge
 from sstmerge_core.evaluate.judges_measured import accuracy_words, stored_judges
-from sstmerge_core.jobs.rescore import rescore
+from sstmerge_core.runs.rescore import rescore
 from sstmerge_core.store import Owner
 from sstmerge_core.store.events import read_events
+from sstmerge_core.upkeep.shipped import RUNS
 from sstmerge_core.workspace import Workspace
 
 

@@ -10,12 +10,13 @@ from urllib.parse import parse_qs
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from sstmerge_core import catalog, jobs, preflight
-from sstmerge_core.demo.runs import RUNS
-from sstmerge_core.jobs import rescore_job
+from sstmerge_core import catalog, jobs
+from sstmerge_core.builder import preflight
 from sstmerge_core.recipe import Recipe
 from sstmerge_core.store import EventWriter, Owner, queries, trash
 from sstmerge_core.store.events import read_events
+from sstmerge_core.upkeep.shipped import RUNS
+from sstmerge_core.worker import rescore_job
 from sstmerge_core.workspace import Workspace
 
 

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from sstmerge_core import catalog, jobs, preflight
+from sstmerge_core import catalog, jobs
+from sstmerge_core.builder import preflight
 from sstmerge_core.jobs.process import Process
 from sstmerge_core.jobs.queue import Queue
 from sstmerge_core.store import EventWriter, remarks

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from sstmerge_core import catalog, checkpoint, jobs
+from sstmerge_core import catalog, jobs
 from sstmerge_core.jobs.queue import Queue
-from sstmerge_core.jobs.training import Training
+from sstmerge_core.train import checkpoint
+from sstmerge_core.worker.training import Training
 from sstmerge_core.workspace import Workspace, write_json
 from studio import training as form
 

@@ -10,8 +10,8 @@ from tiny_models import build_base, make_adapter
 
 from sstmerge_core import adapters
 from sstmerge_core.errors import SSTMergeError
-from sstmerge_core.evaluate.model import ResidentModel
 from sstmerge_core.merge import deltas, merge
+from sstmerge_core.models.resident import ResidentModel
 from sstmerge_core.playground.model import ChatModel, Patch
 from sstmerge_core.playground.protocol import Asked, Question
 

@@ -331,7 +331,7 @@ def test_statistics_of_the_whole_merge_come_in_order_with_unknown_ones_last() ->
 def test_every_statistic_that_a_merge_reports_has_words() -> None:
     root = Path(__file__).parents[2] / "sstmerge_core"
     reported = set()
-    for file in [*(root / "drivers").glob("*.py"), root / "adapters" / "write.py", root / "jobs" / "execute.py"]:
+    for file in [*(root / "merge").glob("*.py"), root / "adapters" / "write.py", root / "runs" / "execute.py"]:
         reported |= set(re.findall(r'"stat": "(\w+)"', file.read_text()))
     assert {"linear_rule", "changed", "mask_mean", "rank_error"} <= reported
     assert reported <= set(similarity.STATISTICS)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from synthetic_workspace import fill
 
-from sstmerge_core.demo import runs as demo
 from sstmerge_core.plots import result as picture
 from sstmerge_core.store import Owner, dictionary, queries, run_sql
 from sstmerge_core.store.examples import EXAMPLES, Example
+from sstmerge_core.upkeep import shipped as demo
 from sstmerge_core.workspace import Workspace
 
 IDS = [example.title for example in EXAMPLES]

@@ -10,8 +10,8 @@ import pytest
 
 from sstmerge_core.cli import main
 from sstmerge_core.errors import StoreError
-from sstmerge_core.jobs import uses
 from sstmerge_core.store import EventWriter, Owner, queries, remarks, trash
+from sstmerge_core.upkeep import uses
 from sstmerge_core.workspace import Workspace
 from tests.store.conftest import metric, write_run
 

@@ -7,13 +7,12 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
-from pathlib import Path
 
 from sstmerge_core.jobs.model import INSPECTION
 from sstmerge_core.jobs.process import Process
+from sstmerge_core.resources import IMPORTED_FROM
 from sstmerge_core.workspace import Workspace
 
-PACKAGE_PARENT = Path(__file__).resolve().parents[3]
 MALLOC = str(1 << 30)
 """Bytes below which glibc keeps freed memory: returning every tensor to the kernel costs a third of the time on CPU."""
 
@@ -24,7 +23,7 @@ def start(workspace: Workspace, job_id: str, device: str, *, on_exit: Callable[[
     `on_exit` is called in a thread once the worker has ended, if this process still lives. Raises OSError.
     """
     workspace.create()
-    command = [sys.executable, "-m", "sstmerge_core.jobs.worker", "--workspace", str(workspace.root), "--job", job_id]
+    command = [sys.executable, "-m", "sstmerge_core.worker", "--workspace", str(workspace.root), "--job", job_id]
     with open(workspace.logs / f"{job_id}.log", "ab") as log:
         child = subprocess.Popen(
             command,
@@ -40,7 +39,7 @@ def start(workspace: Workspace, job_id: str, device: str, *, on_exit: Callable[[
 
 def environment(device: str) -> dict[str, str]:
     """The worker's environment. The package is found where this one was, installed or not."""
-    paths = [str(PACKAGE_PARENT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    paths = [str(IMPORTED_FROM), *filter(None, [os.environ.get("PYTHONPATH")])]
     return {
         **os.environ,
         "PYTHONPATH": os.pathsep.join(paths),

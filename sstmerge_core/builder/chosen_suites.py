@@ -1,0 +1,77 @@
+"""Which suites a merge is measured on, by the names a user gives: bundled, declared, or a file. Imports no torch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sstmerge_core.builder import preflight
+from sstmerge_core.errors import Problem, RecipeError
+from sstmerge_core.suites import declared, prepare
+from sstmerge_core.suites.bundled import ROLES
+from sstmerge_core.suites.declared import DeclaredSuite
+from sstmerge_core.workspace import Workspace
+
+OPTIONS = {"harmful": "--harmful", "benign": "--benign", "utility": "--suite"}
+"""The command line's option for each role"""
+
+
+def options(
+    workspace: Workspace,
+    *,
+    harmful: str = "harmful",
+    benign: str = "near_miss",
+    utility: str = "",
+    refusals: str = "harmful",
+    fetch: bool = True,
+    **rest: Any,
+) -> preflight.Options:
+    """`preflight.Options` of suites by name; a declared suite brings its judge, metric and length with it.
+
+    An empty `utility` is the first utility adapter's own suite. Without `fetch` the Hugging Face hub is not asked.
+    Raises RecipeError for a suite of another role, DataError for rows that are not here.
+    """
+    harmful, declared_harmful = suite(harmful, "harmful", workspace, fetch=fetch)
+    benign, _ = suite(benign, "benign", workspace, fetch=fetch)
+    utility, declared_utility = suite(utility, "utility", workspace, fetch=fetch)
+    refusals, _ = suite(refusals, "harmful", workspace, fetch=fetch, option="--refusals")
+    known: dict[str, Any] = {"refusal_suite": refusals, "harmful_suite": harmful, "benign_suite": benign}
+    known["utility_suite"] = utility
+    if declared_harmful:
+        known["judge"] = declared_harmful.judge
+    if declared_utility:
+        metric = declared_utility.metric
+        known |= {"utility_metric": "" if metric == "rouge_l" else metric}
+        known |= {"utility_tokens": declared_utility.max_new_tokens}
+    return preflight.Options(**known, **rest)
+
+
+def suite(
+    name: str, role: str, workspace: Workspace, *, fetch: bool = True, option: str = ""
+) -> tuple[str, DeclaredSuite | None]:
+    """What a name means, as `preflight` takes it: a bundled suite or a file as it is, a declared suite's rows.
+
+    Raises RecipeError for a suite of another role, DataError for rows that are not here.
+    """
+    if not name or (_bundled(name, workspace) and ROLES[name] == role):
+        return name, None
+    found = declared.find(name, workspace)
+    if found is None:
+        return name, None
+    if found.role != role:
+        fix = f"Suites of role {role}: {', '.join(names(role, workspace))}."
+        raise RecipeError(
+            Problem(f"{option or OPTIONS[role]} {name}", f"is a {found.role} suite, not a {role} one", fix)
+        )
+    return str(prepare.prepare(found, workspace, fetch=fetch).path), found
+
+
+def names(role: str, workspace: Workspace) -> list[str]:
+    """Suites of a role: the bundled ones first, then the declared ones, whether their rows are here or not."""
+    bundled = [name for name, own in ROLES.items() if own == role and _bundled(name, workspace)]
+    known = [one.name for one in declared.suites(workspace) if isinstance(one, DeclaredSuite) and one.role == role]
+    return list(dict.fromkeys([*bundled, *known]))
+
+
+def _bundled(name: str, workspace: Workspace) -> bool:
+    """A bundled suite that nothing in the workspace stands before."""
+    return name in ROLES and not (declared.folder(workspace) / f"{name}.yaml").is_file()

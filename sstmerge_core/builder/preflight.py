@@ -1,0 +1,349 @@
+"""Before any work: is it possible, what will it cost, is it known already? Recipes are made here. No torch."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sstmerge_core import adapters, methods
+from sstmerge_core.catalog import Base, Entry
+from sstmerge_core.errors import DataError, Problem, SSTMergeError
+from sstmerge_core.evaluate import served
+from sstmerge_core.jobs import history
+from sstmerge_core.recipe import Backend, Calibration, Evaluation, Recipe
+from sstmerge_core.store.events import last_status
+from sstmerge_core.suites import bundled
+from sstmerge_core.workspace import Workspace
+
+GRADIENT_BATCH = 8
+"""Samples in one backward pass of `fisher.core_gradients`"""
+GENERAL_UTILITY = "instructions"
+"""The suite for a utility adapter that names none of its own."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a merge is measured; the defaults are those of the Merge page."""
+
+    split: str = "test"
+    n: int = bundled.PROMPTS
+    dtype: str = "float32"
+    backend: Backend = "transformers"
+    """What generates"""
+    judge: str = "refusal_regex"
+    utility_suite: str = ""
+    """Empty: the first utility adapter's own suite"""
+    utility_metric: str = ""
+    """Empty: ROUGE-L"""
+    utility_tokens: int = bundled.MAX_NEW_TOKENS
+    """Longest answer to a utility prompt"""
+    harmful_suite: str = "harmful"
+    benign_suite: str = "near_miss"
+    general_suite: str = bundled.GENERAL
+    """General benign prompts, where the method weighs them"""
+    refusal_suite: str = "harmful"
+    """Harmful prompts with the refusals to them, whose gradients make F_harm"""
+
+
+@dataclass(frozen=True)
+class Preflight:
+    """What is known of a merge before it runs."""
+
+    recipe: Recipe | None
+    problems: list[Problem] = field(default_factory=list)
+    warnings: list[Problem] = field(default_factory=list)
+    seconds: float | None = None
+    memory_bytes: int = 0
+    known: bool = False
+    """The same recipe has finished here"""
+
+    @property
+    def run_id(self) -> str:
+        return self.recipe.run_id if self.recipe else ""
+
+
+@dataclass(frozen=True)
+class SweepPlan:
+    """What is known of a sweep before it runs."""
+
+    recipes: list[Recipe]
+    """Those not finished yet"""
+    problems: list[Problem] = field(default_factory=list)
+    points: int = 0
+    skipped: int = 0
+    """Points that are known already"""
+    seconds: float | None = None
+    memory_bytes: int = 0
+    """Of the heaviest point"""
+
+
+def plan(
+    workspace: Workspace,
+    *,
+    base: Base,
+    utility: Entry,
+    safety: Entry,
+    method: str,
+    parameters: Mapping[str, Any],
+    experts: Sequence[Entry] = (),
+    evaluate: bool = True,
+    options: Options | None = None,
+) -> Preflight:
+    """Check everything and describe the run; every problem at once, none raised.
+
+    `experts` are further utility adapters; the first one's suite measures utility.
+    """
+    options = options or Options()
+    problems, warnings = _adapter_problems(workspace, base, (utility, *experts), safety)
+    entry = methods.get(method)
+    problems += entry.problems(parameters)
+    if problems:
+        return Preflight(None, problems, warnings)
+    try:
+        recipe = merge_recipe(base, (utility, *experts), safety, method, parameters, options)
+        if not evaluate:
+            recipe = recipe.model_copy(update={"evaluation": None})
+    except SSTMergeError as error:
+        return Preflight(None, list(error.problems), warnings)
+    warnings += _small_calibration(recipe)
+    return Preflight(
+        recipe,
+        [],
+        warnings,
+        seconds=history.predict(workspace, [recipe]),
+        memory_bytes=memory(base, (utility, *experts, safety), recipe),
+        known=is_finished(workspace, recipe),
+    )
+
+
+def plan_sweep(
+    workspace: Workspace,
+    base: Base,
+    utility: Entry,
+    safety: Entry,
+    *,
+    methods: Sequence[str],
+    alphas: Sequence[float],
+    strengths: Sequence[float] | None = None,
+    ks: Sequence[int] = (),
+    seeds: Sequence[int] = (),
+    experts: Sequence[Entry] = (),
+    options: Options | None = None,
+) -> SweepPlan:
+    """A grid as recipes. `strengths` (default: `alphas`) serve the methods whose α is a strength, `alphas` the others.
+
+    A parameter that a method does not have is left out, and equal points collapse into one.
+    """
+    problems, _ = _adapter_problems(workspace, base, (utility, *experts), safety)
+    recipes: dict[str, Recipe] = {}
+    if not methods:
+        problems.append(Problem("methods", "none is chosen", "Choose at least one method."))
+    for name in methods:
+        for parameters in grid(name, alphas, alphas if strengths is None else strengths, ks, seeds):
+            found = _method_problems(name, parameters)
+            problems += [problem for problem in found if problem not in problems]
+            if found or problems:
+                continue
+            try:
+                recipe = merge_recipe(base, (utility, *experts), safety, name, parameters, options)
+            except SSTMergeError as error:
+                return SweepPlan([], [*problems, *error.problems])
+            recipes[recipe.run_id] = recipe
+    if problems:
+        return SweepPlan([], problems)
+    open_ones = [recipe for recipe in recipes.values() if not is_finished(workspace, recipe)]
+    return SweepPlan(
+        open_ones,
+        [],
+        points=len(recipes),
+        skipped=len(recipes) - len(open_ones),
+        seconds=history.predict(workspace, open_ones) if open_ones else 0.0,
+        memory_bytes=memory(base, (utility, *experts, safety), max(open_ones, key=_samples)) if open_ones else 0,
+    )
+
+
+def grid(
+    method: str, alphas: Iterable[float], strengths: Iterable[float], ks: Sequence[int], seeds: Sequence[int]
+) -> list[dict[str, Any]]:
+    """The parameter sets of one method on the grid; a list it has no parameter for does not multiply."""
+    entry = methods.get(method)
+    has = {parameter.name for parameter in entry.parameters}
+    axes: dict[str, Sequence[Any]] = {}
+    if "alpha" in has:
+        axes["alpha"] = list(strengths if entry.axis == "strength" else alphas)
+    if "k" in has and ks and "patch" not in has:  # sst_budget's own default patch has no k
+        axes["k"] = ks
+    if "seed" in has and seeds:
+        axes["seed"] = seeds
+    return [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
+
+
+def merge_recipe(
+    base: Base,
+    utilities: Sequence[Entry],
+    safety: Entry,
+    method: str,
+    parameters: Mapping[str, Any],
+    options: Options | None = None,
+) -> Recipe:
+    """The recipe of one merge. Raises RecipeError for parameters, DataError for suites."""
+    options = options or Options()
+    entry = methods.get(method)
+    complete = entry.complete(parameters)
+    utility_suite = options.utility_suite or utilities[0].suite or GENERAL_UTILITY
+    return Recipe(
+        base=base.source,
+        adapters=(*(utility.source for utility in utilities), safety.source),
+        method=method,
+        parameters=complete,
+        calibration=_calibration(entry, utility_suite, complete, options) if entry.needs_samples else None,
+        evaluation=_evaluation(utility_suite, options),
+        selection=bundled.suite(utility_suite, "utility", "selection") if complete.get("unit") == "rouge_l" else None,
+    )
+
+
+def single_recipe(base: Base, adapter: Entry | None, utility_suite: str, options: Options | None = None) -> Recipe:
+    """The recipe that measures one adapter alone, or the base where `adapter` is None."""
+    return Recipe(
+        base=base.source,
+        adapters=(adapter.source,) if adapter else (),
+        method="adapter" if adapter else "base",
+        parameters={},
+        evaluation=_evaluation(utility_suite, options or Options()),
+    )
+
+
+def is_finished(workspace: Workspace, recipe: Recipe) -> bool:
+    return last_status(workspace.run(recipe.run_id)) == "finished"
+
+
+def memory(base: Base, used: Sequence[Entry], recipe: Recipe) -> int:
+    """Estimated peak bytes: base weights kept and in use, the adapters, gradients, one batch's logits and their own."""
+    model = adapters.read_base(base.path)
+    parameters = sum(_numel(shape) for shape in model.shapes.values())
+    held = parameters * 4 * 2 + sum(adapter.bytes for adapter in used) * 4
+    core = sum(adapter.rank for adapter in used)
+    if methods.get(recipe.method).needs_importance:
+        held += parameters * 5  # a score a weight, and two masks
+    elif recipe.calibration:
+        vocabulary = max(shape[0] for shape in model.shapes.values() if len(shape) == 2)
+        held += recipe.calibration.samples * max(adapter.modules for adapter in used) * core**2 * 4
+        held += GRADIENT_BATCH * recipe.calibration.max_length * vocabulary * 4 * 3  # logits and two like them
+    return held + 600_000_000
+
+
+def _samples(recipe: Recipe) -> int:
+    return recipe.calibration.samples if recipe.calibration else 0
+
+
+def _numel(shape: tuple[int, ...]) -> int:
+    total = 1
+    for size in shape:
+        total *= size
+    return total
+
+
+def _calibration(
+    entry: methods.Method, utility_suite: str, parameters: Mapping[str, Any], options: Options
+) -> Calibration:
+    harm, n_harm = bundled.source(options.refusal_suite, "fisher", answered=True)
+    benign, n_benign = bundled.source(utility_suite, "fisher", answered=True)
+    general: dict[str, Any] = {}
+    if weight := parameters.get("general", 0.0):
+        source, n = bundled.source(options.general_suite, "fisher")
+        general = {"general": source, "n_general": n, "general_weight": weight}
+    return Calibration(
+        harm=harm,
+        benign=benign,
+        n_harm=n_harm,
+        n_benign=n_benign,
+        expansion="base_and_own" if entry.needs_importance else parameters.get("expansion", "utility"),
+        fisher=parameters.get("fisher", "empirical"),
+        **general,
+    )
+
+
+def _evaluation(utility_suite: str, options: Options) -> Evaluation:
+    chosen = (
+        bundled.suite(options.harmful_suite, "harmful", options.split, options.n),
+        bundled.suite(options.benign_suite, "benign", options.split, options.n),
+        bundled.suite(
+            utility_suite,
+            "utility",
+            options.split,
+            options.n,
+            metric=options.utility_metric,
+            max_new_tokens=options.utility_tokens,
+        ),
+    )
+    if len({suite.name for suite in chosen}) < len(chosen):
+        names = ", ".join(suite.name for suite in chosen)
+        raise DataError(Problem(f"suites {names}", "two have one name", "Rename a file: results are kept by name."))
+    if options.backend == "vllm":
+        served.check_installed()
+    return Evaluation(suites=chosen, judge=options.judge, dtype=options.dtype, backend=options.backend)
+
+
+def _adapter_problems(
+    workspace: Workspace, base: Base, utilities: Sequence[Entry], safety: Entry
+) -> tuple[list[Problem], list[Problem]]:
+    """Problems and warnings of everything that goes into a merge together."""
+    if not base.ready:
+        fix = "Run `sstmerge demo --prepare`, or choose another base model."
+        return [Problem(f"base model {base.name}", "is not prepared on this machine yet", fix)], []
+    problems = []
+    if any(utility.sha256 == safety.sha256 for utility in utilities):
+        problems.append(Problem("adapters", "utility and safety are the same adapter", "Choose two different ones."))
+    if len({utility.sha256 for utility in utilities}) < len(utilities):
+        problems.append(Problem("adapters", "a utility adapter is given twice", "Choose different ones."))
+    report = _checked(workspace, base, utilities, safety)
+    return problems + report.problems, list(report.warnings)
+
+
+def _checked(workspace: Workspace, base: Base, utilities: Sequence[Entry], safety: Entry) -> adapters.Report:
+    """`check_many`, remembered while none of the adapters changes: the form asks at every keystroke."""
+    roles = {"utility" if not index else f"utility {index + 1}": entry for index, entry in enumerate(utilities)}
+    roles["safety"] = safety
+    key = (base.sha256, str(base.path), *((role, entry.sha256, str(entry.path)) for role, entry in roles.items()))
+    stamps = tuple(_stamp(entry.path) for entry in roles.values())
+    if _CHECKED.get(key, (None, None))[0] != stamps:
+        paths = {role: entry.path for role, entry in roles.items()}
+        _CHECKED[key] = (stamps, adapters.check_many(base.path, paths))
+    return _CHECKED[key][1]
+
+
+_CHECKED: dict[Any, tuple[Any, Any]] = {}
+
+
+def _stamp(folder: Any) -> tuple[int, ...]:
+    stamps = []
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        try:
+            stamps.append((folder / name).stat().st_mtime_ns)
+        except OSError:
+            stamps.append(0)
+    return tuple(stamps)
+
+
+def _method_problems(name: str, parameters: Mapping[str, Any]) -> list[Problem]:
+    try:
+        return methods.get(name).problems(parameters)
+    except SSTMergeError as error:
+        return list(error.problems)
+
+
+def _small_calibration(recipe: Recipe) -> list[Problem]:
+    found = []
+    for name in ("k", "m"):
+        value = recipe.parameters.get(name)
+        if (
+            recipe.calibration
+            and value
+            and value > recipe.calibration.n_harm
+            and not recipe.parameters.get("layerwise")
+        ):
+            fault = f"is more than the {recipe.calibration.n_harm} harmful samples, so every direction is taken"
+            found.append(Problem(f"parameter {name}={value}", fault, f"A smaller {name} selects."))
+    return found

@@ -1,0 +1,258 @@
+"""A recipe as a YAML file that travels with what it made: no local path in it, every input by SHA-256. No torch.
+
+    sstmerge merge recipe.yaml --out DIR
+
+finds the inputs by their hashes and makes the adapter again, with the same bits on the same machine and versions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path, PurePath
+from typing import Any
+
+import pydantic
+import yaml
+
+from sstmerge_core import catalog, methods
+from sstmerge_core.adapters.write import OUTPUT_DTYPES
+from sstmerge_core.errors import AdapterError, DataError, Problem, RecipeError, SSTMergeError
+from sstmerge_core.recipe import Calibration, Recipe, Source
+from sstmerge_core.store.events import read_events
+from sstmerge_core.suites import bundled
+from sstmerge_core.suites import rows as suites
+from sstmerge_core.workspace import Workspace
+
+NAME = "recipe.yaml"
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Output:
+    """What a result is written as. It belongs to the file that leaves, not to the run's identity."""
+
+    kind: str = "adapter"
+    """``adapter`` (PEFT LoRA) or ``model`` (base + ΔW, dense)"""
+    dtype: str = "float32"
+    """``float32``, ``bfloat16``, ``float16``, or ``auto``: that of the adapters, for a model that of the base"""
+    rank: int | None = None
+    """Of the adapter; None: the merge's own, exact wherever ΔW is low-rank"""
+    licence: str = ""
+    """A note on the licence, for the model card"""
+
+    def problems(self) -> list[Problem]:
+        found = []
+        if self.dtype not in OUTPUT_DTYPES:
+            fix = f"Use one of {', '.join(OUTPUT_DTYPES)}."
+            found.append(Problem(f"--dtype {self.dtype}", "cannot be written", fix))
+        if self.kind not in ("adapter", "model"):
+            found.append(Problem(f"output kind {self.kind}", "is unknown", "Use adapter or model."))
+        if self.rank is not None and (self.rank < 1 or self.kind == "model"):
+            fault = "must be at least 1" if self.kind == "adapter" else "has no meaning for a dense model"
+            found.append(Problem(f"--rank {self.rank}", fault, "Leave it out for the exact result."))
+        return found
+
+
+@dataclass(frozen=True)
+class RecipeFile:
+    """What a recipe.yaml says."""
+
+    recipe: Recipe
+    """Its sources have no paths"""
+    output: Output = Output()
+    files: dict[str, str] = field(default_factory=dict)
+    """SHA-256 of the weights it made, by file name"""
+    versions: dict[str, str] = field(default_factory=dict)
+
+    def to_yaml(self) -> str:
+        content = without_paths(self.recipe.model_dump(mode="json"))
+        body = {"format": FORMAT, "run_id": self.recipe.run_id, **{k: v for k, v in content.items() if v is not None}}
+        body |= {"output": {k: v for k, v in asdict(self.output).items() if v not in (None, "")}}
+        body |= {"files": self.files, "versions": self.versions}
+        text = yaml.safe_dump(body, sort_keys=False, allow_unicode=True, width=120)
+        return f"# Makes this again: sstmerge merge {NAME} --out DIR\n{text}"
+
+
+def without_paths(value: Any) -> Any:
+    """A dumped recipe as it may leave this machine: sources keep name and hash, a name that is a path its last part."""
+    if isinstance(value, dict):
+        if {"name", "sha256"} <= set(value) <= {"name", "path", "sha256"}:
+            return {"name": public_name(value["name"]), "sha256": value["sha256"]}
+        return {name: without_paths(one) for name, one in value.items()}
+    return [without_paths(one) for one in value] if isinstance(value, (list, tuple)) else value
+
+
+def public_name(name: str) -> str:
+    """`name` where it is a name or a hub id; its last part where it is a path on somebody's machine."""
+    parts = PurePath(name).parts
+    local = name.startswith((".", "~", "/")) or len(parts) > 2
+    return parts[-1] if parts and local else name
+
+
+def read_recipe(path: Path | str) -> RecipeFile:
+    """The recipe in a YAML file. Raises RecipeError that names the file, what is wrong with it, and the fix."""
+    path = Path(path)
+    fix = "Give the recipe.yaml of a merged adapter, or the output of `sstmerge recipe RUN_ID`."
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RecipeError(Problem(str(path), "there is no such file", fix)) from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise RecipeError(Problem(str(path), f"is not YAML: {' '.join(str(error).split())}", fix)) from None
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise RecipeError(Problem(str(path), f"is not a recipe of format {FORMAT}", fix))
+    try:
+        settings = dict(content.pop("output", None) or {})
+        output = Output(**settings)
+        files, versions = dict(content.pop("files", None) or {}), dict(content.pop("versions", None) or {})
+        rest = {key: value for key, value in content.items() if key not in ("format", "run_id")}
+        recipe = Recipe.model_validate(_with_paths(rest))
+    except pydantic.ValidationError as error:
+        raise RecipeError([Problem(str(path), _said(one), "Correct the file.") for one in error.errors()]) from None
+    except (TypeError, ValueError) as error:
+        raise RecipeError(Problem(str(path), f"has an unusable entry: {error}", "Correct the file.")) from None
+    complete = methods.get(recipe.method).complete(recipe.parameters)
+    if problems := output.problems():
+        raise RecipeError(problems)
+    return RecipeFile(recipe.model_copy(update={"parameters": complete}), output, files, versions)
+
+
+def of_run(workspace: Workspace, run_id: str) -> str:
+    """A run's recipe as YAML: the file that its adapter carries, which names the hashes of what it made; where it
+    has no adapter, from its events.
+
+    Raises RecipeError where there is no such run.
+    """
+    carried = workspace.merged_adapter(run_id) / NAME
+    if carried.is_file():
+        return carried.read_text(encoding="utf-8")
+    folder = workspace.run(run_id)
+    started = next((event for event in read_events(folder) if event["event"] == "run_started"), None)
+    if started is None:
+        raise RecipeError(Problem(f"run {run_id}", "has no recipe here", "It may have been deleted, or be another's."))
+    return RecipeFile(Recipe.model_validate(started["recipe"]), versions=started.get("versions") or {}).to_yaml()
+
+
+def locate(
+    recipe: Recipe,
+    workspace: Workspace,
+    *,
+    base: catalog.Base | None = None,
+    given: Mapping[str, str] | None = None,
+    needs_base: bool = True,
+) -> Recipe:
+    """`recipe` with the places of its inputs on this machine, each found by its SHA-256.
+
+    `base` and `given` (a path by the recipe's name of an adapter or of a calibration file) go before the catalogue and
+    the bundled data. Raises AdapterError, DataError or RecipeError with every input that is missing or has another
+    hash.
+    """
+    given = dict(given or {})
+    known = {source.name for source in recipe.adapters} | {source.name for source in _rows_of(recipe.calibration)}
+    problems = [
+        Problem(f"input {name}={path}", "the recipe has none of this name", f"Its inputs: {', '.join(known)}.")
+        for name, path in given.items()
+        if name not in known
+    ]
+    if problems:
+        raise RecipeError(problems)
+    update: dict[str, Any] = {}
+    failures: list[SSTMergeError] = []
+    steps = {
+        "base": lambda: _base(recipe.base, workspace, base, needs_base),
+        "adapters": lambda: _adapters(recipe.adapters, workspace, given),
+        "calibration": lambda: _calibration(recipe.calibration, given),
+    }
+    for name, step in steps.items():
+        try:
+            update[name] = step()
+        except SSTMergeError as error:
+            failures.append(error)
+    if failures:
+        raise type(failures[0])([problem for failure in failures for problem in failure.problems])
+    return recipe.model_copy(update=update)
+
+
+def _base(wanted: Source, workspace: Workspace, given: catalog.Base | None, needed: bool) -> Source:
+    if given is not None:
+        if given.sha256 != wanted.sha256:
+            raise DataError(_another(str(given.path), f"base model {wanted.name}", given.sha256, wanted))
+        return given.source
+    found = next((one for one in catalog.bases(workspace) if one.ready and one.sha256 == wanted.sha256), None)
+    if found is None and needed:
+        raise DataError(_missing(f"base model {wanted.name}", wanted, "`sstmerge adapters add-base`", "--base DIR"))
+    return found.source if found else wanted
+
+
+def _adapters(wanted: tuple[Source, ...], workspace: Workspace, given: Mapping[str, str]) -> tuple[Source, ...]:
+    known = {one.sha256: one for one in catalog.entries(workspace)}
+    found: list[Source] = []
+    problems: list[Problem] = []
+    for source in wanted:
+        if source.name in given:
+            entry = catalog.entry(given[source.name], workspace)
+            if entry.sha256 != source.sha256:
+                problems.append(_another(str(entry.path), f"adapter {source.name}", entry.sha256, source))
+                continue
+        elif source.sha256 in known:
+            entry = known[source.sha256]
+        else:
+            option = f"--adapter {source.name}=DIR"
+            problems.append(_missing(f"adapter {source.name}", source, "`sstmerge adapters add`", option))
+            continue
+        found.append(source.model_copy(update={"path": str(entry.path)}))
+    if problems:
+        raise AdapterError(problems)
+    return tuple(found)
+
+
+def _calibration(calibration: Calibration | None, given: Mapping[str, str]) -> Calibration | None:
+    if calibration is None:
+        return None
+    update = {}
+    problems = []
+    for name, value in dict(calibration).items():
+        if not isinstance(value, Source):
+            continue
+        n = getattr(calibration, f"n_{name}")
+        place = Path(given.get(value.name) or bundled.DATA / f"{value.name}.jsonl")
+        if not place.is_file():
+            problems.append(_missing(f"data {value.name}", value, "", f"--data {value.name}=FILE"))
+            continue
+        rows = suites.load_rows(place, calibration.split)
+        digest = suites.rows_digest(suites.take(rows, min(n, len(rows))))
+        if digest != value.sha256:
+            problems.append(_another(str(place), f"data {value.name}", digest, value))
+        update[name] = value.model_copy(update={"path": str(place.resolve())})
+    if problems:
+        raise DataError(problems)
+    return calibration.model_copy(update=update)
+
+
+def _rows_of(calibration: Calibration | None) -> list[Source]:
+    return [value for value in dict(calibration).values() if isinstance(value, Source)] if calibration else []
+
+
+def _another(where: str, what: str, sha256: str, wanted: Source) -> Problem:
+    fault = f"its SHA-256 is {sha256[:16]}…, the recipe's {what} has {wanted.sha256[:16]}…"
+    return Problem(where, fault, "Give the one that the recipe was made with, or write a recipe for this one.")
+
+
+def _missing(what: str, wanted: Source, register: str, option: str) -> Problem:
+    fix = f"Give it by {option}" + (f", or register it with {register}." if register else ".")
+    return Problem(what, f"none with the recipe's SHA-256 {wanted.sha256[:16]}… is known here", fix)
+
+
+def _with_paths(value: Any) -> Any:
+    """Sources as `Recipe` wants them, with an empty path."""
+    if isinstance(value, dict):
+        if set(value) == {"name", "sha256"}:
+            return value | {"path": ""}
+        return {name: _with_paths(one) for name, one in value.items()}
+    return [_with_paths(one) for one in value] if isinstance(value, list) else value
+
+
+def _said(error: Any) -> str:
+    place = ".".join(str(part) for part in error["loc"]) or "the recipe"
+    return f"{place}: {error['msg']}"

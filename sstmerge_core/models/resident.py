@@ -1,0 +1,319 @@
+"""A base model that stays in memory and takes one merge after another: W = W_base + ΔW, in place."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from sstmerge_core.errors import AdapterError, DataError, Problem, RecipeError
+from sstmerge_core.models.chat import chat_text, template_kind
+from sstmerge_core.models.decoding import greedy
+from sstmerge_core.models.device import DTYPES, best_device, free_memory
+
+if TYPE_CHECKING:
+    import torch
+
+log = logging.getLogger(__name__)
+
+END_OF_TURN = ("<|im_end|>", "<|eot_id|>", "<|end|>", "<end_of_turn>", "<|eot|>")
+"""Tokens that end an assistant's turn, though some tokenizers do not name them as end of sequence."""
+
+
+_LOCAL: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+
+
+@dataclass(frozen=True)
+class Answer:
+    text: str
+    n_tokens: int
+    """Tokens generated, the end-of-sequence token not counted."""
+    stopped: bool
+    """Whether the model ended by itself rather than at the token limit."""
+
+
+class Answering(Protocol):
+    """What answers prompts: a model with a merge applied, by whatever backend."""
+
+    tokenizer: Any
+
+    def room(self, tokens: int) -> int:
+        """How many answers of `tokens` (prompt and answer) it takes at once."""
+        ...
+
+    def generate(self, prompts: Sequence[str], max_new_tokens: int) -> list[Answer]:
+        """Greedy answers in order."""
+        ...
+
+
+def chat_ids(tokenizer: Any, prompt: str) -> list[int]:
+    """Token ids of `chat_text`."""
+    return tokenizer(chat_text(tokenizer, prompt), add_special_tokens=False)["input_ids"]
+
+
+def to_answer(tokenizer: Any, eos_ids: Collection[int], tokens: Sequence[int]) -> Answer:
+    """Generated tokens as an answer; the end-of-sequence token, where it came, is not part of it."""
+    stopped = bool(tokens) and tokens[-1] in eos_ids
+    kept = tokens[:-1] if stopped else tokens
+    return Answer(tokenizer.decode(kept, skip_special_tokens=True).strip(), len(kept), stopped)
+
+
+@dataclass
+class ResidentModel:
+    """A causal language model whose linear and embedding weights can be moved and put back exactly."""
+
+    model: Any
+    tokenizer: Any
+    eos_ids: frozenset[int]
+    modules: dict[str, Any]
+    """What can be moved, by full name: torch ``Linear`` and ``Embedding``, GPT-2's ``Conv1D``"""
+    _precision: torch.dtype
+    """In which the base weights are kept: that of the checkpoint."""
+    _tied: dict[str, torch.nn.Parameter] = field(default_factory=dict)
+    """The weight of modules that share it with another; it is never written to, a moved one gets a weight of its own"""
+    _base: dict[str, torch.Tensor] = field(default_factory=dict)
+    _moved: set[str] = field(default_factory=set)
+
+    @classmethod
+    def load(
+        cls, base_path: Path | str, dtype: str = "float32", device: str = "auto", *, movable: bool = True
+    ) -> ResidentModel:
+        """Load a local folder with safetensors weights; never pickle, never code from the folder, never the network.
+
+        `dtype` is one of `DTYPES`; `device` is ``cpu``, ``cuda``, ``cuda:1`` or ``auto`` (CUDA where there is one).
+        Without `movable` there may be no `set_delta`, and a narrower `dtype` than the checkpoint's saves its memory.
+        Raises RecipeError for an unusable dtype or device, DataError for a folder that cannot be used.
+        """
+        import torch
+
+        if dtype not in DTYPES:
+            raise RecipeError(Problem(f"dtype {dtype}", "is not supported", f"Use one of {', '.join(DTYPES)}."))
+        place = _device(device)
+        model, tokenizer = _load(Path(base_path))
+        ends = eos_ids(tokenizer, model.config, model.generation_config)
+        resident = cls(model, tokenizer, ends, _movable(model), model.dtype)
+        target = getattr(torch, dtype)
+        if movable and torch.promote_types(resident._precision, target) != target:
+            # the cast below loses bits of the base; keep them from here on, those of tied weights once
+            weights = {id(module.weight): module.weight for module in resident.modules.values()}
+            kept = {key: weight.detach().to(place, copy=True) for key, weight in weights.items()}
+            resident._base = {name: kept[id(module.weight)] for name, module in resident.modules.items()}
+        model.to(device=place, dtype=target).eval().requires_grad_(False)
+        resident._tied = _tied_weights(resident.modules)
+        return resident
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.get_input_embeddings().weight.device
+
+    @property
+    def dtype(self) -> str:
+        return str(self.model.dtype).removeprefix("torch.")
+
+    @property
+    def template_kind(self) -> str:
+        return template_kind(self.tokenizer)
+
+    def set_delta(self, deltas: Mapping[str, Callable[[], torch.Tensor]] | None) -> None:
+        """Put W_base + ΔW, summed in float32, into the modules named in `deltas`; every other one is the base again.
+
+        Each value returns ΔW of shape (out, in), on any device; it is called once, one module at a time. For a token
+        embedding that is (width, vocabulary). Tied embeddings move apart: ΔW of one leaves the other as it is. None
+        restores the base bit for bit, ties included. Raises AdapterError for unknown modules and wrong shapes; the
+        model is the base then.
+        """
+        import torch
+
+        deltas = deltas or {}
+        if unknown := [name for name in deltas if name not in self.modules]:
+            self._restore(self._moved)
+            fix = f"Use an adapter of this base; its modules are named like {next(iter(self.modules), 'none')}."
+            fault = "the base has no linear module or embedding of this name"
+            raise AdapterError([Problem(name, fault, fix) for name in unknown])
+        # not inference_mode: a weight made in it could take no part in the Fisher pass
+        with torch.no_grad():
+            self._restore(self._moved - set(deltas))
+            try:
+                for name, make in deltas.items():
+                    module = self.modules[name]
+                    weight = module.weight
+                    delta = make().to(device=weight.device, dtype=torch.float32)
+                    if _is_transposed(module):
+                        delta = delta.T
+                    if delta.shape != weight.shape:
+                        fault = f"ΔW has shape {tuple(delta.shape)}, the base weight {tuple(weight.shape)}"
+                        raise AdapterError(Problem(name, fault, "Use an adapter of this base model."))
+                    base = self._base_weight(name)
+                    self._moved.add(name)
+                    if name in self._tied and weight is self._tied[name]:
+                        module.weight = weight = torch.nn.Parameter(torch.empty_like(weight), requires_grad=False)
+                    weight.copy_(base.float() + delta)
+            except BaseException:
+                self._restore(self._moved)
+                raise
+
+    def room(self, tokens: int) -> int:
+        """How many answers of `tokens` (prompt and answer) at once take at most half of the free memory, at least 1.
+
+        Counted per token: keys and values of every layer, and one layer's activations; per answer the logits of one
+        position.
+        """
+        free = free_memory(str(self.device))
+        config = self.model.config.get_text_config()
+        heads = config.num_attention_heads
+        width = getattr(config, "head_dim", None) or config.hidden_size // heads
+        cached = 2 * config.num_hidden_layers * (getattr(config, "num_key_value_heads", None) or heads) * width
+        active = 8 * config.hidden_size + 2 * (getattr(config, "intermediate_size", None) or 4 * config.hidden_size)
+        size = self.model.get_input_embeddings().weight.element_size()
+        return max(1, free // 2 // (size * (tokens * (cached + active) + 2 * config.vocab_size)))
+
+    def chat(self, prompt: str) -> str:
+        """The text the model sees for `prompt`; see `chat_text`."""
+        return chat_text(self.tokenizer, prompt)
+
+    def generate(self, prompts: Sequence[str], max_new_tokens: int) -> list[Answer]:
+        """Greedy answers to one batch of prompts, in order. Halves the batch when memory runs out, and logs that."""
+        return self._answers([chat_ids(self.tokenizer, prompt) for prompt in prompts], max_new_tokens)
+
+    def _answers(self, ids: list[list[int]], max_new_tokens: int) -> list[Answer]:
+        try:
+            generated = greedy(self.model, ids, max_new_tokens, self.eos_ids)
+        except RuntimeError as error:
+            if len(ids) < 2 or not _is_out_of_memory(error):
+                raise
+            log.warning("Out of memory with %d prompts at once; going on with %d.", len(ids), len(ids) // 2)
+        else:
+            return [to_answer(self.tokenizer, self.eos_ids, tokens) for tokens in generated]
+        _free_memory()  # outside the except block: the error's traceback holds the tensors
+        half = len(ids) // 2
+        return self._answers(ids[:half], max_new_tokens) + self._answers(ids[half:], max_new_tokens)
+
+    def _base_weight(self, name: str) -> torch.Tensor:
+        """The base weight of a module in the checkpoint's precision, taken before the module is first moved."""
+        if name not in self._base:
+            if name in self._tied:
+                return self._tied[name]
+            self._base[name] = self.modules[name].weight.detach().to(self._precision, copy=True)
+        return self._base[name]
+
+    def _restore(self, names: set[str]) -> None:
+        import torch
+
+        with torch.no_grad():
+            for name in names:
+                if name in self._tied:
+                    self.modules[name].weight = self._tied[name]
+                else:
+                    self.modules[name].weight.copy_(self._base[name])
+        self._moved = self._moved - names
+
+
+def _device(name: str) -> torch.device:
+    import torch
+
+    name = best_device() if name == "auto" else name
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise RecipeError(Problem(f"device {name}", "is not a device", "Use cpu, cuda or auto.")) from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise RecipeError(Problem(f"device {name}", "this machine has no usable CUDA device", "Use cpu or auto."))
+    return device
+
+
+def read_texts(folder: Path) -> tuple[Any, Any]:
+    """Configuration and tokenizer of a model folder. Raises DataError for a folder that cannot be used."""
+    from transformers import AutoConfig, AutoTokenizer
+
+    where = str(folder)
+    if not (folder / "config.json").is_file():
+        raise DataError(Problem(where, "is not a model folder: there is no config.json", "Give a local model folder."))
+    if not list(folder.glob("*.safetensors")):
+        raise DataError(Problem(where, "has no safetensors weights", "Convert the model to safetensors."))
+    try:
+        config = AutoConfig.from_pretrained(folder, **_LOCAL)
+        if getattr(config, "quantization_config", None):
+            raise DataError(Problem(where, "the base model is quantized", "Use its float checkpoint."))
+        return config, AutoTokenizer.from_pretrained(folder, padding_side="left", **_LOCAL)
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise _unreadable(where, error) from error
+
+
+def _unreadable(where: str, error: Exception) -> DataError:
+    reason = str(error).strip().split("\n")[0]
+    return DataError(Problem(where, f"cannot be loaded: {reason}", "Check that the files are complete."))
+
+
+def _load(folder: Path) -> tuple[Any, Any]:
+    """Model on the CPU in the checkpoint's precision, and tokenizer."""
+    from safetensors import SafetensorError
+    from transformers import AutoModelForCausalLM
+
+    where = str(folder)
+    config, tokenizer = read_texts(folder)
+    try:
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            folder, config=config, dtype="auto", use_safetensors=True, output_loading_info=True, **_LOCAL
+        )
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        raise _unreadable(where, error) from error
+    model, info = loaded
+    if missing := sorted(info["missing_keys"]):
+        fault = f"{len(missing)} weights are missing, {missing[0]} among them"
+        raise DataError(Problem(where, fault, "Check that the files are complete."))
+    rows = model.get_input_embeddings().weight.shape[0]
+    if len(tokenizer) > rows:
+        fault = f"the tokenizer has {len(tokenizer)} tokens, the model {rows}"
+        raise DataError(Problem(where, fault, "Use the tokenizer that belongs to the model."))
+    return model, tokenizer
+
+
+def _movable(model: Any) -> dict[str, Any]:
+    import torch
+    from transformers.pytorch_utils import Conv1D
+
+    kinds = (torch.nn.Linear, torch.nn.Embedding, Conv1D)
+    return {name: module for name, module in model.named_modules() if isinstance(module, kinds)}
+
+
+def _tied_weights(modules: Mapping[str, Any]) -> dict[str, torch.nn.Parameter]:
+    """The weights that more than one module has, by module name."""
+    holders = Counter(id(module.weight) for module in modules.values())
+    return {name: module.weight for name, module in modules.items() if holders[id(module.weight)] > 1}
+
+
+def _is_transposed(module: Any) -> bool:
+    """Conv1D and embeddings keep their weight as (in, out); PEFT calls that ``fan_in_fan_out``."""
+    import torch
+
+    return isinstance(module, torch.nn.Embedding) or type(module).__name__ == "Conv1D"
+
+
+def eos_ids(tokenizer: Any, *configs: Any) -> frozenset[int]:
+    """Tokens that end an answer, by the tokenizer, the model's configurations and `END_OF_TURN`."""
+    found: set[int] = set()
+    for given in (getattr(config, "eos_token_id", None) for config in (tokenizer, *configs)):
+        if given is not None:
+            found.update(given if isinstance(given, (list, tuple)) else [given])
+    vocabulary = tokenizer.get_added_vocab()
+    found.update(vocabulary[token] for token in END_OF_TURN if token in vocabulary)
+    return frozenset(found)
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    import torch
+
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def _free_memory() -> None:
+    import gc
+
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

@@ -1,0 +1,396 @@
+"""Carry out recipes: gradients, merge, answers, verdicts, metrics, each recorded as an event and resumable.
+
+Runs in the worker and, for the command line, in the foreground. Nothing here touches DuckDB.
+"""
+
+from __future__ import annotations
+
+import resource
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sstmerge_core import adapters, methods
+from sstmerge_core.adapters.base_weights import base_weights
+from sstmerge_core.builder.preflight import is_finished
+from sstmerge_core.builder.recipe_file import Output
+from sstmerge_core.errors import Cancelled, JobError, Problem, SSTMergeError
+from sstmerge_core.evaluate import metrics
+from sstmerge_core.evaluate.judges import get_judge, judge_samples
+from sstmerge_core.jobs.plan import importance_units
+from sstmerge_core.merge import Merged, budget, merge
+from sstmerge_core.models.device import share_the_machine
+from sstmerge_core.recipe import Recipe, Source, Suite
+from sstmerge_core.runs import artifact
+from sstmerge_core.runs.session import Report, Session, check_base, chosen_device, planned_rows
+from sstmerge_core.store.events import EventWriter, read_events
+from sstmerge_core.workspace import Workspace
+
+if TYPE_CHECKING:
+    from sstmerge_core.adapters.dense import WrittenModel
+    from sstmerge_core.models.resident import Answering
+
+
+def execute(
+    recipes: Sequence[Recipe],
+    workspace: Workspace,
+    *,
+    report: Report = lambda point, stage, done, total: None,
+    should_cancel: Callable[[], bool] = lambda: False,
+    user: str = "",
+    job_id: str = "",
+    device: str = "auto",
+    session: Session | None = None,
+) -> None:
+    """Carry out `recipes` in order; finished ones are skipped, half-done ones resumed.
+
+    `session` is what an earlier call left in memory, for callers that come back (then `device` is its own). A point
+    that fails on the user's input does not stop the others. Raises JobError naming the failed ones at the
+    end, Cancelled as soon as `should_cancel` says so.
+    """
+    share_the_machine()
+    left_open = session is not None
+    session = session or Session(workspace, chosen_device(device))
+    session.user, session.job_id, session.report, session.should_cancel = user, job_id, report, should_cancel
+    failed: list[Problem] = []
+    try:
+        for session.point, recipe in enumerate(recipes):
+            try:
+                base = recipe.reference
+                if base is not None and not is_finished(workspace, base) and base not in recipes[: session.point]:
+                    run(base, session)
+                run(recipe, session)
+            except Cancelled:
+                raise
+            except SSTMergeError as error:
+                failed += error.problems
+    finally:
+        if not left_open:
+            session.close()
+    if failed:
+        raise JobError(failed)
+
+
+def run(recipe: Recipe, session: Session) -> None:
+    """Carry out one recipe, or what is left of it; its event file says what happened."""
+    if is_finished(session.workspace, recipe):
+        return
+    folder = session.workspace.run(recipe.run_id)
+    started = time.monotonic()
+    with EventWriter(folder) as events:
+        past = list(read_events(folder))
+        events.write("run_started", **_started(recipe, session))
+        try:
+            merged = _merge_stage(recipe, session, events, past)
+            if recipe.evaluation:
+                _evaluate_stages(recipe, session, events, past, merged)
+        except Cancelled:
+            events.write("run_cancelled")
+            raise
+        except Exception as error:
+            problems = error.problems if isinstance(error, SSTMergeError) else ()
+            message = str(error) if problems else f"{type(error).__name__}: {error}"
+            events.write("run_failed", error=message, problems=[vars(problem) for problem in problems])
+            raise
+        earlier = sum(event.get("seconds") or 0.0 for event in past if event["event"] == "samples")
+        events.write(
+            "run_finished",
+            seconds=time.monotonic() - started + earlier,
+            peak_memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        )
+
+
+def _merge_stage(recipe: Recipe, session: Session, events: EventWriter, past: Sequence[dict[str, Any]]) -> Merged:
+    """Merge and write the adapter. Always done again on resume: it is quick and gives the same bits."""
+    entry = methods.get(recipe.method)
+    if recipe.calibration is not None:
+        begun = time.monotonic()
+        stage = "fisher" if entry.needs_fisher else "importance"
+        units = _looked_at(recipe, session)
+        events.write("stage", stage=stage, status="done", seconds=time.monotonic() - begun, units=units, note="")
+    session.progress("merge", 0, 1)
+    begun = time.monotonic()
+    merged = merge_now(recipe, session, events, past)
+    statistics = list(merged.statistics)
+    if entry.kind != "reference":
+        folder = session.workspace.merged_adapter(recipe.run_id)
+        inputs = session.inputs(recipe)
+        written, errors = artifact.write_adapter(recipe, inputs, lambda: merged, folder, Output())
+        statistics += errors
+        about = {"name": "adapter", "path": "artifacts/adapter", "sha256": written.sha256, "bytes": written.bytes}
+        events.write("artifact", **about)
+    for module, eigenvalues in merged.spectra.items():
+        events.write("spectrum", module=module, eigenvalues=eigenvalues)
+    if statistics:
+        events.write("module_stats", rows=statistics)
+    events.write("stage", stage="merge", status="done", seconds=time.monotonic() - begun, units=1, note="")
+    session.progress("merge", 1, 1)
+    return merged
+
+
+def _looked_at(recipe: Recipe, session: Session) -> int:
+    """Have ready what the method learns from samples; how many were looked at."""
+    if methods.get(recipe.method).needs_fisher:
+        calibrated = session.calibrated(recipe)
+        return len(calibrated.harm) + len(calibrated.benign)
+    session.elected(recipe)
+    return importance_units(recipe)
+
+
+def merge_now(
+    recipe: Recipe,
+    session: Session,
+    events: EventWriter | None = None,
+    past: Sequence[dict[str, Any]] = (),
+) -> Merged:
+    """The recipe's merge; where a measured budget decides the strength, its probes are recorded in `events`."""
+    entry = methods.get(recipe.method)
+    base = None
+    if entry.needs_base:
+        check_base(recipe.base, session.workspace)
+        base = base_weights(recipe.base.path, session.device)
+    factors = [session.factors(source) for source in recipe.adapters]
+
+    def at(alpha: float | None) -> Merged:
+        return merge(
+            factors,
+            recipe.method,
+            recipe.parameters,
+            identities=[source.sha256 for source in recipe.adapters],
+            calibrated=session.calibrated(recipe) if entry.needs_fisher else None,
+            base=base,
+            elected=session.elected(recipe) if entry.needs_importance else None,
+            memory=session.patches,
+            alpha=alpha,
+        )
+
+    return at(None) if recipe.selection is None else _within_budget(recipe, session, at, events, past)
+
+
+def _within_budget(
+    recipe: Recipe,
+    session: Session,
+    at: Callable[[float | None], Merged],
+    events: EventWriter | None,
+    past: Sequence[dict[str, Any]],
+) -> Merged:
+    """The merge of the largest strength that keeps to a ROUGE-L budget on the recipe's selection prompts."""
+    from sstmerge_core.evaluate.generate import generate_suite, plan_batches
+
+    suite = recipe.selection
+    assert suite is not None
+    rows = planned_rows(suite.source, suite.split, suite.n)
+    known = {event["alpha"]: event["rouge_l"] for event in past if event["event"] == "budget_probe"}
+    done = len(known)
+
+    def score(alpha: float) -> float:
+        session.progress("budget", done, budget.STEPS + 2)
+        merged = at(alpha)
+        model = session.answering(recipe, merged)
+        batch_size = recipe.evaluation.batch_size if recipe.evaluation else 64
+        plan = plan_batches(rows, model, batch_size, suite.max_new_tokens)
+        answers = [row for _, _, batch in generate_suite(model, rows, plan, (), suite.max_new_tokens) for row in batch]
+        outcomes = metrics.rouge_outcomes(answers)
+        return 100 * sum(outcomes.values()) / len(outcomes)
+
+    def record(alpha: float, rouge_l: float) -> None:
+        nonlocal done
+        done += 1
+        if events is not None:
+            events.write("budget_probe", alpha=alpha, rouge_l=rouge_l, n=len(rows), suite=suite.name, split=suite.split)
+
+    alpha, probes = budget.largest_strength(score, recipe.parameters["budget"], known, record)
+    merged = at(alpha)
+    found = {"alpha": alpha, "selection_rouge_l": probes[alpha], "selection_rouge_l_utility": probes[0.0]}
+    rows_found = [{"module": "", "stat": stat, "value": value} for stat, value in found.items()]
+    return replace(merged, statistics=merged.statistics + rows_found)
+
+
+def _evaluate_stages(
+    recipe: Recipe, session: Session, events: EventWriter, past: list[dict[str, Any]], merged: Merged
+) -> None:
+    evaluation = recipe.evaluation
+    assert evaluation is not None
+    judge = get_judge(evaluation.judge)
+    is_reference = methods.get(recipe.method).kind == "reference"
+    written = None if is_reference else session.workspace.merged_adapter(recipe.run_id)
+    model = session.answering(recipe, merged, written)
+    answers = {
+        suite.name: _generate(suite, evaluation.batch_size, model, session, events, past) for suite in evaluation.suites
+    }
+
+    total = sum(len(rows) for rows in answers.values())
+    session.progress("judge", 0, total)
+    begun = time.monotonic()
+    verdicts = {}
+    for name, rows in answers.items():
+        verdicts[name] = judge_samples(judge, rows)
+        events.write("verdicts", judge=judge.judge_id, suite=name, rows=verdicts[name])
+    events.write("stage", stage="judge", status="done", seconds=time.monotonic() - begun, units=total, note="")
+    session.progress("judge", total, total)
+
+    session.progress("metrics", 0, 1)
+    begun = time.monotonic()
+    own = measure(evaluation.suites, answers, verdicts, judge)
+    base = recipe.reference
+    if base is not None:
+        own += _against(base, judge.judge_id, session.workspace, evaluation.suites, own, answers, verdicts)
+    events.write("metrics", rows=own)
+    if written is not None:
+        artifact.tell_scores(recipe, written, own)
+    events.write("stage", stage="metrics", status="done", seconds=time.monotonic() - begun, units=1, note="")
+    session.progress("metrics", 1, 1)
+
+
+def _generate(
+    suite: Suite,
+    batch_size: int,
+    model: Answering,
+    session: Session,
+    events: EventWriter,
+    past: list[dict[str, Any]],
+) -> list[dict[str, Any]]:
+    """Answers to a suite in the order of its prompts; batches that an earlier try finished are taken from its events.
+
+    The batch plan is recorded before the first answer and replayed on resume, so that an interrupted run gives the
+    same bits.
+    """
+    from sstmerge_core.evaluate.generate import generate_suite, plan_batches
+
+    stage = f"generate:{suite.name}"
+    rows = planned_rows(suite.source, suite.split, suite.n)
+    mine = [event for event in past if event.get("suite") == suite.name]
+    plan = next((event["batches"] for event in mine if event["event"] == "plan"), None)
+    if plan is None:
+        plan = plan_batches(rows, model, batch_size, suite.max_new_tokens)
+        events.write("plan", suite=suite.name, batches=plan)
+    done = {event["batch"]: event["rows"] for event in mine if event["event"] == "samples"}
+    finished = sum(len(batch) for batch in done.values())
+    session.progress(stage, finished, len(rows))
+    begun = time.monotonic()
+    for batch, seconds, samples in generate_suite(model, rows, plan, set(done), suite.max_new_tokens):
+        events.write("samples", suite=suite.name, batch=batch, seconds=seconds, rows=samples)
+        done[batch] = samples
+        finished += len(samples)
+        session.progress(stage, finished, len(rows))
+    events.write("stage", stage=stage, status="done", seconds=time.monotonic() - begun, units=len(rows), note="")
+    by_id = {row["prompt_id"]: row for batch in done.values() for row in batch}
+    return [by_id[row.prompt_id] for row in rows]
+
+
+def merge_to(
+    recipe: Recipe,
+    workspace: Workspace,
+    out: Path,
+    *,
+    output: Output | None = None,
+    device: str = "auto",
+    report: Report = lambda point, stage, done, total: None,
+) -> tuple[adapters.Written | WrittenModel, list[dict[str, Any]]]:
+    """Only merge, and write the result to `out`; nothing is measured and no run is recorded.
+
+    Returns what was written, and ``rank_error`` and ``rounding_error`` rows where that is an approximation.
+    """
+    share_the_machine()
+    session = Session(workspace, chosen_device(device), report=report)
+    output = output or Output()
+    inputs = session.inputs(recipe)
+    if output.kind == "adapter":
+        return artifact.write_adapter(recipe, inputs, lambda: merge_now(recipe, session), out, output)
+    check_base(recipe.base, workspace)
+    return artifact.write_model(recipe, inputs, merge_now(recipe, session), out, output)
+
+
+def measure(
+    chosen: Sequence[Suite], answers: dict[str, list[Any]], verdicts: dict[str, list[Any]], judge: Any
+) -> list[dict[str, Any]]:
+    """Every metric of a run that needs no other run: rows as in the ``metrics`` event."""
+    rows = []
+    for suite in chosen:
+        own, by = answers[suite.name], verdicts[suite.name]
+        rows += metrics.suite_metrics(suite.name, suite.role, own, by, judge, suite.metric)
+    return rows + metrics.overall_metrics(verdicts, judge)
+
+
+def _against(
+    base: Recipe,
+    judge_id: str,
+    workspace: Workspace,
+    chosen: Sequence[Suite],
+    own: list[dict[str, Any]],
+    answers: dict[str, list[Any]],
+    verdicts: dict[str, list[Any]],
+) -> list[dict[str, Any]]:
+    """Safety Tax, composite and Pareto distance against the utility adapter alone, with per-prompt pairing.
+
+    Both sides by one judge: the reference may have been re-scored by others since.
+    """
+    found: dict[str, dict[str, list[Any]]] = {"samples": {}, "verdicts": {}}
+    their_metrics: list[dict[str, Any]] = []
+    for event in read_events(workspace.run(base.run_id)):
+        if event["event"] == "samples":
+            found["samples"].setdefault(event["suite"], []).extend(event["rows"])
+        elif event["event"] == "verdicts" and event["judge"] == judge_id:
+            found["verdicts"].setdefault(event["suite"], []).extend(event["rows"])
+        elif event["event"] == "metrics":
+            their_metrics += event["rows"]
+    return metrics.relative_metrics(
+        own,
+        their_metrics,
+        metrics.outcomes(chosen, answers, verdicts),
+        metrics.outcomes(chosen, found["samples"], found["verdicts"]),
+        reference=base.run_id,
+    )
+
+
+def inspect(
+    sources: dict[str, Source],
+    workspace: Workspace,
+    *,
+    report: Report = lambda point, stage, done, total: None,
+    should_cancel: Callable[[], bool] = lambda: False,
+    user: str = "",
+    job_id: str = "",
+) -> str:
+    """Norms, cosine and subspace overlap of a pair per module, stored for the Adapters page; returns the pair's id."""
+    from sstmerge_core.space import core_space, similarity
+
+    session = Session(workspace, "cpu", user, job_id, report, should_cancel)
+    session.progress("inspect", 0, 1)
+    utility, safety = sources["utility"], sources["safety"]
+    space = core_space([session.factors(utility), session.factors(safety)])
+    pair_id = f"{utility.sha256[:12]}-{safety.sha256[:12]}"
+    with EventWriter(workspace.pairs / pair_id) as events:
+        names = {side: source.sha256 for side, source in sources.items()}
+        events.write("pair_inspected", pair_id=pair_id, utility_name=utility.name, safety_name=safety.name, **names)
+        events.write("module_stats", rows=similarity(space))
+    session.progress("inspect", 1, 1)
+    return pair_id
+
+
+def _started(recipe: Recipe, session: Session) -> dict[str, Any]:
+    parameters = recipe.parameters
+    return {
+        "run_id": recipe.run_id,
+        "source": "measured",
+        "pair": recipe.pair if recipe.adapters else "base",
+        "base": recipe.base.name,
+        "utility": recipe.utility,
+        "safety": recipe.safety,
+        "method": recipe.method,
+        "label": recipe.label,
+        "alpha": parameters.get("alpha"),
+        "k": parameters.get("k"),
+        "layerwise": parameters.get("layerwise"),
+        "mode": parameters.get("mode"),
+        "seed": parameters.get("seed"),
+        "parameters": parameters,
+        "recipe": recipe.model_dump(mode="json"),
+        "device": session.device,
+        "dtype": recipe.evaluation.dtype if recipe.evaluation else "float32",
+        "versions": artifact.versions(),
+        "user": session.user,
+        "job_id": session.job_id,
+    }

@@ -1,0 +1,297 @@
+"""What stays in memory from one point of a job to the next: the model, the adapters, the gradients of one pair."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sstmerge_core import adapters
+from sstmerge_core.errors import AdapterError, Cancelled, DataError, Problem
+from sstmerge_core.jobs.plan import importance_units
+from sstmerge_core.merge import Calibrated, Merged, deltas
+from sstmerge_core.models.device import best_device
+from sstmerge_core.recipe import STAGE_VERSIONS, Recipe, Source
+from sstmerge_core.suites import rows as suites
+from sstmerge_core.workspace import Workspace
+
+if TYPE_CHECKING:
+    import torch
+
+    from sstmerge_core.adapters import Adapter, Factors
+    from sstmerge_core.evaluate.served import ServedModel
+    from sstmerge_core.fisher import Gradients
+    from sstmerge_core.models.resident import Answering, ResidentModel
+    from sstmerge_core.models.supervised import Example
+    from sstmerge_core.space import CoreSpace
+
+Report = Callable[[int, str, float, float], None]
+"""(point, stage, done, total)"""
+
+
+@dataclass
+class Session:
+    """What stays in memory from one point of a job to the next: one model, the adapters, the gradients of one pair."""
+
+    workspace: Workspace
+    device: str
+    user: str = ""
+    job_id: str = ""
+    report: Report = lambda point, stage, done, total: None
+    should_cancel: Callable[[], bool] = lambda: False
+    point: int = 0
+    _model: tuple[Any, ResidentModel] | None = None
+    _served: tuple[Any, ServedModel] | None = None
+    _adapters: dict[str, Adapter] = field(default_factory=dict)
+    _factors: dict[str, dict[str, Factors]] = field(default_factory=dict)
+    _calibrated: tuple[Any, Calibrated] | None = None
+    patches: dict[Any, Any] = field(default_factory=dict)
+    """What a sweep over α solves once, of the last point's gradients"""
+
+    def progress(self, stage: str, done: float, total: float) -> None:
+        """Tell how far a stage is, and stop here where the user wants that."""
+        self.report(self.point, stage, done, total)
+        if self.should_cancel():
+            raise Cancelled(f"job {self.job_id}" if self.job_id else "run")
+
+    def model(self, base: Source, dtype: str) -> ResidentModel:
+        """The base model in `dtype`; another one in memory is let go first."""
+        from sstmerge_core.models.resident import ResidentModel
+
+        key = (base.path, dtype)
+        if self._model is None or self._model[0] != key:
+            self.progress("prepare", 0, 1)
+            self.close()
+            check_base(base, self.workspace)
+            self._model = (key, ResidentModel.load(base.path, dtype, self.device))
+            self.progress("prepare", 1, 1)
+        return self._model[1]
+
+    def served(self, base: Source, dtype: str, rank: int) -> ServedModel:
+        """The base model in vLLM's engine, made for adapters up to `rank`; another one in memory is let go first."""
+        from sstmerge_core.evaluate.served import ServedModel
+
+        key = (base.path, dtype)
+        known = self._served[1] if self._served is not None and self._served[0] == key else None
+        if known is None or known.failed or known.rank < rank:
+            self.progress("prepare", 0, 1)
+            self.close()
+            check_base(base, self.workspace)
+            known = ServedModel.load(base.path, dtype, self.device, rank)
+            self._served = (key, known)
+            self.progress("prepare", 1, 1)
+        return known
+
+    def answering(self, recipe: Recipe, merged: Merged, written: Path | None = None) -> Answering:
+        """The base model with the merge on, as the recipe's evaluation says; `written` is the merge's adapter on disk.
+
+        vLLM's engine is made for the rank of all the recipe's adapters together, so that a run and the one it is
+        compared with share it.
+        """
+        evaluation = recipe.evaluation
+        dtype = evaluation.dtype if evaluation else "float32"
+        if evaluation is None or evaluation.backend == "transformers":
+            resident = self.model(recipe.base, dtype)
+            resident.set_delta(deltas(merged))
+            return resident
+        inputs = self.inputs(recipe)
+        served = self.served(recipe.base, dtype, max(merged.rank, sum(adapter.rank for adapter in inputs)))
+        if written is not None:
+            served.set_adapter(written)
+        else:
+            served.set_merged(merged, inputs)
+        return served
+
+    def close(self) -> None:
+        """Let the model go, and what it holds beyond this process."""
+        self._model = None
+        if self._served is not None:
+            self._served[1].close()
+            self._served = None
+
+    def adapter(self, source: Source) -> Adapter:
+        """An adapter's folder, checked. Raises AdapterError where its files changed since the recipe was made."""
+        if source.sha256 not in self._adapters:
+            adapter = adapters.read(source.path)
+            if adapter.fingerprint(self.workspace) != source.sha256:
+                fault = "the adapter's files have changed since this run was planned"
+                raise AdapterError(Problem(source.path, fault, "Launch the merge again with the adapter as it is now."))
+            self._adapters[source.sha256] = adapter
+        return self._adapters[source.sha256]
+
+    def inputs(self, recipe: Recipe) -> list[Adapter]:
+        """The recipe's adapters, checked and hashed two at a time; see `adapter`."""
+        with ThreadPoolExecutor(2) as pool:
+            return list(pool.map(self.adapter, recipe.adapters))
+
+    def factors(self, source: Source) -> dict[str, Factors]:
+        """An adapter's factors in memory; see `adapter`."""
+        if source.sha256 not in self._factors:
+            self._factors[source.sha256] = self.adapter(source).load(self.device)
+        return self._factors[source.sha256]
+
+    def calibrated(self, recipe: Recipe) -> Calibrated:
+        """Core space and gradients of the recipe's adapters, from memory, from the cache, or computed now."""
+        from sstmerge_core.fisher import stack
+        from sstmerge_core.space import core_space
+
+        assert recipe.calibration is not None
+        key = (recipe.base.sha256, recipe.adapters, recipe.calibration)
+        if self._calibrated is None or self._calibrated[0] != key:
+            self._calibrated = None
+            self.patches.clear()
+            space = core_space([self.factors(source) for source in recipe.adapters])
+            found = {part: self._gradients(recipe, space, part) for part in recipe.calibration.parts}
+            benign = found["benign"]
+            if "general" in found:
+                benign = stack(benign, found["general"], recipe.calibration.general_weight)
+            self._calibrated = (key, Calibrated(space, found["harm"], benign))
+        return self._calibrated[1]
+
+    def elected(self, recipe: Recipe) -> list[dict[str, torch.Tensor]]:
+        """Of each adapter the weights that matter to its side's samples, bool (out, in); cached, or found now."""
+        from sstmerge_core.fisher import cache, importance
+
+        found = []
+        for index in range(len(recipe.adapters)):
+            depends = self._electing(recipe, index)
+            folder = self.workspace.cache / "elected" / cache.key(**depends)
+            elected = importance.load(folder)
+            if elected is None:
+                elected = importance.elect(self._scores(recipe, index), depends["share"])
+                importance.save(folder, elected, depends)
+            found.append(elected)
+        return found
+
+    def _electing(self, recipe: Recipe, index: int) -> dict[str, Any]:
+        """What the election of one adapter's weights depends on; the safety adapter comes last."""
+        calibration = recipe.calibration
+        assert calibration is not None
+        part, side = ("harm", "safety") if index == len(recipe.adapters) - 1 else ("benign", "utility")
+        return {
+            "base": recipe.base.sha256,
+            "adapter": recipe.adapters[index].sha256,
+            "part": part,
+            "rows": calibration.parts[part][0].sha256,
+            "share": recipe.parameters[f"r_{side}"],
+            "max_length": calibration.max_length,
+            "dtype": calibration.dtype,
+            "version": STAGE_VERSIONS["fisher"],
+        }
+
+    def _scores(self, recipe: Recipe, index: int) -> Iterator[dict[str, torch.Tensor]]:
+        """Importance of one adapter's weights to its side's samples at the base, then with the adapter.
+
+        Utility experts share the recipe's utility samples.
+        """
+        from sstmerge_core.fisher import expansion, importance
+
+        calibration = recipe.calibration
+        assert calibration is not None
+        total = importance_units(recipe)
+        factors = self.factors(recipe.adapters[index])
+        examples = self._examples(recipe, self._electing(recipe, index)["part"], 0)
+        resident = self.model(recipe.base, calibration.dtype)
+        done = 2 * index * calibration.n_benign
+        for tuned in (0.0, 1.0):
+            resident.set_delta(expansion.deltas([factors], [tuned]))
+            self.progress("importance", done, total)
+            yield importance.importance(
+                resident.model,
+                resident.tokenizer,
+                sorted(factors),
+                examples,
+                max_length=calibration.max_length,
+                progress=lambda own, _, before=done: self.progress("importance", before + own, total),  # type: ignore
+            )
+            done += len(examples)
+
+    def _gradients(self, recipe: Recipe, space: CoreSpace, part: str) -> Gradients:
+        """Gradients of one part of the samples, cached apart from the others: a weight between them costs nothing."""
+        from sstmerge_core.fisher import answers, cache, core_gradients, expansion
+
+        calibration = recipe.calibration
+        assert calibration is not None
+        point = expansion.point(calibration.expansion, part)
+        depends = {
+            "base": recipe.base.sha256,
+            "adapters": [adapter.sha256 for adapter in recipe.adapters],
+            "rows": calibration.parts[part][0].sha256,
+            "expansion": point,
+            "max_length": calibration.max_length,
+            "dtype": calibration.dtype,
+            "kind": calibration.fisher,
+            "version": STAGE_VERSIONS["fisher"],
+        }
+        if calibration.fisher == "true":
+            depends["seed"] = calibration.seed
+        if part == "general":
+            depends["answers"] = answers.identity(STAGE_VERSIONS["generate"])
+        entry = cache.key(**depends)
+        found = cache.load(self.workspace, entry)
+        if found is None:
+            names = list(calibration.parts)
+            before = sum(calibration.parts[name][1] for name in names[: names.index(part)])
+            examples = self._examples(recipe, part, before)
+            factors = [self.factors(source) for source in recipe.adapters]
+            resident = self.model(recipe.base, calibration.dtype)
+            resident.set_delta(expansion.deltas(factors, expansion.weights(point, len(factors))))
+            self.progress("fisher", before, calibration.samples)
+            found = core_gradients(
+                resident.model,
+                resident.tokenizer,
+                space,
+                examples,
+                seed=calibration.seed if calibration.fisher == "true" else None,
+                max_length=calibration.max_length,
+                progress=lambda done, _: self.progress("fisher", before + done, calibration.samples),
+            )
+            cache.save(self.workspace, entry, found, depends)
+        return found.to(self.device)
+
+    def _examples(self, recipe: Recipe, part: str, before: int) -> list[Example]:
+        """Prompts and responses of one part; for general prompts the base's own answers, generated once and kept."""
+        from sstmerge_core.fisher import answers, cache
+        from sstmerge_core.models.supervised import Example
+
+        calibration = recipe.calibration
+        assert calibration is not None
+        source, n = calibration.parts[part]
+        rows = planned_rows(source, calibration.split, n)
+        if part != "general":
+            return [Example(row.prompt, row.response) for row in rows]
+        depends: dict[str, Any] = {"base": recipe.base.sha256, "rows": source.sha256, "dtype": calibration.dtype}
+        depends |= answers.identity(STAGE_VERSIONS["generate"])
+        entry = cache.key(**depends)
+        found = answers.load(self.workspace, entry)
+        if found is None:
+            resident = self.model(recipe.base, calibration.dtype)
+            prompts = [row.prompt for row in rows]
+            found = answers.own_answers(resident, prompts, lambda: self.progress("fisher", before, calibration.samples))
+            answers.save(self.workspace, entry, found, depends)
+        return found
+
+
+def planned_rows(source: Source, split: str, n: int) -> list[suites.Row]:
+    """The first `n` rows of a split. Raises DataError where they are not those that the recipe was made with."""
+    rows = suites.take(suites.load_rows(source.path, split), n)
+    if suites.rows_digest(rows) != source.sha256:
+        fault = "the rows have changed since this run was planned"
+        raise DataError(Problem(source.path, fault, "Launch the run again with the rows as they are now."))
+    return rows
+
+
+def check_base(base: Source, workspace: Workspace) -> None:
+    """Raises DataError where the base model's files are not those that the recipe was made with."""
+    adapters.read_base(base.path)
+    if adapters.base_fingerprint(Path(base.path), workspace) != base.sha256:
+        fault = "the base model's files have changed since this run was planned"
+        raise DataError(Problem(base.path, fault, "Launch the run again."))
+
+
+def chosen_device(name: str) -> str:
+    """``auto`` is what SSTMERGE_DEVICE says, else the best there is."""
+    return (os.environ.get("SSTMERGE_DEVICE") or best_device()) if name == "auto" else name

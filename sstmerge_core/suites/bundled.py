@@ -1,0 +1,60 @@
+"""The bundled prompt suites, and suites of the user's own as JSONL files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from sstmerge_core import resources
+from sstmerge_core.errors import DataError, Problem
+from sstmerge_core.recipe import Source, Suite
+from sstmerge_core.suites import rows as suites
+
+DATA = resources.DATA / "demo"
+
+ROLES = {"harmful": "harmful", "near_miss": "benign", "facts": "utility", "instructions": "utility"}
+"""What each bundled suite measures."""
+GENERAL = "general"
+"""General benign prompts without responses, half of which only look dangerous; for the benign Fisher alone."""
+PROMPTS = 64
+"""Prompts per suite by default; at 64 a rate of one half has a 95 % interval of ±12 points."""
+MAX_NEW_TOKENS = Suite.model_fields["max_new_tokens"].default
+
+
+def source(name_or_path: str, split: str, n: int | None = None, *, answered: bool = False) -> tuple[Source, int]:
+    """A suite's rows of one split as a content-addressed source, and how many rows are taken (at most `n`).
+
+    `answered` rows need a response, for a loss is taken of it. Raises DataError for unknown suites, missing splits,
+    unreadable files and rows without a response that is needed.
+    """
+    path = (
+        DATA / f"{name_or_path}.jsonl"
+        if name_or_path in (*ROLES, GENERAL)
+        else Path(name_or_path).expanduser().resolve()
+    )
+    if not path.is_file():
+        fix = f"Bundled suites: {', '.join(ROLES)}. Or give a JSONL file with prompt and response."
+        raise DataError(Problem(str(name_or_path), "there is no such suite", fix))
+    rows = suites.load_rows(path, split)
+    lacking = [row.prompt_id for row in rows if answered and not row.response.strip()]
+    if lacking:
+        fault = f"{len(lacking)} of {len(rows)} rows of split {split!r} have no response, {lacking[0]} among them"
+        raise DataError(Problem(str(path), fault, "Gradients are taken of responses: add them, or give another suite."))
+    count = len(rows) if n is None else min(n, len(rows))
+    name = path.stem
+    return Source(name=name, path=str(path), sha256=suites.rows_digest(suites.take(rows, count))), count
+
+
+def suite(
+    name_or_path: str,
+    role: str,
+    split: str,
+    n: int = PROMPTS,
+    *,
+    metric: str = "",
+    max_new_tokens: int = MAX_NEW_TOKENS,
+) -> Suite:
+    """The recipe's description of a suite. `metric` is that of a utility suite, where it is not ROUGE-L."""
+    found, count = source(name_or_path, split, n)
+    about: dict[str, Any] = {"metric": metric, "max_new_tokens": max_new_tokens}
+    return Suite(name=found.name, role=role, split=split, n=count, source=found, **about)

@@ -1,0 +1,202 @@
+"""The worker: a detached process that does one job. ``python -m sstmerge_core.worker --workspace W --job ID``.
+
+It writes runs as event files and its own state into the queue; what it prints is the job's log.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from sstmerge_core.errors import Cancelled, SSTMergeError
+from sstmerge_core.jobs.dispatch import close_runs, settle
+from sstmerge_core.jobs.estimate import Estimator, relative_error
+from sstmerge_core.jobs.history import scope_of
+from sstmerge_core.jobs.model import Job, stage_text
+from sstmerge_core.jobs.plan import plan_units
+from sstmerge_core.jobs.process import Process
+from sstmerge_core.jobs.queue import Queue
+from sstmerge_core.recipe import Recipe, Source
+from sstmerge_core.workspace import Workspace
+
+EXECUTE = "sstmerge_core.runs.execute:execute"
+"""What does the work of merge and sweep jobs; an inspect job calls ``inspect`` of the same module."""
+BEAT_SECONDS = 1.0
+
+
+class Monitor:
+    """Between the work and the queue: progress out, the wish to stop in. Its thread is the heartbeat."""
+
+    def __init__(self, queue: Queue, job: Job, estimator: Estimator):
+        self._queue = queue
+        self._job = job
+        self._estimator = estimator
+        self._lock = threading.Lock()
+        self._cancelled = threading.Event()
+        self._over = threading.Event()
+        self._half: tuple[float, float] | None = None
+        """When half of the job was done, and the remaining seconds announced then."""
+        self._thread = threading.Thread(target=self._run, daemon=True, name="heartbeat")
+        self._thread.start()
+
+    def report(self, point: int, stage: str, done: float, total: float) -> None:
+        """`done` of `total` units of `stage` (``fisher``, ``generate:harmful`` …) of a point are done.
+
+        Call it with `done` = 0, or what was there already, when a stage starts.
+        """
+        with self._lock:
+            turned = (point, stage) != (self._estimator.point, self._estimator.stage)
+            self._estimator.observe(time.monotonic(), point, stage, done, total)
+            self._note_half()
+        if turned:
+            self._beat()
+
+    def should_cancel(self) -> bool:
+        return self._cancelled.is_set()
+
+    def cancel(self, *_: int | FrameType | None) -> None:
+        """Ask the work to stop at its next look; also the handler of SIGTERM."""
+        self._cancelled.set()
+
+    def stop(self) -> None:
+        """End the heartbeat and write the last progress."""
+        self._over.set()
+        self._thread.join()
+        self._beat()
+
+    def eta_error(self) -> float | None:
+        if self._half is None:
+            return None
+        at, predicted = self._half
+        return relative_error(predicted, time.monotonic() - at)
+
+    def rates(self) -> dict[str, float]:
+        return self._estimator.rates()
+
+    def _run(self) -> None:
+        while not self._over.wait(BEAT_SECONDS):
+            self._beat()
+
+    def _beat(self) -> None:
+        with self._lock:
+            now, estimator = time.monotonic(), self._estimator
+            self._note_half()
+            fields: dict[str, Any] = {
+                "point": estimator.point,
+                "stage": stage_text(estimator.stage, estimator.done, estimator.total),
+                "progress": estimator.progress(now),
+                "eta_seconds": estimator.remaining(now),
+                "eta_at_half": self._half[1] if self._half else None,
+            }
+        if self._queue.beat(self._job.job_id, **fields):
+            self._cancelled.set()
+
+    def _note_half(self) -> None:
+        now = time.monotonic()
+        if self._half is None and self._estimator.progress(now) >= 0.5:
+            self._half = now, self._estimator.remaining(now)
+
+
+def run_job(workspace: Workspace, job: Job, execute: str) -> tuple[str, str | None]:
+    """Do the job's work; returns the state it ends in and its error in one line."""
+    queue = Queue(workspace)
+    spec = queue.spec(job.job_id)
+    recipes = [Recipe.model_validate(recipe) for recipe in spec.get("recipes", [])]
+    base = spec.get("base", {}).get("sha256", "")
+    scope = scope_of(recipes[0], job.device) if recipes else f"{job.device}/{base[:12]}"
+    plan = plan_units(recipes, workspace) or [{job.kind: 1.0}]
+    monitor = Monitor(queue, job, Estimator(plan=plan, started=time.monotonic(), history=queue.rates(scope)))
+    signal.signal(signal.SIGTERM, monitor.cancel)
+    signal.signal(signal.SIGINT, monitor.cancel)
+    common = {
+        "report": monitor.report,
+        "should_cancel": monitor.should_cancel,
+        "user": job.user,
+        "job_id": job.job_id,
+    }
+    try:
+        if job.kind == "inspect":
+            sources = {side: Source.model_validate(spec[side]) for side in ("base", "utility", "safety")}
+            _load(execute.partition(":")[0] + ":inspect")(sources, workspace, **common)
+        elif job.kind == "experiment":
+            _experiment(workspace, job, spec["experiment"], monitor)
+        elif job.kind == "train":
+            from sstmerge_core.worker import training
+
+            training.run(workspace, spec["training"], report=monitor.report, should_cancel=monitor.should_cancel)
+        elif job.kind == "rescore":
+            from sstmerge_core.worker import rescore_job
+
+            rescore_job.run(workspace, spec["rescore"], report=monitor.report, should_cancel=monitor.should_cancel)
+        else:
+            _load(execute)(recipes, workspace, **common)
+    except Cancelled:
+        return "cancelled", None
+    except SSTMergeError as error:
+        print(f"Failed: {error}", file=sys.stderr)
+        return "failed", "; ".join(str(problem) for problem in error.problems)
+    except Exception as error:
+        traceback.print_exc()
+        return "failed", " ".join(f"{type(error).__name__}: {error}".split())
+    finally:
+        monitor.stop()
+    queue.learn(scope, monitor.rates())
+    queue.beat(job.job_id, eta_error=monitor.eta_error())
+    return "done", None
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Do one job if it is ours to do; 0 when it is done, 1 when it failed or was cancelled, 3 when it is not ours."""
+    parser = argparse.ArgumentParser(prog="python -m sstmerge_core.worker", description="Do one queued job.")
+    parser.add_argument("--workspace", type=Path, required=True)
+    parser.add_argument("--job", required=True)
+    parser.add_argument("--execute", default=os.environ.get("SSTMERGE_EXECUTE", EXECUTE), help="module:function")
+    options = parser.parse_args(arguments)
+    workspace, process = Workspace(options.workspace), Process.of(os.getpid())
+    queue = Queue(workspace)
+    job = queue.job(options.job)
+    if job is None or not queue.adopt(options.job, process):
+        print(f"Job {options.job} does not wait for a worker.", file=sys.stderr)
+        return 3
+    print(f"--- {time.strftime('%Y-%m-%d %H:%M:%S')} job {job.job_id} ({job.name}), process {process.pid}", flush=True)
+    state: str = "failed"
+    error: str | None = "The worker stopped while it was preparing."
+    try:
+        state, error = run_job(workspace, job, options.execute)
+    finally:
+        if state == "cancelled":
+            close_runs(workspace, job)
+        queue.end(job.job_id, state, error, process)
+        print(f"--- {state}" + (f": {error}" if error else ""), flush=True)
+        settle(workspace)
+    return 0 if state == "done" else 1
+
+
+def _experiment(workspace: Workspace, job: Job, spec: dict[str, Any], monitor: Monitor) -> None:
+    """One experiment as one point whose units are its runs."""
+    from sstmerge_core import experiments
+
+    experiments.run(
+        workspace,
+        spec["name"],
+        experiments.get(spec["name"]).read(spec["settings"]),
+        report=lambda what, done, total: monitor.report(0, "experiment", done, total),
+        should_cancel=monitor.should_cancel,
+        user=job.user,
+        job_id=job.job_id,
+    )
+
+
+def _load(name: str) -> Callable[..., Any]:
+    module, _, function = name.partition(":")
+    return getattr(importlib.import_module(module), function)
