@@ -2,10 +2,10 @@
 
 import streamlit as st
 
-from studio import house, start
+from studio import navigation, start
 
 start.settle()
-page = house.navigation()
-st.set_page_config(page_title=f"{page.title} · SST-Merge Studio", page_icon=house.ICON, layout="wide")
-st.html(house.STYLE.replace("PAGE", page.title))
+page = navigation.menu()
+st.set_page_config(page_title=f"{page.title} · SST-Merge Studio", page_icon=navigation.ICON, layout="wide")
+st.html(navigation.STYLE.replace("PAGE", page.title))
 page.run()

@@ -2,11 +2,12 @@
 
 import streamlit as st
 
+from pages.parts import alpha_curves_picture as picture
 from sstmerge_core import words
 from sstmerge_core.plots import alpha_curves, pareto
 from sstmerge_core.plots.style import order, style
 from sstmerge_core.store import queries
-from studio import blocks, curves, link
+from studio import blocks, link
 
 SPLITS = "Settings are chosen on the selection prompts, figures are reported on the test prompts. Never on one line."
 
@@ -18,9 +19,9 @@ if not pairs:
     st.stop()
 
 state = link.Link("alpha_curves")
-state.read({"pair": (link.one_of(pairs), pairs[0]), "panels": (link.one_of(tuple(curves.LAYOUTS)), "together")})
+state.read({"pair": (link.one_of(pairs), pairs[0]), "panels": (link.one_of(tuple(picture.LAYOUTS)), "together")})
 pair, layout = st.session_state["alpha_curves.pair"], st.session_state["alpha_curves.panels"]
-runs = curves.runs(store, pairs if layout == "pair" else [pair])
+runs = picture.runs(store, pairs if layout == "pair" else [pair])
 methods = sorted(runs["method"].unique(), key=order)
 splits = sorted(runs["split"].dropna().unique(), reverse=True)
 state.read(
@@ -45,7 +46,11 @@ with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
         placeholder="All",
     )
     st.segmented_control(
-        "Panels", curves.LAYOUTS, format_func=curves.LAYOUTS.get, key="alpha_curves.panels", required=True
+        "Panels",
+        picture.LAYOUTS,
+        format_func=picture.LAYOUTS.get,
+        key="alpha_curves.panels",
+        required=True,
     )
     if len(splits) > 1:
         st.segmented_control("Prompts", splits, key="alpha_curves.split", selection_mode="multi", help=SPLITS)
@@ -58,15 +63,15 @@ among = st.session_state["alpha_curves.split"]
 values = {"pair": pair, "panels": layout, "method": chosen, "split": among, "reported": reported}
 blocks.problems(state.problems, warning=True)
 kept = alpha_curves.keep(runs, methods=chosen, splits=among, reported=reported)
-shown = curves.series(store, kept, str(values))
+shown = picture.series(store, kept, str(values))
 values["intervals"] = intervals
 if shown.empty:
     blocks.empty(f"None of the {len(runs):,} runs is left. Choose other methods, prompts or the reported figures.")
     figures = []
 elif layout == "together":
-    figures = curves.together(store, shown, str(values), intervals)
+    figures = picture.together(store, shown, str(values), intervals)
 else:
-    figures = curves.apart(store, curves.panels(shown, layout), str(values), intervals)
+    figures = picture.apart(store, picture.panels(shown, layout), str(values), intervals)
 
 of = "every pair" if layout == "pair" else pair
 with st.container(horizontal=True, vertical_alignment="center"):
@@ -78,6 +83,6 @@ with st.container(horizontal=True, vertical_alignment="center"):
         width="stretch",
     )
     name = f"alpha-curves-{'all' if layout == 'pair' else pair}"
-    curves.files(figures, shown, title=f"{of}: safety and utility against α", name=name, values=values)
+    picture.files(figures, shown, title=f"{of}: safety and utility against α", name=name, values=values)
 
 state.write(values)

@@ -4,11 +4,12 @@ from typing import Any
 
 import streamlit as st
 
+from pages.parts import merge_parameters as parameters
 from sstmerge_core import merge, methods
 from sstmerge_core.builder import preflight, presets
 from sstmerge_core.plots import pareto
 from sstmerge_core.store import queries
-from studio import blocks, families, link, parameters, pick, preset, queue, start, visitor
+from studio import blocks, families, link, pick, preset, queue, start, visitor
 
 
 def choose_preset() -> None:
@@ -29,7 +30,7 @@ def choose_preset() -> None:
         if st.button(
             "Sweep over α", icon=":material/show_chart:", type="tertiary", help="A grid of merges as one job."
         ):
-            st.switch_page("pages/sweep.py", query_params=link.spelled(trio.values))
+            st.switch_page("pages/sweep.py", query_params=link.spelled(inputs.values))
 
 
 store = blocks.store_or_stop()
@@ -46,7 +47,7 @@ blocks.problems(state.problems, warning=True)
 
 left, right = st.columns([6, 6], gap="large")
 with left:
-    trio = pick.trio(state, shelf, several=True)
+    inputs = pick.merge_inputs(state, shelf, several=True)
     choose_preset()
     st.selectbox(
         "Method",
@@ -59,15 +60,15 @@ with left:
     blocks.formula(method.formula)
     values, measured = parameters.form(state, method)
     with blocks.failures():
-        blocks.weights(merge.effective_weights(method.name, values, 1 + len(trio.experts)), trio.names)
+        blocks.weights(merge.effective_weights(method.name, values, 1 + len(inputs.experts)), inputs.names)
         plan = preflight.plan(
             start.workspace(),
-            base=trio.base,
-            utility=trio.utility,
-            safety=trio.safety,
+            base=inputs.base,
+            utility=inputs.utility,
+            safety=inputs.safety,
             method=method.name,
             parameters=values,
-            experts=trio.experts,
+            experts=inputs.experts,
             options=measured.options,
         )
         problems = [*measured.problems, *plan.problems]
@@ -86,13 +87,13 @@ with left:
                 st.caption("Already known: the same recipe has finished here.", width="content")
                 blocks.run_link(plan.run_id, "Open its result")
             elif plan.recipe is not None:
-                pick.estimate(plan, [plan.recipe], trio.base)
+                pick.estimate(plan, [plan.recipe], inputs.base)
         if launch and plan.recipe is not None:
             st.toast("Started. Its progress is on this page; it goes on when you leave.")
             name = f"{plan.recipe.label} · {plan.recipe.pair}"
             st.session_state["merge.job"] = visitor.submit([plan.recipe], name=name)
 
-said = {**trio.values, "method": method.name, **values, **measured.values}
+said = {**inputs.values, "method": method.name, **values, **measured.values}
 said |= {"job": st.session_state["merge.job"]}
 state.write(said)
 
@@ -110,7 +111,7 @@ with right:
             blocks.run_link(shown_run, "Answers, spectrum, recipe")
             blocks.adapter_download(shown_run, row["label"])
 
-    pair = trio.pair
+    pair = inputs.pair
     runs = pareto.drawable(store.query(queries.pair_runs, pair, sources=["measured"]), "resistance", "utility")
     if runs.empty:
         blocks.empty(f"No merge of {pair} has been measured yet. It will appear here between safety and utility.")

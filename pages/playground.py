@@ -2,10 +2,11 @@
 
 import streamlit as st
 
+from pages.parts import playground_chat, playground_columns
 from sstmerge_core.errors import Problem
 from sstmerge_core.playground import answering
 from sstmerge_core.words import shortened
-from studio import blocks, chat, link, pick, playground, start
+from studio import blocks, link, pick, start
 
 store = blocks.store_or_stop()
 shelf = pick.Shelf()
@@ -21,8 +22,8 @@ if not bases:
 state = link.Link("playground")
 state.read({"base": (link.one_of(list(bases)), next(iter(bases)))})
 base = bases[st.session_state["playground.base"]]
-state.read(playground.fields(shelf, base.name))
-offer = playground.Offer(store, shelf, base.name)
+state.read(playground_columns.fields(shelf, base.name))
+offer = playground_columns.Offer(store, shelf, base.name)
 said = st.session_state["playground.chat"]
 talk = None
 with blocks.failures():
@@ -32,15 +33,15 @@ if said and talk is None:
     state.problems.append(Problem(f"chat={shortened(said)} in the link", fault, "It was cleared."))
     st.session_state["playground.chat"] = ""
 
-keys = playground.choose(state, offer)
+keys = playground_columns.choose(state, offer)
 with st.container(horizontal=True, gap="small"):
-    playground.add_live(shelf, len(keys) == playground.columns.MOST)
-    playground.settings()
-    playground.process(base)
+    playground_columns.add_live(shelf, len(keys) == playground_columns.columns.MOST)
+    playground_columns.settings()
+    playground_columns.process(base)
     share = st.container(width="content")
     if len(bases) > 1:
         st.selectbox("Base model", list(bases), key="playground.base", label_visibility="collapsed", width=260)
-alphas = playground.alphas(state, keys, offer)
+alphas = playground_columns.alphas(state, keys, offer)
 blocks.problems(state.problems, warning=True)
 
 if not keys:
@@ -48,17 +49,17 @@ if not keys:
     state.write({"base": st.session_state["playground.base"], "column": []})
     st.stop()
 
-begun = bool(talk) or chat.something_is_asked()
-chosen = playground.heads(keys, offer, base, alphas, brief=begun)
+begun = bool(talk) or playground_chat.something_is_asked()
+chosen = playground_columns.heads(keys, offer, base, alphas, brief=begun)
 with blocks.failures():
-    talk = chat.answer_what_is_asked(talk, chosen, base)
+    talk = playground_chat.answer_what_is_asked(talk, chosen, base)
 if talk and talk.turns:
-    chat.turns(talk, chosen)
-    chat.about_verdicts()
+    playground_chat.turns(talk, chosen)
+    playground_chat.about_verdicts()
 else:
     st.markdown("Ask all columns the same thing: write below, or try one of these.")
-    chat.suggestions("playground.first")
-chat.bar(talk, chosen, bool(talk and answering.running(start.workspace(), talk.id)))
+    playground_chat.suggestions("playground.first")
+playground_chat.bar(talk, chosen, bool(talk and answering.running(start.workspace(), talk.id)))
 
 values = {name: st.session_state[f"playground.{name}"] for name in ("base", "tokens", "temperature", "dtype", "chat")}
 values |= {"column": keys, "alpha": [f"{one.alpha:g}" for one in chosen.values() if one.alpha is not None]}

@@ -2,19 +2,20 @@
 
 import streamlit as st
 
+from pages.parts import query_completion, query_editor
 from sstmerge_core.plots.result import KINDS
 from sstmerge_core.store import queries
-from studio import blocks, completion, link, workbench
+from studio import blocks, link
 
 store = blocks.store_or_stop()
 schema = store.query(queries.schema)
-tables = workbench.tables(schema)
+tables = query_editor.tables(schema)
 state = link.Link("query")
 fields: link.Fields = {
     "sql": (link.text, ""),
-    "limit": (link.one_of(workbench.LIMITS), "5000"),
+    "limit": (link.one_of(query_editor.LIMITS), "5000"),
     "table": (link.one_of(tables), tables[0]),
-    "view": (link.one_of(list(workbench.VIEWS)), "table"),
+    "view": (link.one_of(list(query_editor.VIEWS)), "table"),
     "kind": (link.one_of(KINDS), ""),
     "x": (link.text, ""),
     "y": (link.text, ""),
@@ -28,21 +29,21 @@ st.html("<style>.st-key-query-sql textarea {font-family: monospace; font-size: 0
 
 left, right = st.columns([5, 2], gap="large")
 with left:
-    workbench.toolbar()
+    query_editor.toolbar()
     sql = st.text_area(
         "SQL", key="query.sql", height=165, placeholder="SELECT * FROM leaderboard", label_visibility="collapsed"
     )
-    completion.bar(schema, editor="query.sql")
+    query_completion.bar(schema, editor="query.sql")
     with st.container(horizontal=True, vertical_alignment="bottom"):
         submitted = st.button(
             "Run query", type="primary", icon=":material/play_arrow:", key="query.go", shortcut="Ctrl+Enter"
         )
         limit = st.selectbox(
             "Rows at most",
-            workbench.LIMITS,
+            query_editor.LIMITS,
             key="query.limit",
             format_func=lambda rows: f"{int(rows):,} rows",
-            on_change=workbench.run_again,
+            on_change=query_editor.run_again,
             label_visibility="collapsed",
             width=130,
         )
@@ -53,7 +54,7 @@ with left:
     if session.pop("query:run", False) or submitted or followed:
         session.pop("query:answer", None)
         if sql.strip():
-            session["query:answer"] = workbench.ask(store, sql, limit)
+            session["query:answer"] = query_editor.ask(store, sql, limit)
         elif submitted:
             st.info("Write a query, or take one of the examples.")
 
@@ -61,16 +62,16 @@ with left:
     values = dict.fromkeys(fields, "") | {"view": session["query.view"], "limit": limit}
     if answer is None:
         st.subheader("A dozen questions to begin with", anchor=False)
-        workbench.examples("query.first", columns=2)
+        query_editor.examples("query.first", columns=2)
     else:
         values |= {"sql": answer.sql}
         if sql != answer.sql:
             st.caption(":material/edit: Edited since this answer.")
         if answer.error is not None:
-            workbench.failure(answer.error)
+            query_editor.failure(answer.error)
         else:
-            values |= workbench.show(answer, state)
+            values |= query_editor.show(answer, state)
 with right:
-    workbench.schema_browser(schema)
+    query_editor.schema_browser(schema)
 
 state.write(values | {"table": session["query.table"]})

@@ -2,12 +2,13 @@
 
 import streamlit as st
 
+from pages.parts import run_again, run_answers, run_delete
 from sstmerge_core.errors import Problem
 from sstmerge_core.evaluate import judges_measured
 from sstmerge_core.plots import similarity, spectrum, table
 from sstmerge_core.store import queries, trash
 from sstmerge_core.words import plain, shortened
-from studio import again, blocks, deleting, link, present, reading, remarks, start
+from studio import blocks, link, present, remarks, start
 
 store = blocks.store_or_stop()
 state = link.Link("run")
@@ -22,15 +23,15 @@ if run_id is None:
         blocks.title("Run", f"The last {len(recent)}: open one here, or from a table or a chart of another page.")
         columns = ("pair", "tags", "status", "created_at")
         blocks.run_table(recent, key="run.recent", columns=columns, height=600 if len(recent) > 16 else "content")
-    deleting.problem()
-    deleting.contents()
+    run_delete.problem()
+    run_delete.contents()
     st.stop()
 
 run = store.query(queries.run, run_id)
 if run is None:
     blocks.title("Run")
-    deleting.problem()
-    if deleting.in_trash(run_id, trash.RUN):
+    run_delete.problem()
+    if run_delete.in_trash(run_id, trash.RUN):
         st.page_link("pages/pareto.py", label="All runs", icon=":material/scatter_plot:")
         st.stop()
     fix = "It may belong to another workspace, or its folder was deleted. The runs of this workspace are on Pareto."
@@ -55,10 +56,10 @@ if not reported:
     remarks.tags_and_notes(store, run_id)
 if run["error"]:
     st.error(plain(run["error"]), icon=":material/error:")
-again.retry(run)
-again.progress(run)
-deleting.problem()
-deleting.in_trash(run_id, trash.WEIGHTS)
+run_again.retry(run)
+run_again.progress(run)
+run_delete.problem()
+run_delete.in_trash(run_id, trash.WEIGHTS)
 
 row = store.query(queries.leaderboard_row, run_id)
 blocks.cards(row)
@@ -74,7 +75,7 @@ names += ["Answers"] if answered else []
 names += ["Spectrum"] if len(eigenvalues) else []
 names += ["Modules"] if len(stats) else []
 names += ["Timeline"] if len(stages) else []
-state.read({"tabs": (link.one_of(names), names[0]), **reading.fields()})
+state.read({"tabs": (link.one_of(names), names[0]), **run_answers.fields()})
 if st.session_state["run.tabs"] not in names:  # another run's
     st.session_state["run.tabs"] = names[0]
 blocks.problems(state.problems, warning=True)
@@ -107,11 +108,11 @@ if tabs["Recipe"].open:
         facts, full = st.columns(2, gap="large")
         facts.dataframe(table.facts(run), hide_index=True, alt="What was merged and how", height="content")
         with full:
-            again.recipe(run)
+            run_again.recipe(run)
 
 if "Answers" in tabs and tabs["Answers"].open:
     with tabs["Answers"]:
-        reading.answers(store, state, run, metrics, judges)
+        run_answers.answers(store, state, run, metrics, judges)
 
 if "Spectrum" in tabs and tabs["Spectrum"].open:
     with tabs["Spectrum"]:
@@ -148,11 +149,11 @@ if "Timeline" in tabs:
             alt="Stages of this run",
         )
 
-values = {"run": run_id} | {name: st.session_state[f"run.{name}"] for name in ("tabs", *reading.fields())}
+values = {"run": run_id} | {name: st.session_state[f"run.{name}"] for name in ("tabs", *run_answers.fields())}
 with st.container(horizontal=True, vertical_alignment="center"):
-    again.change(run)
+    run_again.change(run)
     if answered and run["status"] == "finished" and not reported:
-        again.rescore(run, answered, judges)
+        run_again.rescore(run, answered, judges)
     against = [reference for reference in metrics["reference"].dropna().unique() if reference]
     if against and run["status"] == "finished":
         blocks.compare_link([against[0], run_id], label="Compare with its utility adapter alone")
@@ -174,5 +175,5 @@ with st.container(horizontal=True, vertical_alignment="center"):
         blocks.adapter_download(run_id, run["label"] or run_id)
     blocks.share_box(link.share(start.base_url(), "run", values))
     if not reported:
-        deleting.delete(store, run)
+        run_delete.delete(store, run)
 state.write(values)

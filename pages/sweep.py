@@ -2,8 +2,9 @@
 
 import streamlit as st
 
+from pages.parts import sweep_form, sweep_points
 from sstmerge_core import jobs, words
-from studio import blocks, link, pick, points, queue, start, sweep, visitor
+from studio import blocks, link, pick, queue, start, visitor
 
 blocks.store_or_stop()
 shelf = pick.Shelf()
@@ -12,25 +13,25 @@ if pick.missing(shelf):
 
 state = link.Link("sweep")
 state.read(shelf.fields() | shelf.expert_fields() | pick.measured_fields())
-state.read(sweep.fields() | {"job": (link.text, "")})
+state.read(sweep_form.fields() | {"job": (link.text, "")})
 blocks.problems(state.problems, warning=True)
 
 left, right = st.columns([6, 6], gap="large")
 with left:
-    trio = pick.trio(state, shelf, several=True)
-    sweep.choose_preset(state)
-    chosen = sweep.choose_methods()
-    texts, measured = sweep.choose_values(state, chosen)
+    inputs = pick.merge_inputs(state, shelf, several=True)
+    sweep_form.choose_preset(state)
+    chosen = sweep_form.choose_methods()
+    texts, measured = sweep_form.choose_values(state, chosen)
     plan = None
     with blocks.failures():
-        plan = sweep.plan(trio, chosen, texts, measured.options)
+        plan = sweep_form.plan(inputs, chosen, texts, measured.options)
         problems = [*measured.problems, *plan.problems]
         blocks.problems(problems)
-        if sweep.launch(plan, trio, blocked=bool(problems)):
-            name = f"Sweep {trio.pair}: {words.count(len(plan.recipes), 'run')}"
+        if sweep_form.launch(plan, inputs, blocked=bool(problems)):
+            name = f"Sweep {inputs.pair}: {words.count(len(plan.recipes), 'run')}"
             st.session_state["sweep.job"] = visitor.submit(plan.recipes, name=name, kind="sweep")
 
-said = trio.values | {"method": chosen, **texts, **measured.values}
+said = inputs.values | {"method": chosen, **texts, **measured.values}
 said |= {"job": st.session_state["sweep.job"]}
 state.write(said)
 
@@ -47,9 +48,9 @@ def all_jobs(watched_id: str) -> None:
 
 with right:
     if watched_id := st.session_state["sweep.job"]:
-        points.follow(watched_id)
+        sweep_points.follow(watched_id)
     elif plan is not None and plan.recipes:
-        sweep.preview(plan)
+        sweep_form.preview(plan)
     st.subheader("All jobs", anchor=False)
     with blocks.failures():
         busy = bool(jobs.active(start.workspace()))

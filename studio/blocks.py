@@ -15,7 +15,7 @@ from sstmerge_core.evaluate.judges_measured import accuracy_words
 from sstmerge_core.plots import similarity, table
 from sstmerge_core.plots.measures import MEASURES, interval, number
 from sstmerge_core.words import plain
-from studio import house, start
+from studio import navigation, start
 
 CHART_CONFIG = {"displaylogo": False, "modeBarButtonsToRemove": ["autoScale2d", "zoomIn2d", "zoomOut2d"]}
 BRIEF = 100
@@ -53,7 +53,7 @@ _STATE_ICONS = {
 
 
 def title(text: str, sentence: str = "") -> None:
-    with st.container(key="title"):  # which a telephone shows in the bar on top: house.STYLE
+    with st.container(key="title"):  # which a telephone shows in the bar on top: navigation.STYLE
         st.header(text, anchor=False)
     if sentence:
         st.caption(sentence)
@@ -394,7 +394,7 @@ def adapter_download(run_id: str, label: str) -> None:
 
 def store_or_stop() -> start.Store:
     """The store, or a page that says why there is none. The first line of every page."""
-    house.enter_by_the_door()
+    navigation.enter_by_the_door()
     opened = start.store()
     if opened.held is not None:
         database_notice()

@@ -50,7 +50,7 @@ def measured_fields() -> link.Fields:
 
 
 @dataclass(frozen=True)
-class Trio:
+class MergeInputs:
     """What the selectboxes say."""
 
     base: Base
@@ -97,7 +97,7 @@ class Shelf:
         return {"expert": (link.some_of(list(self.adapters)), [])}
 
 
-def trio(state: link.Link, shelf: Shelf, *, several: bool = False) -> Trio:
+def merge_inputs(state: link.Link, shelf: Shelf, *, several: bool = False) -> MergeInputs:
     """Draw the three selectboxes, and with `several` the way to further utility experts.
 
     Call `state.read(shelf.fields())`, with `several` also of `shelf.expert_fields()`, before, and only where the shelf
@@ -124,7 +124,7 @@ def trio(state: link.Link, shelf: Shelf, *, several: bool = False) -> Trio:
         )
     values = {"base": base, "utility": utility, "safety": safety} | ({"expert": experts} if several else {})
     chosen = tuple(shelf.adapters[name] for name in experts)
-    return Trio(shelf.bases[base], shelf.adapters[utility], shelf.adapters[safety], values, chosen)
+    return MergeInputs(shelf.bases[base], shelf.adapters[utility], shelf.adapters[safety], values, chosen)
 
 
 @dataclass(frozen=True)

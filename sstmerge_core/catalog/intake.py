@@ -20,7 +20,7 @@ TIMEOUT = 20.0
 
 
 @dataclass(frozen=True)
-class Told:
+class AdapterInfo:
     """What the user says of an adapter that comes in."""
 
     name: str = ""
@@ -32,18 +32,18 @@ class Told:
     tags: tuple[str, ...] = ()
 
 
-NOTHING = Told()
+NOTHING = AdapterInfo()
 
 
-def folder(workspace: Workspace, path: str | Path, told: Told = NOTHING, *, origin: str = "") -> Entry:
+def folder(workspace: Workspace, path: str | Path, info: AdapterInfo = NOTHING, *, origin: str = "") -> Entry:
     """Register the adapter in a local folder; it stays where it is. Raises AdapterError with every problem."""
-    return catalog.add(workspace, path, told.name, told.role, told.suite, tags=told.tags, origin=origin)
+    return catalog.add(workspace, path, info.name, info.role, info.suite, tags=info.tags, origin=origin)
 
 
 def upload(
     workspace: Workspace,
     sent: Sequence[tuple[str, IO[bytes]]],
-    told: Told = NOTHING,
+    info: AdapterInfo = NOTHING,
     *,
     largest: int = archive.LARGEST,
 ) -> Entry:
@@ -55,18 +55,18 @@ def upload(
         raise AdapterError(Problem("upload", "holds no file", "Choose a ZIP archive, or the adapter's files."))
     zipped = sent[0][0].lower().endswith(".zip")
     where = sent[0][0] if zipped else ""
-    called = told.name.strip() or (_usable(Path(sent[0][0]).stem) if zipped else "uploaded")
+    called = info.name.strip() or (_usable(Path(sent[0][0]).stem) if zipped else "uploaded")
 
     def fill(target: Path) -> None:
         archive.unpack(sent, target, largest=largest)
 
-    return _keep(workspace, replace(told, name=called), fill, where, origin=f"upload:{where or 'files'}")
+    return _keep(workspace, replace(info, name=called), fill, where, origin=f"upload:{where or 'files'}")
 
 
 def download(
     workspace: Workspace,
     repository: str,
-    told: Told = NOTHING,
+    info: AdapterInfo = NOTHING,
     *,
     revision: str = "",
     largest: int = archive.LARGEST,
@@ -77,7 +77,7 @@ def download(
     AdapterError that says what the hub said, or that it cannot be reached; then nothing is kept.
     """
     repository = repository.strip().removeprefix("https://huggingface.co/").strip("/")
-    called = told.name.strip() or _usable(repository.rpartition("/")[2])
+    called = info.name.strip() or _usable(repository.rpartition("/")[2])
     catalog.check_name(workspace, called)
     where = f"hub repository {repository}"
     commit, sizes = _ask_hub(repository, revision.strip(), where)
@@ -97,16 +97,16 @@ def download(
             _fetch(repository, file, commit, target, where)
         shutil.rmtree(target / ".cache", ignore_errors=True)  # what the hub's client notes for itself
 
-    return _keep(workspace, replace(told, name=called), fill, where, origin=f"hub:{repository}@{commit}")
+    return _keep(workspace, replace(info, name=called), fill, where, origin=f"hub:{repository}@{commit}")
 
 
-def _keep(workspace: Workspace, told: Told, fill: Callable[[Path], None], where: str, *, origin: str) -> Entry:
+def _keep(workspace: Workspace, info: AdapterInfo, fill: Callable[[Path], None], where: str, *, origin: str) -> Entry:
     """A new folder of the workspace's own, filled and checked, then registered; `where` stands for it in errors."""
-    catalog.check_name(workspace, told.name)
-    target = workspace.adapters / told.name
+    catalog.check_name(workspace, info.name)
+    target = workspace.adapters / info.name
     if target.exists():
-        raise AdapterError(Problem(f"name {told.name}", "a folder of the workspace has it", "Give another name."))
-    told = replace(told, tags=catalog.usable_tags(told.tags))
+        raise AdapterError(Problem(f"name {info.name}", "a folder of the workspace has it", "Give another name."))
+    info = replace(info, tags=catalog.usable_tags(info.tags))
     with new_folder(target) as new:
         fill(new)
         try:
@@ -114,8 +114,8 @@ def _keep(workspace: Workspace, told: Told, fill: Callable[[Path], None], where:
         except AdapterError as error:
             raise AdapterError([_renamed(problem, new, where) for problem in error.problems]) from None
         if known := catalog.twin(workspace, sha256):
-            raise AdapterError(catalog.is_here(known, where or told.name))
-    return folder(workspace, target, told, origin=origin)
+            raise AdapterError(catalog.is_here(known, where or info.name))
+    return folder(workspace, target, info, origin=origin)
 
 
 def _renamed(problem: Problem, temporary: Path, where: str) -> Problem:
@@ -133,10 +133,10 @@ def _ask_hub(repository: str, revision: str, where: str) -> tuple[str, dict[str,
     from huggingface_hub import HfApi
 
     try:
-        told = HfApi().model_info(repository, revision=revision or None, files_metadata=True, timeout=TIMEOUT)
+        info = HfApi().model_info(repository, revision=revision or None, files_metadata=True, timeout=TIMEOUT)
     except Exception as error:  # the library has no common base for: no network, gated, unknown, not an id
         raise _hub_error(error, where, revision) from None
-    return str(told.sha), {file.rfilename: int(file.size or 0) for file in told.siblings or ()}
+    return str(info.sha), {file.rfilename: int(file.size or 0) for file in info.siblings or ()}
 
 
 def _fetch(repository: str, file: str, commit: str, target: Path, where: str) -> None:

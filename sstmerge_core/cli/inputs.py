@@ -63,7 +63,7 @@ def base(path: str | None, workspace: Workspace) -> catalog.Base:
 
 
 @dataclass(frozen=True)
-class Trio:
+class MergeInputs:
     """What --base, --utility and --safety name."""
 
     base: catalog.Base
@@ -78,7 +78,7 @@ class Trio:
         return vars(self)
 
 
-def trio(options: argparse.Namespace, workspace: Workspace) -> Trio:
+def merge_inputs(options: argparse.Namespace, workspace: Workspace) -> MergeInputs:
     """Base and adapters; the problems of all of them at once."""
     problems: list[Problem] = []
     found: list[Any] = []
@@ -94,7 +94,7 @@ def trio(options: argparse.Namespace, workspace: Workspace) -> Trio:
             code = type(error)
     if problems:
         raise code(problems)
-    return Trio(found[0], found[1], found[-1], tuple(found[2:-1]))
+    return MergeInputs(found[0], found[1], found[-1], tuple(found[2:-1]))
 
 
 def measuring(options: argparse.Namespace, workspace: Workspace) -> preflight.Options:

@@ -91,7 +91,7 @@ def _evaluate(options: argparse.Namespace, workspace: Workspace) -> None:
 def _sweep(options: argparse.Namespace, workspace: Workspace) -> None:
     from sstmerge_core import jobs
 
-    given = inputs.trio(options, workspace)
+    given = inputs.merge_inputs(options, workspace)
     plan = preflight.plan_sweep(
         workspace,
         **given.plan,

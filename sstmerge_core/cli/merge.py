@@ -83,7 +83,7 @@ def _of_options(options: argparse.Namespace, workspace: Workspace) -> Recipe:
     parameters = {name: value for name, value in given.items() if value is not None}
     plan = preflight.plan(
         workspace,
-        **inputs.trio(options, workspace).plan,
+        **inputs.merge_inputs(options, workspace).plan,
         method=options.method,
         parameters=parameters | inputs.assignments(options.set, "--set"),
         evaluate=False,

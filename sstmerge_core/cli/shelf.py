@@ -183,7 +183,7 @@ def _adapters(options: argparse.Namespace, workspace: Workspace) -> None:
     elif options.action == "remove":
         catalog.remove(workspace, catalog.find(workspace, options.name).sha256)
     elif options.action == "check":
-        given = inputs.trio(options, workspace)
+        given = inputs.merge_inputs(options, workspace)
         experts = (given.utility, *given.experts)
         roles = ["utility"] if len(experts) == 1 else [f"utility {number}" for number in range(1, len(experts) + 1)]
         places = {role: one.path for role, one in zip(roles, experts, strict=True)}
@@ -205,14 +205,14 @@ def _adapters(options: argparse.Namespace, workspace: Workspace) -> None:
 
 def _added(options: argparse.Namespace, workspace: Workspace) -> catalog.Entry:
     """The adapter of a folder, an archive or a repository."""
-    told = intake.Told(options.name or "", options.role, options.suite, tuple(options.tag))
+    info = intake.AdapterInfo(options.name or "", options.role, options.suite, tuple(options.tag))
     if options.path.startswith("hf:"):
         repository, _, revision = options.path.removeprefix("hf:").partition("@")
-        return intake.download(workspace, repository, told, revision=revision)
+        return intake.download(workspace, repository, info, revision=revision)
     if options.path.lower().endswith(".zip") and Path(options.path).is_file():
         with open(options.path, "rb") as file:
-            return intake.upload(workspace, [(Path(options.path).name, file)], told)
-    return intake.folder(workspace, options.path, told)
+            return intake.upload(workspace, [(Path(options.path).name, file)], info)
+    return intake.folder(workspace, options.path, info)
 
 
 def _lineage(one: Ancestry, depth: int = 0) -> None:

@@ -70,43 +70,43 @@ def train(
     with checkpoint.held(out) as place:
         trainer = Trainer(base, rows, validation, settings, device)
         key = f"{inputs} {trainer.machine}"
-        stand = checkpoint.Stand()
+        state = checkpoint.TrainingState()
         if kept := checkpoint.load(place, key):
-            stand = kept[0]
-            trainer.restore(kept[1], stand.step)
-            progress(stand.step, steps, stand.losses[-1])
-        begun = time.monotonic() - stand.seconds
+            state = kept[0]
+            trainer.restore(kept[1], state.step)
+            progress(state.step, steps, state.losses[-1])
+        begun = time.monotonic() - state.seconds
         saved = drawn = time.monotonic()
-        while stand.step < steps and not stand.stopped(settings.patience):
-            stand.losses.append(_finite(trainer.step(stand.step), stand.step + 1, settings))
-            stand.step += 1
-            epoch_ends = stand.step == steps or math.floor(trainer.epoch(stand.step)) > trainer.epoch(stand.step - 1)
+        while state.step < steps and not state.stopped(settings.patience):
+            state.losses.append(_finite(trainer.step(state.step), state.step + 1, settings))
+            state.step += 1
+            epoch_ends = state.step == steps or math.floor(trainer.epoch(state.step)) > trainer.epoch(state.step - 1)
             if epoch_ends and validation:
-                measured = _finite(trainer.validation_loss(), stand.step, settings)
-                epoch = round(trainer.epoch(stand.step), 2)
-                stand.validation.append({"epoch": epoch, "step": stand.step, "loss": measured})
-                if settings.patience and stand.best == len(stand.validation) - 1:
+                measured = _finite(trainer.validation_loss(), state.step, settings)
+                epoch = round(trainer.epoch(state.step), 2)
+                state.validation.append({"epoch": epoch, "step": state.step, "loss": measured})
+                if settings.patience and state.best == len(state.validation) - 1:
                     trainer.note_best()
             now = time.monotonic()
-            stand.seconds = now - begun
+            state.seconds = now - begun
             cancelled = should_cancel()
             if epoch_ends or cancelled or now - saved >= CHECKPOINT_SECONDS:
-                checkpoint.save(place, key, stand, trainer.tensors())
+                checkpoint.save(place, key, state, trainer.tensors())
                 saved = time.monotonic()
             if epoch_ends or cancelled or now - drawn >= CURVE_SECONDS:
-                checkpoint.write_curve(place, checkpoint.curve_of(stand, steps))
+                checkpoint.write_curve(place, checkpoint.curve_of(state, steps))
                 drawn = now
-            progress(stand.step, steps, stand.losses[-1])
+            progress(state.step, steps, state.losses[-1])
             if cancelled:
                 raise Cancelled(f"training of {out.name}")
 
-        training = settings.model_dump() | checkpoint.curve_of(stand, steps) | {"rows": len(rows), "inputs": inputs}
-        training |= {"arithmetic": trainer.arithmetic, "seconds": round(stand.seconds, 1)}
+        training = settings.model_dump() | checkpoint.curve_of(state, steps) | {"rows": len(rows), "inputs": inputs}
+        training |= {"arithmetic": trainer.arithmetic, "seconds": round(state.seconds, 1)}
         if validation:
             training["validation_rows"] = len(validation)
         trainer.write(out, base_name or str(base), (record or {}) | {"training": training})
         checkpoint.remove(place)
-    return stand.losses
+    return state.losses
 
 
 def _check(rows: Sequence[Pair], validation: Sequence[Pair], out: Path, settings: TrainingSettings) -> None:

@@ -37,7 +37,7 @@ class Measured(TypedDict):
 
 
 @dataclass
-class Stand:
+class TrainingState:
     """How far a training has come."""
 
     step: int = 0
@@ -83,12 +83,12 @@ def held(out: Path) -> Iterator[Path]:
             place.rmdir()  # only where nothing was kept
 
 
-def save(place: Path, key: str, stand: Stand, tensors: Mapping[str, torch.Tensor]) -> None:
+def save(place: Path, key: str, state: TrainingState, tensors: Mapping[str, torch.Tensor]) -> None:
     """Replace the checkpoint, whole or not at all. `key` says which training it is."""
     from safetensors.torch import save_file
 
     partial = place / f"{_STATE}.partial"
-    save_file(dict(tensors), partial, metadata={"key": key, "stand": json.dumps(asdict(stand))})
+    save_file(dict(tensors), partial, metadata={"key": key, "stand": json.dumps(asdict(state))})
     descriptor = os.open(partial, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -97,7 +97,7 @@ def save(place: Path, key: str, stand: Stand, tensors: Mapping[str, torch.Tensor
     os.replace(partial, place / _STATE)
 
 
-def load(place: Path, key: str) -> tuple[Stand, dict[str, torch.Tensor]] | None:
+def load(place: Path, key: str) -> tuple[TrainingState, dict[str, torch.Tensor]] | None:
     """The checkpoint of the training `key`; None where there is none, it is another's, or it cannot be read."""
     from safetensors import SafetensorError, safe_open
 
@@ -107,7 +107,8 @@ def load(place: Path, key: str) -> tuple[Stand, dict[str, torch.Tensor]] | None:
             if about.get("key") != key:
                 return None
             # copies: memory of torch's own alignment, as in a training that was never interrupted
-            return Stand(**json.loads(about["stand"])), {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+            return TrainingState(**json.loads(about["stand"])), tensors
     except (OSError, SafetensorError):
         return None
 
@@ -116,11 +117,11 @@ def remove(place: Path) -> None:
     shutil.rmtree(place, ignore_errors=True)
 
 
-def curve_of(stand: Stand, steps: int) -> dict[str, Any]:
+def curve_of(state: TrainingState, steps: int) -> dict[str, Any]:
     """The loss curve as in an adapter's record: planned steps, training loss per step, validation loss per epoch."""
-    curve: dict[str, Any] = {"steps": steps, "loss": [round(loss, 4) for loss in stand.losses]}
-    if stand.validation:
-        curve["validation"] = [measured | {"loss": round(measured["loss"], 4)} for measured in stand.validation]
+    curve: dict[str, Any] = {"steps": steps, "loss": [round(loss, 4) for loss in state.losses]}
+    if state.validation:
+        curve["validation"] = [measured | {"loss": round(measured["loss"], 4)} for measured in state.validation]
     return curve
 
 

@@ -14,7 +14,7 @@ from huggingface_hub import errors
 
 from sstmerge_core import catalog
 from sstmerge_core.catalog import intake
-from sstmerge_core.catalog.intake import Told
+from sstmerge_core.catalog.intake import AdapterInfo
 from sstmerge_core.errors import AdapterError
 from sstmerge_core.workspace import Workspace
 
@@ -43,7 +43,7 @@ def kept(workspace: Workspace) -> list[str]:
 
 def test_an_archive_of_a_folder_is_kept_checked_and_registered(workspace: Workspace, tiny_pair) -> None:
     archive = zipped(tiny_pair[0], "my-lora/", **{"my-loraDOT__evilDOTpy": b"x", "__MACOSX__my-lora": b"x"})
-    entry = intake.upload(workspace, [("My lora.zip", archive)], Told(role="utility", tags=(" lab ", "lab")))
+    entry = intake.upload(workspace, [("My lora.zip", archive)], AdapterInfo(role="utility", tags=(" lab ", "lab")))
     assert (entry.name, entry.role, entry.tags, entry.origin) == ("My-lora", "utility", ("lab",), "upload:My lora.zip")
     assert entry.sha256 == catalog.entry(tiny_pair[0]).sha256
     assert {path.name for path in entry.path.iterdir()} <= {CONFIG, WEIGHTS, "sstmerge.json"}
@@ -52,7 +52,7 @@ def test_an_archive_of_a_folder_is_kept_checked_and_registered(workspace: Worksp
 
 def test_files_sent_one_by_one_are_kept_under_the_given_name(workspace: Workspace, tiny_pair) -> None:
     sent = [(name, io.BytesIO((tiny_pair[0] / name).read_bytes())) for name in (WEIGHTS, CONFIG)]
-    assert intake.upload(workspace, sent, Told(name="mine")).path == workspace.adapters / "mine"
+    assert intake.upload(workspace, sent, AdapterInfo(name="mine")).path == workspace.adapters / "mine"
 
 
 def test_an_archive_writes_nothing_outside_its_own_new_folder(workspace: Workspace, tiny_pair, tmp_path: Path) -> None:
@@ -144,7 +144,7 @@ def hub(monkeypatch: pytest.MonkeyPatch, tiny_pair) -> dict:
 def test_of_a_hub_repository_only_settings_and_safetensors_come_at_a_commit_that_is_recorded(
     workspace: Workspace, hub: dict
 ) -> None:
-    entry = intake.download(workspace, "https://huggingface.co/lab/my-lora/", Told(tags=("hub",)), revision="v1")
+    entry = intake.download(workspace, "https://huggingface.co/lab/my-lora/", AdapterInfo(tags=("hub",)), revision="v1")
     assert hub["revision"] == "v1" and hub["files"] == [(CONFIG, COMMIT), (WEIGHTS, COMMIT)]
     assert (entry.name, entry.origin) == ("my-lora", f"hub:lab/my-lora@{COMMIT}")
     assert {path.name for path in entry.path.iterdir()} == {CONFIG, WEIGHTS}

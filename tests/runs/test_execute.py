@@ -26,7 +26,7 @@ def workspace(tmp_path) -> Workspace:
 
 
 @pytest.fixture
-def trio(tiny_base, tiny_pair):
+def inputs(tiny_base, tiny_pair):
     base = catalog.base_at(tiny_base)
     return {
         "base": base,
@@ -35,8 +35,8 @@ def trio(tiny_base, tiny_pair):
     }
 
 
-def recipe(workspace, trio, method="linear", **parameters) -> Recipe:
-    plan = preflight.plan(workspace, **trio, method=method, parameters=parameters, options=SMALL)
+def recipe(workspace, inputs, method="linear", **parameters) -> Recipe:
+    plan = preflight.plan(workspace, **inputs, method=method, parameters=parameters, options=SMALL)
     assert not plan.problems
     return short(plan.recipe)
 
@@ -59,8 +59,8 @@ def results(workspace, run_id):
 
 
 @pytest.mark.parametrize("method", methods.names())
-def test_every_method_runs_from_recipe_to_stored_metrics(workspace, trio, method):
-    one = recipe(workspace, trio, method)
+def test_every_method_runs_from_recipe_to_stored_metrics(workspace, inputs, method):
+    one = recipe(workspace, inputs, method)
     execute([one], workspace)
     events = list(read_events(workspace.run(one.run_id)))
     assert events[-1]["event"] == "run_finished" and events[-1]["peak_memory_bytes"] > 0
@@ -75,8 +75,8 @@ def test_every_method_runs_from_recipe_to_stored_metrics(workspace, trio, method
     assert bool(spectra) == any(parameter.name == "rho" for parameter in methods.get(method).parameters)
 
 
-def test_a_budget_in_rouge_points_is_kept_on_the_selection_split(workspace, trio):
-    one = recipe(workspace, trio, "sst_budget", unit="rouge_l", budget=1.0)
+def test_a_budget_in_rouge_points_is_kept_on_the_selection_split(workspace, inputs):
+    one = recipe(workspace, inputs, "sst_budget", unit="rouge_l", budget=1.0)
     assert one.selection.split == "selection" and one.selection.source.sha256 not in {
         suite.source.sha256 for suite in one.evaluation.suites
     }
@@ -89,16 +89,16 @@ def test_a_budget_in_rouge_points_is_kept_on_the_selection_split(workspace, trio
     assert probes[chosen] >= probes[0.0] - 1.0 and events[-1]["event"] == "run_finished"
 
 
-def test_a_finished_recipe_is_not_run_again(workspace, trio):
-    one = recipe(workspace, trio)
+def test_a_finished_recipe_is_not_run_again(workspace, inputs):
+    one = recipe(workspace, inputs)
     execute([one], workspace)
     before = (workspace.run(one.run_id) / "events.jsonl").read_bytes()
     execute([one], workspace)
     assert (workspace.run(one.run_id) / "events.jsonl").read_bytes() == before
 
 
-def test_a_cancelled_run_keeps_its_answers_and_resumes_to_the_same_result(workspace, trio, tmp_path):
-    one = recipe(workspace, trio, "sst_gevp")
+def test_a_cancelled_run_keeps_its_answers_and_resumes_to_the_same_result(workspace, inputs, tmp_path):
+    one = recipe(workspace, inputs, "sst_gevp")
     other = Workspace(tmp_path / "straight").create()
     execute([one], other)
     calls = []
@@ -142,8 +142,8 @@ execute(recipes, Workspace(__import__("pathlib").Path(sys.argv[1])))
 """
 
 
-def test_a_sweep_killed_five_times_ends_with_the_bits_of_one_that_was_not(workspace, trio, tmp_path):
-    sweep = [recipe(workspace, trio, "linear", alpha=alpha) for alpha in (0.2, 0.7)]
+def test_a_sweep_killed_five_times_ends_with_the_bits_of_one_that_was_not(workspace, inputs, tmp_path):
+    sweep = [recipe(workspace, inputs, "linear", alpha=alpha) for alpha in (0.2, 0.7)]
     other = Workspace(tmp_path / "straight").create()
     execute(sweep, other)
     file = tmp_path / "recipes.json"
@@ -159,67 +159,67 @@ def test_a_sweep_killed_five_times_ends_with_the_bits_of_one_that_was_not(worksp
     assert starts > 1
 
 
-def test_a_changed_adapter_is_noticed_and_the_other_points_go_on(workspace, trio, tiny_pair, tmp_path):
+def test_a_changed_adapter_is_noticed_and_the_other_points_go_on(workspace, inputs, tiny_pair, tmp_path):
     import shutil
 
     copy = tmp_path / "S2"
     shutil.copytree(tiny_pair[1], copy)
-    changed = recipe(workspace, trio | {"safety": catalog.entry(copy, name="S2", role="safety")}, alpha=0.3)
+    changed = recipe(workspace, inputs | {"safety": catalog.entry(copy, name="S2", role="safety")}, alpha=0.3)
     settings = json.loads((copy / "adapter_config.json").read_text())
     (copy / "adapter_config.json").write_text(json.dumps(settings | {"lora_alpha": 77}))
-    good = recipe(workspace, trio, alpha=0.4)
+    good = recipe(workspace, inputs, alpha=0.4)
     with pytest.raises(JobError, match="have changed since"):
         execute([changed, good], workspace)
     assert last_status(workspace.run(changed.run_id)) == "failed"
     assert last_status(workspace.run(good.run_id)) == "finished"
 
 
-def test_the_run_id_follows_content_and_not_places_or_names(workspace, trio, tiny_pair, tmp_path):
+def test_the_run_id_follows_content_and_not_places_or_names(workspace, inputs, tiny_pair, tmp_path):
     import shutil
 
-    one = recipe(workspace, trio)
+    one = recipe(workspace, inputs)
     shutil.copytree(tiny_pair[0], tmp_path / "elsewhere")
-    moved = recipe(workspace, trio | {"utility": catalog.entry(tmp_path / "elsewhere", name="X", suite="facts")})
+    moved = recipe(workspace, inputs | {"utility": catalog.entry(tmp_path / "elsewhere", name="X", suite="facts")})
     assert moved.run_id == one.run_id
-    assert recipe(workspace, trio, alpha=0.51).run_id != one.run_id
-    assert recipe(workspace, trio, "task_arithmetic", alpha=0.5).run_id != one.run_id
+    assert recipe(workspace, inputs, alpha=0.51).run_id != one.run_id
+    assert recipe(workspace, inputs, "task_arithmetic", alpha=0.5).run_id != one.run_id
 
 
-def test_gradients_are_computed_once_for_a_whole_sweep(workspace, trio, monkeypatch):
+def test_gradients_are_computed_once_for_a_whole_sweep(workspace, inputs, monkeypatch):
     import sstmerge_core.fisher as fisher
 
     calls = []
     original = fisher.core_gradients
     monkeypatch.setattr(fisher, "core_gradients", lambda *a, **k: calls.append(1) or original(*a, **k))
-    execute([recipe(workspace, trio, "sst_gevp", alpha=alpha, k=k) for alpha in (0.5, 1) for k in (2, 5)], workspace)
-    execute([recipe(workspace, trio, "sst_shield", alpha=1)], workspace)
+    execute([recipe(workspace, inputs, "sst_gevp", alpha=alpha, k=k) for alpha in (0.5, 1) for k in (2, 5)], workspace)
+    execute([recipe(workspace, inputs, "sst_shield", alpha=1)], workspace)
     assert len(calls) == 2  # harm and benign
 
 
-def test_a_pair_is_inspected_for_the_adapters_page(workspace, trio):
-    sources = {side: trio[side].source for side in ("base", "utility", "safety")}
+def test_a_pair_is_inspected_for_the_adapters_page(workspace, inputs):
+    sources = {side: inputs[side].source for side in ("base", "utility", "safety")}
     pair_id = inspect(sources, workspace)
     rows = next(e for e in read_events(workspace.pairs / pair_id) if e["event"] == "module_stats")["rows"]
     cosines = [row["value"] for row in rows if row["stat"] == "cosine"]
     assert len(cosines) == 14 and all(-1 <= value <= 1 for value in cosines)
 
 
-def test_the_adapter_that_leaves_carries_its_recipe_but_no_path_of_this_machine(workspace, trio):
-    one = recipe(workspace, trio)
+def test_the_adapter_that_leaves_carries_its_recipe_but_no_path_of_this_machine(workspace, inputs):
+    one = recipe(workspace, inputs)
     execute([one], workspace)
     folder = workspace.run(one.run_id) / "artifacts" / "adapter"
     record = json.loads((folder / "sstmerge.json").read_text())
     assert record["run_id"] == one.run_id and record["recipe"]["method"] == "linear"
     for file in folder.iterdir():
         assert str(workspace.root).encode() not in file.read_bytes()
-        assert str(trio["utility"].path).encode() not in file.read_bytes()
+        assert str(inputs["utility"].path).encode() not in file.read_bytes()
     assert "--method linear" in (folder / "README.md").read_text()
 
 
-def test_a_worker_killed_with_minus_nine_is_seen_as_lost_and_resumes(workspace, trio):
+def test_a_worker_killed_with_minus_nine_is_seen_as_lost_and_resumes(workspace, inputs):
     from sstmerge_core import jobs
 
-    sweep = [recipe(workspace, trio, "linear", alpha=alpha) for alpha in (0.1, 0.5, 0.9)]
+    sweep = [recipe(workspace, inputs, "linear", alpha=alpha) for alpha in (0.1, 0.5, 0.9)]
     job_id = jobs.submit(workspace, sweep, name="sweep", kind="sweep", device="cpu")
     deadline = time.time() + 120
     while time.time() < deadline and last_status(workspace.run(sweep[0].run_id)) != "finished":
@@ -239,12 +239,12 @@ def test_a_worker_killed_with_minus_nine_is_seen_as_lost_and_resumes(workspace, 
     assert (workspace.run(sweep[0].run_id) / "events.jsonl").read_bytes() == before
 
 
-def test_preflight_names_every_problem_before_any_work(workspace, trio, tmp_path):
+def test_preflight_names_every_problem_before_any_work(workspace, inputs, tmp_path):
     plan = preflight.plan(
         workspace,
-        base=trio["base"],
-        utility=trio["utility"],
-        safety=trio["utility"],
+        base=inputs["base"],
+        utility=inputs["utility"],
+        safety=inputs["utility"],
         method="linear",
         parameters={"alpha": "abc", "beta": 1},
     )
@@ -252,10 +252,10 @@ def test_preflight_names_every_problem_before_any_work(workspace, trio, tmp_path
     assert not list(workspace.runs.iterdir())
 
 
-def test_a_sweep_collapses_points_that_are_the_same(workspace, trio):
+def test_a_sweep_collapses_points_that_are_the_same(workspace, inputs):
     plan = preflight.plan_sweep(
         workspace,
-        **trio,
+        **inputs,
         methods=["linear", "sst_gevp", "dare_linear"],
         alphas=[0.2, 0.4],
         strengths=[1.0],

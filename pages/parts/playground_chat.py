@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import streamlit as st
 
+from pages.parts.playground_columns import Chosen, sliders, weights
 from sstmerge_core import words
 from sstmerge_core.catalog import Base
 from sstmerge_core.demo.adapters import DATA
@@ -18,7 +19,6 @@ from sstmerge_core.playground.conversation import Answer, Conversation, Turn
 from sstmerge_core.suites import rows as suites
 from sstmerge_core.words import plain
 from studio import answers, blocks, start
-from studio.playground import Chosen, sliders, weights
 
 JUDGE = "refusal_regex"
 LOOK_EVERY = 0.25

@@ -20,44 +20,44 @@ def fields() -> link.Fields:
     return {"job": (link.text, ""), "stat": (link.one_of(STATISTICS), STATISTICS[0])}
 
 
-def fit(trio: pick.Trio) -> bool:
+def fit(inputs: pick.MergeInputs) -> bool:
     """Whether the pair can be merged; every problem where it cannot."""
-    report = check_pair(trio.base.path, trio.utility.path, trio.safety.path)
+    report = check_pair(inputs.base.path, inputs.utility.path, inputs.safety.path)
     if report.problems:
         blocks.problems(report.problems)
     else:
         st.success("They fit: every method can merge them.", icon=":material/check_circle:")
     blocks.problems(report.warnings, warning=True)
     blocks.pair_facts(report.facts)
-    st.page_link("pages/merge.py", label="Merge this pair", icon=":material/merge:", query_params=trio.values)
+    st.page_link("pages/merge.py", label="Merge this pair", icon=":material/merge:", query_params=inputs.values)
     return report.compatible
 
 
-def alike(store: start.Store, trio: pick.Trio, fits: bool) -> None:
+def alike(store: start.Store, inputs: pick.MergeInputs, fits: bool) -> None:
     """Norms, cosine and overlap per layer and module as heat maps, once a worker has measured them."""
     job_id = st.session_state["adapters.job"]
     measuring = queue.watched(job_id, key="adapters.watch") if job_id else None
-    contents = {"base": trio.base.sha256, "utility": trio.utility.sha256, "safety": trio.safety.sha256}
+    contents = {"base": inputs.base.sha256, "utility": inputs.utility.sha256, "safety": inputs.safety.sha256}
     pair_id = store.query(queries.inspected_pair, **contents)
     if pair_id is not None:
-        _map(trio, store.query(queries.module_stats, pair_id))
+        _map(inputs, store.query(queries.module_stats, pair_id))
     elif measuring is None or not measuring.active:
         with st.container(border=True):
             st.markdown("How alike the two adapters are, layer by layer, has not been measured yet.")
             st.caption("A worker computes it within seconds; nothing is merged.")
             if st.button("Measure similarity", icon=":material/straighten:", disabled=not fits):
                 with blocks.failures():
-                    _measure(trio)
+                    _measure(inputs)
                     st.rerun()
 
 
-def _measure(trio: pick.Trio) -> None:
-    sources = {"base": trio.base.source, "utility": trio.utility.source, "safety": trio.safety.source}
-    name = f"Similarity of {trio.utility.name} and {trio.safety.name}"
+def _measure(inputs: pick.MergeInputs) -> None:
+    sources = {"base": inputs.base.source, "utility": inputs.utility.source, "safety": inputs.safety.source}
+    name = f"Similarity of {inputs.utility.name} and {inputs.safety.name}"
     st.session_state["adapters.job"] = visitor.submit(sources=sources, name=name, kind="inspect")
 
 
-def _map(trio: pick.Trio, stats: pd.DataFrame) -> None:
+def _map(inputs: pick.MergeInputs, stats: pd.DataFrame) -> None:
     known = similarity.present(stats)
     if st.session_state["adapters.stat"] not in known:
         st.session_state["adapters.stat"] = known[0]
@@ -73,6 +73,6 @@ def _map(trio: pick.Trio, stats: pd.DataFrame) -> None:
         similarity.figure(stats, stat),
         key=f"adapters.map.{stat}",
         config=blocks.CHART_CONFIG,
-        alt=f"{similarity.describe(stat).title} of {trio.pair} per layer and module",
+        alt=f"{similarity.describe(stat).title} of {inputs.pair} per layer and module",
     )
-    st.caption(f"{similarity.describe(stat).help} U is {plain(trio.utility.name)}, S is {plain(trio.safety.name)}.")
+    st.caption(f"{similarity.describe(stat).help} U is {plain(inputs.utility.name)}, S is {plain(inputs.safety.name)}.")

@@ -32,12 +32,12 @@ button[data-variant='segmented_control'] {min-height: 2.5rem}
 """On every page; PAGE is its title. Being first, it also has the browser fetch early what draws HTML."""
 
 
-def navigation() -> StreamlitPage:
+def menu() -> StreamlitPage:
     """The page that the URL asks for, with the menu on top.
 
     No icons: for a page with a named one, the browser asks another server for its picture.
     """
-    st.session_state["house:entered"] = True
+    st.session_state["navigation:entered"] = True
     return st.navigation(
         [
             st.Page("pages/overview.py", title="Overview", default=True),
@@ -64,6 +64,6 @@ def enter_by_the_door() -> None:
     A folder called ``pages`` beside the entry file is taken for Streamlit's older way of routing until `st.navigation`
     is called once, so the first visitor of a fresh server who follows a link to a page would get it without the menu.
     """
-    if not st.session_state.get("house:entered"):
-        navigation()
+    if not st.session_state.get("navigation:entered"):
+        menu()
         st.rerun()

@@ -9,7 +9,7 @@ import streamlit as st
 
 from sstmerge_core.store import dictionary
 
-SCRIPT = Path(__file__).with_name("completion.js")
+SCRIPT = Path(__file__).with_name("query_completion.js")
 HINT = "As you type, Tab completes tables, columns and functions."
 LOOK = """
 .words { display: flex; gap: 0.35rem; height: 1.7rem; align-items: center; overflow-x: auto; white-space: nowrap;

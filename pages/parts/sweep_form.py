@@ -90,7 +90,7 @@ def choose_values(state: link.Link, chosen: Sequence[str]) -> tuple[dict[str, st
 
 
 def plan(
-    trio: pick.Trio, chosen: Sequence[str], texts: Mapping[str, str], options: preflight.Options
+    inputs: pick.MergeInputs, chosen: Sequence[str], texts: Mapping[str, str], options: preflight.Options
 ) -> preflight.SweepPlan:
     """What the form says as recipes. Raises RecipeError for a list that cannot be read and that a method takes."""
     used = {name for method in chosen for name in _varied(method)}
@@ -100,20 +100,20 @@ def plan(
     }
     return preflight.plan_sweep(
         start.workspace(),
-        base=trio.base,
-        utility=trio.utility,
-        safety=trio.safety,
+        base=inputs.base,
+        utility=inputs.utility,
+        safety=inputs.safety,
         methods=chosen,
         alphas=lists["alpha"],
         strengths=lists["strength"],
         ks=lists["k"],
         seeds=lists["seed"],
-        experts=trio.experts,
+        experts=inputs.experts,
         options=options,
     )
 
 
-def launch(plan: preflight.SweepPlan, trio: pick.Trio, *, blocked: bool) -> bool:
+def launch(plan: preflight.SweepPlan, inputs: pick.MergeInputs, *, blocked: bool) -> bool:
     """How many points, how long they take, and the button that starts them; `blocked`: there are problems above."""
     with st.container(horizontal=True, vertical_alignment="center"):
         pressed = st.button(
@@ -127,7 +127,7 @@ def launch(plan: preflight.SweepPlan, trio: pick.Trio, *, blocked: bool) -> bool
             known = f", {plan.skipped} of them known already" if plan.skipped else ""
             st.caption(f"{words.count(plan.points, 'point')}{known}.", width="content")
         if plan.recipes:
-            pick.estimate(plan, plan.recipes, trio.base)
+            pick.estimate(plan, plan.recipes, inputs.base)
     return pressed
 
 

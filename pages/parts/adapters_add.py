@@ -7,10 +7,11 @@ from pathlib import Path
 
 import streamlit as st
 
+from pages.parts import adapters_info
 from sstmerge_core.catalog import Entry, intake
 from sstmerge_core.plots import table
 from sstmerge_core.store import queries
-from studio import adapter, blocks, pick, start
+from studio import blocks, pick, start
 
 WAYS = {
     "folder": ":material/folder: Folder",
@@ -27,7 +28,7 @@ LACKING = {
 MERGES = 200
 """Offered for registration, the newest"""
 
-Keep = Callable[[intake.Told], Entry]
+Keep = Callable[[intake.AdapterInfo], Entry]
 """Takes in what the form names, with what the user says of it"""
 
 
@@ -48,8 +49,8 @@ def form(store: start.Store, shelf: pick.Shelf) -> None:
     ):
         keep = _merge(store) if way == "merge" else {"folder": _folder, "upload": _upload, "hub": _hub}[way]()
         name = st.text_input("Name", key="adapters.name", placeholder="its own name", width=170)
-        role = adapter.role_field("adapters.role")
-        tags = adapter.tag_field(shelf, "adapters.tags", [])
+        role = adapters_info.role_field("adapters.role")
+        tags = adapters_info.tag_field(shelf, "adapters.tags", [])
         added = st.form_submit_button("Add", icon=":material/add:")
     if not added:
         return
@@ -57,8 +58,8 @@ def form(store: start.Store, shelf: pick.Shelf) -> None:
         st.info(LACKING[way])
         return
     with blocks.failures(), st.spinner("Reading and checking …"):
-        entry = keep(intake.Told(name, role or None, tags=tuple(tags)))
-        adapter.show_next(entry)
+        entry = keep(intake.AdapterInfo(name, role or None, tags=tuple(tags)))
+        adapters_info.show_next(entry)
         st.toast(f"Added {entry.name}.")
         st.rerun()
 
