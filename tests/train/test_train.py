@@ -92,7 +92,8 @@ def test_a_process_killed_with_minus_nine_while_it_writes_goes_on_to_the_same_bi
 import os, signal, sys
 sys.path.insert(0, {str(ROOT)!r})
 from pathlib import Path
-from sstmerge_core import checkpoint, train
+from sstmerge_core import train
+from sstmerge_core.train import checkpoint
 real, writes = os.replace, []
 def replace(source, target):
     if str(target).endswith("state.safetensors"):
