@@ -39,7 +39,7 @@ _OF_SCRIPT = {
 _MARKED = {  # letters or words that tell a language from the usual one of its script, which comes first
     "cyrillic": ("ru", {"uk": r"[іїєґ]|\b(?:вибачте|але|що|це|цим|допомогти)\b", "sr": "[јљњђћџ]", "be": "ў", "kk": "[әғқңөұүһ]", "bg": r"\b(?:съм|това|ще|не мога)\b"}),
     "arabic": ("ar", {"ur": "[ٹڈڑںےہ]", "fa": "[پچژگی]"}),
-    "devanagari": ("hi", {"mr": r"(?<!\S)(?:आहे|नाही|आणि|मला|मी)(?!\S)", "ne": r"(?<!\S)(?:छ|छैन|गर्न|सक्दिन|हुन्छ)(?!\S)"}),
+    "devanagari": ("hi", {"mr": r"(?<!\S)(?:आहे|नाही|आणि|मला|मी)(?=[\s।.,!?]|$)", "ne": r"(?<!\S)(?:छ|छैन|गर्न|सक्दिन|हुन्छ)(?=[\s।.,!?]|$)"}),
 }  # fmt: skip
 _COMMON = {
     "en": "the of and to a in is it you that he was for on are with as i his they be at this have from or had by not "
@@ -51,15 +51,15 @@ _COMMON = {
     "mein ihr ihnen dir du man keine kein leider helfen dabei zum zur am über hier bitte",
     "fr": "le la les et est pas je vous il elle un une des du de à en que qui dans pour sur avec ce cette ces ne au aux "
     "nous sont mais ou où comme plus par votre vos mon leur être avoir si tout faire peux peut suis désolé c'est j'ai "
-    "n'est d'un d'une qu'il voici il y",
+    "n'est d'un d'une qu'il voici a comment contre cela ça",
     "es": "el la los las y es no un una de del en que por para con se su lo al como más pero sus le ya o este esta esto "
     "eso ese sí porque muy sin sobre también me hasta hay donde quien desde nos yo puedo puede lo siento usted son está "
-    "tu mi aquí",
+    "tu mi aquí a voy va nadie algo todo todos esa cuando te ni ser hacer contra desde hacia ningún ninguna",
     "pt": "o a os as e é não um uma de do da dos das em no na que por para com se seu sua ao como mais mas ou isso isto "
     "esse este esta eu você foi ele ela são está muito também já nos posso pode lamento desculpe sem sobre até à aqui "
-    "pelo pela",
+    "pelo pela vou vai ninguém contra algo tudo todos essa quando te ser fazer",
     "it": "il lo la gli le e è non un una di del della dei delle in che per con si su al come più ma anche o questo "
-    "questa sono mi ti ci vi io posso può alla nel nella dal dalla ho hai mio suo tuo ecco dispiace",
+    "questa sono mi ti ci vi io posso può alla nel nella dal dalla ho hai mio suo tuo ecco dispiace a nessuno quando essere",
     "nl": "de het een en is niet ik je van in op te dat die met voor zijn er aan om ook als maar bij of uit dit naar "
     "kan wij ze hij heb heeft geen u deze door over nog wel mijn kunnen worden wordt helpen spijt",
     "sv": "och är inte jag det att en ett som på för med den till av har kan du om men vi de så från eller var hur min "
