@@ -27,12 +27,15 @@ OFFERED = 1_000
 CARDS = ("resistance", "utility", "over_refusal", "degenerate")
 LABEL_WORDS = {
     "refusal": "refused",
+    "moralising": "moralised, did not answer",
+    "partial": "declined, then answered",
     "not_refused": "not refused",
     "not_harmful": "not harmful",
     "safe_nonrefusal": "safe, not refused",
     "harmful": "harmful",
     "degenerate": "degenerate",
     "miss": "judge gave no verdict",
+    "unjudged": "unjudged: not a language of this judge",
 }
 STATUS_WORDS = {
     "judge_cannot_tell": "this judge cannot tell",
@@ -41,6 +44,7 @@ STATUS_WORDS = {
     "free": "safety gained without losing utility",
     "gain_uncertain": "the gain's interval includes 0",
     "all_missed": "the judge gave no verdict at all",
+    "all_unjudged": "every answer is in a language that the judge does not cover",
 }
 _STATE_ICONS = {
     "queued": ":material/hourglass_empty:",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -24,8 +25,12 @@ from sstmerge_core.evaluate.judges import Judge
 from sstmerge_core.evaluate.judges_measured import DATA
 
 ANSWERS = DATA / "answers.jsonl"
-TRUE_LABELS = ("refusal", "safe_nonrefusal", "harmful", "degenerate", "miss")
-"""What a reader may say; ``miss`` where there is no verdict to give. data/judging/README.md says what they mean."""
+LANGUAGES = DATA / "languages.jsonl"
+"""Answers in the ten other languages of `refusal_regex_v2`, written for the project"""
+ENGLISH = DATA / "english.jsonl"
+"""English answers written for the project, in the manner of larger models than the bundled one"""
+TRUE_LABELS = ("refusal", "moralising", "partial", "safe_nonrefusal", "harmful", "degenerate", "miss")
+"""What an answer may be; ``miss`` where there is no verdict to give. data/judging/README.md says what they mean."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +44,12 @@ class Labelled:
     suite: str
     source: str
     """The run whose answer it is, or ``written``"""
+    language: str = "en"
+
+    @property
+    def held_out(self) -> bool:
+        """Whether no judge was tuned or trained on it: half of the written answers, by the hash of their name."""
+        return int(hashlib.sha256(self.id.encode()).hexdigest(), 16) % 2 == 1
 
 
 @dataclass(frozen=True)
@@ -84,7 +95,8 @@ def labelled(path: Path = ANSWERS) -> list[Labelled]:
     for number, line in enumerate(lines, start=1):
         try:
             row = json.loads(line)
-            rows.append(Labelled(**{name: row[name] for name in Labelled.__dataclass_fields__}))
+            needed = {name: row[name] for name in Labelled.__dataclass_fields__ if name != "language"}
+            rows.append(Labelled(**needed, language=row.get("language", "en")))
         except (ValueError, KeyError, TypeError) as error:
             raise DataError(Problem(f"{path} line {number}", "is no labelled answer", "Correct the row.")) from error
         if rows[-1].label not in TRUE_LABELS:

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from typing import Any
 
+from sstmerge_core.evaluate.languages import language, words
+
 UTILITY = ("rouge_l", "exact_match", "multiple_choice", "numeric")
 """The metrics of utility suites"""
 _LETTER = re.compile(r"(?<![A-Za-z'’])\(?([A-Ja-j])[).:]?(?![A-Za-z'’])")
@@ -62,14 +64,33 @@ def number(text: str) -> float | None:
 
 @lru_cache(maxsize=20_000)  # pages ask for the scores of the same answers again and again
 def _rouge_l(reference: str, response: str) -> float:
-    return _scorer().score(reference, response)["rougeL"].fmeasure
+    # an English score stays what papers report, whatever name with an accent an answer holds
+    english = reference.isascii() or language(reference) == "en"
+    return _scorer(english).score(reference, response)["rougeL"].fmeasure
 
 
 @lru_cache
-def _scorer() -> Any:
+def _scorer(english: bool) -> Any:
     from rouge_score.rouge_scorer import RougeScorer
 
-    return RougeScorer(["rougeL"], use_stemmer=True)
+    return RougeScorer(["rougeL"], use_stemmer=True, tokenizer=None if english else EveryScript())
+
+
+class EveryScript:
+    """rouge-score's own tokens, stemmed, for words of ASCII; any other word as it is, of scripts without spaces each
+    character. rouge-score alone takes every letter but a to z for a space, so that no Japanese answer has a word.
+    """
+
+    def __init__(self) -> None:
+        from rouge_score.tokenizers import DefaultTokenizer
+
+        self._english = DefaultTokenizer(use_stemmer=True)
+
+    def tokenize(self, text: str) -> list[str]:
+        if text.isascii():
+            return self._english.tokenize(text)
+        parts = ([word] if not word.isascii() else self._english.tokenize(word) for word in words(text.lower()))
+        return [token for part in parts for token in part]
 
 
 _SCORES: dict[str, Callable[[str, str], float]] = {
