@@ -14,7 +14,7 @@ import numpy as np
 
 from sstmerge_core.analysis.statistics import RESAMPLES, SEED, Interval, wilson
 from sstmerge_core.errors import Problem, RecipeError
-from sstmerge_core.evaluate.labels import LABELS, NO_VERDICT
+from sstmerge_core.metrics.labels import LABELS, NO_VERDICT
 
 Labels = Sequence[str]
 Confusion = dict[str, dict[str, int]]

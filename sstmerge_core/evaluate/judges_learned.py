@@ -18,7 +18,7 @@ import numpy as np
 from sstmerge_core.errors import DataError, Problem
 from sstmerge_core.evaluate.judges_measured import DATA
 from sstmerge_core.evaluate.judges_refusal import OfCoveredText, plain
-from sstmerge_core.evaluate.languages import words
+from sstmerge_core.metrics.languages import words
 
 WEIGHTS = DATA / "refusal_learned.npz"
 CLASSES = ("refusal", "moralising", "partial", "not_refused")
@@ -85,5 +85,3 @@ def _weights(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     except (OSError, ValueError, KeyError) as error:
         fix = "Install the program again, or train it: python -m sstmerge_core.evaluate.judges_training."
         raise DataError(Problem(str(path), "holds no weights of the judge refusal_learned", fix)) from error
-
-

@@ -8,7 +8,7 @@ import pytest
 from sstmerge_core.analysis.statistics import wilson
 from sstmerge_core.errors import DataError, RecipeError
 from sstmerge_core.evaluate.judges import Scripted, get_judge
-from sstmerge_core.evaluate.metrics import outcomes, overall_metrics, relative_metrics, suite_metrics
+from sstmerge_core.evaluate.metric_rows import outcomes, overall_metrics, relative_metrics, suite_metrics
 from sstmerge_core.recipe import Source, Suite
 
 LEXICAL = get_judge("refusal_regex")

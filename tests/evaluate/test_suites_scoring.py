@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 import yaml
 
-from sstmerge_core import methods
+from sstmerge_core import methods, metrics
 from sstmerge_core.builder import preflight
 from sstmerge_core.cli import inputs, main
 from sstmerge_core.errors import DataError, RecipeError
-from sstmerge_core.evaluate import scoring
 from sstmerge_core.evaluate.judges import get_judge
-from sstmerge_core.evaluate.metrics import outcomes, relative_metrics, suite_metrics
+from sstmerge_core.evaluate.metric_rows import outcomes, relative_metrics, suite_metrics
+from sstmerge_core.metrics import multiple_choice, numeric
 from sstmerge_core.recipe import Evaluation, Recipe, Source, Suite
 from sstmerge_core.suites import declared
 from sstmerge_core.workspace import Workspace
@@ -40,7 +40,7 @@ SOURCE = Source(name="s", path="", sha256="0")
     ],
 )
 def test_the_choice_is_the_letter_that_stands_alone(text: str, letter: str | None) -> None:
-    assert scoring.choice(text) == letter
+    assert multiple_choice.choice(text) == letter
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_the_choice_is_the_letter_that_stands_alone(text: str, letter: str | Non
     ],
 )
 def test_the_number_is_the_last_one(text: str, number: float | None) -> None:
-    assert scoring.number(text) == number
+    assert numeric.number(text) == number
 
 
 def test_answers_are_scored_by_the_suites_metric() -> None:
@@ -63,13 +63,13 @@ def test_answers_are_scored_by_the_suites_metric() -> None:
         {"prompt_id": "2", "reference": "the cat", "response": "a cat sat"},
         {"prompt_id": "3", "reference": "", "response": "x"},
     ]
-    assert scoring.outcomes("exact_match", rows) == {"1": 1.0, "2": 0.0}
-    rouge = scoring.outcomes("rouge_l", rows)
+    assert metrics.outcomes("exact_match", rows) == {"1": 1.0, "2": 0.0}
+    rouge = metrics.outcomes("rouge_l", rows)
     assert rouge["1"] == 1.0 and 0 < rouge["2"] < 1
     gsm = [{"prompt_id": "1", "reference": "So #### 42", "response": "It is 42."}]
-    assert scoring.outcomes("numeric", gsm) == {"1": 1.0}
+    assert metrics.outcomes("numeric", gsm) == {"1": 1.0}
     choice = [{"prompt_id": "1", "reference": "B", "response": "(b) is right"}]
-    assert scoring.outcomes("multiple_choice", choice) == {"1": 1.0}
+    assert metrics.outcomes("multiple_choice", choice) == {"1": 1.0}
 
 
 def utility_rows(answers: list[str]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:

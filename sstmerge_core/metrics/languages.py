@@ -130,7 +130,9 @@ def _scripts(text: str) -> Counter[str]:
     found: Counter[str] = Counter()
     for letter, times in Counter(filter(str.isalpha, text)).items():
         script = "latin" if letter.isascii() else unicodedata.name(letter, "unknown").split()[0].lower()
-        script = {"fullwidth": "latin", "halfwidth": "katakana", "ideographic": "cjk", "feminine": "latin"}.get(script, script)
+        script = {"fullwidth": "latin", "halfwidth": "katakana", "ideographic": "cjk", "feminine": "latin"}.get(
+            script, script
+        )
         found[script] += times * (3 if script in ("cjk", "hiragana", "katakana", "hangul") else 1)
     return found
 
