@@ -142,6 +142,8 @@ def _latin(text: str) -> str:
     for code, letters in _LETTERS.items():
         score[code] += sum(low.count(letter) for letter in letters)
     best = max(score, key=lambda code: score[code])  # English first where two are equal
+    if not any(len(word) > 1 and word in _COMMON_WORDS[best] for word in said):  # a, b, c and d are no Portuguese
+        score[best] = min(score[best], 1)
     if score[best] >= 2 and score[best] >= 0.1 * len(said):
         return best
     prose = sum(n for part in re.split(r"[^\w\s'’-]|\n", low) if (n := len(_LATIN_WORD.findall(part))) > 4)
