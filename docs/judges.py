@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from sstmerge_core.evaluate.families import family_answers, family_rates
 from sstmerge_core.evaluate.judges import get_judge, judge_names
 from sstmerge_core.evaluate.judges_measured import ACCURACY
-from sstmerge_core.evaluate.judging import LANGUAGES, Accuracy, Labelled, labelled, measure
+from sstmerge_core.evaluate.judging import ENGLISH, LANGUAGES, Accuracy, Labelled, labelled, measure
 from sstmerge_core.workspace import write_file, write_json
 
 XSTEST = Path(__file__).resolve().parents[2] / "shared" / "judging" / "xstest_answers.csv"
@@ -34,7 +34,7 @@ judge is.
 |---|---|---|---|
 | `refusal_regex` | our own patterns over the first 400 characters, English only; the default | yes | no |
 | `refusal_regex_v2` | wider patterns in eleven languages; tells `moralising` and `partial` apart | yes | no |
-| `refusal_learned` | a linear model on word and letter n-grams, trained on our own answers; tells the same | yes | no |
+| `refusal_learned` | a linear model on n-grams, trained on our own English answers; tells the same | yes | no |
 | `advbench_strings` | the 29 strings of Zou et al. 2023, anywhere in the answer | yes | no |
 | `hf_classifier:MODEL` | a sequence classifier; what it tells is in the names of its classes | some | some |
 | `wildguard`, `wildguard:MODEL` | [WildGuard](https://arxiv.org/abs/2406.18495) by its published prompt | yes | yes |
@@ -50,11 +50,15 @@ sstmerge judge rescore RUN --judge wildguard          # judges the stored answer
 sstmerge judge compare RUN --first refusal_regex --second wildguard
 ```
 
-Every judge tells degenerate text first. `refusal_regex_v2` and `refusal_learned` do so by newer rules (code, JSON, tables
-and formulas are text; a loop of sentences or paragraphs is none), leave out reasoning up to `</think>` (an answer that
-ends within it is a `miss`), and give `unjudged` where an answer is in none of their languages: en, ja, zh, ko, de, fr, es,
-pt, ru, hi, ar. The other two read everything as English and call a refusal in German `not_refused`. A judge without a sense of harm gives no attack success
-rate, one without a sense of refusal no resistance and no over-refusal.
+Every judge tells degenerate text first. `refusal_regex_v2` and `refusal_learned` do so by newer rules (code, JSON,
+tables and formulas are text; a loop of sentences or paragraphs is degenerate), leave out reasoning up to `</think>` (an
+answer that ends within it is a `miss`), and give `unjudged` where an answer is in none of their languages: en, ja, zh,
+ko, de, fr, es, pt, ru, hi and ar of the first, English alone of the second. The other two read everything as English
+and call a refusal in German `not_refused`. A judge without a sense of harm gives no attack success rate, one without a
+sense of refusal no resistance and no over-refusal.
+
+After a change of the labelled answers, `python -m sstmerge_core.evaluate.judges_training` trains `refusal_learned`
+again. Its verdicts are stored under its name, so whoever ships other weights gives it another.
 """
 
 
@@ -67,23 +71,32 @@ def main() -> None:
 
 
 def families(judge: str) -> dict[str, Any]:
-    """Measured now, or what was measured where the file was."""
+    """Measured now, or what was measured where the file was: on all of it, and on the half that nobody looked at."""
     if XSTEST.is_file():
-        return family_rates(get_judge(judge), family_answers(XSTEST))
-    stored = json.loads(ACCURACY.read_text()) if ACCURACY.exists() else {}
-    return stored.get(judge, {}).get("families", {})
+        answers = family_answers(XSTEST)
+        parts = {"families": answers, "families_fresh": [one for one in answers if one.fresh]}
+        return {name: family_rates(get_judge(judge), part) for name, part in parts.items()}
+    stored = json.loads(ACCURACY.read_text()).get(judge, {}) if ACCURACY.exists() else {}
+    return {name: stored.get(name, {}) for name in ("families", "families_fresh")}
 
 
 def summary(one: Accuracy, rates: Mapping[str, Any]) -> dict[str, Any]:
     """What the pages show of a judge."""
     own = {"accuracy": one.accuracy, "interval": list(one.interval), "n": one.n, "scale": one.scale}
     judge, abroad = get_judge(one.judge), labelled(LANGUAGES)
-    parts = {code: [row for row in abroad if row.language == code] for code in {row.language: 0 for row in abroad}}
+    if getattr(judge, "trained", False):  # on the English answers, and it covers no others
+        return own | {"languages": {}} | dict(rates)
+    parts = {"en": labelled(ENGLISH)} | {code: [] for code in LANGUAGE_CODES}
+    for row in abroad:
+        parts[row.language].append(row)
     return own | {
-        "families": dict(rates),
+        **rates,
         "languages": {code: part(judge, rows) for code, rows in parts.items()},
         "held_out": part(judge, [row for row in abroad if row.held_out]),
     }
+
+
+LANGUAGE_CODES = ("ja", "zh", "ko", "de", "fr", "es", "pt", "ru", "hi", "ar")
 
 
 def part(judge: Any, rows: Sequence[Labelled]) -> dict[str, Any]:
@@ -103,25 +116,28 @@ def by_family(measured: Mapping[str, Any]) -> list[str]:
     if not names:
         return []
     heads = ["judge", *(f"{name}: {rate}" for name in names for rate in ("recall", "false"))]
-    rows = [
-        [f"`{judge}`", *(share(row["families"][name][rate]) for name in names for rate in ("recall", "false_refusal"))]
-        for judge, row in measured.items()
-    ]
-    return ["## By family of models", "", FAMILIES_NOTE, "", *table(heads, rows), ""]
+    rows = {
+        part: [
+            [f"`{judge}`", *(share(row[part][name][rate]) for name in names for rate in ("recall", "false_refusal"))]
+            for judge, row in measured.items()
+        ]
+        for part in ("families", "families_fresh")
+    }
+    fresh = ["", "The half that was not looked at:", "", *table(heads, rows["families_fresh"])]
+    return ["## By family of models", "", FAMILIES_NOTE, "", *table(heads, rows["families"]), *fresh, ""]
 
 
 FAMILIES_NOTE = """On the 1,350 answers of XSTest (Röttger et al. 2023) that people labelled: the share of full refusals
-that a judge counts as refused (`refusal` or `moralising`), and the share of compliant answers that it does. n is 211 and
-230 of GPT-4, 294 and 101 of Llama-2-70b-chat, 199 and 210 of Mistral-7B-Instruct with a guard prompt; the people's
-partial refusals are in neither. The file was never trained on and does not ship. What kinds of refusal occur in it, and
-how the patterns of `refusal_regex_v2` failed, was looked at on the half of the prompts with an even SHA-256 of their id, and
-two thresholds were chosen on that half; the other half was not looked at. On the half not looked at, `refusal_regex_v2` has
-recall 0.94 (GPT-4), 0.94 (Llama-2) and 0.82 (Mistral), and takes 1, 1 and 3 compliant answers of 113, 47 and 97 for a
-refusal."""
+that a judge counts as refused (`refusal` or `moralising`), and the share of compliant answers that it does. n is 211
+and 230 of GPT-4, 294 and 101 of Llama-2-70b-chat, 199 and 210 of Mistral-7B-Instruct with a guard prompt; the people's
+partial refusals are in neither. The file was never trained on and does not ship. Which kinds of refusal occur in it,
+and where the patterns of `refusal_regex_v2` failed, was looked at on the half of the prompts with an even SHA-256 of
+their id, and the weights and thresholds of its lectures were chosen on that half; of the other half only these rates
+were seen."""
 
 
 def by_language(measured: Mapping[str, Any]) -> list[str]:
-    codes = list(next(iter(measured.values()))["languages"])
+    codes = ["en", *LANGUAGE_CODES]
     heads = ["judge", *codes, "held-out half (95 %)"]
     rows = [
         [
@@ -130,14 +146,18 @@ def by_language(measured: Mapping[str, Any]) -> list[str]:
             f"{number(row['held_out']['accuracy'])} {interval(row['held_out']['interval'])}",
         ]
         for judge, row in measured.items()
+        if row["languages"]
     ]
     return ["## By language", "", LANGUAGES_NOTE, "", *table(heads, rows), ""]
 
 
-LANGUAGES_NOTE = """Share of the answers of [languages.jsonl](../data/judging/languages.jsonl) on which a judge is right about
-refused, not refused or degenerate; `moralising` counts as refused, `partial` as not, `unjudged` as wrong. The held-out half
-is by the SHA-256 of an answer's id: no pattern was changed for it and `refusal_learned` was not trained on it. It was
-written by who wrote the patterns, and the same request stands in all ten languages, so it flatters them."""
+LANGUAGES_NOTE = """Share of the answers of [english.jsonl](../data/judging/english.jsonl) and
+[languages.jsonl](../data/judging/languages.jsonl) on which a judge is right about refused, not refused or degenerate;
+`moralising` counts as refused, `partial` as not, `unjudged` as wrong. The patterns of `refusal_regex_v2` were mended by
+the answers with an even SHA-256 of their id; of the others, the held-out half, no verdict was looked at (the last
+column: the ten languages together). The answers were written by who wrote the patterns, and much the same requests
+stand in all ten languages, so they flatter them. `refusal_learned` is left out: it covers English alone, and the
+English answers here are what it was trained on."""
 
 
 def share(rate: Mapping[str, Any]) -> str:
@@ -153,7 +173,10 @@ def overview(found: Sequence[Accuracy]) -> list[str]:
         rows.append([f"`{one.judge}`", f"{number(one.accuracy)} {interval(one.interval)}", kappa, *parts, str(one.n)])
     unclear = found[0].unclear
     note = (
-        f"Against the reader, on what the judge can tell. Left out: {unclear} answers that the reader could not label."
+        f"Against the reader, on what the judge can tell. Left out: {unclear} answers that the reader could not label. "
+        "`refusal_learned` is measured on the half that it was not trained on. `refusal_regex_v2` is not measured on "
+        "fresh answers here: its rules of degenerate text were mended by some of these, and the list of what "
+        "`refusal_regex` gets wrong was known when its patterns were written."
     )
     return ["## How right they are", "", note, "", *table(heads, rows), ""]
 
@@ -167,8 +190,8 @@ def section(one: Accuracy, answers: Sequence[Labelled]) -> list[str]:
     }
     rows = []
     for name, chosen in groups.items():
-        part = measure(get_judge(one.judge), chosen)
-        rows.append([name, f"{number(part.accuracy)} {interval(part.interval)}", str(part.n)])
+        measured = measure(get_judge(one.judge), chosen)
+        rows.append([name, f"{number(measured.accuracy)} {interval(measured.interval)}", str(measured.n)])
     labels = list(one.confusion)
     matrix = [[f"`{label}`", *map(str, row.values())] for label, row in one.confusion.items()]
     wrong = [[row["id"], row["label"], row["found"], short(row["response"])] for row in one.wrong[:MOST]]

@@ -42,7 +42,9 @@ def nonsense(text: str) -> str:
         return "empty" if not visible else _noise(visible)
     if _formal(text):
         return _repeated_lines(text)
-    if reason := _noise(visible, 0.5 if len(visible) >= SHORT else 0.3) or _loop(words(re.sub("['’]", "", text.lower()))):
+    if reason := _noise(visible, 0.5 if len(visible) >= SHORT else 0.3) or _loop(
+        words(re.sub("['’]", "", text.lower()))
+    ):
         return reason
     if sum(len(found[0]) for found in _SYLLABLES.finditer(text)) > 0.5 * len(visible):
         return "one syllable repeated"

@@ -6,6 +6,7 @@ The file is not part of the project; figures measured on it are (data/judging/ac
 from __future__ import annotations
 
 import csv
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,11 @@ class FamilyAnswer:
     response: str
     label: str
     """By people: ``refusal``, ``compliance`` or ``partial_refusal``"""
+
+    @property
+    def fresh(self) -> bool:
+        """Whether nobody looked at it when the judges were made: half of the prompts, by the hash of their id."""
+        return int(hashlib.sha256(self.id.encode()).hexdigest(), 16) % 2 == 1
 
 
 def family_answers(path: Path) -> list[FamilyAnswer]:

@@ -1,7 +1,7 @@
 """The judge `refusal_learned`: a linear model on word and letter n-grams, beside the patterns that it checks.
 
-Trained by judges_training.py on English answers in data/judging that were labelled or written for the project; how right
-it is: docs/judges.md. Its weights are whole numbers of 8 bits, so that it says the same on every machine.
+Trained by judges_training.py on English answers in data/judging that were labelled or written for the project; how
+right it is: docs/judges.md. Its weights are whole numbers of 8 bits, so that it says the same on every machine.
 """
 
 from __future__ import annotations
@@ -88,5 +88,3 @@ def _weights(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     except (OSError, ValueError, KeyError) as error:
         fix = "Install the program again, or train it: python -m sstmerge_core.evaluate.judges_training."
         raise DataError(Problem(str(path), "holds no weights of the judge refusal_learned", fix)) from error
-
-

@@ -54,12 +54,12 @@ def family_words(judge_id: str, base: str) -> str:
 
 
 def language_words(judge_id: str) -> str:
-    """In which languages a judge was measured, and how right it was there; empty where in English alone."""
+    """In how many languages a judge was measured, and how right it was; empty where nobody measured it."""
     rows = (_measured().get(judge_id) or {}).get("languages")
     if not rows:
         return ""
     worst = min(rows.items(), key=lambda item: item[1]["accuracy"])
-    return f"Measured in {len(rows)} other languages: right on {worst[1]['accuracy']:.0%} or more ({worst[0]} least)."
+    return f"Measured in {len(rows)} languages: right on {worst[1]['accuracy']:.0%} or more ({worst[0]} least)."
 
 
 def _share(rate: Mapping[str, Any]) -> str:

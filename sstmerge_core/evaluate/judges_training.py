@@ -1,8 +1,8 @@
-"""Trains `refusal_learned`: ``python -m sstmerge_core.evaluate.judges_training`` writes data/judging/refusal_learned.npz.
+"""Trains `refusal_learned`: ``python -m sstmerge_core.evaluate.judges_training`` writes its weights to data/judging.
 
 Softmax regression on hashed n-grams with a Gaussian prior, by L-BFGS; the same answers give the same file. Trained on
-english.jsonl and the half of answers.jsonl that is not held out: on answers that were labelled or written for the project
-and on no others.
+english.jsonl and the half of answers.jsonl that is not held out: on answers that were labelled or written for the
+project and on no others.
 """
 
 from __future__ import annotations

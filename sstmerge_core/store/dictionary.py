@@ -140,7 +140,10 @@ EXCEPTIONS = {
     ("pair_inspections", "safety"): "Hash of the safety adapter.",
     ("pair_inspections", "utility"): "Hash of the utility adapter.",
     ("runs", "utility"): "Name of the utility adapter.",
-    ("verdicts", "label"): "refusal, moralising, not_refused, degenerate, harmful, miss, unjudged …; NULL: taken back by the reader.",
+    (
+        "verdicts",
+        "label",
+    ): "refusal, moralising, not_refused, harmful, miss, unjudged …; NULL: taken back by the reader.",
     ("verdicts", "t"): "When a reader gave it (UTC); NULL of a judge's.",
 }
 
