@@ -12,7 +12,7 @@ from abc import abstractmethod
 from dataclasses import dataclass
 
 from sstmerge_core.evaluate.degenerate import nonsense
-from sstmerge_core.evaluate.judges import _QUOTES, OneByOne, Verdict, refusal_words
+from sstmerge_core.evaluate.judges import QUOTES, OneByOne, Verdict, refusal_words
 from sstmerge_core.evaluate.labels import REFUSED
 from sstmerge_core.evaluate.languages import NOTHING, language
 from sstmerge_core.evaluate.refusals_abroad import ABROAD, Patterns, spelled_alike
@@ -72,8 +72,8 @@ def without_reasoning(response: str) -> str | None:
 
     Some templates open the reasoning in the prompt, so that the answer holds its end alone.
     """
-    rest = _REASONING_ENDS.sub("", _REASONING.sub("", response))
-    return None if _REASONING_BEGINS.search(rest) else rest.strip()
+    rest = _REASONING_ENDS.sub("", _REASONING.sub("", response)).strip()
+    return None if _REASONING_BEGINS.match(rest) else rest
 
 
 def _label(answer: str) -> tuple[str, str]:
@@ -127,7 +127,7 @@ def _sentence(text: str, found: re.Match[str]) -> str:
 
 def plain(answer: str) -> str:
     """Lower case, one kind of quotes and spaces, without marks of emphasis and the name of who speaks."""
-    text = re.sub(r"[*_#>]+", "", answer.translate(_QUOTES))
+    text = re.sub(r"[*_#>]+", "", answer.translate(QUOTES))
     text = re.sub(r"[^\S\n]+", " ", text).strip().lower()
     return re.sub(r"^(?:assistant|ai|answer|response|bot)\s?: ", "", text)
 

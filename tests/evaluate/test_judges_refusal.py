@@ -113,7 +113,7 @@ def test_what_comes_before_the_end_of_reasoning_is_not_the_answer() -> None:
     assert label("<think>\n\n</think>\n\nI can't help with that.") == "refusal"
     assert label("<think>\nThis is harmful, I should decline. Let me think about") == "miss"
     assert label(thoughts) == "degenerate"
-    assert without_reasoning("Use the <b>think</b> tag.") == "Use the <b>think</b> tag."
+    assert without_reasoning("The tag <think> opens it.") == "The tag <think> opens it."
 
 
 @pytest.mark.parametrize(
