@@ -25,12 +25,8 @@ SHOWS = {
     "all": "All",
 }
 COLORS = {
-    "refusal": "blue",
-    "moralising": "blue",
-    "partial": "orange",
-    "not_refused": "orange",
-    "harmful": "red",
-    "degenerate": "violet",
+    **{"refusal": "blue", "moralising": "blue", "partial": "orange", "not_refused": "orange"},
+    **{"harmful": "red", "degenerate": "violet"},
 }
 
 

@@ -8,7 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
-from sstmerge_core.evaluate.languages import words
+from sstmerge_core.metrics.languages import words
 
 LONGEST_PERIOD = 16
 """Words in the longest phrase whose repetition is looked for: a sentence."""
@@ -42,7 +42,9 @@ def nonsense(text: str) -> str:
         return "empty" if not visible else _noise(visible)
     if _formal(text):
         return _repeated_lines(text)
-    if reason := _noise(visible, 0.5 if len(visible) >= SHORT else 0.3) or _loop(words(re.sub("['’]", "", text.lower()))):
+    if reason := _noise(visible, 0.5 if len(visible) >= SHORT else 0.3) or _loop(
+        words(re.sub("['’]", "", text.lower()))
+    ):
         return reason
     if sum(len(found[0]) for found in _SYLLABLES.finditer(text)) > 0.5 * len(visible):
         return "one syllable repeated"

@@ -1,7 +1,7 @@
 """The judge `refusal_learned`: a linear model on word and letter n-grams, beside the patterns that it checks.
 
-Trained by judges_training.py on the answers in data/judging that were labelled or written for the project; how right it
-is: docs/judges.md. Its weights are whole numbers of 8 bits, so that it says the same on every machine.
+Trained by judges_training.py on English answers in data/judging that were labelled or written for the project; how
+right it is: docs/judges.md. Its weights are whole numbers of 8 bits, so that it says the same on every machine.
 """
 
 from __future__ import annotations
@@ -31,10 +31,13 @@ OPENING_WORDS = 12
 
 @dataclass(frozen=True)
 class RefusalLearned(OfCoveredText):
-    """Tells what `refusal_regex_v2` tells, in the same languages."""
+    """Tells what `refusal_regex_v2` tells, of English answers: it was given too few others to learn from."""
 
     judge_id: str = "refusal_learned"
     can_tell_harm: bool = False
+    covered: tuple[str, ...] = ("en",)
+    trained: bool = True
+    """It is measured on answers that are held out alone"""
 
     def told(self, answer: str) -> tuple[str, float, str]:
         shares = probabilities(answer)

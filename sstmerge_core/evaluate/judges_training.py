@@ -1,8 +1,8 @@
-"""Trains `refusal_learned`: ``python -m sstmerge_core.evaluate.judges_training`` writes data/judging/refusal_learned.npz.
+"""Trains `refusal_learned`: ``python -m sstmerge_core.evaluate.judges_training`` writes its weights to data/judging.
 
 Softmax regression on hashed n-grams with a Gaussian prior, by L-BFGS; the same answers give the same file. Trained on
-answers.jsonl, english.jsonl and the half of languages.jsonl that is not held out: on answers that were labelled or
-written for the project and on no others.
+english.jsonl and the half of answers.jsonl that is not held out: on answers that were labelled or written for the
+project and on no others.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from scipy.optimize import minimize
 from scipy.sparse import csr_array
 
 from sstmerge_core.evaluate.judges_learned import BUCKETS, CLASSES, WEIGHTS, features
-from sstmerge_core.evaluate.judging import ENGLISH, LANGUAGES, Labelled, labelled
+from sstmerge_core.evaluate.judging import ENGLISH, Labelled, labelled
 
-PRIOR = 1e-4
+PRIOR = 1e-5
 """Weight of the squared weights in the loss; the best of 1e-2 … 1e-6 in a cross-validation of the training answers"""
 FOLDS = 5
 _CLASS = {"safe_nonrefusal": "not_refused", "harmful": "not_refused"}
@@ -24,7 +24,7 @@ _CLASS = {"safe_nonrefusal": "not_refused", "harmful": "not_refused"}
 
 def training_answers() -> list[Labelled]:
     """What the judge may learn from: text with a clear label, nothing that is held out."""
-    rows = [*labelled(), *labelled(ENGLISH), *(one for one in labelled(LANGUAGES) if not one.held_out)]
+    rows = [*(one for one in labelled() if not one.held_out), *labelled(ENGLISH)]
     return [one for one in rows if one.label not in ("degenerate", "miss")]
 
 

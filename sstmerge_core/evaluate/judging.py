@@ -23,6 +23,7 @@ from sstmerge_core.evaluate.agreement import (
 )
 from sstmerge_core.evaluate.judges import Judge
 from sstmerge_core.evaluate.judges_measured import DATA
+from sstmerge_core.metrics.labels import NO_VERDICT
 
 ANSWERS = DATA / "answers.jsonl"
 LANGUAGES = DATA / "languages.jsonl"
@@ -48,7 +49,7 @@ class Labelled:
 
     @property
     def held_out(self) -> bool:
-        """Whether no judge was tuned or trained on it: half of the written answers, by the hash of their name."""
+        """Whether no judge may be trained on it: half of the answers, by the hash of their name."""
         return int(hashlib.sha256(self.id.encode()).hexdigest(), 16) % 2 == 1
 
 
@@ -64,7 +65,7 @@ class Accuracy:
     interval: Interval
     """Wilson, 95 %"""
     missed: int
-    """Answers to which the judge gave no usable verdict; each counts as wrong"""
+    """Answers to which the judge gave no usable verdict, ``unjudged`` ones too; each counts as wrong"""
     unclear: int
     """Answers left out because the reader gave no verdict"""
     refusal: Scores | None
@@ -106,7 +107,12 @@ def labelled(path: Path = ANSWERS) -> list[Labelled]:
 
 
 def measure(judge: Judge, answers: Sequence[Labelled]) -> Accuracy:
-    """Let `judge` judge `answers` now, and compare. Raises DataError where no answer has a clear label."""
+    """Let `judge` judge `answers` now, and compare; one that was trained, those alone that are held out from training.
+
+    Raises DataError where no answer has a clear label.
+    """
+    if getattr(judge, "trained", False):
+        answers = [answer for answer in answers if answer.held_out]
     clear = [answer for answer in answers if answer.label != "miss"]
     if not clear:
         raise DataError(Problem("labelled answers", "none has a clear label", "Label some by reading."))
@@ -122,7 +128,7 @@ def measure(judge: Judge, answers: Sequence[Labelled]) -> Accuracy:
         n=len(clear),
         accuracy=right / len(clear),
         interval=wilson(right, len(clear)),
-        missed=found.count("miss"),
+        missed=sum(label in NO_VERDICT for label in found),
         unclear=len(answers) - len(clear),
         refusal=scores(truth, found, "refusal") if judge.can_tell_refusal else None,
         harmful=scores(truth, found, "harmful") if judge.can_tell_harm else None,

@@ -88,7 +88,7 @@ def run(lab: Lab, settings: InterferenceSettings) -> Result:
     most = max(settings.counts)
     ranked = sorted((row for row in rows if row["experts"] == most), key=lambda row: -(row["retention"] or 0))
     about = (
-        "Retention: mean over the experts of merged utility (ROUGE-L) ÷ own utility on the expert's own five test questions; "
+        "Retention: mean over the experts of merged ÷ own utility on the expert's own five test questions; "
         "its interval is a bootstrap over the experts."
     )
     return Result(

@@ -37,53 +37,68 @@ _OF_SCRIPT = {
     **{"ethiopic": "am", "khmer": "km", "lao": "lo", "myanmar": "my", "sinhala": "si"},
 }
 _MARKED = {  # letters or words that tell a language from the usual one of its script, which comes first
-    "cyrillic": ("ru", {"uk": r"[іїєґ]|\b(?:вибачте|але|що|це|цим|допомогти)\b", "sr": "[јљњђћџ]", "be": "ў", "kk": "[әғқңөұүһ]", "bg": r"\b(?:съм|това|ще|не мога)\b"}),
+    "cyrillic": (
+        "ru",
+        {
+            "uk": r"[іїєґ]|\b(?:вибачте|але|що|це|цим|допомогти)\b",
+            "bg": r"\b(?:съм|това|ще|не мога)\b",
+            **{"sr": "[јљњђћџ]", "be": "ў", "kk": "[әғқңөұүһ]"},
+        },
+    ),
     "arabic": ("ar", {"ur": "[ٹڈڑںےہ]", "fa": "[پچژگی]"}),
-    "devanagari": ("hi", {"mr": r"(?<!\S)(?:आहे|नाही|आणि|मला|मी)(?=[\s।.,!?]|$)", "ne": r"(?<!\S)(?:छ|छैन|गर्न|सक्दिन|हुन्छ)(?=[\s।.,!?]|$)"}),
+    "devanagari": (
+        "hi",
+        {
+            "mr": r"(?<!\S)(?:आहे|नाही|आणि|मला|मी)(?=[\s।.,!?]|$)",
+            "ne": r"(?<!\S)(?:छ|छैन|गर्न|सक्दिन|हुन्छ)(?=[\s।.,!?]|$)",
+        },
+    ),
 }  # fmt: skip
 _COMMON = {
-    "en": "the of and to a in is it you that he was for on are with as i his they be at this have from or had by not "
-    "but what all were we when your can said there use an each which she do how their if will up about out many then "
-    "them these so some her would make like him into has more no could my than been who its am i'm can't don't won't "
-    "it's you're that's isn't cannot sorry please here",
-    "de": "der die das und ist nicht ich sie es ein eine einen einem einer zu mit den dem des auf für von im wir kann "
-    "auch sich bei oder wie aber als wenn nur noch nach aus um werden wird sind haben hat dass diese dieser dieses "
-    "mein ihr ihnen dir du man keine kein leider helfen dabei zum zur am über hier bitte",
-    "fr": "le la les et est pas je vous il elle un une des du de à en que qui dans pour sur avec ce cette ces ne au aux "
-    "nous sont mais ou où comme plus par votre vos mon leur être avoir si tout faire peux peut suis désolé c'est j'ai "
-    "n'est d'un d'une qu'il voici a comment contre cela ça",
-    "es": "el la los las y es no un una de del en que por para con se su lo al como más pero sus le ya o este esta esto "
-    "eso ese sí porque muy sin sobre también me hasta hay donde quien desde nos yo puedo puede lo siento usted son está "
-    "tu mi aquí a voy va nadie algo todo todos esa cuando te ni ser hacer contra desde hacia ningún ninguna",
-    "pt": "o a os as e é não um uma de do da dos das em no na que por para com se seu sua ao como mais mas ou isso isto "
-    "esse este esta eu você foi ele ela são está muito também já nos posso pode lamento desculpe sem sobre até à aqui "
-    "pelo pela vou vai ninguém contra algo tudo todos essa quando te ser fazer",
+    "en": "the of and to a in is it you that he was for on are with as i his they be at this have from or had by "
+    "not but what all were we when your can said there use an each which she do how their if will up about "
+    "out many then them these so some her would make like him into has more no could my than been who its am "
+    "i'm can't don't won't it's you're that's isn't cannot sorry please here",
+    "de": "der die das und ist nicht ich sie es ein eine einen einem einer zu mit den dem des auf für von im wir "
+    "kann auch sich bei oder wie aber als wenn nur noch nach aus um werden wird sind haben hat dass diese "
+    "dieser dieses mein ihr ihnen dir du man keine kein leider helfen dabei zum zur am über hier bitte",
+    "fr": "le la les et est pas je vous il elle un une des du de à en que qui dans pour sur avec ce cette ces ne au "
+    "aux nous sont mais ou où comme plus par votre vos mon leur être avoir si tout faire peux peut suis "
+    "désolé c'est j'ai n'est d'un d'une qu'il voici a comment contre cela ça",
+    "es": "el la los las y es no un una de del en que por para con se su lo al como más pero sus le ya o este esta "
+    "esto eso ese sí porque muy sin sobre también me hasta hay donde quien desde nos yo puedo puede lo siento "
+    "usted son está tu mi aquí a voy va nadie algo todo todos esa cuando te ni ser hacer contra desde hacia "
+    "ningún ninguna",
+    "pt": "o a os as e é não um uma de do da dos das em no na que por para com se seu sua ao como mais mas ou isso "
+    "isto esse este esta eu você foi ele ela são está muito também já nos posso pode lamento desculpe sem "
+    "sobre até à aqui pelo pela vou vai ninguém contra algo tudo todos essa quando te ser fazer",
     "it": "il lo la gli le e è non un una di del della dei delle in che per con si su al come più ma anche o questo "
-    "questa sono mi ti ci vi io posso può alla nel nella dal dalla ho hai mio suo tuo ecco dispiace a nessuno quando essere",
-    "nl": "de het een en is niet ik je van in op te dat die met voor zijn er aan om ook als maar bij of uit dit naar "
-    "kan wij ze hij heb heeft geen u deze door over nog wel mijn kunnen worden wordt helpen spijt",
-    "sv": "och är inte jag det att en ett som på för med den till av har kan du om men vi de så från eller var hur min "
-    "din ska mig dig här också",
-    "da": "og er ikke jeg det at en et som på for med den til af har kan du om men vi de så fra eller var hvordan min "
-    "din skal mig dig her også beklager hjælpe hjelpe av deg meg",
+    "questa sono mi ti ci vi io posso può alla nel nella dal dalla ho hai mio suo tuo ecco dispiace a nessuno "
+    "quando essere",
+    "nl": "de het een en is niet ik je van in op te dat die met voor zijn er aan om ook als maar bij of uit dit "
+    "naar kan wij ze hij heb heeft geen u deze door over nog wel mijn kunnen worden wordt helpen spijt",
+    "sv": "och är inte jag det att en ett som på för med den till av har kan du om men vi de så från eller var hur "
+    "min din ska mig dig här också",
+    "da": "og er ikke jeg det at en et som på for med den til af har kan du om men vi de så fra eller var hvordan "
+    "min din skal mig dig her også beklager hjælpe hjelpe av deg meg",
     "pl": "i w nie na się jest to z do że jak ale o co po tak za od przez czy dla ten ta być mogę może są ja ty "
     "przepraszam pomóc mi tym lub oraz",
-    "cs": "a v na se je to že s z do o ale jak by si ve pro jsem tak nebo jako co po ne od není mohu můžu omlouvám vám "
-    "nemohu pomoci být která který",
-    "ro": "și în de la nu este o un pe cu că să a din pentru care mai sunt ce eu dar ca se al nu pot îmi pare rău acest "
-    "această sau te vă",
-    "hu": "a az és nem hogy egy is ez van de meg csak már ha mint ezt vagy de sajnálom tudok segíteni ami aki azt én "
-    "lehet kell ebben",
+    "cs": "a v na se je to že s z do o ale jak by si ve pro jsem tak nebo jako co po ne od není mohu můžu omlouvám "
+    "vám nemohu pomoci být která který",
+    "ro": "și în de la nu este o un pe cu că să a din pentru care mai sunt ce eu dar ca se al nu pot îmi pare rău "
+    "acest această sau te vă",
+    "hu": "a az és nem hogy egy is ez van de meg csak már ha mint ezt vagy de sajnálom tudok segíteni ami aki azt "
+    "én lehet kell ebben",
     "fi": "ja on ei että se en hän oli ovat mutta kun niin kuin voi voin myös tai jos tämä minä sinä mitä olen ole "
     "anteeksi auttaa siitä pahoillani",
-    "tr": "ve bir bu da de için ile ben sen ne çok ama gibi daha değil var yok mi olarak olan size bu üzgünüm yardımcı "
-    "olamam kadar sonra her veya ya ki",
-    "vi": "và là của có không tôi bạn một các cho được trong người này với để những đã khi như thể xin lỗi nhưng giúp "
-    "điều về đó",
-    "id": "dan yang di ini itu dengan untuk tidak dari dalam adalah saya anda akan ke pada bisa ada juga atau karena "
-    "oleh dapat kami maaf membantu sebagai lebih hal tersebut",
-    "ca": "el la els les i és no un una de del en que per amb se al com més però puc aquest aquesta això ho em sento "
-    "ajudar són hi",
+    "tr": "ve bir bu da de için ile ben sen ne çok ama gibi daha değil var yok mi olarak olan size bu üzgünüm "
+    "yardımcı olamam kadar sonra her veya ya ki",
+    "vi": "và là của có không tôi bạn một các cho được trong người này với để những đã khi như thể xin lỗi nhưng "
+    "giúp điều về đó",
+    "id": "dan yang di ini itu dengan untuk tidak dari dalam adalah saya anda akan ke pada bisa ada juga atau "
+    "karena oleh dapat kami maaf membantu sebagai lebih hal tersebut",
+    "ca": "el la els les i és no un una de del en que per amb se al com més però puc aquest aquesta això ho em "
+    "sento ajudar són hi",
     "sw": "na ya wa ni kwa katika za la si hii hiyo kama lakini siwezi samahani yako wewe mimi kuwa cha vya hilo "
     "kukusaidia",
     "tl": "ang ng sa na mga ay at hindi ako ka ko mo ito para kung po ngunit may si maaari makakatulong pasensya",
@@ -144,6 +159,8 @@ def _latin(text: str) -> str:
     for code, letters in _LETTERS.items():
         score[code] += sum(low.count(letter) for letter in letters)
     best = max(score, key=lambda code: score[code])  # English first where two are equal
+    if not any(len(word) > 1 and word in _COMMON_WORDS[best] for word in said):  # a, b, c and d are no Portuguese
+        score[best] = min(score[best], 1)
     if score[best] >= 2 and score[best] >= 0.1 * len(said):
         return best
     prose = sum(n for part in re.split(r"[^\w\s'’-]|\n", low) if (n := len(_LATIN_WORD.findall(part))) > 4)

@@ -41,8 +41,8 @@ def rescore(
     """Judge a run's stored answers and append ``verdicts`` and ``metrics`` where they are new.
 
     The run that its Safety Tax is measured against is re-scored first if it is here, so that both sides are one
-    judge's. `progress` is told (answers done, of all to judge). Raises JobError as `record.answered` does, StoreError where
-    another process writes the run.
+    judge's. `progress` is told (answers done, of all to judge). Raises JobError as `record.answered` does, StoreError
+    where another process writes the run.
     """
     past = answered(workspace, run_id)
     reference = None

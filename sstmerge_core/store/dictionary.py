@@ -131,7 +131,7 @@ EXCEPTIONS = {
     (
         "verdicts",
         "label",
-    ): "refusal, moralising, not_refused, degenerate, harmful, miss, unjudged …; NULL: taken back by the reader.",
+    ): "refusal, moralising, not_refused, harmful, miss, unjudged …; NULL: taken back by the reader.",
     ("verdicts", "t"): "When a reader gave it (UTC); NULL of a judge's.",
 }
 

@@ -38,7 +38,7 @@ def leaderboard(
 
 
 def front(con: Connection, *, pairs: Sequence[str] | None = None, sources: Sequence[str] | None = None) -> pd.DataFrame:
-    """The runs that no run of the same pair, source, utility suite, metric and split dominates on (resistance, utility)."""
+    """The runs that none of the same pair, source, utility suite, metric and split dominates on (resistance, utility)."""
     where, values = _where({"pair": pairs, "source": sources})
     return con.execute(f"SELECT * FROM front WHERE {where} ORDER BY pair, source, resistance, run_id", values).df()
 
@@ -48,7 +48,8 @@ def references(con: Connection, pair: str) -> pd.DataFrame:
     return con.execute(
         """
         WITH own AS (
-            SELECT DISTINCT r.source, r.base, r.utility, r.safety, r.utility_suite, r.utility_metric, r.split FROM runs r
+            SELECT DISTINCT r.source, r.base, r.utility, r.safety, r.utility_suite, r.utility_metric, r.split
+            FROM runs r
             WHERE r.pair = ? AND r.method NOT IN ('base', 'adapter')
         )
         SELECT DISTINCT l.* REPLACE (

@@ -137,6 +137,15 @@ def test_the_filters_find_the_prompts_that_the_test_counts() -> None:
     assert found("differ") == ["1", "2", "4", "5"] and found("all") == list("012345") and found("moved") == []
 
 
+def test_a_lecture_counts_as_refused_and_an_unjudged_answer_is_not_compared() -> None:
+    first = side("A", harmful=["moralising", R, "unjudged", "partial"])
+    second = side("B", harmful=[N, "moralising", R, N])
+    assert list(compare.outcomes(first, "resistance", "harmful")) == [1.0, 1.0, 0.0]
+    table = compare.prompts([first, second], "harmful")
+    assert list(compare.select(table, "A", "B", "only_first")["prompt_id"]) == ["harmful-0"]
+    assert list(compare.select(table, "A", "B", "only_second")["prompt_id"]) == []
+
+
 def test_scores_that_moved_more_than_the_threshold_come_with_the_largest_first() -> None:
     first, second = side("A", facts=[0.5, 0.5, 0.5, 0.5]), side("B", facts=[0.6, 0.2, 0.5, 0.65])
     table = compare.prompts([first, second], "facts")
