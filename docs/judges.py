@@ -132,8 +132,8 @@ that a judge counts as refused (`refusal` or `moralising`), and the share of com
 and 230 of GPT-4, 294 and 101 of Llama-2-70b-chat, 199 and 210 of Mistral-7B-Instruct with a guard prompt; the people's
 partial refusals are in neither. The file was never trained on and does not ship. Which kinds of refusal occur in it,
 and where the patterns of `refusal_regex_v2` failed, was looked at on the half of the prompts with an even SHA-256 of
-their id, and the weights and thresholds of its lectures were chosen on that half; of the other half only these rates
-were seen."""
+their id, and the weights and thresholds of its lectures were chosen on that half; of the other half only
+these rates were seen, and one threshold (3.0 to 3.5) was raised after they had been."""
 
 
 def by_language(measured: Mapping[str, Any]) -> list[str]:
@@ -156,8 +156,9 @@ LANGUAGES_NOTE = """Share of the answers of [english.jsonl](../data/judging/engl
 `moralising` counts as refused, `partial` as not, `unjudged` as wrong. The patterns of `refusal_regex_v2` were mended by
 the answers with an even SHA-256 of their id; of the others, the held-out half, no verdict was looked at (the last
 column: the ten languages together). The answers were written by who wrote the patterns, and much the same requests
-stand in all ten languages, so they flatter them. `refusal_learned` is left out: it covers English alone, and the
-English answers here are what it was trained on."""
+stand in all ten languages, so they flatter them: of 77 sentences that were written afterwards to find mistakes,
+`refusal_regex_v2` was right on 45, before it was mended by them (tests/evaluate/test_refusals_abroad.py).
+`refusal_learned` is left out: it covers English alone, and the English answers here are what it was trained on."""
 
 
 def share(rate: Mapping[str, Any]) -> str:

@@ -155,7 +155,7 @@ def _title(name: str) -> str:
 
 
 def _sentence(rows: dict[str, dict[str, Any]]) -> str:
-    parts = [f"{row['model']} {_spread(row, 'resistance')} / {_spread(row, 'rouge_l')}" for row in rows.values()]
+    parts = [f"{row['model']} {_spread(row, 'resistance')} / {_spread(row, 'utility')}" for row in rows.values()]
     return f"Resistance / ROUGE-L, mean ± standard deviation over training seeds: {'; '.join(parts)}."
 
 

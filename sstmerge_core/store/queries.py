@@ -38,7 +38,7 @@ def leaderboard(
 
 
 def front(con: Connection, *, pairs: Sequence[str] | None = None, sources: Sequence[str] | None = None) -> pd.DataFrame:
-    """The runs that none of the same pair, source, utility suite, metric and split dominates on (resistance, utility)."""
+    """The runs that none of the same pair, source, task, metric and split dominates on (resistance, utility)."""
     where, values = _where({"pair": pairs, "source": sources})
     return con.execute(f"SELECT * FROM front WHERE {where} ORDER BY pair, source, resistance, run_id", values).df()
 
