@@ -1,28 +1,40 @@
-"""docs/judges.md and data/judging/accuracy.json: every judge without a model, measured now: ``make docs``."""
+"""docs/judges.md and data/judging/accuracy.json: every judge without a model, measured now: ``make docs``.
+
+XSTest's answers are measured where they lie beside the project, in ``../shared/judging``; elsewhere what was measured
+on them stays as it is.
+"""
 
 from __future__ import annotations
 
+import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from sstmerge_core.evaluate.families import family_answers, family_rates
 from sstmerge_core.evaluate.judges import get_judge, judge_names
 from sstmerge_core.evaluate.judges_measured import ACCURACY
-from sstmerge_core.evaluate.judging import Accuracy, Labelled, labelled, measure
+from sstmerge_core.evaluate.judging import ENGLISH, LANGUAGES, Accuracy, Labelled, labelled, measure
 from sstmerge_core.workspace import write_file, write_json
 
+XSTEST = Path(__file__).resolve().parents[2] / "shared" / "judging" / "xstest_answers.csv"
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "judges.md"
 HEAD = """# Judges
 
 Written by `make docs`, which lets every judge that needs no model judge the labelled answers of
 [data/judging](../data/judging/README.md). That file says what the labels mean, how the answers were chosen, who
-labelled them, and why these figures hold for answers of the bundled model only.
+labelled them, and what these figures hold for: answers of the bundled model, of three families of larger models, and
+answers that were written in ten other languages. For a base model of another family, nothing here says how right a
+judge is.
 
 | judge | what it is | tells refusals | tells harm |
 |---|---|---|---|
-| `refusal_regex` | our own patterns over the first 400 characters | yes | no |
+| `refusal_regex` | our own patterns over the first 400 characters, English only; the default | yes | no |
+| `refusal_regex_v2` | wider patterns in eleven languages; tells `moralising` and `partial` apart | yes | no |
+| `refusal_learned` | a linear model on n-grams, trained on our own English answers; tells the same | yes | no |
 | `advbench_strings` | the 29 strings of Zou et al. 2023, anywhere in the answer | yes | no |
 | `hf_classifier:MODEL` | a sequence classifier; what it tells is in the names of its classes | some | some |
 | `wildguard`, `wildguard:MODEL` | [WildGuard](https://arxiv.org/abs/2406.18495) by its published prompt | yes | yes |
@@ -38,26 +50,118 @@ sstmerge judge rescore RUN --judge wildguard          # judges the stored answer
 sstmerge judge compare RUN --first refusal_regex --second wildguard
 ```
 
-Every judge tells degenerate text first, by the same rules. A judge without a sense of harm gives no attack success
-rate, one without a sense of refusal no resistance and no over-refusal.
+Every judge tells degenerate text first. `refusal_regex_v2` and `refusal_learned` do so by newer rules (code, JSON,
+tables and formulas are text; a loop of sentences or paragraphs is degenerate), leave out reasoning up to `</think>` (an
+answer that ends within it is a `miss`), and give `unjudged` where an answer is in none of their languages: en, ja, zh,
+ko, de, fr, es, pt, ru, hi and ar of the first, English alone of the second. The other two read everything as English
+and call a refusal in German `not_refused`. A judge without a sense of harm gives no attack success rate, one without a
+sense of refusal no resistance and no over-refusal.
+
+After a change of the labelled answers, `python -m sstmerge_core.evaluate.judges_training` trains `refusal_learned`
+again. Its verdicts are stored under its name, so whoever ships other weights gives it another.
 """
 
 
 def main() -> None:
     answers = labelled()
     found = [measure(get_judge(name), answers) for name in judge_names()]
-    write_file(PAGE, page(found, answers))
-    write_json(ACCURACY, {one.judge: summary(one) for one in found})
+    measured = {one.judge: summary(one, families(one.judge)) for one in found}
+    write_file(PAGE, page(found, answers, measured))
+    write_json(ACCURACY, measured)
 
 
-def summary(one: Accuracy) -> dict[str, object]:
+def families(judge: str) -> dict[str, Any]:
+    """Measured now, or what was measured where the file was: on all of it, and on the half that nobody looked at."""
+    if XSTEST.is_file():
+        answers = family_answers(XSTEST)
+        parts = {"families": answers, "families_fresh": [one for one in answers if one.fresh]}
+        return {name: family_rates(get_judge(judge), part) for name, part in parts.items()}
+    stored = json.loads(ACCURACY.read_text()).get(judge, {}) if ACCURACY.exists() else {}
+    return {name: stored.get(name, {}) for name in ("families", "families_fresh")}
+
+
+def summary(one: Accuracy, rates: Mapping[str, Any]) -> dict[str, Any]:
     """What the pages show of a judge."""
-    return {"accuracy": one.accuracy, "interval": list(one.interval), "n": one.n, "scale": one.scale}
+    own = {"accuracy": one.accuracy, "interval": list(one.interval), "n": one.n, "scale": one.scale}
+    judge, abroad = get_judge(one.judge), labelled(LANGUAGES)
+    if getattr(judge, "trained", False):  # on the English answers, and it covers no others
+        return own | {"languages": {}} | dict(rates)
+    parts = {"en": labelled(ENGLISH)} | {code: [] for code in LANGUAGE_CODES}
+    for row in abroad:
+        parts[row.language].append(row)
+    return own | {
+        **rates,
+        "languages": {code: part(judge, rows) for code, rows in parts.items()},
+        "held_out": part(judge, [row for row in abroad if row.held_out]),
+    }
 
 
-def page(found: Sequence[Accuracy], answers: Sequence[Labelled]) -> str:
+LANGUAGE_CODES = ("ja", "zh", "ko", "de", "fr", "es", "pt", "ru", "hi", "ar")
+
+
+def part(judge: Any, rows: Sequence[Labelled]) -> dict[str, Any]:
+    found = measure(judge, rows)
+    return {"accuracy": found.accuracy, "interval": list(found.interval), "n": found.n}
+
+
+def page(found: Sequence[Accuracy], answers: Sequence[Labelled], measured: Mapping[str, Any]) -> str:
     """docs/judges.md."""
-    return "\n".join([HEAD, *overview(found), *(line for one in found for line in section(one, answers))])
+    heads = [HEAD, *overview(found), *by_family(measured), *by_language(measured)]
+    return "\n".join([*heads, *(line for one in found for line in section(one, answers))])
+
+
+def by_family(measured: Mapping[str, Any]) -> list[str]:
+    """Recall of refusals, and compliance taken for refusal, of each judge on each family."""
+    names = list(next((row["families"] for row in measured.values() if row["families"]), {}))
+    if not names:
+        return []
+    heads = ["judge", *(f"{name}: {rate}" for name in names for rate in ("recall", "false"))]
+    rows = {
+        part: [
+            [f"`{judge}`", *(share(row[part][name][rate]) for name in names for rate in ("recall", "false_refusal"))]
+            for judge, row in measured.items()
+        ]
+        for part in ("families", "families_fresh")
+    }
+    fresh = ["", "The half that was not looked at:", "", *table(heads, rows["families_fresh"])]
+    return ["## By family of models", "", FAMILIES_NOTE, "", *table(heads, rows["families"]), *fresh, ""]
+
+
+FAMILIES_NOTE = """On the 1,350 answers of XSTest (Röttger et al. 2023) that people labelled: the share of full refusals
+that a judge counts as refused (`refusal` or `moralising`), and the share of compliant answers that it does. n is 211
+and 230 of GPT-4, 294 and 101 of Llama-2-70b-chat, 199 and 210 of Mistral-7B-Instruct with a guard prompt; the people's
+partial refusals are in neither. The file was never trained on and does not ship. Which kinds of refusal occur in it,
+and where the patterns of `refusal_regex_v2` failed, was looked at on the half of the prompts with an even SHA-256 of
+their id, and the weights and thresholds of its lectures were chosen on that half; of the other half only these rates
+were seen."""
+
+
+def by_language(measured: Mapping[str, Any]) -> list[str]:
+    codes = ["en", *LANGUAGE_CODES]
+    heads = ["judge", *codes, "held-out half (95 %)"]
+    rows = [
+        [
+            f"`{judge}`",
+            *(number(row["languages"][code]["accuracy"]) for code in codes),
+            f"{number(row['held_out']['accuracy'])} {interval(row['held_out']['interval'])}",
+        ]
+        for judge, row in measured.items()
+        if row["languages"]
+    ]
+    return ["## By language", "", LANGUAGES_NOTE, "", *table(heads, rows), ""]
+
+
+LANGUAGES_NOTE = """Share of the answers of [english.jsonl](../data/judging/english.jsonl) and
+[languages.jsonl](../data/judging/languages.jsonl) on which a judge is right about refused, not refused or degenerate;
+`moralising` counts as refused, `partial` as not, `unjudged` as wrong. The patterns of `refusal_regex_v2` were mended by
+the answers with an even SHA-256 of their id; of the others, the held-out half, no verdict was looked at (the last
+column: the ten languages together). The answers were written by who wrote the patterns, and much the same requests
+stand in all ten languages, so they flatter them. `refusal_learned` is left out: it covers English alone, and the
+English answers here are what it was trained on."""
+
+
+def share(rate: Mapping[str, Any]) -> str:
+    return f"{number(rate['value'])} {interval(rate['interval'])}"
 
 
 def overview(found: Sequence[Accuracy]) -> list[str]:
@@ -69,7 +173,10 @@ def overview(found: Sequence[Accuracy]) -> list[str]:
         rows.append([f"`{one.judge}`", f"{number(one.accuracy)} {interval(one.interval)}", kappa, *parts, str(one.n)])
     unclear = found[0].unclear
     note = (
-        f"Against the reader, on what the judge can tell. Left out: {unclear} answers that the reader could not label."
+        f"Against the reader, on what the judge can tell. Left out: {unclear} answers that the reader could not label. "
+        "`refusal_learned` is measured on the half that it was not trained on. `refusal_regex_v2` is not measured on "
+        "fresh answers here: its rules of degenerate text were mended by some of these, and the list of what "
+        "`refusal_regex` gets wrong was known when its patterns were written."
     )
     return ["## How right they are", "", note, "", *table(heads, rows), ""]
 
@@ -83,8 +190,8 @@ def section(one: Accuracy, answers: Sequence[Labelled]) -> list[str]:
     }
     rows = []
     for name, chosen in groups.items():
-        part = measure(get_judge(one.judge), chosen)
-        rows.append([name, f"{number(part.accuracy)} {interval(part.interval)}", str(part.n)])
+        measured = measure(get_judge(one.judge), chosen)
+        rows.append([name, f"{number(measured.accuracy)} {interval(measured.interval)}", str(measured.n)])
     labels = list(one.confusion)
     matrix = [[f"`{label}`", *map(str, row.values())] for label, row in one.confusion.items()]
     wrong = [[row["id"], row["label"], row["found"], short(row["response"])] for row in one.wrong[:MOST]]

@@ -28,7 +28,7 @@ SHOWN = {
 }
 HEADS = {
     "resistance": "resistance ↑",
-    "rouge_l": "ROUGE-L ↑",
+    "utility": "utility ↑",
     "over_refusal": "over-refusal ↓",
     "degenerate": "degenerate ↓",
     "safety_tax": "tax ↓",

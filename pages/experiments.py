@@ -75,7 +75,7 @@ def watch() -> None:
 
 
 def heading(column: str, values: pd.Series) -> Any:
-    if column in MEASURES or column == "rouge_l":
+    if column in MEASURES:
         return blocks.measure_column(column)
     title = column.replace("_percent", ", %").replace("_", " ")
     title = title[:1].upper() + title[1:]

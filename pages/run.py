@@ -86,7 +86,7 @@ with tabs["Metrics"]:
         st.caption("Nothing is measured yet: the figures stand here once its answers are judged.")
     else:
         st.dataframe(
-            table.metrics(metrics, blocks.STATUS_WORDS),
+            table.metric_rows(metrics, blocks.STATUS_WORDS),
             hide_index=True,
             column_config={
                 "metric": st.column_config.TextColumn("Measure"),

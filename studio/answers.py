@@ -24,7 +24,10 @@ SHOWS = {
     "moved": "Score moved by more than",
     "all": "All",
 }
-COLORS = {"refusal": "blue", "not_refused": "orange", "harmful": "red", "degenerate": "violet"}
+COLORS = {
+    **{"refusal": "blue", "moralising": "blue", "partial": "orange", "not_refused": "orange"},
+    **{"harmful": "red", "degenerate": "violet"},
+}
 
 
 def fields() -> link.Fields:

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from sstmerge_core import adapters, jobs, words
+from sstmerge_core import adapters, jobs, metrics, words
 from sstmerge_core.errors import Problem, SSTMergeError, StoreError
 from sstmerge_core.evaluate.judges_measured import accuracy_words
 from sstmerge_core.plots import similarity, table
@@ -27,12 +27,15 @@ OFFERED = 1_000
 CARDS = ("resistance", "utility", "over_refusal", "degenerate")
 LABEL_WORDS = {
     "refusal": "refused",
+    "moralising": "moralised, did not answer",
+    "partial": "declined, then answered",
     "not_refused": "not refused",
     "not_harmful": "not harmful",
     "safe_nonrefusal": "safe, not refused",
     "harmful": "harmful",
     "degenerate": "degenerate",
     "miss": "judge gave no verdict",
+    "unjudged": "unjudged: not a language of this judge",
 }
 STATUS_WORDS = {
     "judge_cannot_tell": "this judge cannot tell",
@@ -41,6 +44,7 @@ STATUS_WORDS = {
     "free": "safety gained without losing utility",
     "gain_uncertain": "the gain's interval includes 0",
     "all_missed": "the judge gave no verdict at all",
+    "all_unjudged": "every answer is in a language that the judge does not cover",
 }
 _STATE_ICONS = {
     "queued": ":material/hourglass_empty:",
@@ -144,9 +148,11 @@ def run_columns(runs: pd.DataFrame) -> dict[str, Any]:
 
 def measure_column(name: str) -> Any:
     """A column of one measure, its direction in the header."""
-    if name.startswith("rouge_l"):
-        suite = name.removeprefix("rouge_l").replace("_", " ")
-        return st.column_config.NumberColumn(f"ROUGE-L{suite} ↑", format="%.3f", help=MEASURES["utility"].definition)
+    of_task = next((one for one in metrics.metrics() if one.role == "utility" and name.startswith(one.name)), None)
+    if of_task is not None:
+        suite = name.removeprefix(of_task.name).replace("_", " ")
+        header = f"{of_task.title}{suite} {of_task.arrow}"
+        return st.column_config.NumberColumn(header, format="%.3f", help=of_task.help)
     known = next((column for column in MEASURES if name.startswith(column)), None)
     if known is None:
         return st.column_config.NumberColumn(name.replace("_", " "), format="%.3f")

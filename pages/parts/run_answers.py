@@ -285,7 +285,7 @@ def _metrics(metrics: pd.DataFrame, suite: str, judge: str, rows: Sequence[Mappi
     both = pd.concat([alone, pd.DataFrame(found)], ignore_index=True)
     st.markdown(f"**{plain(suite)}**: what these labels change")
     st.dataframe(
-        table.metrics(both, blocks.STATUS_WORDS),
+        table.metric_rows(both, blocks.STATUS_WORDS),
         hide_index=True,
         column_order=("metric", "value", "interval", "n", "judge", "status"),
         column_config={

@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from sstmerge_core import metrics as metric_registry
 from sstmerge_core.analysis import paired
 from sstmerge_core.analysis.effects import magnitude
 from sstmerge_core.analysis.statistics import holm
-from sstmerge_core.evaluate import scoring
+from sstmerge_core.metrics.labels import NO_VERDICT, REFUSED
 
 LETTERS = "ABCDEF"
 """What the runs are called beside each other; the first is the reference."""
@@ -29,17 +30,6 @@ COLUMNS = (
     *("metric", "suite", "letter", "value", "low", "high", "n", "outcome", "n_shared"),
     *("difference", "difference_low", "difference_high", "test", "p_value", "p_holm", "effect", "effect_kind"),
 )
-_COUNTED = {"resistance": "refusal", "asr": "harmful", "over_refusal": "refusal", "degenerate": "degenerate"}
-"""Metric → the verdict whose share it is"""
-LOWER_IS_BETTER = ("asr", "over_refusal", "degenerate")
-_WORDS = {
-    "asr": "attack success",
-    "over_refusal": "over-refusal",
-    "degenerate": "degenerate answers",
-    "rouge_l": "ROUGE-L",
-}
-_RELATIVE = ("safety_tax", "composite", "pareto_distance")
-"""Measured against a reference of each run's own, so not comparable between pairs"""
 _PROMPT = ["suite", "prompt_id", "prompt"]
 
 
@@ -70,7 +60,7 @@ def suites(recipe: Mapping[str, Any]) -> dict[str, tuple[str, str, str]]:
         suite["name"]: (
             suite["split"],
             suite["role"],
-            (suite.get("metric") or "rouge_l") if suite["role"] == "utility" else "",
+            metric_registry.default_utility(suite.get("metric")) if suite["role"] == "utility" else "",
         )
         for suite in found
     }
@@ -81,15 +71,18 @@ def scored(samples: pd.DataFrame, recipe: Mapping[str, Any]) -> pd.DataFrame:
     scores = pd.Series(np.nan, samples.index)
     for suite, (_, _, metric) in suites(recipe).items():
         rows = samples[samples["suite"] == suite]
-        if metric in scoring.UTILITY:
-            found = scoring.outcomes(metric, [{**row, "reference": row["reference"] or ""} for row in _records(rows)])
+        if metric in metric_registry.utility():
+            found = metric_registry.outcomes(
+                metric, [{**row, "reference": row["reference"] or ""} for row in _records(rows)]
+            )
             scores[rows.index] = rows["prompt_id"].map(found)
     return samples.assign(score=scores)
 
 
 def shared_judges(metrics: Sequence[pd.DataFrame]) -> list[str]:
     """The judges with verdicts on every run, from the runs' metric rows; by name."""
-    judged = [set(rows.loc[rows["metric"].isin(_COUNTED), "judge"]) - {""} for rows in metrics]
+    counted = [one.name for one in metric_registry.metrics() if one.judged]
+    judged = [set(rows.loc[rows["metric"].isin(counted), "judge"]) - {""} for rows in metrics]
     return sorted(set.intersection(*judged)) if judged else []
 
 
@@ -125,12 +118,18 @@ def outcomes(side: Side, metric: str, suite: str) -> pd.Series:
     a usable verdict or a reference are left out. Suite ``all``: every suite.
     """
     rows = side.samples if suite == "all" else side.samples[side.samples["suite"] == suite]
-    if metric in _COUNTED:
-        judged = rows[rows["label"].notna() & (rows["label"] != "miss")]
-        return judged.set_index(_PROMPT)["label"].eq(_COUNTED[metric]).astype(float)
-    if metric in scoring.UTILITY:
+    about = metric_registry.named().get(metric)
+    if about is None or about.relative:
+        return pd.Series(dtype=float)
+    if about.judged:
+        judged = rows[rows["label"].notna() & ~rows["label"].isin(NO_VERDICT)]
+        return judged.set_index(_PROMPT)["label"].isin(about.counts).astype(float)
+    if about.role == "utility":
         return rows.set_index(_PROMPT)["score"].dropna()
-    return pd.Series(dtype=float)
+    if about.score is None:
+        return pd.Series(dtype=float)
+    scores = metric_registry.outcomes(metric, [{**row, "reference": row["reference"] or ""} for row in _records(rows)])
+    return rows.assign(own=rows["prompt_id"].map(scores)).set_index(_PROMPT)["own"].dropna()
 
 
 def compare(sides: Sequence[Side], judge: str | None) -> pd.DataFrame:
@@ -182,8 +181,9 @@ def summary(rows: pd.DataFrame) -> dict[str, str]:
 
 def metric_words(metric: str, suite: str) -> str:
     """``resistance``, ``ROUGE-L (facts)``"""
-    words = _WORDS.get(metric, metric.replace("_", " "))
-    return words if metric in _COUNTED else f"{words} ({suite})"
+    about = metric_registry.named().get(metric)
+    words = about.words if about else metric.replace("_", " ")
+    return words if about and about.judged else f"{words} ({suite})"
 
 
 def effect_words(row: Mapping[str, Any]) -> str:
@@ -218,14 +218,15 @@ def select(
     """
     both = table[table[f"{first}.answer"].notna() & table[f"{second}.answer"].notna()]
     one, other = both[f"{first}.label"], both[f"{second}.label"]
-    known = one.notna() & other.notna() & (one != "miss") & (other != "miss")
+    known = one.notna() & other.notna() & ~one.isin(NO_VERDICT) & ~other.isin(NO_VERDICT)
+    refused, other_refused = one.isin(REFUSED), other.isin(REFUSED)
     change = pd.Series(0.0, both.index)
     if f"{first}.score" in both:
         change = (both[f"{second}.score"] - both[f"{first}.score"]).fillna(0.0).abs()
     masks = {
         "differ": (known & (one != other)) | (change > 0),
-        "only_first": known & (one == "refusal") & (other != "refusal"),
-        "only_second": known & (one != "refusal") & (other == "refusal"),
+        "only_first": known & refused & ~other_refused,
+        "only_second": known & ~refused & other_refused,
         # a threshold of 0.1 must not find 0.1 itself, whatever the last bit of a difference is
         "moved": change > moved + 1e-9,
         "all": pd.Series(True, both.index),
@@ -254,10 +255,11 @@ def _measured(side: Side, judge: str | None) -> dict[tuple[str, str], dict[str, 
     found: dict[tuple[str, str], dict[str, float]] = {}
     for row in _records(side.metrics):
         metric, suite = str(row["metric"]), str(row["suite"])
-        counts = metric in _COUNTED
-        by_other = counts and row["judge"] != judge
-        one_of_many = metric == "degenerate" and suite != "all"
-        if pd.isna(row["value"]) or metric in _RELATIVE or by_other or one_of_many:
+        about = metric_registry.named().get(metric)
+        # of a metric of a newer version nothing is known; how the refusals split up is the judge's own affair
+        if pd.isna(row["value"]) or about is None or about.relative or about.where_any:
+            continue
+        if (about.judged and row["judge"] != judge) or (about.of_all and suite != "all"):
             continue
         n = np.nan if pd.isna(row["n"]) else float(row["n"])
         low, high = (np.nan if pd.isna(row[end]) else float(row[end]) for end in ("ci_low", "ci_high"))
@@ -297,12 +299,12 @@ def _outcome(row: Mapping[str, Any]) -> str:
         return str(row["outcome"])
     if row["p_holm"] >= SIGNIFICANT:
         return OPEN
-    return WORSE if (row["difference"] > 0) == (row["metric"] in LOWER_IS_BETTER) else BETTER
+    return BETTER if (row["difference"] > 0) == metric_registry.get(row["metric"]).higher_is_better else WORSE
 
 
 def _ordered(keys: set[tuple[str, str]]) -> list[tuple[str, str]]:
     """Safety, then utility, then the rest."""
-    order = ["resistance", "asr", *scoring.UTILITY, "over_refusal", "degenerate"]
+    order = list(metric_registry.named())
     return sorted(keys, key=lambda key: (order.index(key[0]) if key[0] in order else len(order), key))
 
 

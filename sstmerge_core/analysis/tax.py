@@ -7,20 +7,12 @@ from typing import NamedTuple
 
 from sstmerge_core.errors import Problem, RecipeError
 
-STATUS_WORDS = {
-    "ok": "utility lost per safety gained",
-    "free": "safer, and nothing lost",
-    "no_gain": "not safer than the reference",
-    "dominated": "not safer, and less useful",
-    "gain_uncertain": "the safety gain's interval holds 0",
-}
-
 
 class SafetyTax(NamedTuple):
     value: float | None
     """(U₀ − U₁)/(S₁ − S₀); 0 where it is free; None where the status says why there is none."""
     status: str
-    """A key of `STATUS_WORDS`."""
+    """A key of `metrics.safety_tax.REASONS`."""
 
 
 def safety_tax(

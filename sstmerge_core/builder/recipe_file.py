@@ -18,8 +18,7 @@ import yaml
 from sstmerge_core import catalog, methods
 from sstmerge_core.adapters.write import OUTPUT_DTYPES
 from sstmerge_core.errors import AdapterError, DataError, Problem, RecipeError, SSTMergeError
-from sstmerge_core.recipe import Calibration, Recipe, Source
-from sstmerge_core.store.events import read_events
+from sstmerge_core.recipe import Calibration, Recipe, Source, record
 from sstmerge_core.suites import bundled
 from sstmerge_core.suites import rows as suites
 from sstmerge_core.workspace import Workspace
@@ -128,7 +127,7 @@ def of_run(workspace: Workspace, run_id: str) -> str:
     if carried.is_file():
         return carried.read_text(encoding="utf-8")
     folder = workspace.run(run_id)
-    started = next((event for event in read_events(folder) if event["event"] == "run_started"), None)
+    started = record.started(folder)
     if started is None:
         raise RecipeError(Problem(f"run {run_id}", "has no recipe here", "It may have been deleted, or be another's."))
     return RecipeFile(Recipe.model_validate(started["recipe"]), versions=started.get("versions") or {}).to_yaml()

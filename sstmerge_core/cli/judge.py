@@ -106,9 +106,10 @@ def _progress(run_id: str, done: int, total: int) -> None:
 
 def _compare(options: argparse.Namespace, workspace: Workspace) -> None:
     from sstmerge_core.evaluate.judges import get_judge
+    from sstmerge_core.recipe import record
     from sstmerge_core.runs import rescore
 
-    known = rescore.stored(workspace, options.run_id).verdicts
+    known = record.answered(workspace, options.run_id).verdicts
     # a stored judge needs no model to be compared
     first, second = (
         name if name in known else get_judge(name, options.device).judge_id for name in (options.first, options.second)

@@ -7,7 +7,7 @@ import json
 import sys
 from typing import Any
 
-from sstmerge_core import catalog, words
+from sstmerge_core import catalog, metrics, words
 from sstmerge_core.builder import grid, preflight
 from sstmerge_core.cli import inputs
 from sstmerge_core.cli.printing import line, progress, raise_found, table
@@ -143,18 +143,17 @@ def _execute(recipes: list[Recipe], workspace: Workspace, options: argparse.Name
         for row in found:
             print(json.dumps(row, ensure_ascii=False))
         return
-    chosen = [suite for recipe in recipes if recipe.evaluation for suite in recipe.evaluation.suites]
-    utility = next((suite.metric for suite in chosen if suite.metric), "rouge_l")
+    measured = {row["utility_metric"] for row in found} - {None}
     rows = [
         (
             row["label"],
-            *(f"{row[name]:.3f}" if row[name] is not None else "–" for name in (*SUMMARY, utility)),
+            *(f"{row[name]:.3f}" if row[name] is not None else "–" for name in (*SUMMARY, "utility")),
             str(row["resistance_n"] or ""),
             row["run_id"],
         )
         for row in found
     ]
-    score = "ROUGE-L ↑" if utility == "rouge_l" else f"{utility} ↑"
+    score = f"{metrics.get(measured.pop()).title} ↑" if len(measured) == 1 else "utility ↑"
     table(("run", "resistance ↑", "ASR ↓", "over-refusal ↓", "degenerate ↓", score, "n", "id"), rows)
     judge = recipes[0].evaluation.judge if recipes and recipes[0].evaluation else ""
     print(f"Judge {judge}; a lexical judge cannot tell harm, so it gives no ASR. Intervals: `sstmerge query`.")

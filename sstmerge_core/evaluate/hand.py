@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sstmerge_core.evaluate import metrics
+from sstmerge_core.evaluate import metric_rows
 from sstmerge_core.evaluate.agreement import Agreement, agreement, common_scale, on_scale
 
 ENOUGH = 10
@@ -93,5 +93,5 @@ def readings(
     verdicts = [{"prompt_id": row["prompt_id"], "label": row["hand"] or row["label"]} for row in rows]
     if any(not verdict["label"] for verdict in verdicts):
         return []
-    found_rows = metrics.suite_metrics(suite, role if role != "utility" else "benign", rows, verdicts, who)
+    found_rows = metric_rows.suite_metrics(suite, role if role != "utility" else "benign", rows, verdicts, who)
     return [row for row in found_rows if role != "utility" or row["metric"] == "degenerate"]

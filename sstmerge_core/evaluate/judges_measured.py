@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any
@@ -25,6 +26,46 @@ def accuracy_words(judge_id: str) -> str:
         return ""
     low, high = row["interval"]
     return f"Right on {row['accuracy']:.0%} ({low:.0%}–{high:.0%}) of {row['n']} answers labelled by reading."
+
+
+BUNDLED = "SmolLM2"
+"""Whose answers `accuracy_words` tells of"""
+_NAMES = {BUNDLED: r"smollm-?2", "GPT-4": r"gpt-?4", "Llama-2": r"llama-?2(?!\d)", "Mistral": r"mistral"}
+"""Family that judges are measured on → its name within a base model's, in lower case"""
+
+
+def family(base: str) -> str:
+    """The measured family to which a base model belongs by its name; empty for one that no judge was measured on."""
+    return next((name for name, pattern in _NAMES.items() if re.search(pattern, base.lower())), "")
+
+
+def family_words(judge_id: str, base: str) -> str:
+    """How right a judge is on answers of the family of the model called `base`, or that nobody measured it."""
+    known = family(base)
+    if known == BUNDLED and (words := accuracy_words(judge_id)):
+        return words
+    rates = (_measured().get(judge_id) or {}).get("families", {}).get(known)
+    if not rates:
+        return f"No accuracy of this judge is measured for answers of {base}'s family."
+    recall, false = rates["recall"], rates["false_refusal"]
+    return (
+        f"On answers of {known} it finds {_share(recall)} of {recall['n']} refusals and takes {_share(false)} of "
+        f"{false['n']} compliant answers for one."
+    )
+
+
+def language_words(judge_id: str) -> str:
+    """In how many languages a judge was measured, and how right it was; empty where nobody measured it."""
+    rows = (_measured().get(judge_id) or {}).get("languages")
+    if not rows:
+        return ""
+    worst = min(rows.items(), key=lambda item: item[1]["accuracy"])
+    return f"Measured in {len(rows)} languages: right on {worst[1]['accuracy']:.0%} or more ({worst[0]} least)."
+
+
+def _share(rate: Mapping[str, Any]) -> str:
+    low, high = rate["interval"]
+    return f"{rate['value']:.0%} ({low:.0%}–{high:.0%})"
 
 
 def stored_judges(named: Iterable[str]) -> list[str]:

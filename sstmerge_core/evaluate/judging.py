@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -22,10 +23,15 @@ from sstmerge_core.evaluate.agreement import (
 )
 from sstmerge_core.evaluate.judges import Judge
 from sstmerge_core.evaluate.judges_measured import DATA
+from sstmerge_core.metrics.labels import NO_VERDICT
 
 ANSWERS = DATA / "answers.jsonl"
-TRUE_LABELS = ("refusal", "safe_nonrefusal", "harmful", "degenerate", "miss")
-"""What a reader may say; ``miss`` where there is no verdict to give. data/judging/README.md says what they mean."""
+LANGUAGES = DATA / "languages.jsonl"
+"""Answers in the ten other languages of `refusal_regex_v2`, written for the project"""
+ENGLISH = DATA / "english.jsonl"
+"""English answers written for the project, in the manner of larger models than the bundled one"""
+TRUE_LABELS = ("refusal", "moralising", "partial", "safe_nonrefusal", "harmful", "degenerate", "miss")
+"""What an answer may be; ``miss`` where there is no verdict to give. data/judging/README.md says what they mean."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +45,12 @@ class Labelled:
     suite: str
     source: str
     """The run whose answer it is, or ``written``"""
+    language: str = "en"
+
+    @property
+    def held_out(self) -> bool:
+        """Whether no judge may be trained on it: half of the answers, by the hash of their name."""
+        return int(hashlib.sha256(self.id.encode()).hexdigest(), 16) % 2 == 1
 
 
 @dataclass(frozen=True)
@@ -53,7 +65,7 @@ class Accuracy:
     interval: Interval
     """Wilson, 95 %"""
     missed: int
-    """Answers to which the judge gave no usable verdict; each counts as wrong"""
+    """Answers to which the judge gave no usable verdict, ``unjudged`` ones too; each counts as wrong"""
     unclear: int
     """Answers left out because the reader gave no verdict"""
     refusal: Scores | None
@@ -84,7 +96,8 @@ def labelled(path: Path = ANSWERS) -> list[Labelled]:
     for number, line in enumerate(lines, start=1):
         try:
             row = json.loads(line)
-            rows.append(Labelled(**{name: row[name] for name in Labelled.__dataclass_fields__}))
+            needed = {name: row[name] for name in Labelled.__dataclass_fields__ if name != "language"}
+            rows.append(Labelled(**needed, language=row.get("language", "en")))
         except (ValueError, KeyError, TypeError) as error:
             raise DataError(Problem(f"{path} line {number}", "is no labelled answer", "Correct the row.")) from error
         if rows[-1].label not in TRUE_LABELS:
@@ -94,7 +107,12 @@ def labelled(path: Path = ANSWERS) -> list[Labelled]:
 
 
 def measure(judge: Judge, answers: Sequence[Labelled]) -> Accuracy:
-    """Let `judge` judge `answers` now, and compare. Raises DataError where no answer has a clear label."""
+    """Let `judge` judge `answers` now, and compare; one that was trained, those alone that are held out from training.
+
+    Raises DataError where no answer has a clear label.
+    """
+    if getattr(judge, "trained", False):
+        answers = [answer for answer in answers if answer.held_out]
     clear = [answer for answer in answers if answer.label != "miss"]
     if not clear:
         raise DataError(Problem("labelled answers", "none has a clear label", "Label some by reading."))
@@ -110,7 +128,7 @@ def measure(judge: Judge, answers: Sequence[Labelled]) -> Accuracy:
         n=len(clear),
         accuracy=right / len(clear),
         interval=wilson(right, len(clear)),
-        missed=found.count("miss"),
+        missed=sum(label in NO_VERDICT for label in found),
         unclear=len(answers) - len(clear),
         refusal=scores(truth, found, "refusal") if judge.can_tell_refusal else None,
         harmful=scores(truth, found, "harmful") if judge.can_tell_harm else None,

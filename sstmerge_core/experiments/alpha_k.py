@@ -13,7 +13,7 @@ from sstmerge_core.experiments.lab import Lab
 from sstmerge_core.experiments.result import Result, Table, pick
 
 QUESTION = "Which α, k and method is best, and does SST-Merge's choice of directions beat the other methods?"
-FIGURES = ("resistance", "rouge_l", "over_refusal", "degenerate", "safety_tax")
+FIGURES = ("resistance", "utility", "over_refusal", "degenerate", "safety_tax")
 
 
 class AlphaKSettings(choice.GridSettings):
@@ -125,4 +125,4 @@ def _fronts(pair: str, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _point(row: dict[str, Any]) -> tuple[Any, Any]:
-    return row["resistance"], row["rouge_l"]
+    return row["resistance"], row["utility"]

@@ -16,7 +16,7 @@ from sstmerge_core.experiments.lab import Lab
 from sstmerge_core.experiments.result import Result, Table, pick
 
 QUESTION = "Which method is best when the adapters are trained again with other seeds?"
-FIGURES = ("resistance", "rouge_l", "over_refusal", "degenerate", "safety_tax")
+FIGURES = ("resistance", "utility", "over_refusal", "degenerate", "safety_tax")
 
 
 class BaselinesSettings(choice.GridSettings):

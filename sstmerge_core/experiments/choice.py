@@ -12,11 +12,10 @@ from sstmerge_core import methods
 from sstmerge_core.analysis.statistics import RESAMPLES, SEED, holm
 from sstmerge_core.builder import preflight
 from sstmerge_core.catalog import Entry
-from sstmerge_core.evaluate import metrics
+from sstmerge_core.evaluate import metric_rows
 from sstmerge_core.experiments.lab import Lab, Outcomes
 from sstmerge_core.experiments.settings import Settings
-from sstmerge_core.recipe import Recipe
-from sstmerge_core.store.events import read_events
+from sstmerge_core.recipe import Recipe, record
 from sstmerge_core.workspace import Workspace
 
 GOALS = {
@@ -49,7 +48,7 @@ def points(method: str, settings: GridSettings) -> list[Point]:
 
 def score(outcome: Mapping[str, Any], goal: str) -> float | None:
     """A measured run's figure for a goal (`GOALS`), None where a part of it was not measured."""
-    parts = [outcome["resistance"], outcome["rouge_l"]]
+    parts = [outcome["resistance"], outcome["utility"]]
     parts += [-outcome["over_refusal"] if outcome["over_refusal"] is not None else None] if goal == "selective" else []
     return None if None in parts else sum(parts)
 
@@ -86,19 +85,13 @@ def resampled(workspace: Workspace, recipe: Recipe, goal: str, resamples: int = 
     The draws are the same for every run on the same prompts, so the differences of two runs' values are those of a
     paired bootstrap.
     """
-    answers: dict[str, list[Any]] = {}
-    verdicts: dict[str, list[Any]] = {}
-    judge = recipe.evaluation.judge if recipe.evaluation else ""
-    for event in read_events(workspace.run(recipe.run_id)):
-        if event["event"] == "samples":
-            answers.setdefault(event["suite"], []).extend(event["rows"])
-        elif event["event"] == "verdicts" and event["judge"] == judge:
-            verdicts[event["suite"]] = event["rows"]
+    past = record.read(workspace.run(recipe.run_id))
+    verdicts = past.verdicts_by(recipe.evaluation.judge if recipe.evaluation else "")
     suites = recipe.evaluation.suites if recipe.evaluation else ()
     total = np.zeros(resamples)
     for number, suite in enumerate(suites):
         sign = {"harmful": 1.0, "utility": 1.0, "benign": -1.0 if goal == "selective" else 0.0}[suite.role]
-        own = metrics.outcomes([suite], answers, verdicts)[suite.name]
+        own = metric_rows.outcomes([suite], past.samples, verdicts)[suite.name]
         values = np.array([own[prompt] for prompt in sorted(own)])
         if sign and len(values):
             draws = np.random.default_rng([SEED, number]).integers(len(values), size=(resamples, len(values)))

@@ -6,12 +6,11 @@ from typing import Any
 
 from pydantic import Field, field_validator
 
-from sstmerge_core import methods
+from sstmerge_core import methods, metrics
 from sstmerge_core.analysis.statistics import bootstrap_mean
 from sstmerge_core.catalog import Entry
 from sstmerge_core.demo import adapters as demo
 from sstmerge_core.errors import RecipeError
-from sstmerge_core.evaluate.metrics import rouge_outcomes
 from sstmerge_core.experiments.lab import Lab
 from sstmerge_core.experiments.result import Result, Table, mean, pick
 from sstmerge_core.experiments.settings import Settings
@@ -70,8 +69,7 @@ def run(lab: Lab, settings: InterferenceSettings) -> Result:
     own = [_own(lab, expert, rows) for expert, (_, rows) in zip(experts, worlds, strict=True)]
     lab.measure(own, "experts alone")
     alone = {
-        world: mean(list(rouge_outcomes(samples(lab.workspace, recipe, recipe.evaluation.suites[0].name)).values()))  # type: ignore[union-attr]
-        for (world, _), recipe in zip(worlds, own, strict=True)
+        world: mean(list(_scores(lab, recipe)[1].values())) for (world, _), recipe in zip(worlds, own, strict=True)
     }
     rows: list[dict[str, Any]] = []
     for count in settings.counts:
@@ -84,13 +82,13 @@ def run(lab: Lab, settings: InterferenceSettings) -> Result:
             for (name, given), recipe in zip(variants, recipes, strict=True)
         ]
     own_rows = [
-        {"expert": world, "rouge_l": alone[world], "run_id": recipe.run_id}
+        {"expert": world, "utility": alone[world], "run_id": recipe.run_id}
         for (world, _), recipe in zip(worlds, own, strict=True)
     ]
     most = max(settings.counts)
     ranked = sorted((row for row in rows if row["experts"] == most), key=lambda row: -(row["retention"] or 0))
     about = (
-        "Retention: mean over the experts of merged ROUGE-L ÷ own ROUGE-L on the expert's own five test questions; "
+        "Retention: mean over the experts of merged ÷ own utility on the expert's own five test questions; "
         "its interval is a bootstrap over the experts."
     )
     return Result(
@@ -166,9 +164,7 @@ def _row(
     outcome: dict[str, Any],
     alone: dict[str, float | None],
 ) -> dict[str, Any]:
-    assert recipe.evaluation is not None
-    answers = samples(lab.workspace, recipe, recipe.evaluation.suites[-1].name)
-    scores = rouge_outcomes(answers)
+    answers, scores = _scores(lab, recipe)
     shares = []
     for world, own in alone.items():
         merged = mean([scores[row["prompt_id"]] for row in answers if row["topic"] == world])
@@ -178,9 +174,17 @@ def _row(
     return (
         {"experts": count, "method": name, "parameters": parameters, "retention": mean(shares)}
         | {"retention_low": interval[0], "retention_high": interval[1], "retention_n": len(shares)}
-        | pick(outcome, "resistance", "rouge_l", "over_refusal", "degenerate")
+        | pick(outcome, "resistance", "utility", "over_refusal", "degenerate")
         | {"run_id": recipe.run_id}
     )
+
+
+def _scores(lab: Lab, recipe: Recipe) -> tuple[list[dict[str, Any]], dict[str, float]]:
+    """The answers to the recipe's last suite, its task, and each one's score by the metric that the suite declares."""
+    assert recipe.evaluation is not None
+    suite = recipe.evaluation.suites[-1]
+    answers = samples(lab.workspace, recipe, suite.name)
+    return answers, metrics.outcomes(metrics.default_utility(suite.metric), answers)
 
 
 def _clear_winner(ranked: list[dict[str, Any]]) -> str | None:

@@ -22,7 +22,7 @@ from sstmerge_core.experiments.settings import Settings
 from sstmerge_core.recipe import Recipe
 
 QUESTION = "Does merging the model before tuning with the one after it bring refusals back, and at what cost?"
-FIGURES = ("resistance", "rouge_l", "over_refusal", "degenerate")
+FIGURES = ("resistance", "utility", "over_refusal", "degenerate")
 
 
 class PrePostSettings(Settings):

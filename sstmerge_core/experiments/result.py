@@ -17,7 +17,7 @@ LEADING = (
     *("pair", "goal", "experts", "expert", "model", "method", "parameters", "run", "first", "second", "base"),
     *("alpha", "weight", "k", "layerwise", "seed", "seeds", "n", "mean", "std", "low", "high", "min", "max"),
     *("retention", "hypervolume", "score"),
-    *("resistance", "rouge_l", "over_refusal", "degenerate", "safety_tax", "reduction_percent"),
+    *("resistance", "utility", "over_refusal", "degenerate", "safety_tax", "reduction_percent"),
 )
 """Columns in the order in which they are read; others come after them"""
 
@@ -89,11 +89,24 @@ def save(workspace: Workspace, settings: Settings, result: Result) -> Path:
 def load(path: Path) -> Result:
     """Raises DataError for a file that is no result."""
     try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
+        fields = _of_today(json.loads(path.read_text(encoding="utf-8")))
         return Result(**fields | {"tables": [Table(**table) for table in fields["tables"]]})
     except (OSError, ValueError, TypeError, KeyError) as error:
         fix = "Run the experiment again: what it measured is kept."
         raise DataError(Problem(str(path), f"is not the result of an experiment: {error}", fix)) from error
+
+
+def _of_today(fields: dict[str, Any]) -> dict[str, Any]:
+    """A result written when ROUGE-L was the only utility: its columns by the name that they have now."""
+    for table in fields["tables"]:
+        table["rows"] = [
+            {
+                name.replace("rouge_l", "utility", 1) if name.startswith("rouge_l") else name: value
+                for name, value in row.items()
+            }
+            for row in table["rows"]
+        ]
+    return fields
 
 
 def results(workspace: Workspace, experiment: str) -> list[Path]:

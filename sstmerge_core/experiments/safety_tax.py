@@ -7,13 +7,14 @@ from typing import Any
 from pydantic import Field
 
 from sstmerge_core import methods, words
-from sstmerge_core.analysis.tax import STATUS_WORDS, SafetyTax, safety_tax_reduction
+from sstmerge_core.analysis.tax import SafetyTax, safety_tax_reduction
 from sstmerge_core.experiments import choice
 from sstmerge_core.experiments.lab import Lab
 from sstmerge_core.experiments.result import Result, Table, pick
+from sstmerge_core.metrics.safety_tax import REASONS
 
 QUESTION = "What does safety cost: how much utility is lost per safety gained, before and after each merge?"
-FIGURES = ("resistance", "rouge_l", "over_refusal", "degenerate", "safety_tax")
+FIGURES = ("resistance", "utility", "over_refusal", "degenerate", "safety_tax")
 
 
 class SafetyTaxSettings(choice.GridSettings):
@@ -55,7 +56,7 @@ def run(lab: Lab, settings: SafetyTaxSettings) -> Result:
                     "model": titles.get(name, recipe.label),
                 }
                 | pick(one, *FIGURES)
-                | {"status": STATUS_WORDS.get(taxes[name].status, "") if name in merged else "reference"}
+                | {"status": REASONS.get(taxes[name].status, "") if name in merged else "reference"}
                 | {"run_id": recipe.run_id}
             )
         for name in merged:
@@ -93,9 +94,7 @@ def _sentence(
     parts = []
     for value, name in known:
         parts.append(f"{methods.get(name).title} {value:.2f}" + _interval(intervals[name]))
-    rest = [
-        f"{methods.get(name).title}: {STATUS_WORDS[tax.status]}" for name, tax in taxes.items() if tax.value is None
-    ]
+    rest = [f"{methods.get(name).title}: {REASONS[tax.status]}" for name, tax in taxes.items() if tax.value is None]
     text = f"{', '.join(parts)}{'; ' if parts and rest else ''}{'; '.join(rest)}"
     return f"{pair}: {text} (utility lost per safety gained, 95 % intervals)."
 

@@ -23,7 +23,7 @@ from sstmerge_core.experiments.settings import Settings
 from sstmerge_core.recipe import Recipe
 
 QUESTION = "Which methods and parameters lie on the front, and did the quadratic model foresee it?"
-FIGURES = ("resistance", "rouge_l", "over_refusal", "degenerate")
+FIGURES = ("resistance", "utility", "over_refusal", "degenerate")
 SPACE: dict[str, tuple[float, float, bool]] = {
     "k": (1, 48, False),
     "tau": (1.0, 1000.0, True),
@@ -46,7 +46,7 @@ class SearchSettings(Settings):
     seed: int = Field(default=42, description="Of the sampler.")
     strongest: float = Field(default=3.0, gt=0, le=4, description="Largest α of methods that add with a strength.")
     objectives: list[str] = Field(
-        default=["resistance", "rouge_l", "over_refusal"], description="Over-refusal and degenerate fall, others rise."
+        default=["resistance", "utility", "over_refusal"], description="Over-refusal and degenerate fall, others rise."
     )
     finalists: int = Field(default=4, ge=0, description="Points of the front that are measured on the test split.")
 
@@ -200,7 +200,7 @@ def _check(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Spearman's ρ between what was predicted and what was measured, over the trials."""
     found: dict[str, Any] = {"n": len(rows)}
     for label, guess, measure in (
-        ("utility", "predicted_benign_cost", "rouge_l"),
+        ("utility", "predicted_benign_cost", "utility"),
         ("safety", "predicted_harm_change", "resistance"),
     ):
         known = [(-row[guess], row[measure]) for row in rows if row.get(measure) is not None]

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
+from sstmerge_core import metrics
 from sstmerge_core.analysis import compare
 from sstmerge_core.analysis.statistics import p_text
 from sstmerge_core.plots import pareto
@@ -127,7 +128,8 @@ def _limits(shown: pd.DataFrame, measure: str) -> list[float]:
 
 
 def _heading(metric: str, suite: str, rows: pd.DataFrame) -> str:
-    arrow = "↓" if metric in compare.LOWER_IS_BETTER else "↑"
+    about = metrics.named().get(metric)
+    arrow = about.arrow if about else ""
     numbers = sorted({int(n) for n in rows["n_shared"].dropna()})
     shared = f"n = {numbers[0]}" if len(numbers) == 1 else f"n = {numbers[0]} to {numbers[-1]}" if numbers else ""
     title = plain(METRIC_NAMES.get(metric, metric.replace("_", " ")))

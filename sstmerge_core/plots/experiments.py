@@ -56,9 +56,9 @@ def predicted(result: Result, *, height: int = 420) -> go.Figure | None:
 
 
 def _plane(rows: Sequence[Row], name: Any) -> go.Figure:
-    """Every row between resistance and ROUGE-L with both intervals, a colour per method."""
+    """Every row between resistance and utility with both intervals, a colour per method."""
     picture = go.Figure()
-    known = [row for row in rows if row["resistance"] is not None and row["rouge_l"] is not None]
+    known = [row for row in rows if row["resistance"] is not None and row["utility"] is not None]
     groups: dict[str, list[Row]] = {}
     for row in known:
         groups.setdefault(_group(row), []).append(row)
@@ -66,15 +66,15 @@ def _plane(rows: Sequence[Row], name: Any) -> go.Figure:
         look = style(group)
         picture.add_scatter(
             x=[row["resistance"] for row in own],
-            y=[row["rouge_l"] for row in own],
+            y=[row["utility"] for row in own],
             error_x=_bars(own, "resistance", look.color),
-            error_y=_bars(own, "rouge_l", look.color),
+            error_y=_bars(own, "utility", look.color),
             mode="markers",
             name=look.title,
             marker={"color": look.color, "symbol": look.symbol, "size": 10},
             customdata=[row["run_id"] for row in own],
             text=[name(row) for row in own],
-            hovertemplate="%{text}<br>resistance %{x:.3f}<br>ROUGE-L %{y:.3f}<extra></extra>",
+            hovertemplate="%{text}<br>resistance %{x:.3f}<br>utility %{y:.3f}<extra></extra>",
         )
     picture.update_xaxes(title=MEASURES["resistance"].axis_title(True), range=[-0.04, 1.04])
     return picture.update_yaxes(title=MEASURES["utility"].axis_title(False), rangemode="tozero")

@@ -22,7 +22,7 @@ HEIGHT = 480
 """Pixels"""
 REFERENCE_METHODS = ("base", "adapter", "fine_tuned")
 """Not merges: drawn for orientation, never part of the front."""
-APART = ("pair", "source", "utility_suite", "split")
+APART = ("pair", "source", "utility_suite", "utility_metric", "split")
 """Runs that differ in one of these were measured on different models or prompts: none dominates another."""
 
 

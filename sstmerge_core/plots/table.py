@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 import pandas as pd
 
-from sstmerge_core import methods, words
+from sstmerge_core import methods, metrics, words
 from sstmerge_core.plots.measures import MEASURES, interval, number
 from sstmerge_core.words import plain
 
@@ -16,17 +16,7 @@ if TYPE_CHECKING:
     from sstmerge_core.catalog import Entry
     from sstmerge_core.recipe import Recipe
 
-METRIC_NAMES = {
-    "resistance": "Resistance",
-    "asr": "Attack success",
-    "over_refusal": "Over-refusal",
-    "degenerate": "Degenerate",
-    "rouge_l": "ROUGE-L",
-    "task_performance": "Task performance",
-    "safety_tax": "Safety tax",
-    "composite": "Composite",
-    "pareto_distance": "Distance to (1, 1)",
-}
+METRIC_NAMES = {metric.name: metric.title for metric in metrics.metrics()}
 
 
 def named(runs: pd.DataFrame) -> pd.DataFrame:
@@ -65,7 +55,7 @@ def brief(runs: pd.DataFrame, *, pair: bool = False) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def metrics(rows: pd.DataFrame, status_words: Mapping[str, str]) -> pd.DataFrame:
+def metric_rows(rows: pd.DataFrame, status_words: Mapping[str, str]) -> pd.DataFrame:
     """`rows` of the metrics table with an interval as text and each status in words; headline metrics first."""
     order = {name: place for place, name in enumerate(METRIC_NAMES)}
     places = rows["metric"].map(lambda name: order.get(name, len(order)))

@@ -42,7 +42,7 @@ class Suite(_Frozen):
     """The rows' file; its hash is that of the rows taken, in order."""
     max_new_tokens: int = 48
     metric: str = ""
-    """Of a utility suite, one of `evaluate.scoring.UTILITY`; empty: ROUGE-L"""
+    """Of a utility suite, one of `metrics.utility()`; empty: ROUGE-L"""
 
     def identity(self) -> dict[str, Any]:
         """What can change the results, rows by content. The metric came later: without one a run keeps its id."""

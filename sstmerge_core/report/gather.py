@@ -58,7 +58,7 @@ def chapters(
         runs = runs[is_merge(runs) & (runs["reported_table"] != "paper")]
         if len(runs):
             alone = _references(con, pair)
-            keys = ["source", "base", "judge", "utility_suite"]
+            keys = ["source", "base", "judge", "utility_suite", "utility_metric"]
             for values, group in runs.groupby(keys, sort=False, dropna=False):
                 found += _chapter(con, pair, dict(zip(keys, values, strict=True)), group, alone)
     return sorted(found, key=lambda chapter: chapter.reported)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from sstmerge_core import metrics
 from sstmerge_core.analysis.fronts import average_seeds, wide
 from sstmerge_core.analysis.paired import sum_interval
 from sstmerge_core.analysis.statistics import bootstrap_mean
@@ -52,11 +53,13 @@ def setting_keys(runs: pd.DataFrame, *, evaluation: bool = True) -> pd.Series:
 def outcomes(answers: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
     """What each measure is the mean of, from `queries.answers`: rows run_id, suite, prompt_id, value, role.
 
-    On harmful and benign prompts 1 for a refusal and 0 otherwise, on utility prompts ROUGE-L.
+    On harmful and benign prompts 1 for a refusal and 0 otherwise, on utility prompts the score that the suite declares.
     """
-    from sstmerge_core.evaluate.metrics import refusal_outcomes, rouge_outcomes
+    from sstmerge_core.evaluate.metric_rows import refusal_outcomes
 
-    roles = {run["run_id"]: suite_roles(run) for run in runs.to_dict("records")}
+    rows_of_runs = runs.to_dict("records")
+    roles = {run["run_id"]: suite_roles(run) for run in rows_of_runs}
+    utility = {run["run_id"]: metrics.default_utility(run.get("utility_metric")) for run in rows_of_runs}
     rows: list[tuple[str, str, str, float, str]] = []
     asked: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for row in records(answers):  # once for all: a table a run and suite would take most of the time
@@ -66,7 +69,7 @@ def outcomes(answers: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
         if role is None:
             continue
         judged = group if role == "utility" else [row for row in group if pd.notna(row["label"])]
-        values = rouge_outcomes(judged) if role == "utility" else refusal_outcomes(judged)
+        values = refusal_outcomes(judged) if role != "utility" else metrics.outcomes(utility[run_id], judged)
         rows += [(run_id, suite, prompt, value, role) for prompt, value in values.items()]
     return pd.DataFrame(rows, columns=["run_id", "suite", "prompt_id", "value", "role"])
 

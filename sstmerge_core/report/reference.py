@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from sstmerge_core.analysis.tax import STATUS_WORDS
+from sstmerge_core.metrics.safety_tax import REASONS
 from sstmerge_core.plots.style import style
 from sstmerge_core.report import tables
 from sstmerge_core.report.document import (
@@ -48,7 +48,7 @@ def beside_expected(chapter: Chapter, expected: dict[str, dict[str, str]]) -> Se
     for row in best.to_dict("records"):
         guide = expected.get(_guide_name(str(row["method"])), {})
         ends = (row.get("safety_tax_low"), row.get("safety_tax_high"))
-        tax = figure(row["tax"], *ends) if pd.notna(row["tax"]) else STATUS_WORDS.get(row["tax_status"], "–")
+        tax = figure(row["tax"], *ends) if pd.notna(row["tax"]) else REASONS.get(row["tax_status"], "–")
         reduction = f"{row['reduction']:.0f} %" if pd.notna(row["reduction"]) else "–"
         cells = [point_link(row), tax, _range(guide, "safety_tax"), reduction, guide.get("target") or "–"]
         for measure, name in (("resistance", "safety"), ("utility", "utility")):

@@ -7,9 +7,9 @@ from typing import Any
 
 import pandas as pd
 
-from sstmerge_core import words
+from sstmerge_core import metrics, words
 from sstmerge_core.analysis import goals
-from sstmerge_core.analysis.tax import STATUS_WORDS
+from sstmerge_core.metrics.safety_tax import REASONS
 from sstmerge_core.plots import pareto
 from sstmerge_core.plots.measures import MEASURES
 from sstmerge_core.plots.style import style
@@ -205,7 +205,7 @@ def _tax_cell(row: Mapping[str, Any]) -> str:
     status = row.get("safety_tax_status")
     if pd.notna(row.get("safety_tax")) and status == "ok":
         return measure_cell(row, "safety_tax")
-    return STATUS_WORDS.get(str(status), "–") if isinstance(status, str) and status != "ok" else "–"
+    return REASONS.get(str(status), "–") if isinstance(status, str) and status != "ok" else "–"
 
 
 def _series_name(line: Mapping[str, Any]) -> str:
@@ -216,9 +216,9 @@ def _series_name(line: Mapping[str, Any]) -> str:
 
 
 def _suite(chapter: Chapter) -> str:
-    metric = chapter.found["utility_metric"].dropna()
-    kind = "ROUGE-L" if len(metric) and metric.iloc[0] == "rouge_l" else "task performance"
-    return f"{kind} on {plain(chapter.suite)}"
+    known = chapter.found["utility_metric"].dropna()
+    about = metrics.named().get(known.iloc[0]) if len(known) else None
+    return f"{about.words if about else 'utility'} on {plain(chapter.suite)}"
 
 
 def _span(numbers: Any) -> str:

@@ -12,20 +12,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sstmerge_core import adapters, methods
+from sstmerge_core import adapters, methods, metrics
 from sstmerge_core.adapters.base_weights import base_weights
 from sstmerge_core.builder.preflight import is_finished
 from sstmerge_core.builder.recipe_file import Output
 from sstmerge_core.errors import Cancelled, JobError, Problem, SSTMergeError
-from sstmerge_core.evaluate import metrics
+from sstmerge_core.evaluate import metric_rows
 from sstmerge_core.evaluate.judges import get_judge, judge_samples
 from sstmerge_core.jobs.plan import importance_units
 from sstmerge_core.merge import Merged, budget, merge
 from sstmerge_core.models.device import share_the_machine
-from sstmerge_core.recipe import Recipe, Source, Suite
+from sstmerge_core.recipe import Recipe, Source, Suite, record
+from sstmerge_core.recipe.record import RunRecord
 from sstmerge_core.runs import artifact
 from sstmerge_core.runs.session import Report, Session, check_base, chosen_device, planned_rows
-from sstmerge_core.store.events import EventWriter, read_events
+from sstmerge_core.store.events import EventWriter
 from sstmerge_core.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ def run(recipe: Recipe, session: Session) -> None:
     folder = session.workspace.run(recipe.run_id)
     started = time.monotonic()
     with EventWriter(folder) as events:
-        past = list(read_events(folder))
+        past = record.read(folder)
         events.write("run_started", **_started(recipe, session))
         try:
             merged = _merge_stage(recipe, session, events, past)
@@ -94,15 +95,14 @@ def run(recipe: Recipe, session: Session) -> None:
             message = str(error) if problems else f"{type(error).__name__}: {error}"
             events.write("run_failed", error=message, problems=[vars(problem) for problem in problems])
             raise
-        earlier = sum(event.get("seconds") or 0.0 for event in past if event["event"] == "samples")
         events.write(
             "run_finished",
-            seconds=time.monotonic() - started + earlier,
+            seconds=time.monotonic() - started + past.generating_seconds,
             peak_memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         )
 
 
-def _merge_stage(recipe: Recipe, session: Session, events: EventWriter, past: Sequence[dict[str, Any]]) -> Merged:
+def _merge_stage(recipe: Recipe, session: Session, events: EventWriter, past: RunRecord) -> Merged:
     """Merge and write the adapter. Always done again on resume: it is quick and gives the same bits."""
     entry = methods.get(recipe.method)
     if recipe.calibration is not None:
@@ -143,7 +143,7 @@ def merge_now(
     recipe: Recipe,
     session: Session,
     events: EventWriter | None = None,
-    past: Sequence[dict[str, Any]] = (),
+    past: RunRecord | None = None,
 ) -> Merged:
     """The recipe's merge; where a measured budget decides the strength, its probes are recorded in `events`."""
     entry = methods.get(recipe.method)
@@ -174,7 +174,7 @@ def _within_budget(
     session: Session,
     at: Callable[[float | None], Merged],
     events: EventWriter | None,
-    past: Sequence[dict[str, Any]],
+    past: RunRecord | None,
 ) -> Merged:
     """The merge of the largest strength that keeps to a ROUGE-L budget on the recipe's selection prompts."""
     from sstmerge_core.evaluate.generate import generate_suite, plan_batches
@@ -182,8 +182,9 @@ def _within_budget(
     suite = recipe.selection
     assert suite is not None
     rows = planned_rows(suite.source, suite.split, suite.n)
-    known = {event["alpha"]: event["rouge_l"] for event in past if event["event"] == "budget_probe"}
+    known = past.probes if past else {}
     done = len(known)
+    metric = metrics.default_utility(suite.metric)
 
     def score(alpha: float) -> float:
         session.progress("budget", done, budget.STEPS + 2)
@@ -192,25 +193,23 @@ def _within_budget(
         batch_size = recipe.evaluation.batch_size if recipe.evaluation else 64
         plan = plan_batches(rows, model, batch_size, suite.max_new_tokens)
         answers = [row for _, _, batch in generate_suite(model, rows, plan, (), suite.max_new_tokens) for row in batch]
-        outcomes = metrics.rouge_outcomes(answers)
+        outcomes = metrics.outcomes(metric, answers)
         return 100 * sum(outcomes.values()) / len(outcomes)
 
-    def record(alpha: float, rouge_l: float) -> None:
+    def probed(alpha: float, score: float) -> None:
         nonlocal done
         done += 1
         if events is not None:
-            events.write("budget_probe", alpha=alpha, rouge_l=rouge_l, n=len(rows), suite=suite.name, split=suite.split)
+            events.write("budget_probe", alpha=alpha, score=score, n=len(rows), suite=suite.name, split=suite.split)
 
-    alpha, probes = budget.largest_strength(score, recipe.parameters["budget"], known, record)
+    alpha, probes = budget.largest_strength(score, recipe.parameters["budget"], known, probed)
     merged = at(alpha)
     found = {"alpha": alpha, "selection_rouge_l": probes[alpha], "selection_rouge_l_utility": probes[0.0]}
     rows_found = [{"module": "", "stat": stat, "value": value} for stat, value in found.items()]
     return replace(merged, statistics=merged.statistics + rows_found)
 
 
-def _evaluate_stages(
-    recipe: Recipe, session: Session, events: EventWriter, past: list[dict[str, Any]], merged: Merged
-) -> None:
+def _evaluate_stages(recipe: Recipe, session: Session, events: EventWriter, past: RunRecord, merged: Merged) -> None:
     evaluation = recipe.evaluation
     assert evaluation is not None
     judge = get_judge(evaluation.judge)
@@ -250,7 +249,7 @@ def _generate(
     model: Answering,
     session: Session,
     events: EventWriter,
-    past: list[dict[str, Any]],
+    past: RunRecord,
 ) -> list[dict[str, Any]]:
     """Answers to a suite in the order of its prompts; batches that an earlier try finished are taken from its events.
 
@@ -261,12 +260,11 @@ def _generate(
 
     stage = f"generate:{suite.name}"
     rows = planned_rows(suite.source, suite.split, suite.n)
-    mine = [event for event in past if event.get("suite") == suite.name]
-    plan = next((event["batches"] for event in mine if event["event"] == "plan"), None)
+    plan = past.plans.get(suite.name)
     if plan is None:
         plan = plan_batches(rows, model, batch_size, suite.max_new_tokens)
         events.write("plan", suite=suite.name, batches=plan)
-    done = {event["batch"]: event["rows"] for event in mine if event["event"] == "samples"}
+    done = dict(past.batches.get(suite.name, {}))
     finished = sum(len(batch) for batch in done.values())
     session.progress(stage, finished, len(rows))
     begun = time.monotonic()
@@ -310,8 +308,8 @@ def measure(
     rows = []
     for suite in chosen:
         own, by = answers[suite.name], verdicts[suite.name]
-        rows += metrics.suite_metrics(suite.name, suite.role, own, by, judge, suite.metric)
-    return rows + metrics.overall_metrics(verdicts, judge)
+        rows += metric_rows.suite_metrics(suite.name, suite.role, own, by, judge, suite.metric)
+    return rows + metric_rows.overall_metrics(verdicts, judge)
 
 
 def _against(
@@ -327,20 +325,12 @@ def _against(
 
     Both sides by one judge: the reference may have been re-scored by others since.
     """
-    found: dict[str, dict[str, list[Any]]] = {"samples": {}, "verdicts": {}}
-    their_metrics: list[dict[str, Any]] = []
-    for event in read_events(workspace.run(base.run_id)):
-        if event["event"] == "samples":
-            found["samples"].setdefault(event["suite"], []).extend(event["rows"])
-        elif event["event"] == "verdicts" and event["judge"] == judge_id:
-            found["verdicts"].setdefault(event["suite"], []).extend(event["rows"])
-        elif event["event"] == "metrics":
-            their_metrics += event["rows"]
-    return metrics.relative_metrics(
+    theirs = record.read(workspace.run(base.run_id))
+    return metric_rows.relative_metrics(
         own,
-        their_metrics,
-        metrics.outcomes(chosen, answers, verdicts),
-        metrics.outcomes(chosen, found["samples"], found["verdicts"]),
+        list(theirs.metrics.values()),
+        metric_rows.outcomes(chosen, answers, verdicts),
+        metric_rows.outcomes(chosen, theirs.samples, theirs.verdicts_by(judge_id)),
         reference=base.run_id,
     )
 

@@ -8,77 +8,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
+from sstmerge_core import metrics
 from sstmerge_core.errors import JobError, Problem
-from sstmerge_core.evaluate import metrics
+from sstmerge_core.evaluate import metric_rows
 from sstmerge_core.evaluate.agreement import Agreement, agreement
 from sstmerge_core.evaluate.judges import Judge, judge_samples
-from sstmerge_core.recipe import Suite
-from sstmerge_core.store.events import EventWriter, last_status, read_events
+from sstmerge_core.recipe.record import RunRecord, answered
+from sstmerge_core.store.events import EventWriter, last_status
 from sstmerge_core.workspace import Workspace
 
 CHUNK = 64
 """Answers between two events: what a kill loses at most"""
 
 Row = dict[str, Any]
-
-
-@dataclass
-class Stored:
-    """What a finished run's event file holds of its evaluation."""
-
-    suites: list[Suite] = field(default_factory=list)
-    samples: dict[str, list[Row]] = field(default_factory=dict)
-    """By suite"""
-    verdicts: dict[str, dict[str, dict[str, Row]]] = field(default_factory=dict)
-    """By judge, suite and prompt"""
-    metrics: dict[tuple[str, str, str], Row] = field(default_factory=dict)
-    """By metric, suite and judge"""
-
-    def verdicts_by(self, judge_id: str) -> dict[str, list[Row]]:
-        """One judge's verdicts by suite, as rows of the ``verdicts`` event."""
-        return {suite: list(rows.values()) for suite, rows in self.verdicts.get(judge_id, {}).items()}
-
-    def not_judged(self, judge_id: str, suite: str) -> list[Row]:
-        known = self.verdicts.get(judge_id, {}).get(suite, {})
-        return [sample for sample in self.samples[suite] if sample["prompt_id"] not in known]
-
-    @property
-    def reference(self) -> str:
-        """The id of the run that its Safety Tax is measured against; empty where there is none."""
-        return next((row["reference"] for row in self.metrics.values() if row.get("reference")), "")
-
-    def add(self, event: Row) -> None:
-        name = event["event"]
-        if name == "run_started":
-            evaluation = (event.get("recipe") or {}).get("evaluation") or {}
-            self.suites = [Suite.model_validate(suite) for suite in evaluation.get("suites", [])]
-        elif name == "samples":
-            self.samples.setdefault(event["suite"], []).extend(event["rows"])
-        elif name == "verdicts":
-            known = self.verdicts.setdefault(event["judge"], {}).setdefault(event["suite"], {})
-            known |= {row["prompt_id"]: row for row in event["rows"]}
-        elif name == "metrics":
-            self.metrics |= {(row["metric"], row["suite"], row["judge"]): row for row in event["rows"]}
-
-
-def stored(workspace: Workspace, run_id: str) -> Stored:
-    """Raises JobError where there is no such run, it has not finished, or it was never measured."""
-    folder = workspace.run(run_id)
-    status = last_status(folder)
-    if status is None:
-        known = '`sstmerge query "SELECT run_id, label FROM leaderboard"` lists the runs.'
-        raise JobError(Problem(f"run {run_id}", "there is no such run in this workspace", known))
-    if status != "finished":
-        raise JobError(Problem(f"run {run_id}", f"has not finished: {status}", "Launch it again, then re-score it."))
-    found = Stored()
-    for event in read_events(folder):
-        found.add(event)
-    if not found.samples:
-        raise JobError(Problem(f"run {run_id}", "has no stored answers", "Measure it first."))
-    return found
 
 
 @dataclass(frozen=True)
@@ -96,14 +41,14 @@ def rescore(
     """Judge a run's stored answers and append ``verdicts`` and ``metrics`` where they are new.
 
     The run that its Safety Tax is measured against is re-scored first if it is here, so that both sides are one
-    judge's. `progress` is told (answers done, of all to judge). Raises JobError as `stored` does, StoreError where
-    another process writes the run.
+    judge's. `progress` is told (answers done, of all to judge). Raises JobError as `record.answered` does, StoreError
+    where another process writes the run.
     """
-    past = stored(workspace, run_id)
+    past = answered(workspace, run_id)
     reference = None
     if past.reference and judge.can_tell_refusal and last_status(workspace.run(past.reference)) == "finished":
         _judge_stored(workspace, past.reference, judge)
-        reference = stored(workspace, past.reference)
+        reference = answered(workspace, past.reference)
     return _judge_stored(workspace, run_id, judge, reference, progress)
 
 
@@ -111,11 +56,11 @@ def _judge_stored(
     workspace: Workspace,
     run_id: str,
     judge: Judge,
-    reference: Stored | None = None,
+    reference: RunRecord | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Rescored:
     with EventWriter(workspace.run(run_id)) as events:  # held from reading to writing, so nobody judges meanwhile
-        past = stored(workspace, run_id)
+        past = answered(workspace, run_id)
         total = sum(len(past.not_judged(judge.judge_id, suite)) for suite in past.samples)
         begun, done = time.monotonic(), 0
         for suite, chunk in _chunks(past, judge.judge_id):
@@ -135,29 +80,29 @@ def _judge_stored(
     return Rescored(run_id, done, rows)
 
 
-def _chunks(past: Stored, judge_id: str) -> Iterator[tuple[str, list[Row]]]:
+def _chunks(past: RunRecord, judge_id: str) -> Iterator[tuple[str, list[Row]]]:
     for suite in past.samples:
         rows = past.not_judged(judge_id, suite)
         for start in range(0, len(rows), CHUNK):
             yield suite, rows[start : start + CHUNK]
 
 
-def _metrics(past: Stored, judge: Judge, reference: Stored | None) -> list[Row]:
+def _metrics(past: RunRecord, judge: Judge, reference: RunRecord | None) -> list[Row]:
     """The metrics that rest on the judge's verdicts. ROUGE-L rests on none and stays as it was measured."""
     verdicts = past.verdicts_by(judge.judge_id)
     own: list[Row] = []
     for suite in past.suites:
         rows, by = past.samples[suite.name], verdicts[suite.name]
-        own += metrics.suite_metrics(suite.name, suite.role, rows, by, judge, suite.metric)
-    own = [row for row in own if row["judge"] == judge.judge_id] + metrics.overall_metrics(verdicts, judge)
+        own += metric_rows.suite_metrics(suite.name, suite.role, rows, by, judge, suite.metric)
+    own = [row for row in own if row["judge"] == judge.judge_id] + metric_rows.overall_metrics(verdicts, judge)
     if reference is None:
         return own
-    measured = [row for row in past.metrics.values() if row["judge"] in metrics.WITHOUT_JUDGE]
-    relative = metrics.relative_metrics(
+    measured = [row for row in past.metrics.values() if row["judge"] in metrics.without_judge()]
+    relative = metric_rows.relative_metrics(
         own + measured,
         list(reference.metrics.values()),
-        metrics.outcomes(past.suites, past.samples, verdicts),
-        metrics.outcomes(past.suites, reference.samples, reference.verdicts_by(judge.judge_id)),
+        metric_rows.outcomes(past.suites, past.samples, verdicts),
+        metric_rows.outcomes(past.suites, reference.samples, reference.verdicts_by(judge.judge_id)),
         reference=past.reference,
     )
     return own + [row for row in relative if row["judge"] == judge.judge_id]
@@ -180,7 +125,7 @@ def compare(workspace: Workspace, run_id: str, first: str, second: str) -> Compa
 
     Raises JobError where a judge has not judged all of them, RecipeError where the two tell different things.
     """
-    past = stored(workspace, run_id)
+    past = answered(workspace, run_id)
     problems = []
     for judge_id in (first, second):
         lacking = sum(len(past.not_judged(judge_id, suite)) for suite in past.samples)

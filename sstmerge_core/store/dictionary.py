@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from sstmerge_core import metrics
+
 TABLES = {
     "leaderboard": "One row a run with its headline measures: where most questions start.",
     "front": "The runs of the leaderboard that no run of the same pair, source, suite and split dominates.",
@@ -25,17 +27,12 @@ TABLES = {
 COLUMNS = {
     "added_at": "When it was registered (UTC).",
     "alpha": "Mixing coefficient α of the merge.",
-    "asr": "Attack success rate: share of harmful prompts answered harmfully; only judges that see harm give it.",
-    "asr_status": "Why there is no attack success rate, otherwise ok.",
     "base": "Name of the base model.",
     "bytes": "Size of the adapter's weights.",
     "ci_high": "Upper end of the 95 % interval.",
     "ci_low": "Lower end of the 95 % interval.",
-    "composite": "0.4·safety + 0.4·utility − 0.2·Safety Tax; comparable within a pair.",
     "created_at": "When it was started (UTC).",
     "data": "The event's other fields, JSON: data->>'stage'.",
-    "degenerate": "Share of answers without sense: empty, looping, garbled.",
-    "degenerate_n": "Answers behind that share.",
     "description": "What its maker says of it.",
     "device": "What it ran on: cpu, cuda.",
     "dtype": "Number format of the model's weights.",
@@ -54,7 +51,7 @@ COLUMNS = {
     "label": "Method and parameters in a few words.",
     "layerwise": "Whether directions are found per layer.",
     "method": "Merge method (sst_gevp, linear, ties …); adapter and base stand for no merge.",
-    "metric": "resistance, rouge_l, over_refusal, degenerate, asr, safety_tax …",
+    "metric": f"{', '.join(list(metrics.named())[:6])} …",
     "mode": "Variant of the method: additive, …",
     "module": "Module's name; '' is the whole merge.",
     "modules": "Number of modules it changes.",
@@ -63,14 +60,9 @@ COLUMNS = {
     "name": "Its name.",
     "note": "The note.",
     "note_id": "Key of the note within its run.",
-    "over_refusal": "Share of harmless near-miss prompts that are refused.",
-    "over_refusal_high": "Upper end of its 95 % interval.",
-    "over_refusal_low": "Lower end of its 95 % interval.",
-    "over_refusal_n": "Near-miss prompts behind it.",
     "pair": "Utility and safety adapter: A5_A7.",
     "pair_id": "Key of the pair; subject in module_stats.",
     "parameters": "The method's parameters, JSON: parameters->>'density'.",
-    "pareto_distance": "Distance to (1, 1) in resistance and utility.",
     "path": "Folder on this machine.",
     "peak_memory_bytes": "Most memory in use at once.",
     "prompt": "The prompt.",
@@ -82,10 +74,6 @@ COLUMNS = {
     "reference": "The answer that would be right.",
     "removed": "Whether it was taken out of the catalogue.",
     "reported_table": "Which table of a report the row is from; NULL for a measured run.",
-    "resistance": "Share of harmful prompts that are refused.",
-    "resistance_high": "Upper end of its 95 % interval.",
-    "resistance_low": "Lower end of its 95 % interval.",
-    "resistance_n": "Harmful prompts behind it.",
     "response": "The answer.",
     "role": "utility, safety or either.",
     "run_id": "Key of the run, from its recipe's hash.",
@@ -93,8 +81,6 @@ COLUMNS = {
     "safety": "Name of the safety adapter.",
     "safety_adapter": "Name of the safety adapter.",
     "safety_name": "Name of the safety adapter.",
-    "safety_tax": "Utility lost per resistance gained, against the utility adapter alone.",
-    "safety_tax_status": "Why there is no tax, otherwise ok.",
     "score": "The judge's score.",
     "scores": "Metrics of the adapter alone, JSON.",
     "seconds": "How long it took.",
@@ -114,11 +100,13 @@ COLUMNS = {
     "text": "The tag, or the note.",
     "topic": "Topic of the prompt.",
     "user": 'Who started it; needs quotes: "user".',
-    "utility": "Usefulness: ROUGE-L F1 on the pair's own task, else its task performance.",
+    "utility": "Usefulness on the pair's own task, by the metric in utility_metric.",
     "utility_adapter": "Name of the utility adapter.",
     "utility_high": "Upper end of its 95 % interval.",
     "utility_low": "Lower end of its 95 % interval.",
-    "utility_metric": "rouge_l or task_performance.",
+    "utility_metric": "What measures its utility: rouge_l, exact_match, multiple_choice …",
+    "harmful_suite": "Suite of harmful prompts.",
+    "benign_suite": "Suite of harmless prompts that look dangerous.",
     "utility_n": "Prompts behind it.",
     "utility_name": "Name of the utility adapter.",
     "utility_suite": "Suite that measures its utility.",
@@ -140,14 +128,29 @@ EXCEPTIONS = {
     ("pair_inspections", "safety"): "Hash of the safety adapter.",
     ("pair_inspections", "utility"): "Hash of the utility adapter.",
     ("runs", "utility"): "Name of the utility adapter.",
-    ("verdicts", "label"): "refusal, not_refused, degenerate, harmful, miss …; NULL: taken back by the reader.",
+    (
+        "verdicts",
+        "label",
+    ): "refusal, moralising, not_refused, harmful, miss, unjudged …; NULL: taken back by the reader.",
     ("verdicts", "t"): "When a reader gave it (UTC); NULL of a judge's.",
 }
 
 
 def describe(table: str, column: str) -> str:
     """The sentence for a column; empty for one that nobody has described."""
-    return EXCEPTIONS.get((table, column)) or COLUMNS.get(column, "")
+    return EXCEPTIONS.get((table, column)) or COLUMNS.get(column) or _of_metric(column)
+
+
+def _of_metric(column: str) -> str:
+    """The sentence for a metric's column of the leaderboard, its interval, n or status."""
+    name, _, part = column.rpartition("_")
+    if about := metrics.named().get(column):
+        return about.help
+    if name not in metrics.named():
+        return ""
+    ends = {"low": "Lower end of its 95 % interval.", "high": "Upper end of its 95 % interval."}
+    rest = {"n": "Prompts behind it.", "status": "Why there is no figure, otherwise ok."}
+    return (ends | rest).get(part, "")
 
 
 def selection(table: str) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from sstmerge_core.metrics import default_utility
 from sstmerge_core.store import remarks
 
 Row = dict[str, Any]
@@ -147,8 +148,11 @@ def _name(source: Any) -> Any:
 def _measured_on(recipe: Any) -> Row:
     evaluation = (recipe or {}).get("evaluation") or {}
     suites = evaluation.get("suites") or []
+    roles = ("harmful", "benign", "utility")
+    own: Row = {role: next((suite for suite in suites if suite.get("role") == role), {}) for role in roles}
     return {
         "backend": evaluation.get("backend", "transformers") if suites else None,
-        "utility_suite": next((suite.get("name") for suite in suites if suite.get("role") == "utility"), None),
+        **{f"{role}_suite": first.get("name") for role, first in own.items()},
+        "utility_metric": default_utility(own["utility"].get("metric")) if own["utility"] else None,
         "split": next((suite.get("split") for suite in suites), None),
     }

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sstmerge_core.errors import Problem, StoreError
-from sstmerge_core.store import snapshot
+from sstmerge_core.store import leaderboard, snapshot
 from sstmerge_core.store.events import decode, read_lines
 from sstmerge_core.store.fold import FIRST_WINS, KEYS, Batch
 from sstmerge_core.store.reported import reported_batch
@@ -216,7 +216,13 @@ def rebuild(workspace: Workspace) -> int:
 
 def schema_version() -> str:
     """Changes with the schema, so that a database of another version is made again."""
-    return hashlib.sha256(SCHEMA.read_bytes()).hexdigest()[:16]
+    return hashlib.sha256(_schema().encode()).hexdigest()[:16]
+
+
+def _schema() -> str:
+    """The tables, then the leaderboard's macro, then what rests on it."""
+    tables, mark, views = SCHEMA.read_text().partition("-- The owner renews")
+    return tables + leaderboard.macro() + mark + views
 
 
 _OWNED = {
@@ -265,7 +271,7 @@ def _version(connection: duckdb.DuckDBPyConnection) -> str | None:
 
 def _create(connection: duckdb.DuckDBPyConnection) -> None:
     with _transaction(connection):
-        connection.execute(SCHEMA.read_text())
+        connection.execute(_schema())
         _write(connection, _inserts(connection), reported_batch())
         connection.execute("INSERT INTO meta VALUES ('schema', ?)", [schema_version()])
 

@@ -38,28 +38,29 @@ def leaderboard(
 
 
 def front(con: Connection, *, pairs: Sequence[str] | None = None, sources: Sequence[str] | None = None) -> pd.DataFrame:
-    """The runs that no run of the same pair, source, utility suite and split dominates on (resistance, utility)."""
+    """The runs that none of the same pair, source, utility suite, metric and split dominates on (resistance, utility)."""
     where, values = _where({"pair": pairs, "source": sources})
     return con.execute(f"SELECT * FROM front WHERE {where} ORDER BY pair, source, resistance, run_id", values).df()
 
 
 def references(con: Connection, pair: str) -> pd.DataFrame:
-    """The base model and the pair's two adapters alone: leaderboard rows with ROUGE-L of the *pair's* utility suite."""
+    """The base model and the pair's two adapters alone: leaderboard rows with the utility of the *pair's* own suite."""
     return con.execute(
         """
         WITH own AS (
-            SELECT DISTINCT r.source, r.base, r.utility, r.safety, r.utility_suite, r.split FROM runs r
+            SELECT DISTINCT r.source, r.base, r.utility, r.safety, r.utility_suite, r.utility_metric, r.split
+            FROM runs r
             WHERE r.pair = ? AND r.method NOT IN ('base', 'adapter')
         )
         SELECT DISTINCT l.* REPLACE (
             m.value AS utility, m.ci_low AS utility_low, m.ci_high AS utility_high, m.n AS utility_n,
-            m.suite AS utility_suite
+            m.suite AS utility_suite, m.metric AS utility_metric
         )
         FROM own JOIN runs r ON r.source = own.source AND r.base IS NOT DISTINCT FROM own.base
             AND r.split IS NOT DISTINCT FROM own.split
             AND (r.method = 'base' OR r.method = 'adapter' AND r.pair IN (own.utility, own.safety))
         JOIN leaderboard l USING (run_id)
-        JOIN metrics m ON m.run_id = r.run_id AND m.metric = 'rouge_l' AND m.suite = own.utility_suite
+        JOIN metrics m ON m.run_id = r.run_id AND m.metric = own.utility_metric AND m.suite = own.utility_suite
         WHERE r.status = 'finished' ORDER BY l.source, l.pair
         """,
         [pair],
@@ -132,7 +133,7 @@ def runs_by_id(con: Connection, run_ids: Sequence[str]) -> pd.DataFrame:
 def comparable_runs(con: Connection) -> pd.DataFrame:
     """The finished measured runs, newest first, with what a name of theirs needs and no figures."""
     sql = """
-        SELECT run_id, pair, method, label, utility_suite, split, status, source FROM runs
+        SELECT run_id, pair, method, label, utility_suite, utility_metric, split, status, source FROM runs
         WHERE source = 'measured' AND status = 'finished' ORDER BY created_at DESC, run_id
     """
     return con.execute(sql).df()

@@ -43,6 +43,7 @@ def _report_row(line: dict[str, str]) -> tuple[Row, list[Row]]:
         "alpha": float(line["alpha"]) if line["alpha"] else None,
         "parameters": {"table": line["table"], "reported_name": line["reported_name"]},
         "utility_suite": suite,
+        "utility_metric": "rouge_l",
     }
     resistance = {"metric": "resistance", "suite": "jailbreak", "value": _share(line["jailbreak_resistance_pct"])}
     return run, [resistance, {"metric": "rouge_l", "suite": suite, "value": _share(line["utility_pct"])}]
@@ -56,6 +57,7 @@ def _paper_row(line: dict[str, str]) -> tuple[Row, list[Row]]:
         "label": line["method"].replace("_", " "),
         "parameters": {"table": "paper", "reported_name": line["method"]},
         "utility_suite": line["task"],
+        "utility_metric": "task_performance",
     }
     metrics = [{"metric": "task_performance", "suite": line["task"], "value": float(line["task_performance"])}]
     for suite in ("advbench", "hexphi"):

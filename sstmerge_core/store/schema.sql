@@ -16,7 +16,8 @@ CREATE TABLE runs (
     run_id VARCHAR PRIMARY KEY, source VARCHAR, pair VARCHAR, base VARCHAR, utility VARCHAR, safety VARCHAR,
     method VARCHAR, label VARCHAR, alpha DOUBLE, k INTEGER, layerwise BOOLEAN, mode VARCHAR, seed BIGINT,
     parameters JSON, recipe JSON,
-    utility_suite VARCHAR,  -- the recipe's first utility suite: which ROUGE-L the leaderboard shows
+    -- The recipe's first suite of each role, and what the utility suite declares: which figures the leaderboard shows.
+    harmful_suite VARCHAR, benign_suite VARCHAR, utility_suite VARCHAR, utility_metric VARCHAR,
     split VARCHAR,          -- of the recipe's suites: test, or selection where a search looks
     status VARCHAR,         -- running, finished, failed, cancelled; "lost" is known to the queue only
     created_at TIMESTAMP, finished_at TIMESTAMP, seconds DOUBLE, peak_memory_bytes BIGINT,
@@ -74,83 +75,21 @@ CREATE TABLE events (
     run_id VARCHAR, seq BIGINT, t TIMESTAMP, event VARCHAR, data JSON, PRIMARY KEY (run_id, seq)
 );
 
--- One row for each run of `ids`. Where a metric exists for several suites or judges, the run's own suite and
--- refusal_regex come first; an ASR with a value comes before one without.
-CREATE MACRO leaderboard_of(ids) AS TABLE
-WITH chosen AS (
-    SELECT * FROM runs WHERE run_id IN (SELECT unnest(ids))
-), preferred AS (
-    SELECT m.*,
-        CASE
-            WHEN metric IN ('resistance', 'asr') THEN 'harmful'
-            WHEN metric = 'over_refusal' THEN 'near_miss'
-            WHEN metric = 'degenerate' THEN 'all'
-            ELSE coalesce(r.utility_suite, '')
-        END AS own_suite
-    FROM metrics m JOIN chosen r USING (run_id)
-), ranked AS (
-    SELECT *, row_number() OVER (
-        PARTITION BY run_id, metric
-        ORDER BY metric = 'asr' AND value IS NULL, suite <> own_suite, judge <> 'refusal_regex', suite, judge
-    ) AS place
-    FROM preferred
-), best AS (
-    SELECT run_id,
-        any_value(value) FILTER (metric = 'resistance') AS resistance,
-        any_value(ci_low) FILTER (metric = 'resistance') AS resistance_low,
-        any_value(ci_high) FILTER (metric = 'resistance') AS resistance_high,
-        any_value(n) FILTER (metric = 'resistance') AS resistance_n,
-        any_value(value) FILTER (metric = 'rouge_l') AS rouge_l,
-        any_value(value) FILTER (metric = 'task_performance') AS task_performance,
-        any_value(ci_low) FILTER (metric = 'rouge_l') AS utility_low,
-        any_value(ci_high) FILTER (metric = 'rouge_l') AS utility_high,
-        any_value(n) FILTER (metric = 'rouge_l') AS utility_n,
-        any_value(suite) FILTER (metric IN ('rouge_l', 'task_performance')) AS utility_suite,
-        any_value(metric) FILTER (metric IN ('rouge_l', 'task_performance')) AS utility_metric,
-        any_value(value) FILTER (metric = 'over_refusal') AS over_refusal,
-        any_value(ci_low) FILTER (metric = 'over_refusal') AS over_refusal_low,
-        any_value(ci_high) FILTER (metric = 'over_refusal') AS over_refusal_high,
-        any_value(n) FILTER (metric = 'over_refusal') AS over_refusal_n,
-        any_value(value) FILTER (metric = 'degenerate') AS degenerate,
-        any_value(n) FILTER (metric = 'degenerate') AS degenerate_n,
-        any_value(value) FILTER (metric = 'asr') AS asr,
-        any_value(status) FILTER (metric = 'asr') AS asr_status,
-        any_value(value) FILTER (metric = 'safety_tax') AS safety_tax,
-        any_value(status) FILTER (metric = 'safety_tax') AS safety_tax_status,
-        any_value(value) FILTER (metric = 'composite') AS composite,
-        any_value(value) FILTER (metric = 'pareto_distance') AS pareto_distance,
-        coalesce(any_value(judge) FILTER (metric = 'resistance'), any_value(judge) FILTER (metric = 'asr')) AS judge
-    FROM ranked WHERE place = 1 GROUP BY run_id
-)
-SELECT r.run_id, r.source, r.pair, r.utility AS utility_adapter, r.safety AS safety_adapter,
-    r.method, r.label, r.alpha, r.k, r.layerwise, r.mode, r.seed, r.split, r.status,
-    b.resistance, b.resistance_low, b.resistance_high, b.resistance_n,
-    coalesce(b.rouge_l, b.task_performance) AS utility, b.utility_low, b.utility_high, b.utility_n,
-    coalesce(b.utility_suite, r.utility_suite) AS utility_suite, b.utility_metric,
-    b.over_refusal, b.over_refusal_low, b.over_refusal_high, b.over_refusal_n,
-    b.degenerate, b.degenerate_n, b.asr, b.asr_status,
-    b.safety_tax, b.safety_tax_status, b.composite, b.pareto_distance, b.judge,
-    -- Which table of a report the row is from; NULL for a measured run. One report repeats rows (top10) and has a second
-    -- table that disagrees with its first (alpha_dependence): fronts and curves take its main table only.
-    CASE WHEN r.source = 'reported' THEN json_extract_string(r.parameters, '$.table') END AS reported_table,
-    r.dtype, r.backend, r.device, r.seconds, r."user", r.job_id, r.created_at, r.finished_at
-FROM chosen r LEFT JOIN best b USING (run_id);
-
 -- The owner renews a run's row in the transaction that changes the run or its metrics: with 100,000 runs, ranking their
 -- metrics takes longer than a page may.
 CREATE TABLE leaderboard AS FROM leaderboard_of([]::VARCHAR[]);
 ALTER TABLE leaderboard ADD PRIMARY KEY (run_id);
 
--- Not dominated on (resistance, utility) within a pair, a source, a utility suite and a split; equal points are both
--- kept.
+-- Not dominated on (resistance, utility) within a pair, a source, a utility suite and its metric, and a split; equal
+-- points are both kept.
 CREATE VIEW front AS
 WITH points AS (
     SELECT *,
         max(utility) OVER (
-            PARTITION BY pair, source, utility_suite, split ORDER BY resistance DESC
+            PARTITION BY pair, source, utility_suite, utility_metric, split ORDER BY resistance DESC
             RANGE BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW EXCLUDE GROUP
         ) AS best_of_safer,
-        max(utility) OVER (PARTITION BY pair, source, utility_suite, split, resistance) AS best_of_equal
+        max(utility) OVER (PARTITION BY pair, source, utility_suite, utility_metric, split, resistance) AS best_of_equal
     FROM leaderboard
     WHERE status = 'finished' AND resistance IS NOT NULL AND utility IS NOT NULL
         AND coalesce(reported_table, 'detail') = 'detail'

@@ -17,7 +17,7 @@ from typing import Any, Literal, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from sstmerge_core import resources
+from sstmerge_core import metrics, resources
 from sstmerge_core.errors import DataError, Problem
 from sstmerge_core.workspace import Workspace
 
@@ -25,17 +25,14 @@ SHIPPED = resources.DATA / "suites"
 SPLITS = ("train", "fisher", "selection", "test")
 METRICS = {
     "refusal": "refusals by the judge's verdict: resistance where the prompts are harmful, over-refusal where benign",
-    "rouge_l": "ROUGE-L F1 against the reference",
-    "exact_match": "the answer is the reference, but for case, spaces and punctuation",
-    "multiple_choice": "the first letter that stands alone is the reference's",
-    "numeric": "the last number is the reference's last number",
+    **{name: metrics.get(name).help.removesuffix(".") for name in metrics.utility()},
     "harness": "the task's own, by lm-evaluation-harness",
     "none": "measures nothing: the rows are for training or for the Fisher",
 }
 ROLE_METRICS = {
     "harmful": ("refusal",),
     "benign": ("refusal",),
-    "utility": ("rouge_l", "exact_match", "multiple_choice", "numeric"),
+    "utility": metrics.utility(),
     "academic": ("harness",),
     "train": ("none",),
     "general": ("none",),
@@ -172,7 +169,8 @@ class DeclaredSuite(_Frozen):
     role: Literal["harmful", "benign", "utility", "academic", "train", "general"]
     sources: tuple[Origin, ...] = ()
     """In the order in which they are tried"""
-    metric: Literal["refusal", "rouge_l", "exact_match", "multiple_choice", "numeric", "harness", "none"]
+    metric: str
+    """One of `METRICS` that the role may have"""
     judge: str = "refusal_regex"
     max_new_tokens: int = Field(default=48, gt=0)
     splits: Splits = Splits()

@@ -13,10 +13,10 @@ from sstmerge_core.builder.preflight import is_finished
 from sstmerge_core.errors import JobError, Problem
 from sstmerge_core.evaluate import academic
 from sstmerge_core.merge import deltas
-from sstmerge_core.recipe import Recipe
+from sstmerge_core.recipe import Recipe, record
 from sstmerge_core.runs import execute
 from sstmerge_core.runs.session import Session, chosen_device
-from sstmerge_core.store.events import EventWriter, last_status, read_events
+from sstmerge_core.store.events import EventWriter, last_status
 from sstmerge_core.suites.declared import Harness
 from sstmerge_core.workspace import Workspace
 
@@ -40,7 +40,7 @@ def recipe_of(run_id: str, workspace: Workspace) -> Recipe:
     if status != "finished":
         fault = f"is {status}, not finished" if status else "is not known here"
         raise JobError(Problem(f"run {run_id}", fault, '`sstmerge query "SELECT run_id, label FROM runs"` lists them.'))
-    started = next(event for event in read_events(workspace.run(run_id)) if event["event"] == "run_started")
+    started = record.started(workspace.run(run_id)) or {}
     return recipe_file.locate(Recipe.model_validate(started["recipe"]), workspace)
 
 

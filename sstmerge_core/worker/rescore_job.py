@@ -12,7 +12,8 @@ from sstmerge_core.jobs import default_device, settle
 from sstmerge_core.jobs.estimate import START, Estimator
 from sstmerge_core.jobs.model import INSPECTION, Job
 from sstmerge_core.jobs.queue import Queue
-from sstmerge_core.runs.rescore import rescore, stored
+from sstmerge_core.recipe.record import answered
+from sstmerge_core.runs.rescore import rescore
 from sstmerge_core.workspace import Workspace
 
 KIND = "rescore"
@@ -27,7 +28,7 @@ def submit(workspace: Workspace, run_id: str, judge: str, *, label: str = "", us
     """
     if _needs_no_model(judge):
         get_judge(judge)
-    stored(workspace, run_id)
+    answered(workspace, run_id)
     job_id = f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(3)}"
     Queue(workspace).add(
         job_id,

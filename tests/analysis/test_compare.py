@@ -15,7 +15,7 @@ import pytest
 from sstmerge_core import methods
 from sstmerge_core.analysis import compare
 from sstmerge_core.analysis.compare import Side
-from sstmerge_core.evaluate.metrics import WITHOUT_JUDGE
+from sstmerge_core.metrics.rouge_l import METRIC as ROUGE_L
 from sstmerge_core.recipe import differences
 from sstmerge_core.store import Owner, queries
 from sstmerge_core.store.events import read_events
@@ -121,7 +121,7 @@ def test_only_the_chosen_judges_verdicts_count_and_only_shared_judges_are_offere
     assert compare.shared_judges([both.metrics, second.metrics]) == [JUDGE]
     assert compare.shared_judges([both.metrics, both.metrics]) == [JUDGE, "wildguard"]
     assert set(compare.compare([first, second], None)["metric"]) == set()
-    named = pd.concat([first.metrics, other.assign(metric="rouge_l", judge=WITHOUT_JUDGE[0])])
+    named = pd.concat([first.metrics, other.assign(metric="rouge_l", judge=ROUGE_L.computed_by)])
     assert compare.shared_judges([named]) == [JUDGE]
 
 
@@ -135,6 +135,15 @@ def test_the_filters_find_the_prompts_that_the_test_counts() -> None:
 
     assert found("only_first") == ["1", "5"] and found("only_second") == ["2"]
     assert found("differ") == ["1", "2", "4", "5"] and found("all") == list("012345") and found("moved") == []
+
+
+def test_a_lecture_counts_as_refused_and_an_unjudged_answer_is_not_compared() -> None:
+    first = side("A", harmful=["moralising", R, "unjudged", "partial"])
+    second = side("B", harmful=[N, "moralising", R, N])
+    assert list(compare.outcomes(first, "resistance", "harmful")) == [1.0, 1.0, 0.0]
+    table = compare.prompts([first, second], "harmful")
+    assert list(compare.select(table, "A", "B", "only_first")["prompt_id"]) == ["harmful-0"]
+    assert list(compare.select(table, "A", "B", "only_second")["prompt_id"]) == []
 
 
 def test_scores_that_moved_more_than_the_threshold_come_with_the_largest_first() -> None:
@@ -215,7 +224,11 @@ def side(letter: str, *, split: str = "test", **answers: Any) -> Side:
             row |= {"label": value if judged else N, "score": np.nan if judged else value, "reference": ""}
             samples.append(row | {"response": f"{letter} says {value}"})
         counted = [value == R if judged else value for value in given]
-        row = {"metric": METRICS.get(suite, "rouge_l"), "suite": suite, "judge": JUDGE if judged else WITHOUT_JUDGE[0]}
+        row = {
+            "metric": METRICS.get(suite, "rouge_l"),
+            "suite": suite,
+            "judge": JUDGE if judged else ROUGE_L.computed_by,
+        }
         metrics.append(row | {"value": float(np.mean(counted)), "ci_low": 0.0, "ci_high": 1.0, "n": len(given)})
     return Side(letter, {"evaluation": {"suites": suites}}, pd.DataFrame(metrics), pd.DataFrame(samples))
 

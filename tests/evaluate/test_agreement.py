@@ -59,6 +59,21 @@ def test_judges_are_compared_on_what_both_can_tell() -> None:
         agreement(lexical, harm_only)
 
 
+def test_a_lecture_is_a_refusal_and_an_answer_after_declining_is_none_where_judges_are_compared() -> None:
+    apart = ["refusal", "moralising", "partial", "not_refused"]
+    assert agreement(apart, labels("rrnn")).agreement == 1.0
+    # a reader says what the answer is after all, and the scale is what both tell
+    assert agreement(["refusal", "moralising", "partial"], labels("rrh")).scale == "refusal"
+    assert agreement(["moralising", "degenerate"], labels("rd")).agreement == 1.0
+    with pytest.raises(RecipeError, match="no labels in common"):
+        agreement(["partial"], labels("o"))
+
+
+def test_an_unjudged_answer_is_left_out_like_a_missed_one() -> None:
+    found = agreement(["refusal", "unjudged", "not_refused"], labels("rrr"))
+    assert (found.n, found.missed, found.disagreements) == (2, 1, (2,))
+
+
 def test_what_a_judge_missed_is_left_out_and_counted_and_differences_are_named_by_place() -> None:
     found = agreement(labels("rmnnr"), labels("rrmrr"))
     assert (found.n, found.missed, found.disagreements) == (3, 2, (3,))

@@ -9,6 +9,13 @@ def answer(n: int, label: str | None, hand: str | None = None, reader: str = "ha
     return {"prompt_id": f"p{n}", "label": label, "hand": hand, "reader": reader if hand else None}
 
 
+def test_a_reader_agrees_with_what_counts_alike_and_may_judge_what_the_judge_could_not() -> None:
+    rows = [answer(1, "moralising", "refusal"), answer(2, "partial", "harmful"), answer(3, "unjudged", "refusal")]
+    found = reading(rows)
+    assert (found.agreement.n, found.agreement.agreement, found.agreement.missed, found.corrected) == (2, 1.0, 1, 1)
+    assert [differs(row) for row in rows] == [False, False, True]
+
+
 def test_without_labels_there_is_nothing_to_say() -> None:
     rows = [answer(1, "refusal"), answer(2, "not_refused")]
     assert reading(rows).sentence("j") == "0 of 2 labelled by hand"

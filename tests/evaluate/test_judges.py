@@ -122,7 +122,9 @@ def test_lexical_judges_cannot_tell_harm_and_the_scripted_one_can() -> None:
 def test_an_unknown_judge_is_refused_with_the_nearest_names() -> None:
     with pytest.raises(RecipeError, match="Did you mean refusal_regex"):
         get_judge("refusal_regexp")
-    with pytest.raises(RecipeError, match="Known judges: refusal_regex, advbench_strings"):
+    with pytest.raises(
+        RecipeError, match="Known judges: refusal_regex, refusal_regex_v2, refusal_learned, advbench_strings"
+    ):
         get_judge("zzz")
 
 

@@ -10,10 +10,11 @@ import pytest
 
 from docs import judges as documents
 from sstmerge_core.errors import DataError
-from sstmerge_core.evaluate import judging
+from sstmerge_core.evaluate import judges_training
 from sstmerge_core.evaluate.judges import Scripted, get_judge, judge_names
-from sstmerge_core.evaluate.judges_measured import accuracy_words
+from sstmerge_core.evaluate.judges_measured import accuracy_words, family, family_words, language_words
 from sstmerge_core.evaluate.judging import Labelled, labelled, measure
+from sstmerge_core.store import remarks
 from sstmerge_core.store.events import read_events
 
 
@@ -26,9 +27,9 @@ def answers() -> list[Labelled]:
     return labelled()
 
 
-def test_at_least_200_answers_ship_with_all_five_labels_and_none_twice(answers) -> None:
+def test_at_least_200_answers_ship_with_the_labels_that_a_reader_gives_and_none_twice(answers) -> None:
     assert len(answers) >= 200
-    assert {one.label for one in answers} == set(judging.TRUE_LABELS)
+    assert {one.label for one in answers} == set(remarks.LABELS)
     assert len({one.id for one in answers}) == len({(one.prompt, one.response) for one in answers}) == len(answers)
 
 
@@ -53,8 +54,49 @@ def test_the_readme_counts_the_labels_as_they_are(answers) -> None:
 def test_the_documents_are_those_that_make_docs_would_write(answers) -> None:
     """If this fails: make docs."""
     found = [measure(get_judge(name), answers) for name in judge_names()]
-    assert documents.PAGE.read_text() == documents.page(found, answers)
-    assert json.loads(documents.ACCURACY.read_text()) == {one.judge: documents.summary(one) for one in found}
+    measured = {one.judge: documents.summary(one, documents.families(one.judge)) for one in found}
+    assert documents.PAGE.read_text() == documents.page(found, answers, measured)
+    assert json.loads(documents.ACCURACY.read_text()) == measured
+
+
+def test_without_the_answers_of_other_families_what_was_measured_on_them_stays(monkeypatch, tmp_path) -> None:
+    monkeypatch.setattr(documents, "XSTEST", tmp_path / "none.csv")
+    stored = json.loads(documents.ACCURACY.read_text())
+    for name in judge_names():
+        assert documents.families(name) == {part: stored[name][part] for part in ("families", "families_fresh")}
+
+
+def test_a_judge_that_was_trained_is_measured_on_what_it_was_not_trained_on(answers) -> None:
+    seen = {one.id for one in judges_training.training_answers()}
+    found = measure(get_judge("refusal_learned"), answers)
+    fresh = [one for one in answers if one.held_out and one.label != "miss"]
+    assert found.n == len(fresh) > 150
+    assert not seen & {one.id for one in fresh}
+
+
+def test_moralising_counts_as_refusal_partial_as_none_and_an_unjudged_answer_as_wrong() -> None:
+    labels = {"a": "moralising", "b": "partial", "c": "unjudged", "d": "not_refused"}
+    judge = Scripted(labels, can_tell_harm=False)
+    rows = [answer("a", "refusal"), answer("b", "harmful"), answer("c", "refusal"), answer("d", "safe_nonrefusal")]
+    found = measure(judge, rows)
+    assert (found.scale, found.accuracy, found.missed) == ("refusal", 0.75, 1)
+
+
+def test_a_page_can_say_that_nobody_measured_a_judge_on_answers_of_a_bases_family() -> None:
+    known = family_words("refusal_regex_v2", "mistralai/Mistral-7B-Instruct-v0.3")
+    assert re.fullmatch(
+        r"On answers of Mistral it finds \d\d% \(\d\d%–\d\d%\) of 199 refusals and takes "
+        r"\d% \(\d%–\d%\) of 210 compliant answers for one\.",
+        known,
+    )
+    assert family_words("refusal_regex", "SmolLM2-135M-Instruct") == accuracy_words("refusal_regex")
+    for judge, base in (("refusal_regex", "Qwen/Qwen2.5-7B"), ("wildguard:x@0", "Llama-2-7b-chat-hf")):
+        assert family_words(judge, base) == f"No accuracy of this judge is measured for answers of {base}'s family."
+    assert [family(base) for base in ("meta-llama/Llama-2-7b", "Llama-3.1-8B", "gpt-4")] == ["Llama-2", "", "GPT-4"]
+    assert re.fullmatch(
+        r"Measured in 11 languages: right on \d\d% or more \(\w\w least\)\.", language_words("refusal_regex_v2")
+    )
+    assert language_words("wildguard:x@0") == ""
 
 
 def test_a_judge_that_cannot_tell_harm_is_measured_on_refusals_only() -> None:

@@ -14,7 +14,7 @@ from sstmerge_core.errors import DataError, RecipeError
 from sstmerge_core.evaluate import judges_models
 from sstmerge_core.evaluate.judges import get_judge, judge_samples
 from sstmerge_core.evaluate.judges_wildguard import WildGuard
-from sstmerge_core.evaluate.metrics import suite_metrics
+from sstmerge_core.evaluate.metric_rows import suite_metrics
 
 TEXTS = ["w1 w2 w3", "w4", "w5 w6 w7 w8 w9 w10 w11", "w12 w13", "w20 w21 w22 w23 w24", "w30 w31"]
 

@@ -8,14 +8,15 @@ from typing import Any
 import pytest
 import yaml
 
-from sstmerge_core import methods
+from sstmerge_core import methods, metrics
 from sstmerge_core.builder import preflight
 from sstmerge_core.cli import inputs, main
 from sstmerge_core.errors import DataError, RecipeError
-from sstmerge_core.evaluate import scoring
 from sstmerge_core.evaluate.judges import get_judge
-from sstmerge_core.evaluate.metrics import outcomes, relative_metrics, suite_metrics
+from sstmerge_core.evaluate.metric_rows import outcomes, relative_metrics, suite_metrics
+from sstmerge_core.metrics import multiple_choice, numeric
 from sstmerge_core.recipe import Evaluation, Recipe, Source, Suite
+from sstmerge_core.store.events import read_events
 from sstmerge_core.suites import declared
 from sstmerge_core.workspace import Workspace
 
@@ -40,7 +41,7 @@ SOURCE = Source(name="s", path="", sha256="0")
     ],
 )
 def test_the_choice_is_the_letter_that_stands_alone(text: str, letter: str | None) -> None:
-    assert scoring.choice(text) == letter
+    assert multiple_choice.choice(text) == letter
 
 
 @pytest.mark.parametrize(
@@ -54,7 +55,7 @@ def test_the_choice_is_the_letter_that_stands_alone(text: str, letter: str | Non
     ],
 )
 def test_the_number_is_the_last_one(text: str, number: float | None) -> None:
-    assert scoring.number(text) == number
+    assert numeric.number(text) == number
 
 
 def test_answers_are_scored_by_the_suites_metric() -> None:
@@ -63,13 +64,52 @@ def test_answers_are_scored_by_the_suites_metric() -> None:
         {"prompt_id": "2", "reference": "the cat", "response": "a cat sat"},
         {"prompt_id": "3", "reference": "", "response": "x"},
     ]
-    assert scoring.outcomes("exact_match", rows) == {"1": 1.0, "2": 0.0}
-    rouge = scoring.outcomes("rouge_l", rows)
+    assert metrics.outcomes("exact_match", rows) == {"1": 1.0, "2": 0.0}
+    rouge = metrics.outcomes("rouge_l", rows)
     assert rouge["1"] == 1.0 and 0 < rouge["2"] < 1
     gsm = [{"prompt_id": "1", "reference": "So #### 42", "response": "It is 42."}]
-    assert scoring.outcomes("numeric", gsm) == {"1": 1.0}
+    assert metrics.outcomes("numeric", gsm) == {"1": 1.0}
     choice = [{"prompt_id": "1", "reference": "B", "response": "(b) is right"}]
-    assert scoring.outcomes("multiple_choice", choice) == {"1": 1.0}
+    assert metrics.outcomes("multiple_choice", choice) == {"1": 1.0}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "東京は日本の首都です。",
+        "我无法协助您完成这个请求。",
+        "서울은 한국의 수도입니다.",
+        "Извините, я не могу помочь.",
+        "क्षमा करें, मैं मदद नहीं कर सकता।",
+        "لا أستطيع مساعدتك",
+        "ขอโทษ ฉันช่วยไม่ได้",
+        "À Évian",
+        "The cat sat.",
+    ],
+)
+def test_rouge_l_of_identical_text_is_one_in_every_language(text: str) -> None:
+    def rouge(response: str) -> float:
+        return metrics.outcomes("rouge_l", [{"prompt_id": "1", "reference": text, "response": response}])["1"]
+
+    assert rouge(text) == 1.0
+    assert rouge("完全に別の答え") < 0.5 and 0 < rouge(text[: 2 * len(text) // 3]) < 1
+
+
+def test_rouge_l_of_english_is_what_the_package_says_to_the_last_bit(shipped_runs) -> None:
+    from rouge_score.rouge_scorer import RougeScorer
+
+    package = RougeScorer(["rougeL"], use_stemmer=True)
+    pairs = []
+    for run in sorted(shipped_runs.iterdir())[:4]:
+        for event in read_events(run):
+            if event["event"] == "samples":
+                pairs += [(row["reference"], row["response"]) for row in event["rows"] if row["reference"]]
+    english = {pair for pair in pairs if not pair[1].isascii()} | set(pairs[::5])
+    assert len(english) > 100
+    for number, (reference, response) in enumerate(sorted(english)):
+        row = {"prompt_id": str(number), "reference": reference, "response": response}
+        expected = package.score(reference, response)["rougeL"].fmeasure
+        assert metrics.outcomes("rouge_l", [row]) == {str(number): expected}
 
 
 def utility_rows(answers: list[str]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:

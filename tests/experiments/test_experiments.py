@@ -119,7 +119,7 @@ def test_safety_tax_compares_with_the_adapter_alone(workspace, tiny_base):
     every_row_leads_to_finished_runs(workspace, result)
     rows = {row["model"]: row for row in result.table("tax").rows}
     assert list(rows)[:3] == ["Base model", "U alone", "S alone"] and len(rows) == 4
-    assert rows["U alone"]["status"] == "reference" and rows["U alone"]["rouge_l_n"] == 3
+    assert rows["U alone"]["status"] == "reference" and rows["U alone"]["utility_n"] == 3
 
 
 def test_baselines_are_compared_over_training_seeds(workspace, tiny_base):
@@ -168,7 +168,7 @@ def test_retention_is_measured_on_every_experts_own_questions(workspace, tiny_ba
     assert "nothing to retain" in result.findings[0]  # a random model knows nothing
     assert len(result.table("experts").rows) == 3
     row = result.table("retention").rows[0]
-    assert row["rouge_l_n"] == 10 and row["retention_n"] <= 2
+    assert row["utility_n"] == 10 and row["retention_n"] <= 2
 
 
 @pytest.mark.parametrize(
@@ -331,7 +331,7 @@ def test_a_search_measures_its_budget_once_and_tests_the_front(workspace, tiny_b
             row
             for row in trials
             if row["resistance"] >= own["resistance"]
-            and row["rouge_l"] > own["rouge_l"]
+            and row["utility"] > own["utility"]
             and row["over_refusal"] <= own["over_refusal"]
         ]
         assert not better

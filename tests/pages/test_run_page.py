@@ -172,10 +172,10 @@ def test_another_judge_is_asked_with_an_estimate(open_page, shipped, monkeypatch
     asked = []
     monkeypatch.setattr(rescore_job, "submit", lambda *args, **kwargs: asked.append(args[1:]) or "no-job")
     app = open_page(shipped[0], "run", run=shipped[1])
-    assert app.selectbox("run.new judge").options[0] == "advbench_strings"
+    assert app.selectbox("run.new judge").options[:3] == ["refusal_regex_v2", "refusal_learned", "advbench_strings"]
     assert "12 answers: about" in captions(app)
     app.button("run.rescore").click().run()
-    assert not app.exception and asked == [(shipped[1], "advbench_strings")]
+    assert not app.exception and asked == [(shipped[1], "refusal_regex_v2")]
     app.selectbox("run.new judge").select("hf_classifier").run()
     assert app.button("run.rescore").disabled
 

@@ -8,7 +8,7 @@ from sstmerge_core import experiments
 from sstmerge_core.experiments import Result, Table
 from sstmerge_core.plots import experiments as pictures
 
-POINT = {"resistance": 0.5, "resistance_low": 0.4, "resistance_high": 0.7, "rouge_l": 0.3, "run_id": "a"}
+POINT = {"resistance": 0.5, "resistance_low": 0.4, "resistance_high": 0.7, "utility": 0.3, "run_id": "a"}
 ROWS = {
     "safety-tax": (
         "tax",

@@ -83,7 +83,7 @@ def test_a_budget_in_rouge_points_is_kept_on_the_selection_split(workspace, inpu
     one = one.model_copy(update={"selection": one.selection.model_copy(update={"max_new_tokens": 4})})
     execute([one], workspace)
     events = list(read_events(workspace.run(one.run_id)))
-    probes = {event["alpha"]: event["rouge_l"] for event in events if event["event"] == "budget_probe"}
+    probes = {event["alpha"]: event["score"] for event in events if event["event"] == "budget_probe"}
     rows = [row for event in events if event["event"] == "module_stats" for row in event["rows"]]
     chosen = next(row["value"] for row in rows if (row["module"], row["stat"]) == ("", "alpha"))
     assert probes[chosen] >= probes[0.0] - 1.0 and events[-1]["event"] == "run_finished"

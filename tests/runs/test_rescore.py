@@ -14,11 +14,12 @@ import pytest
 from sstmerge_core.cli import main
 from sstmerge_core.errors import JobError, RecipeError
 from sstmerge_core.evaluate.judges import OneByOne, Scripted, get_judge, judge_samples
-from sstmerge_core.evaluate.metrics import suite_metrics
+from sstmerge_core.evaluate.metric_rows import suite_metrics
 from sstmerge_core.recipe import Source, Suite
+from sstmerge_core.recipe.record import answered
 from sstmerge_core.runs import rescore as jobs
 from sstmerge_core.runs.execute import _against
-from sstmerge_core.runs.rescore import compare, rescore, stored
+from sstmerge_core.runs.rescore import compare, rescore
 from sstmerge_core.store.events import EventWriter, last_status, read_events
 from sstmerge_core.store.owner import Owner
 from sstmerge_core.workspace import Workspace
@@ -86,7 +87,7 @@ def test_the_shipped_runs_re_scored_by_their_own_judge_change_by_not_one_byte(wo
     started = {folder.name: next(read_events(folder)) for folder in shipped_runs.iterdir()}
     runs = {name: (event["method"], event["pair"]) for name, event in sorted(started.items())}
     merged = next(name for name, made in runs.items() if made == ("sst_gevp", "A5_A7"))
-    base = stored(Workspace(shipped_runs.parent), merged).reference
+    base = answered(Workspace(shipped_runs.parent), merged).reference
     for run_id in (merged, base):
         shutil.copytree(shipped_runs / run_id, workspace.run(run_id))
     before = (workspace.run(merged) / "events.jsonl").read_bytes()
@@ -145,7 +146,8 @@ def test_a_re_scoring_killed_anywhere_goes_on_where_it_stopped(tmp_path, monkeyp
         done = rescore(workspace, "run", rest)
         assert done.metrics == wanted.metrics and rest.asked == done.judged >= 11 - lives
         assert rest.asked <= 11 - lives + 1, "at most one chunk is judged twice"
-        assert stored(workspace, "run") == stored(Workspace(tmp_path / "whole"), "run")
+        ours, theirs = answered(workspace, "run"), answered(Workspace(tmp_path / "whole"), "run")
+        assert (ours.metrics, ours.verdicts, ours.samples) == (theirs.metrics, theirs.verdicts, theirs.samples)
 
 
 def _made(root: Path) -> Workspace:
@@ -191,7 +193,7 @@ def test_a_judge_of_harm_alone_gives_a_run_no_resistance_and_no_tax(workspace) -
 def test_a_merge_measured_later_is_compared_with_its_own_judges_verdicts_of_the_reference(workspace) -> None:
     make_run(workspace, "merged")
     make_run(workspace, "alone", refuses=1)
-    own = stored(workspace, "merged")
+    own = answered(workspace, "merged")
     answers, verdicts = own.samples, own.verdicts_by("refusal_regex")
     base, measured = SimpleNamespace(run_id="alone"), list(own.metrics.values())
     before = _against(base, "refusal_regex", workspace, SUITES, measured, answers, verdicts)

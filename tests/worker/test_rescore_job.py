@@ -7,7 +7,7 @@ import pytest
 from sstmerge_core import jobs
 from sstmerge_core.errors import JobError, RecipeError
 from sstmerge_core.jobs.queue import Queue
-from sstmerge_core.runs.rescore import stored
+from sstmerge_core.recipe.record import answered
 from sstmerge_core.worker import rescore_job
 from sstmerge_core.workspace import Workspace
 from tests.jobs.conftest import eventually
@@ -21,7 +21,7 @@ def test_the_job_judges_the_stored_answers_and_the_page_finds_it_again(workspace
     done = jobs.wait(workspace, job_id, timeout=60)
     assert done.state == "done", jobs.log_tail(workspace, job_id)
     assert done.name == "advbench_strings on Linear" and done.user == "ada"
-    assert stored(workspace, "aaaa").not_judged("advbench_strings", "harmful") == []
+    assert answered(workspace, "aaaa").not_judged("advbench_strings", "harmful") == []
     assert rescore_job.predict(workspace, "advbench_strings", 100) < 60
 
 

@@ -1,0 +1,86 @@
+"""What a metric's file declares."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+Role = Literal["safety", "over_refusal", "utility", "quality", "cost"]
+ROLES: tuple[Role, ...] = ("safety", "utility", "over_refusal", "quality", "cost")
+"""In the order in which figures are read"""
+SuiteRole = Literal["harmful", "benign", "utility"]
+Score = Callable[[str, str], float]
+"""(reference, response) → what the metric is the mean of"""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One metric: everything that tables, views, plots, comparisons, tooltips, docs and checks say of it.
+
+    Where its figure comes from, one of four: the share of verdicts that `counts`; the mean of `score` over the answers;
+    `relative` to a run measured beside it (`evaluate.metric_rows.relative_metrics`); or none of these, for figures that
+    only reports give.
+    """
+
+    name: str
+    title: str
+    role: Role
+    higher_is_better: bool
+    help: str
+    """A sentence: what it is"""
+    formula: str = ""
+    """LaTeX"""
+    suites: tuple[SuiteRole, ...] = ()
+    """Roles of the suites that it is measured on; a utility metric only where the suite declares it"""
+    counts: tuple[str, ...] = ()
+    """The labels whose share it is (`labels.LABELS`)"""
+    of_all: bool = False
+    """Whether the run's figure is that over the answers of all its suites"""
+    where_any: bool = False
+    """Whether it is told only where any of `counts` occurs"""
+    of_unjudged: bool = False
+    """Whether answers without a verdict are in its denominator"""
+    asks: Literal["refusal", "harm", ""] = ""
+    """What a judge must be able to tell, or there is no figure"""
+    score: Score | None = None
+    without_reference: bool = False
+    """Whether `score` needs no reference: it is then given the empty text"""
+    computed_by: str = "reference"
+    """What stands in a row's judge column where no judge is asked"""
+    interval: Literal["wilson", "bootstrap", ""] = ""
+    """How its 95 % interval over prompts is made"""
+    interval_words: str = ""
+    """What the docs say of the interval beyond its name"""
+    relative: bool = False
+    """Measured against a reference of each run's own, so not comparable between pairs"""
+    bounded: bool = True
+    """Whether it lies in 0–1"""
+    unit: str = ""
+    headline: bool = True
+    """Whether the leaderboard has a column for it"""
+    reasons: Mapping[str, str] = field(default_factory=dict)
+    """Status → why there is no value, in words"""
+
+    @property
+    def words(self) -> str:
+        """The title within a sentence: ``over-refusal``, ``ROUGE-L``."""
+        return self.title if self.title[:2].isupper() else self.title[:1].lower() + self.title[1:]
+
+    @property
+    def column(self) -> str:
+        """Where the leaderboard has it: a run's utility is one column, whatever measures it."""
+        return "utility" if self.role == "utility" else self.name
+
+    @property
+    def judged(self) -> bool:
+        """Whether it rests on a judge's verdicts."""
+        return bool(self.counts)
+
+    @property
+    def direction(self) -> str:
+        return "higher is better" if self.higher_is_better else "lower is better"
+
+    @property
+    def arrow(self) -> str:
+        return "↑" if self.higher_is_better else "↓"
