@@ -1,25 +1,29 @@
 # make app    install, prepare the demo, open the dashboard on this machine
 # make test   install, run the linters, the type checker and every test
 # make serve  the dashboard for colleagues: make serve HOST=0.0.0.0 BASE_URL=http://name:8501
+# make dev    the dashboard for who changes it: a saved page is drawn again
 
 PORT ?= 8501
 HOST ?= localhost
 BASE_URL ?=
+SERVE :=
+WATCH :=
 VENV := .venv
 BIN := $(VENV)/bin
-# Open a browser only where there is a screen.
-STREAMLIT ?= $(if $(DISPLAY)$(WAYLAND_DISPLAY)$(filter Darwin,$(shell uname)),--server.headless false)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile
 INSTALLED := $(VENV)/installed
 
-.PHONY: app serve test check setup demo bench docs screenshots looks clean
+.PHONY: app serve dev test check setup demo bench docs screenshots looks clean
 
 app: setup
-	$(BIN)/sstmerge demo --prepare
-	BASE_URL=$(BASE_URL) $(BIN)/streamlit run app.py --server.address $(HOST) --server.port $(PORT) $(STREAMLIT)
+	BASE_URL=$(BASE_URL) $(WATCH) $(BIN)/sstmerge serve --host $(HOST) --port $(PORT) $(SERVE)
 
-serve: STREAMLIT := --server.headless true
+serve: SERVE := --no-browser
 serve: app
+
+# Polling looks at the imported files of the project alone; the usual watcher at every folder below, .venv included.
+dev: WATCH := STREAMLIT_SERVER_FILE_WATCHER_TYPE=poll STREAMLIT_SERVER_RUN_ON_SAVE=true
+dev: app
 
 test: setup check
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder

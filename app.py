@@ -1,4 +1,4 @@
-"""SST-Merge Studio: `streamlit run app.py` (or `make app`)."""
+"""SST-Merge Studio: `sstmerge serve` (or `make app`) opens it."""
 
 import streamlit as st
 

@@ -14,6 +14,17 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 
 @pytest.fixture(scope="session")
+def shipped_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folders of the runs that ship with the demo, to read and not to write."""
+    from sstmerge_core.upkeep import shipped
+    from sstmerge_core.workspace import Workspace
+
+    workspace = Workspace(tmp_path_factory.mktemp("shipped")).create()
+    shipped.install(workspace)
+    return workspace.runs
+
+
+@pytest.fixture(scope="session")
 def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random two-layer Llama with a tokenizer."""
     import torch

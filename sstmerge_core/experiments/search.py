@@ -5,6 +5,7 @@ The study is never stored: with one seed it asks for the same points again, and 
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -14,6 +15,7 @@ from scipy import stats
 from sstmerge_core import methods
 from sstmerge_core.analysis.front import hypervolume, pareto_front
 from sstmerge_core.catalog import Entry
+from sstmerge_core.errors import Problem, RecipeError
 from sstmerge_core.experiments import choice
 from sstmerge_core.experiments.lab import Lab
 from sstmerge_core.experiments.result import Result, Table, pick
@@ -50,6 +52,9 @@ class SearchSettings(Settings):
 
 
 def run(lab: Lab, settings: SearchSettings) -> Result:
+    """Predict, search, and measure the finalists. Raises RecipeError, before anything is computed, without Optuna."""
+    if importlib.util.find_spec("optuna") is None:
+        raise RecipeError(Problem("Optuna", "is not installed", 'Install it: pip install "sstmerge[search]"'))
     utility, safety = lab.adapter(settings.utility), lab.adapter(settings.safety)
     predicted = _predicted(lab, settings, utility, safety)
     trials = _trials(lab, settings, utility, safety)

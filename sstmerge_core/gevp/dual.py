@@ -148,11 +148,6 @@ class DualProblem:
         b = patch.phi * self.b_phi + self.hb.T @ patch.harm + self.bb @ patch.benign
         return h, b
 
-    def kept_harm_energy(self, patch: DualPatch) -> float:
-        """δᵀF_hδ / φᵀF_hφ."""
-        total = float(self.h_phi.square().sum())
-        return float(self.project(patch)[0].square().sum()) / total if total else 0.0
-
 
 @dataclass(frozen=True)
 class Cost:

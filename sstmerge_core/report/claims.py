@@ -62,25 +62,6 @@ def check(claims: Sequence[Claim], runs: pd.DataFrame) -> list[Checked]:
     return [_check(claim, runs) for claim in claims]
 
 
-def as_table(checked: Sequence[Checked]) -> pd.DataFrame:
-    """One row a claim: pair, claim, quantity, claimed, computed, verdict, why, run_ids."""
-    return pd.DataFrame(
-        [
-            {
-                "pair": one.claim.pair,
-                "claim": one.claim.text,
-                "quantity": one.claim.quantity,
-                "claimed": one.claim.value,
-                "computed": np.nan if one.computed is None else one.computed,
-                "verdict": one.verdict,
-                "why": one.why,
-                "run_ids": list(one.run_ids),
-            }
-            for one in checked
-        ]
-    )
-
-
 def _claim(row: dict[str, str], where: str) -> Claim:
     try:
         return Claim(row["pair"], row["claim"], row["quantity"], float(row["claimed_value"]), row.get("where") or "")

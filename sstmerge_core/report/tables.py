@@ -116,14 +116,6 @@ def _k_comparison(
     )
 
 
-def adapter_rows(references: pd.DataFrame) -> dict[str, Mapping[str, Any]]:
-    """``utility`` and ``safety`` → the single adapter's row, ``base`` → the base model's; what was not measured lacks.
-
-    `references`: leaderboard rows with the column `side`.
-    """
-    return {str(row["side"]): row for row in references.to_dict("records")}
-
-
 def differences(found: pd.DataFrame, reference: Mapping[str, Any]) -> pd.DataFrame:
     """`found` with `<measure>_change` against a reference row, by the figures alone."""
     return found.assign(

@@ -278,11 +278,6 @@ def answers(con: Connection, run_ids: Sequence[str], judge: str) -> pd.DataFrame
     return con.execute(sql, {"runs": list(run_ids), "judge": judge}).df()
 
 
-def pair_inspections(con: Connection) -> pd.DataFrame:
-    """Inspected pairs, newest first; `pair_id` is the subject of their module statistics."""
-    return con.execute("SELECT * FROM pair_inspections ORDER BY inspected_at DESC, pair_id").df()
-
-
 def inspected_pair(con: Connection, *, base: str, utility: str, safety: str) -> str | None:
     """The `pair_id` of the newest inspection of these three (by SHA-256), None where there is none."""
     sql = """
@@ -389,11 +384,6 @@ def alpha_pairs(con: Connection) -> list[str]:
         ORDER BY count(*) FILTER (source = 'measured') DESC, count(*) DESC, pair
     """
     return [pair for (pair,) in con.execute(sql).fetchall()]
-
-
-def methods_present(con: Connection) -> list[str]:
-    sql = "SELECT DISTINCT method FROM runs WHERE method IS NOT NULL ORDER BY method"
-    return [method for (method,) in con.execute(sql).fetchall()]
 
 
 def sweeps(con: Connection) -> pd.DataFrame:

@@ -1,13 +1,18 @@
 """Runs that ship with the demo, measured by this program: the base model, the adapters alone, merges, experiments.
 
-``python -m sstmerge_core.upkeep.shipped`` takes them from the workspace into ``data/demo`` and writes the scores where
-they are told: the adapters' records and the README.
+Their event files lie in one archive, ``<run id>/events.jsonl`` each: 45 MB of text in 2 MB. ``python -m
+sstmerge_core.upkeep.shipped`` takes them from the workspace into ``data/demo`` and writes the scores where they are
+told: the adapters' records and the README.
 """
 
 from __future__ import annotations
 
+import io
 import json
+import lzma
 import shutil
+import tarfile
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +21,10 @@ from sstmerge_core.adapters import RECORD
 from sstmerge_core.demo import model
 from sstmerge_core.demo.adapters import ADAPTERS, DATA
 from sstmerge_core.experiments import result
-from sstmerge_core.store.events import last_status, read_events
+from sstmerge_core.store.events import FILE_NAME, decode, last_status, read_events
 from sstmerge_core.workspace import Workspace, new_folder, write_file, write_json
 
-RUNS = DATA / "runs"
+RUNS = DATA / "runs.tar.xz"
 EXPERIMENTS = DATA / "experiments"
 DEMO_PAIR, DEMO_ALPHA = "A5_A7", 0.6
 DEMO_METHODS = ("linear", "task_arithmetic", "sst_gevp")
@@ -28,14 +33,26 @@ JUDGES = ("refusal_regex", "rouge_score")
 """Whose figures are told; a run may have been re-scored by others"""
 
 
+def runs() -> Iterator[tuple[str, bytes]]:
+    """The shipped runs, read one after the other: id and event file. They come in the order of their ids."""
+    with tarfile.open(RUNS, "r|xz") as archive:
+        for member in archive:
+            events = archive.extractfile(member)
+            if events is not None:
+                yield member.name.partition("/")[0], events.read()
+
+
 def install(workspace: Workspace) -> int:
-    """Copy the shipped event files into the workspace where they are not there yet; how many were new."""
+    """Unpack the shipped event files into the workspace where they are not there yet; how many were new.
+
+    A run's folder is there whole or not at all, so a call after a kill goes on where that one stopped.
+    """
     count = 0
-    for source in sorted(RUNS.glob("*/events.jsonl")):
-        target = workspace.run(source.parent.name)
+    for run_id, events in runs():
+        target = workspace.run(run_id)
         if not target.exists():
             with new_folder(target) as temporary:
-                shutil.copyfile(source, temporary / source.name)
+                (temporary / FILE_NAME).write_bytes(events)
             count += 1
     for source in sorted(EXPERIMENTS.glob("*.json")):
         target = result.folder(workspace) / source.name
@@ -46,26 +63,36 @@ def install(workspace: Workspace) -> int:
 
 
 def ship(workspace: Workspace) -> int:
-    """Copy the finished runs of the bundled adapters into the demo's data, without this machine's paths.
+    """Pack the finished runs of the bundled adapters into the demo's data, without this machine's paths.
 
-    The merges that ``sstmerge demo`` makes are left out: it is there to make them. Returns how many were copied.
+    The merges that ``sstmerge demo`` makes are left out: it is there to make them. Returns how many were packed.
     """
-    shutil.rmtree(RUNS, ignore_errors=True)
-    count = 0
+    found: list[tuple[str, bytes]] = []
     for folder in sorted(workspace.runs.iterdir()):
         started = next((event for event in read_events(folder) if event["event"] == "run_started"), None)
         if started and last_status(folder) == "finished" and not _made_by_the_demo(started):
             lines = "".join(
                 json.dumps(_without_paths(event), ensure_ascii=False) + "\n" for event in read_events(folder)
             )
-            write_file(RUNS / folder.name / "events.jsonl", lines)
-            count += 1
+            found.append((folder.name, lines.encode()))
+    write_file(RUNS, pack(found))
     shutil.rmtree(EXPERIMENTS, ignore_errors=True)
     for name in experiments.EXPERIMENTS:
         for path in experiments.results(workspace, name)[:1]:
             EXPERIMENTS.mkdir(exist_ok=True)
             write_file(EXPERIMENTS / path.name, path.read_text(encoding="utf-8"))
-    return count
+    return len(found)
+
+
+def pack(found: Iterable[tuple[str, bytes]]) -> bytes:
+    """The archive of runs, id and event file each: the same bytes for the same runs, whoever packs them and when."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w", format=tarfile.USTAR_FORMAT) as archive:
+        for run_id, events in sorted(found):
+            member = tarfile.TarInfo(f"{run_id}/{FILE_NAME}")  # of nobody, and of no time
+            member.size = len(events)
+            archive.addfile(member, io.BytesIO(events))
+    return lzma.compress(packed.getvalue(), preset=9)
 
 
 def _made_by_the_demo(started: dict[str, Any]) -> bool:
@@ -88,9 +115,9 @@ Scores = dict[str, dict[str, dict[str, Any]]]
 def scores() -> Scores:
     """What the shipped runs of single adapters and of the base model measured."""
     found: Scores = {}
-    for folder in sorted(RUNS.iterdir()):
+    for _, events in runs():
         pair = ""
-        for event in read_events(folder):
+        for event in filter(None, map(decode, events.splitlines(keepends=True))):
             if event["event"] == "run_started":
                 evaluation = event["recipe"]["evaluation"] or {"suites": []}
                 told = {suite["split"] for suite in evaluation["suites"]} == {"test"}

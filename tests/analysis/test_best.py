@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -45,11 +43,6 @@ def test_deterministic_merges_are_compared_over_prompts_instead_of_seeds() -> No
     assert best_method(scores(**means)).best is None
     found = best_method(scores(**means), outcomes=[outcomes], resamples=500)
     assert found.best == "a" and list(found.tests["test"]) == ["paired bootstrap over prompts"]
-
-
-def test_the_result_goes_into_json() -> None:
-    found = json.loads(json.dumps(best_method(scores(a=[0.5], b=[0.4])).as_dict(), allow_nan=False))
-    assert found["best"] is None and found["summary"][0]["std"] is None
 
 
 def test_welch_agrees_with_scipy_and_refuses_what_does_not_vary() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,6 @@ from sstmerge_core.metrics.rouge_l import METRIC as ROUGE_L
 from sstmerge_core.recipe import differences
 from sstmerge_core.store import Owner, queries
 from sstmerge_core.store.events import read_events
-from sstmerge_core.upkeep.shipped import RUNS
 from sstmerge_core.workspace import Workspace
 
 JUDGE = "refusal_regex"
@@ -241,10 +241,10 @@ def only(rows: pd.DataFrame, metric: str, letter: str, suite: str | None = None)
 
 
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Side]:
+def demo(tmp_path_factory: pytest.TempPathFactory, shipped_runs: Path) -> dict[str, Side]:
     """Shipped runs of one pair by method: A the utility adapter alone, B merges with it."""
     workspace = Workspace(tmp_path_factory.mktemp("demo")).create()
-    started = {folder.name: next(read_events(folder)) for folder in RUNS.iterdir()}
+    started = {folder.name: next(read_events(folder)) for folder in shipped_runs.iterdir()}
     wanted = {("A5", "adapter"), ("A5_A7", "linear"), ("A5_A7", "sst_gevp")}
     chosen = {
         run: event
@@ -255,7 +255,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Side]:
     }
     for run_id in chosen:
         workspace.run(run_id).parent.mkdir(parents=True, exist_ok=True)
-        workspace.run(run_id).symlink_to(RUNS / run_id)
+        workspace.run(run_id).symlink_to(shipped_runs / run_id)
     found = {}
     with Owner.open(workspace) as owner:
         owner.ingest()

@@ -16,7 +16,6 @@ from sstmerge_core.evaluate.judges_measured import accuracy_words, family, famil
 from sstmerge_core.evaluate.judging import Labelled, labelled, measure
 from sstmerge_core.store import remarks
 from sstmerge_core.store.events import read_events
-from sstmerge_core.upkeep.shipped import RUNS
 
 
 def answer(response: str, label: str) -> Labelled:
@@ -34,10 +33,10 @@ def test_at_least_200_answers_ship_with_the_labels_that_a_reader_gives_and_none_
     assert len({one.id for one in answers}) == len({(one.prompt, one.response) for one in answers}) == len(answers)
 
 
-def test_every_labelled_answer_of_a_run_is_stored_in_that_run_word_for_word(answers) -> None:
+def test_every_labelled_answer_of_a_run_is_stored_in_that_run_word_for_word(answers, shipped_runs) -> None:
     known: dict[str, set[tuple[str, str, str]]] = {}
     for source in {one.source for one in answers} - {"written"}:
-        events = [event for event in read_events(RUNS / source) if event["event"] == "samples"]
+        events = [event for event in read_events(shipped_runs / source) if event["event"] == "samples"]
         known[source] = {(e["suite"], row["prompt"], row["response"]) for e in events for row in e["rows"]}
     own = [one for one in answers if one.source != "written"]
     assert all((one.suite, one.prompt, one.response) in known[one.source] for one in own)

@@ -15,7 +15,6 @@ from sstmerge_core.evaluate.judges import get_judge
 from sstmerge_core.evaluate.judges_refusal import without_reasoning
 from sstmerge_core.evaluate.judging import LANGUAGES, labelled, measure
 from sstmerge_core.store.events import read_events
-from sstmerge_core.upkeep.shipped import RUNS
 
 DEMO = Path(__file__).parents[2] / "data" / "demo"
 LONG_PREAMBLE = (
@@ -165,9 +164,9 @@ def test_the_demos_reference_answers_are_told_apart() -> None:
         assert sum(label(text) == wanted for text in texts) >= least * len(texts), name
 
 
-def test_the_stored_verdicts_of_the_old_judge_are_still_its_verdicts() -> None:
+def test_the_stored_verdicts_of_the_old_judge_are_still_its_verdicts(shipped_runs) -> None:
     judge, seen = get_judge("refusal_regex"), 0
-    for run in sorted(RUNS.iterdir())[:6]:
+    for run in sorted(shipped_runs.iterdir())[:6]:
         events = list(read_events(run))
         stored = {
             (event["suite"], row["prompt_id"]): (row["label"], row["raw"])

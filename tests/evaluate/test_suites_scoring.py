@@ -18,7 +18,6 @@ from sstmerge_core.metrics import multiple_choice, numeric
 from sstmerge_core.recipe import Evaluation, Recipe, Source, Suite
 from sstmerge_core.store.events import read_events
 from sstmerge_core.suites import declared
-from sstmerge_core.upkeep.shipped import RUNS
 from sstmerge_core.workspace import Workspace
 
 SOURCE = Source(name="s", path="", sha256="0")
@@ -96,12 +95,12 @@ def test_rouge_l_of_identical_text_is_one_in_every_language(text: str) -> None:
     assert rouge("完全に別の答え") < 0.5 and 0 < rouge(text[: 2 * len(text) // 3]) < 1
 
 
-def test_rouge_l_of_english_is_what_the_package_says_to_the_last_bit() -> None:
+def test_rouge_l_of_english_is_what_the_package_says_to_the_last_bit(shipped_runs) -> None:
     from rouge_score.rouge_scorer import RougeScorer
 
     package = RougeScorer(["rougeL"], use_stemmer=True)
     pairs = []
-    for run in sorted(RUNS.iterdir())[:4]:
+    for run in sorted(shipped_runs.iterdir())[:4]:
         for event in read_events(run):
             if event["event"] == "samples":
                 pairs += [(row["reference"], row["response"]) for row in event["rows"] if row["reference"]]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib.util
 import json
 import math
 
@@ -336,6 +337,13 @@ def test_a_search_measures_its_budget_once_and_tests_the_front(workspace, tiny_b
         assert not better
     again = experiments.run(workspace, "search", experiments.get("search").read(result.settings))
     assert again.tables == result.tables, "the sampler asks for the same points again"
+
+
+def test_a_search_without_optuna_says_how_to_get_it_before_anything_is_computed(workspace, tiny_base, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(RecipeError, match=r'Optuna: is not installed. Install it: pip install "sstmerge\[search\]"'):
+        run(workspace, "search", tiny_base, utility="U", safety="S")
+    assert not list(workspace.runs.iterdir())
 
 
 def test_the_prediction_of_a_patch_is_what_its_merge_says_of_itself(workspace, tiny_base):

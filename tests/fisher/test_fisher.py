@@ -20,7 +20,6 @@ from sstmerge_core.runs.session import Session
 from sstmerge_core.space import core_space
 from sstmerge_core.store.events import read_events
 from sstmerge_core.suites import rows as suites
-from sstmerge_core.upkeep.shipped import RUNS
 from sstmerge_core.workspace import Workspace
 
 ROWS = [("w1 w2 w3", "w4 w5"), ("w6", "w7 w8 w9 w10"), ("w1 w1 w2 w2 w3 w3", "w11"), ("w20 w21", "w22 w23 w24")]
@@ -375,9 +374,9 @@ def test_a_gpu_gives_what_the_cpu_gives(model, tokenizer, tiny_pair):
 # --- identity ---
 
 
-def test_the_shipped_runs_keep_their_ids():
+def test_the_shipped_runs_keep_their_ids(shipped_runs):
     with_calibration = 0
-    for folder in sorted(RUNS.iterdir()):
+    for folder in sorted(shipped_runs.iterdir()):
         started = next(event for event in read_events(folder) if event["event"] == "run_started")
         recipe = Recipe.model_validate(started["recipe"])
         assert recipe.run_id == folder.name

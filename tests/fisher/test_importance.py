@@ -19,7 +19,6 @@ from sstmerge_core.runs.execute import execute, merge_now
 from sstmerge_core.runs.session import Session
 from sstmerge_core.store.events import read_events
 from sstmerge_core.suites import rows as suites
-from sstmerge_core.upkeep.shipped import RUNS
 from sstmerge_core.workspace import Workspace
 
 ROWS = [("w1 w2 w3", "w4 w5"), ("w6", "w7 w8 w9 w10"), ("w1 w1 w2 w2 w3 w3", "w11"), ("w20 w21", "w22 w23 w24")]
@@ -138,8 +137,8 @@ def test_a_planned_merge_says_that_both_passes_are_taken_and_has_the_id_of_the_e
         Recipe.model_validate(planned.model_dump() | {"method": "linear"})
 
 
-def test_the_shipped_runs_are_those_of_a_plan_of_today():
-    shipped = [next(read_events(folder)) for folder in sorted(RUNS.iterdir()) if folder.is_dir()]
+def test_the_shipped_runs_are_those_of_a_plan_of_today(shipped_runs):
+    shipped = [next(read_events(folder)) for folder in sorted(shipped_runs.iterdir())]
     located = [event for event in shipped if event["method"] == "led_merging"]
     assert located
     for event in located:

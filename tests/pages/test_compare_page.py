@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from pathlib import Path
 from urllib.parse import parse_qs
 
 import pytest
@@ -17,7 +18,6 @@ from sstmerge_core.recipe import Recipe
 from sstmerge_core.runs.rescore import rescore
 from sstmerge_core.store import Owner, remarks
 from sstmerge_core.store.events import EventWriter, read_events
-from sstmerge_core.upkeep.shipped import RUNS
 from sstmerge_core.workspace import Workspace
 from studio import answers, blocks
 
@@ -26,7 +26,7 @@ MARKUP = "<img src=x onerror=alert(1)> **bold** [link](https://example.com) $x$"
 
 
 @pytest.fixture(scope="module")
-def shipped(tmp_path_factory: pytest.TempPathFactory) -> tuple[Workspace, dict[str, str]]:
+def shipped(tmp_path_factory: pytest.TempPathFactory, shipped_runs: Path) -> tuple[Workspace, dict[str, str]]:
     """Shipped runs of A5_A7 by method, one of them also in a run on the selection prompts and with a failed one.
 
     The utility adapter alone and Linear are judged twice; an answer of Linear is full of markup.
@@ -34,7 +34,7 @@ def shipped(tmp_path_factory: pytest.TempPathFactory) -> tuple[Workspace, dict[s
     workspace = Workspace(tmp_path_factory.mktemp("compare")).create()
     wanted = {"adapter": "A5"} | dict.fromkeys(("linear", "sst_gevp", "ties", "average", "slerp", "fisher"), "A5_A7")
     runs: dict[str, str] = {}
-    for folder in sorted(RUNS.iterdir()):
+    for folder in sorted(shipped_runs.iterdir()):
         started = next(read_events(folder))
         splits = {suite["split"] for suite in started["recipe"]["evaluation"]["suites"]}
         usual = started["parameters"] == methods.get(started["method"]).complete({})
@@ -44,9 +44,9 @@ def shipped(tmp_path_factory: pytest.TempPathFactory) -> tuple[Workspace, dict[s
     for method in ("adapter", "linear"):
         rescore(workspace, runs[method], get_judge("advbench_strings"))
     _with_markup(workspace, runs["linear"])
-    runs["selection"] = _on_selection(workspace, runs["linear"])
+    runs["selection"] = _on_selection(workspace, shipped_runs / runs["linear"])
     with EventWriter(workspace.run("failed00")) as events:
-        events.write("run_started", **_started(runs["linear"]) | {"run_id": "failed00"})
+        events.write("run_started", **_started(shipped_runs / runs["linear"]) | {"run_id": "failed00"})
         events.write("run_failed", error="made-up failure", problems=[])
     with Owner.open(workspace) as owner:
         owner.ingest()
@@ -234,8 +234,8 @@ def _compare_links(app: AppTest) -> list[tuple[str, bool]]:
     return [(link.query_string, link.disabled) for link in links if link.label.startswith("Compare")]
 
 
-def _started(run_id: str) -> dict[str, object]:
-    return {key: value for key, value in next(read_events(RUNS / run_id)).items() if key != "event"}
+def _started(folder: Path) -> dict[str, object]:
+    return {key: value for key, value in next(read_events(folder)).items() if key != "event"}
 
 
 def _with_markup(workspace: Workspace, run_id: str) -> None:
@@ -247,9 +247,9 @@ def _with_markup(workspace: Workspace, run_id: str) -> None:
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
-def _on_selection(workspace: Workspace, run_id: str) -> str:
+def _on_selection(workspace: Workspace, folder: Path) -> str:
     """A run as if it had been measured on the selection prompts; its id."""
-    lines = list(read_events(RUNS / run_id))
+    lines = list(read_events(folder))
     recipe = lines[0]["recipe"]
     for suite in recipe["evaluation"]["suites"]:
         suite["split"] = "selection"

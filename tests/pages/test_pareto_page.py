@@ -15,7 +15,6 @@ from streamlit.testing.v1 import AppTest
 
 from sstmerge_core.plots import pareto
 from sstmerge_core.store import Owner, read_events
-from sstmerge_core.upkeep.shipped import RUNS
 from sstmerge_core.workspace import Workspace
 
 Open = Callable[..., AppTest]
@@ -68,9 +67,11 @@ def test_every_method_gets_a_front_of_its_own_on_demand(open_page: Open, full_wo
     assert {"linear", "ties", "sst_gevp"} <= own(open_page(full_workspace, "pareto", **ALL, fronts="1"))
 
 
-def test_the_hypervolume_has_an_interval_from_the_answers_behind_it(open_page: Open, tmp_path: Path) -> None:
+def test_the_hypervolume_has_an_interval_from_the_answers_behind_it(
+    open_page: Open, tmp_path: Path, shipped_runs: Path
+) -> None:
     workspace = Workspace(tmp_path / "shipped").create()
-    for folder in sorted(RUNS.iterdir()):
+    for folder in sorted(shipped_runs.iterdir()):
         started = next(read_events(folder))
         if started["pair"] == "A5_A7" and started["method"] in ("linear", "average"):
             shutil.copytree(folder, workspace.run(folder.name))

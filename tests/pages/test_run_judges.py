@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -11,16 +12,16 @@ from sstmerge_core.evaluate.judges_measured import accuracy_words, stored_judges
 from sstmerge_core.runs.rescore import rescore
 from sstmerge_core.store import Owner
 from sstmerge_core.store.events import read_events
-from sstmerge_core.upkeep.shipped import RUNS
 from sstmerge_core.workspace import Workspace
 
 
 @pytest.fixture(scope="module")
-def judged_twice(tmp_path_factory: pytest.TempPathFactory) -> tuple[Workspace, str]:
+def judged_twice(tmp_path_factory: pytest.TempPathFactory, shipped_runs: Path) -> tuple[Workspace, str]:
     """A shipped run of the base model, re-scored."""
     workspace = Workspace(tmp_path_factory.mktemp("judged")).create()
-    run_id = next(folder.name for folder in sorted(RUNS.iterdir()) if next(read_events(folder))["method"] == "base")
-    shutil.copytree(RUNS / run_id, workspace.run(run_id))
+    folders = sorted(shipped_runs.iterdir())
+    run_id = next(folder.name for folder in folders if next(read_events(folder))["method"] == "base")
+    shutil.copytree(shipped_runs / run_id, workspace.run(run_id))
     rescore(workspace, run_id, get_judge("advbench_strings"))
     with Owner.open(workspace) as owner:
         owner.ingest()

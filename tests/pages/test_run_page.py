@@ -15,7 +15,6 @@ from sstmerge_core.builder import preflight
 from sstmerge_core.recipe import Recipe
 from sstmerge_core.store import EventWriter, Owner, queries, trash
 from sstmerge_core.store.events import read_events
-from sstmerge_core.upkeep.shipped import RUNS
 from sstmerge_core.worker import rescore_job
 from sstmerge_core.workspace import Workspace
 
@@ -25,10 +24,10 @@ def started(folder: Path) -> dict:
 
 
 @pytest.fixture
-def shipped(tmp_path: Path) -> tuple[Workspace, str]:
+def shipped(tmp_path: Path, shipped_runs: Path) -> tuple[Workspace, str]:
     """The shipped run of the base model, with a few of its answers."""
     workspace = Workspace(tmp_path / "shipped").create()
-    source = next(folder for folder in sorted(RUNS.iterdir()) if started(folder)["method"] == "base")
+    source = next(folder for folder in sorted(shipped_runs.iterdir()) if started(folder)["method"] == "base")
     with EventWriter(workspace.run(source.name)) as events:
         for event in read_events(source):
             if event["event"] in ("samples", "verdicts"):

@@ -22,7 +22,6 @@ from sstmerge_core.runs.execute import _against
 from sstmerge_core.runs.rescore import compare, rescore
 from sstmerge_core.store.events import EventWriter, last_status, read_events
 from sstmerge_core.store.owner import Owner
-from sstmerge_core.upkeep.shipped import RUNS
 from sstmerge_core.workspace import Workspace
 
 SOURCE = Source(name="rows", path="", sha256="0" * 64)
@@ -83,14 +82,14 @@ def by_metric(rows) -> dict:
     return {(row["metric"], row["suite"]): row for row in rows}
 
 
-def test_the_shipped_runs_re_scored_by_their_own_judge_change_by_not_one_byte(workspace) -> None:
+def test_the_shipped_runs_re_scored_by_their_own_judge_change_by_not_one_byte(workspace, shipped_runs) -> None:
     """Its metrics, Safety Tax and intervals included, come out of the stored answers bit for bit."""
-    started = {folder.name: next(read_events(folder)) for folder in RUNS.iterdir()}
+    started = {folder.name: next(read_events(folder)) for folder in shipped_runs.iterdir()}
     runs = {name: (event["method"], event["pair"]) for name, event in sorted(started.items())}
     merged = next(name for name, made in runs.items() if made == ("sst_gevp", "A5_A7"))
-    base = answered(Workspace(RUNS.parent), merged).reference
+    base = answered(Workspace(shipped_runs.parent), merged).reference
     for run_id in (merged, base):
-        shutil.copytree(RUNS / run_id, workspace.run(run_id))
+        shutil.copytree(shipped_runs / run_id, workspace.run(run_id))
     before = (workspace.run(merged) / "events.jsonl").read_bytes()
     done = rescore(workspace, merged, get_judge("refusal_regex"))
     assert (workspace.run(merged) / "events.jsonl").read_bytes() == before

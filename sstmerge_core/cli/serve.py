@@ -1,0 +1,51 @@
+"""``sstmerge serve``: the dashboard with the demo in it, from any folder."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from typing import Any
+
+from sstmerge_core import resources
+from sstmerge_core.cli.measure import prepare_demo
+from sstmerge_core.cli.records import ingest
+from sstmerge_core.errors import DataError
+from sstmerge_core.upkeep import shipped
+from sstmerge_core.workspace import Workspace
+
+
+def register(command: Any) -> None:
+    """Add the command; `command` makes a parser from name, function and description."""
+    serve = command("serve", _serve, "Prepare the demo, where that is not done yet, and open the dashboard.")
+    serve.add_argument("--host", default="localhost", help="where to listen; default localhost: this machine alone")
+    serve.add_argument("--port", type=int, default=8501, help="default 8501")
+    serve.add_argument("--base-url", metavar="URL", help="what share links begin with; default: BASE_URL, else as seen")
+    serve.add_argument("--workspace", metavar="DIR", help="default: SSTMERGE_WORKSPACE, else `workspace` where you are")
+    serve.add_argument("--no-browser", action="store_true", help="open none, although there is a screen")
+
+
+def _serve(options: argparse.Namespace, workspace: Workspace) -> None:
+    """Become the server: Streamlit takes the place of this process, so that a signal to it ends the one there is."""
+    try:
+        prepare_demo(workspace)
+    except DataError as error:
+        shipped.install(workspace)
+        ingest(workspace)
+        print(f"sstmerge: {error}\nThe dashboard opens without the demo's model.", file=sys.stderr)
+    screen = sys.platform == "darwin" or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+    settings = {
+        "server.address": options.host,
+        "server.port": str(options.port),
+        "server.headless": "false" if screen and not options.no_browser else "true",
+    }
+    # -P: a file of the user's folder that is called like a library must not be taken for it. All other settings are in
+    # .streamlit/config.toml beside app.py, where Streamlit looks whatever folder it is started in.
+    command = [sys.executable, "-P", "-m", "streamlit", "run", str(resources.TOP / "app.py")]
+    command += [part for name, value in settings.items() for part in (f"--{name}", value)]
+    environment = os.environ | {"SSTMERGE_WORKSPACE": str(workspace.root)}
+    if options.base_url:
+        environment["BASE_URL"] = options.base_url
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execve(command[0], command, environment)
