@@ -16,7 +16,7 @@ from sstmerge_core.adapters import RECORD, adapter_fingerprint
 from sstmerge_core.catalog import Entry
 from sstmerge_core.errors import AdapterError, Problem
 from sstmerge_core.methods import AXES, Method
-from sstmerge_core.methods.combine import side
+from sstmerge_core.methods.weighting import side
 from sstmerge_core.recipe import Recipe
 from sstmerge_core.workspace import Workspace
 
@@ -152,8 +152,8 @@ def _about_written(folder: Path) -> str:
 
 
 def _is_line_from_utility(entry: Method) -> bool:
-    """Whether the merge is ΔU + α·δ with ΔU as it is: AlignGuard takes something out of it first."""
-    return entry.kind in ("patch", "mask") and entry.axis == "strength" and entry.name != "alignguard"
+    """Whether the merge is ΔU + α·δ with ΔU as it is."""
+    return entry.kind in ("patch", "mask") and entry.axis == "strength" and entry.keeps_utility
 
 
 def _inputs(

@@ -29,6 +29,8 @@ from sstmerge_core.store.events import EventWriter, read_events
 from sstmerge_core.workspace import Workspace
 
 if TYPE_CHECKING:
+    import torch
+
     from sstmerge_core.adapters.dense import WrittenModel
     from sstmerge_core.models.resident import Answering
 
@@ -151,6 +153,7 @@ def merge_now(
     if entry.needs_base:
         check_base(recipe.base, session.workspace)
         base = base_weights(recipe.base.path, session.device)
+    direction = safe_direction(recipe, session) if recipe.unaligned else None
     factors = [session.factors(source) for source in recipe.adapters]
 
     def at(alpha: float | None) -> Merged:
@@ -162,11 +165,22 @@ def merge_now(
             calibrated=session.calibrated(recipe) if entry.needs_fisher else None,
             base=base,
             elected=session.elected(recipe) if entry.needs_importance else None,
+            direction=direction,
             memory=session.patches,
             alpha=alpha,
         )
 
     return at(None) if recipe.selection is None else _within_budget(recipe, session, at, events, past)
+
+
+def safe_direction(recipe: Recipe, session: Session) -> Callable[[str], torch.Tensor]:
+    """Module → V (out, in): what alignment made of the unaligned model to get the base. Raises DataError for files
+    that have changed since the recipe was made."""
+    assert recipe.unaligned is not None
+    for model in (recipe.base, recipe.unaligned):
+        check_base(model, session.workspace)
+    aligned, unaligned = (base_weights(model.path, session.device) for model in (recipe.base, recipe.unaligned))
+    return lambda name: aligned(name) - unaligned(name)
 
 
 def _within_budget(
