@@ -88,21 +88,27 @@ def plan(
     method: str,
     parameters: Mapping[str, Any],
     experts: Sequence[Entry] = (),
+    unaligned: Base | None = None,
     evaluate: bool = True,
     options: Options | None = None,
 ) -> Preflight:
     """Check everything and describe the run; every problem at once, none raised.
 
-    `experts` are further utility adapters; the first one's suite measures utility.
+    `experts` are further utility adapters; the first one's suite measures utility. `unaligned` is the model that the
+    base was aligned from, for methods that use a safe direction.
     """
     options = options or Options()
     problems, warnings = _adapter_problems(workspace, base, (utility, *experts), safety)
     entry = methods.get(method)
     problems += entry.problems(parameters)
+    if unaligned is not None:
+        problems += _unaligned_problems(entry, base, unaligned)
     if problems:
         return Preflight(None, problems, warnings)
     try:
         recipe = merge_recipe(base, (utility, *experts), safety, method, parameters, options)
+        if unaligned is not None:
+            recipe = recipe.model_copy(update={"unaligned": unaligned.source})
         if not evaluate:
             recipe = recipe.model_copy(update={"evaluation": None})
     except SSTMergeError as error:
@@ -335,6 +341,16 @@ def _stamp(folder: Any) -> tuple[int, ...]:
         except OSError:
             stamps.append(0)
     return tuple(stamps)
+
+
+def _unaligned_problems(entry: methods.Method, base: Base, unaligned: Base) -> list[Problem]:
+    where = f"unaligned model {unaligned.name}"
+    if not entry.needs_aligned_part:
+        using = ", ".join(own.name for own in methods.methods() if own.needs_aligned_part)
+        return [Problem(where, f"is of no use to {entry.name}", f"Leave it out; methods that use one: {using}.")]
+    if unaligned.sha256 == base.sha256:
+        return [Problem(where, "is the base model itself", "Give the model that the base was aligned from.")]
+    return []
 
 
 def _method_problems(name: str, parameters: Mapping[str, Any]) -> list[Problem]:

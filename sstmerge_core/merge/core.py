@@ -18,10 +18,6 @@ if TYPE_CHECKING:
     from sstmerge_core.space import CoreModule, View
 
 
-NEARLY_BASE = 0.2
-"""Below this ratio of norms a merge is nearly the base model: little of ΔU is left"""
-
-
 def core(
     adapters: Adapters,
     method: Method,
