@@ -344,12 +344,13 @@ def _stamp(folder: Any) -> tuple[int, ...]:
 
 
 def _unaligned_problems(entry: methods.Method, base: Base, unaligned: Base) -> list[Problem]:
-    where = f"unaligned model {unaligned.name}"
     if not entry.needs_aligned_part:
         using = ", ".join(own.name for own in methods.methods() if own.needs_aligned_part)
-        return [Problem(where, f"is of no use to {entry.name}", f"Leave it out; methods that use one: {using}.")]
+        fault = f"has no use for the unaligned model {unaligned.name}"
+        return [Problem(f"method {entry.name}", fault, f"Leave it out; methods that use one: {using}.")]
     if unaligned.sha256 == base.sha256:
-        return [Problem(where, "is the base model itself", "Give the model that the base was aligned from.")]
+        fault = "is also given as the unaligned model"
+        return [Problem(f"base model {base.name}", fault, "Give the model that the base was aligned from.")]
     return []
 
 
