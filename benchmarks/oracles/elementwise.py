@@ -280,7 +280,11 @@ ORACLES = {
         lambda: cases(
             "dare_ties",
             dare_ties,
-            [{"p": p, "seed": 7, "flavour": f, "scale": s} for p, s in ((0.0, 1.0), (0.3, 1.0), (0.6, 1.2)) for f in FLAVOURS],
+            [
+                {"p": p, "seed": 7, "flavour": f, "scale": s}
+                for p, s in ((0.0, 1.0), (0.3, 1.0), (0.6, 1.2))
+                for f in FLAVOURS
+            ],
         ),
     ),
     "della": Oracle(

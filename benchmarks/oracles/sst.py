@@ -292,13 +292,16 @@ def weigh(ratio: np.ndarray, parameters: dict[str, Any]) -> np.ndarray:
 
 
 ORACLES = {
-    "sst_gevp": Oracle(1e-5,
+    "sst_gevp": Oracle(
+        1e-5,
         lambda: patch_cases("sst_gevp", gevp, options({"k": 3}, {"k": 1}, {"k": 1000})),
     ),
-    "sst_soft": Oracle(1e-5,
+    "sst_soft": Oracle(
+        1e-5,
         lambda: patch_cases("sst_soft", soft, options({"k": 3}, {"k": 1}, {"k": 1000})),
     ),
-    "sst_shield": Oracle(1e-5,
+    "sst_shield": Oracle(
+        1e-5,
         lambda: patch_cases("sst_shield", shield, options({"tau": 30.0}, {"tau": 0.0}, {"tau": 1e4})),
     ),
     "sst_diag": Oracle(1e-4, diag),

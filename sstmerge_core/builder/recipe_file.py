@@ -145,8 +145,8 @@ def locate(
 ) -> Recipe:
     """`recipe` with the places of its inputs on this machine, each found by its SHA-256.
 
-    `base`, `unaligned` and `given` (a path by the recipe's name of an adapter or of a calibration file) go before the catalogue and
-    the bundled data. Raises AdapterError, DataError or RecipeError with every input that is missing or has another
+    `base`, `unaligned` and `given` (a path by the recipe's name of an adapter or of a calibration file) go before the
+    catalogue and the bundled data. Raises AdapterError, DataError or RecipeError with every input that is missing or has another
     hash.
     """
     given = dict(given or {})
@@ -178,9 +178,7 @@ def locate(
     return recipe.model_copy(update=update)
 
 
-def _base(
-    wanted: Source, workspace: Workspace, given: catalog.Base | None, needed: bool, option: str
-) -> Source:
+def _base(wanted: Source, workspace: Workspace, given: catalog.Base | None, needed: bool, option: str) -> Source:
     if given is not None:
         if given.sha256 != wanted.sha256:
             raise DataError(_another(str(given.path), f"base model {wanted.name}", given.sha256, wanted))

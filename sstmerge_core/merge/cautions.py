@@ -23,6 +23,6 @@ def cautions(statistics: Iterable[Mapping[str, Any]]) -> list[Problem]:
         found.append(Problem("the merge", fault, f"A lower threshold changes fewer modules.{more}"))
     if "proxy_direction" in pooled and pooled.get("changed") == 0.0:
         fault = "is the utility adapter: ΔU agrees with its aligned part in every module"
-        fix = "A higher threshold changes some. Where V has a direction for every output, only projection=published does."
+        fix = "A higher threshold changes some; where V has a direction for every output, projection=published."
         found.append(Problem("the merge", fault, fix + more))
     return found

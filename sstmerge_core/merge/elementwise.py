@@ -33,12 +33,14 @@ def elementwise(adapters: Adapters, method: Method, parameters: Mapping[str, Any
     names = sorted(set().union(*adapters))
     weights = share(len(adapters), parameters["alpha"])
     space = parameters["space"]
+    make: Callable[..., Any]
+    tensor: Callable[[str, int], torch.Tensor] | None = None
     if space == "factors":
         if parameters.get("trim") == "global":
             fault = "A and B of a module are not of one size, so no magnitude divides them together"
             raise RecipeError(Problem("parameter trim=global", fault, "Use space=delta or space=core, or trim=module."))
         _refuse_unequal_ranks(adapters, names)
-        make, tensor, rank = partial(_factors, adapters), None, max(ranks(adapter) for adapter in adapters)
+        make, rank = partial(_factors, adapters), max(ranks(adapter) for adapter in adapters)
     elif space == "core":
         from sstmerge_core.space import core_space
 
@@ -115,9 +117,7 @@ def _delta(factors: Factors | None, like: Factors) -> torch.Tensor:
     return factors.scaling * (factors.b @ factors.a)
 
 
-def _core(
-    cores: CoreSpace, name: str, weights: Sequence[float], parameters: Mapping[str, Any], apply: Any
-) -> Pair:
+def _core(cores: CoreSpace, name: str, weights: Sequence[float], parameters: Mapping[str, Any], apply: Any) -> Pair:
     turned, left, right = _turned(cores, name)
     return balanced(left, scaled(apply(turned, weights, name), parameters), right)[0]
 

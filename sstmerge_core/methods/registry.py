@@ -21,8 +21,8 @@ Parameters that every method of a kind has (α, mode, where the gradients are ta
 the method: they are listed in the decorator, from `sstmerge_core.methods.shared`, and the function never sees them.
 
 Everything else that is known about a method is in its decorator too: its family, what it does to the adapters in words,
-what holds it to its formula in the tests. Pages, plots, labels, grids, docs and tests read it from here, so a new method
-is one file in this package and nothing else by hand.
+what holds it to its formula in the tests. Pages, plots, labels, grids, docs and tests read it from here, so a new
+method is one file in this package and nothing else by hand.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ AXES: dict[str, str] = {
 """What α means, in words."""
 Family = Literal["SST-Merge", "Averaging", "Sparse", "Safety-aware", "Reference"]
 FAMILIES: tuple[str, ...] = ("SST-Merge", "Averaging", "Sparse", "Safety-aware")
-"""The groups in which a researcher looks for methods, in the order in which they are listed; reference points in none"""
+"""The groups in which a researcher looks for methods, in the order of every list; reference points are in none"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -254,9 +254,7 @@ class Method:
     def identity(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
         """Of `parameters` what can change the result, so that runs keep their id when a method learns something new."""
         before = {parameter.name: parameter.schema.before for parameter in self.parameters}
-        return {
-            name: value for name, value in parameters.items() if before.get(name) is None or value != before[name]
-        }
+        return {name: value for name, value in parameters.items() if before.get(name) is None or value != before[name]}
 
     def recorded(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
         """`parameters` of a recipe, with what a parameter that came after the recipe meant before it came.

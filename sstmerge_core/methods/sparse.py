@@ -2,8 +2,8 @@
 
 TIES, DARE, DELLA, Breadcrumbs and magnitude pruning are the same composition of different parts, as in mergekit's
 generalised task arithmetic. A row names a way to make a tensor sparse and a way to make tensors one; the parameters of
-a method are those of its two parts. The composed function receives one tensor per adapter (utility experts first, safety
-last), their weights, and one `Cut` each, and returns the merged tensor; all float32 and of one shape.
+a method are those of its two parts. The composed function receives one tensor per adapter (utility experts first,
+safety last), their weights, and one `Cut` each, and returns the merged tensor; all float32 and of one shape.
 """
 
 from __future__ import annotations
@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 
 Density = Annotated[float, Real(0.0, 1.0, 0.05, "Share of each tensor kept.", open_low=True, telling=True)]
 MeanDensity = Annotated[float, Real(0.0, 1.0, 0.05, "Mean share of elements kept.", open_low=True, telling=True)]
-DropRate = Annotated[float, Real(0.0, 0.99, 0.05, "Drop rate: each element is dropped with probability p.", telling=True)]
+DropRate = Annotated[
+    float,
+    Real(0.0, 0.99, 0.05, "Drop rate: each element is dropped with probability p.", telling=True),
+]
 Beta = Annotated[
     float,
     Real(0.0, 0.99, 0.01, "Share of each tensor dropped because it is the largest by magnitude.", symbol="β"),

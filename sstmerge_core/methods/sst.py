@@ -24,9 +24,7 @@ if TYPE_CHECKING:
 
 K = Annotated[
     int,
-    Whole(
-        1, 100_000, help="Directions kept, most harm per benign curvature first. Clipped to the rank.", telling=True
-    ),
+    Whole(1, 100_000, help="Directions kept, most harm per benign curvature first. Clipped to the rank.", telling=True),
 ]
 Tau = Annotated[
     float, Real(0.0, 1e6, 10.0, "How strongly benign curvature forbids a direction.", symbol="τ", telling=True)

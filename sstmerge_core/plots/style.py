@@ -16,6 +16,7 @@ from sstmerge_core import methods
 from sstmerge_core.errors import RecipeError
 from sstmerge_core.methods import Look, Method
 from sstmerge_core.methods.palette import BLUE, OF_FAMILY, PURPLE, SKY, VERMILION
+
 NEUTRAL = "#8A919C"
 """For what is not a method: fronts, reference points, guides. 3:1 on both backgrounds."""
 
@@ -52,7 +53,15 @@ _POINTS = {
     "base": ("Base model", Look(NEUTRAL, "circle-cross", "dot")),
 }
 """What is drawn and is no merge method: a reported one, then reference points, which come last in a legend"""
-_SYMBOLS = ("triangle-ne", "triangle-se", "triangle-sw", "triangle-nw", "star-triangle-down", "circle-x", "square-cross")
+_SYMBOLS = (
+    "triangle-ne",
+    "triangle-se",
+    "triangle-sw",
+    "triangle-nw",
+    "star-triangle-down",
+    "circle-x",
+    "square-cross",
+)
 _DASHES = ("longdashdot", "dash", "dot")
 
 

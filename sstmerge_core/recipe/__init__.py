@@ -117,7 +117,9 @@ class Calibration(_Frozen):
 
         What came later is left out where it changes nothing, so that a run keeps its id.
         """
-        came_later = {name for name, default in (("experts", "mean"), ("n_further", ())) if getattr(self, name) == default}
+        came_later = {
+            name for name, default in (("experts", "mean"), ("n_further", ())) if getattr(self, name) == default
+        }
         data = self.model_dump(mode="json", exclude={"harm", "benign", "general", "further"} | came_later)
         data |= {part: source.sha256 for part, (source, _) in self.parts.items()}
         if self.expansion == "base_and_own":

@@ -25,9 +25,9 @@ GRID = {"alphas": [0.5], "strengths": [1.0], "ks": [2], "layerwise": [False]}
 @pytest.fixture(autouse=True)
 def short_answers(monkeypatch):
     """Answers of at most three tokens."""
-    made = preflight.suites.suite
+    made = preflight.bundled.suite
     monkeypatch.setattr(
-        preflight.suites,
+        preflight.bundled,
         "suite",
         lambda *own, **more: made(*own, **more).model_copy(update={"max_new_tokens": 3}),
         raising=True,

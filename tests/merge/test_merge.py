@@ -239,7 +239,9 @@ def test_ties_on_factors_gives_identical_adapters_themselves_whatever_their_scal
 
 
 def test_trimming_over_all_modules_keeps_more_of_those_that_changed_more(pair):
-    louder = {name: replace(own, scaling=own.scaling * (9.0 if name == NAMES[0] else 1.0)) for name, own in pair[0].items()}
+    louder = {
+        name: replace(own, scaling=own.scaling * (9.0 if name == NAMES[0] else 1.0)) for name, own in pair[0].items()
+    }
     merged = run((louder, louder), "magnitude_prune", density=0.3, trim="global", identities=("u", "u"))
     everything = torch.cat([dense(louder, name).abs().reshape(-1) for name in NAMES])
     threshold = everything.sort(descending=True).values[int(0.3 * len(everything)) - 1]

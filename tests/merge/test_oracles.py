@@ -25,8 +25,8 @@ from sstmerge_core import methods
 from sstmerge_core.adapters import Factors
 from sstmerge_core.cli import _parser
 from sstmerge_core.merge import merge
-from sstmerge_core.methods.sparsify import drop_by_rank, keep_probabilities
 from sstmerge_core.methods.registry import Choice, Flag, Parameter, Real
+from sstmerge_core.methods.sparsify import drop_by_rank, keep_probabilities
 
 BEFORE = ("expansion", "fisher", "general")
 """Parameters that say how gradients are taken: done with before the merge"""
