@@ -146,8 +146,8 @@ def locate(
     """`recipe` with the places of its inputs on this machine, each found by its SHA-256.
 
     `base`, `unaligned` and `given` (a path by the recipe's name of an adapter or of a calibration file) go before the
-    catalogue and the bundled data. Raises AdapterError, DataError or RecipeError with every input that is missing or has another
-    hash.
+    catalogue and the bundled data. Raises AdapterError, DataError or RecipeError with every input that is missing or
+    has another hash.
     """
     given = dict(given or {})
     known = {source.name for source in recipe.adapters} | {source.name for source in _rows_of(recipe.calibration)}

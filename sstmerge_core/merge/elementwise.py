@@ -54,7 +54,7 @@ def elementwise(adapters: Adapters, method: Method, parameters: Mapping[str, Any
     if tensor is not None and parameters.get("trim") == "global":
         thresholds = _thresholds(parameters["density"], tensor, names, len(adapters))
     apply = partial(_apply, method, parameters, identities=identities, thresholds=thresholds)
-    made = {name: partial(make, name, weights, parameters, apply) for name in names}
+    made: dict[str, Any] = {name: partial(make, name, weights, parameters, apply) for name in names}
     if space == "delta":
         return Merged({name: MergedModule(one, None) for name, one in made.items()}, rank)
     return Merged({name: MergedModule.product(one) for name, one in made.items()}, rank)
