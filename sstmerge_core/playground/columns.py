@@ -23,7 +23,12 @@ from sstmerge_core.workspace import Workspace
 BASE = "base"
 MOST = 4
 """Columns beside each other at most"""
-LIVE = ("task_arithmetic", "linear")
+LIVE = tuple(
+    own.name
+    for axis in ("strength", "share")
+    for own in methods.methods()
+    if own.kind == "combination" and own.axis == axis
+)
 """Merges of two adapters that need nothing but the adapters"""
 WIDEST = 3.0
 """Where the slider of a strength ends, unless its run goes further"""
