@@ -49,6 +49,7 @@ def sides(method: str, shape: tuple[int, int]) -> tuple[Callable[[], Any], Calla
     from mergekit.merge_methods.registry import get as mergekit_method
 
     from sstmerge_core import methods
+    from sstmerge_core.methods.sparsify import Cut
 
     place = best_device()
     generator = torch.Generator(place).manual_seed(0)
@@ -58,7 +59,7 @@ def sides(method: str, shape: tuple[int, int]) -> tuple[Callable[[], Any], Calla
         return torch.randn(shape[1], RANK, generator=generator, device=place) @ a
 
     tensors = [update(), update()]
-    generators = [torch.Generator().manual_seed(seed) for seed in (1, 2)]
+    cuts = [Cut(torch.Generator().manual_seed(seed)) for seed in (1, 2)]
     weights = (1 - ALPHA, ALPHA)
     ours = methods.get(method).function
     group = TensorGroup.from_tensors([torch.zeros_like(tensors[0]), *tensors], base_index=0)
@@ -72,7 +73,7 @@ def sides(method: str, shape: tuple[int, int]) -> tuple[Callable[[], Any], Calla
         "int8_mask": False,
     }
     theirs = mergekit_method(method).merge_group
-    return lambda: ours(tensors, weights, generators, **OPTIONS[method]), lambda: theirs(group, **settings)
+    return lambda: ours(tensors, weights, cuts, **OPTIONS[method]), lambda: theirs(group, **settings)
 
 
 def stream(method: str) -> None:

@@ -5,6 +5,7 @@ import streamlit as st
 from pages.parts import run_again, run_answers, run_delete
 from sstmerge_core.errors import Problem
 from sstmerge_core.evaluate import judges_measured
+from sstmerge_core.merge.cautions import cautions
 from sstmerge_core.plots import similarity, spectrum, table
 from sstmerge_core.store import queries, trash
 from sstmerge_core.words import plain, shortened
@@ -56,6 +57,7 @@ if not reported:
     remarks.tags_and_notes(store, run_id)
 if run["error"]:
     st.error(plain(run["error"]), icon=":material/error:")
+blocks.problems(cautions(stats.to_dict("records")), warning=True)
 run_again.retry(run)
 run_again.progress(run)
 run_delete.problem()

@@ -3,31 +3,19 @@
 from __future__ import annotations
 
 from sstmerge_core import methods
+from sstmerge_core.methods import FAMILIES
 
-FAMILIES = ("SST-Merge", "Averaging", "Sparse", "Safety-aware")
-_OF_KIND = {
-    "combination": "Averaging",
-    "angular": "Averaging",
-    "weights": "Averaging",
-    "elementwise": "Sparse",
-    "located": "Safety-aware",
-    "core": "Safety-aware",
-    "mask": "SST-Merge",
-    "patch": "SST-Merge",
-}
-_OTHERWISE = {"fisher": "Averaging", "alignguard": "Safety-aware"}
-"""Methods that are computed like those of one family and meant like those of another"""
+__all__ = ["FAMILIES", "label", "names", "of"]
 
 
 def of(name: str) -> str:
-    """The family of a merge method, one of `FAMILIES`; a new method is where its kind is."""
-    return _OTHERWISE.get(name, _OF_KIND[methods.get(name).kind])
+    """The family of a merge method, one of `FAMILIES`."""
+    return methods.get(name).family
 
 
 def names(family: str | None = None) -> list[str]:
     """Every merge method of a family (None: of all), the families one after the other."""
-    found = sorted(methods.names(), key=lambda name: FAMILIES.index(of(name)))
-    return [name for name in found if family in (None, of(name))]
+    return [name for name in methods.names() if family in (None, of(name))]
 
 
 def label(name: str) -> str:

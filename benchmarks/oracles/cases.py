@@ -70,6 +70,8 @@ class Case:
     base: Callable[[str], torch.Tensor] | None = None
     scores: Sequence[Sequence[Mapping[str, torch.Tensor]]] | None = None
     """Importance of the weights of each adapter at the base and at the tuned model"""
+    direction: Callable[[str], torch.Tensor] | None = None
+    """Aligned minus unaligned weights of a module"""
 
     def error(self) -> float:
         """The worst relative Frobenius error over the modules; infinite where they are not the expected ones."""
@@ -81,6 +83,7 @@ class Case:
             calibrated=self.calibrated,
             base=self.base,
             elected=self.scores and elected(self.scores, self.parameters),
+            direction=self.direction,
         )
         if merged.modules.keys() != self.expected.keys():
             return float("inf")
@@ -103,10 +106,8 @@ class Case:
 
 @dataclass(frozen=True)
 class Oracle:
-    """How a method is checked."""
+    """How a method is checked; its declaration says against what."""
 
-    against: str
-    """What it is compared with, in a few words"""
     tolerance: float
     """Largest relative Frobenius error of a module's ΔW"""
     build: Callable[[], list[Case]]
@@ -237,8 +238,8 @@ def random_samples(seed: int, count: int, shapes: Mapping[str, tuple[int, int]] 
     return Samples(gradients, generator.integers(3, 41, count).astype(float), weights)
 
 
-def calibrated(adapters: Adapters, harm: Samples, benign: Samples) -> Calibrated:
-    """What ours is given: the same gradients in core coordinates, float32."""
+def calibrated(adapters: Adapters, harm: Samples, benign: Samples, experts: Sequence[Samples] = ()) -> Calibrated:
+    """What ours is given: the same gradients in core coordinates, float32; `experts` where each has its own."""
     space = core_space(adapters)
 
     def project(samples: Samples) -> Gradients:
@@ -249,7 +250,7 @@ def calibrated(adapters: Adapters, harm: Samples, benign: Samples) -> Calibrated
         found = Gradients.of(modules, torch.from_numpy(samples.tokens).float())
         return replace(found, weights=torch.from_numpy(samples.weights))
 
-    return Calibrated(space, project(harm), project(benign))
+    return Calibrated(space, project(harm), project(benign), tuple(project(own) for own in experts))
 
 
 def within(adapters: Adapters, samples: Samples) -> dict[str, np.ndarray]:

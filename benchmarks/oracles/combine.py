@@ -128,11 +128,11 @@ def mergekit_model_stock(adapters: Adapters) -> Dense:
 
 
 ORACLES = {
-    "linear": Oracle('dense float64 and PEFT `add_weighted_adapter("cat")`', 1e-6, linear),
-    "task_arithmetic": Oracle('dense float64 and PEFT `add_weighted_adapter("cat")`', 1e-6, task_arithmetic),
-    "average": Oracle("dense float64", 1e-6, average),
-    "base_interpolation": Oracle("dense float64", 1e-6, base_interpolation),
-    "slerp": Oracle("mergekit `slerp` on ΔW", 1e-5, slerp),
-    "model_stock": Oracle("mergekit `model_stock`", 1e-5, model_stock),
-    "base_slerp": Oracle("mergekit `slerp` on base and tuned weights", 1e-5, base_slerp),
+    "linear": Oracle(1e-6, linear),
+    "task_arithmetic": Oracle(1e-6, task_arithmetic),
+    "average": Oracle(1e-6, average),
+    "base_interpolation": Oracle(1e-6, base_interpolation),
+    "slerp": Oracle(1e-6, slerp),
+    "model_stock": Oracle(1e-6, model_stock),
+    "base_slerp": Oracle(1e-6, base_slerp),
 }

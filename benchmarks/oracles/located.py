@@ -76,4 +76,4 @@ def scores(adapters: Adapters, gradients: list[list[Samples]]) -> list[list[dict
     return found
 
 
-ORACLES = {"led_merging": Oracle("numpy on sorted scores and sets of weights", 1e-6, led_merging)}
+ORACLES = {"led_merging": Oracle(1e-6, led_merging)}

@@ -293,22 +293,19 @@ def weigh(ratio: np.ndarray, parameters: dict[str, Any]) -> np.ndarray:
 
 ORACLES = {
     "sst_gevp": Oracle(
-        "scipy `eigh(F_h, F_b + γI)` on dense d × d",
         1e-5,
         lambda: patch_cases("sst_gevp", gevp, options({"k": 3}, {"k": 1}, {"k": 1000})),
     ),
     "sst_soft": Oracle(
-        "scipy `eigh(F_h, F_b + γI)` on dense d × d",
         1e-5,
         lambda: patch_cases("sst_soft", soft, options({"k": 3}, {"k": 1}, {"k": 1000})),
     ),
     "sst_shield": Oracle(
-        "numpy `solve(I + τF_b/λ, φ)` on dense d × d",
         1e-5,
         lambda: patch_cases("sst_shield", shield, options({"tau": 30.0}, {"tau": 0.0}, {"tau": 1e4})),
     ),
-    "sst_diag": Oracle("numpy in the canonical basis of the dense ΔW", 1e-4, diag),
-    "sst_datafree": Oracle("numpy in the canonical basis of the dense ΔW", 1e-4, datafree),
-    "sst_budget": Oracle("scipy `brentq` on the dense cost, δ as above", 1e-5, budget),
-    "alignguard": Oracle("numpy `eigh(F_h)` on dense d × d", 1e-5, alignguard),
+    "sst_diag": Oracle(1e-4, diag),
+    "sst_datafree": Oracle(1e-4, datafree),
+    "sst_budget": Oracle(1e-5, budget),
+    "alignguard": Oracle(1e-5, alignguard),
 }

@@ -10,15 +10,8 @@ import streamlit as st
 from sstmerge_core.methods import AXES, Choice, Flag, Method, Parameter, Whole, shared
 from studio import link, pick
 
-LABELS = {
-    "rho": "ρ",
-    "tau": "τ",
-    "eta": "η",
-    "epsilon": "ε",
-    "general": "general prompts ×",
-    "attention": "attention ×",
-    "mlp": "MLP ×",
-}
+LABELS = {"general": "general prompts ×", "attention": "attention ×", "mlp": "MLP ×"}
+"""Where neither a name nor a symbol says it to people"""
 SHARED = {value.name for value in vars(shared).values() if isinstance(value, Parameter)} - {"alpha"}
 """Parameters that mean the same in many methods: folded away until one of them is changed"""
 
@@ -49,7 +42,7 @@ def form(state: link.Link, method: Method) -> tuple[dict[str, Any], pick.Measure
 def _folded(state: link.Link, method: Method, parameters: Sequence[Parameter]) -> Any:
     """An expander that opens by itself where something in it is not at its default, and then stays open."""
     changed = {
-        LABELS.get(parameter.name, parameter.name): value
+        _label(parameter): value
         for parameter in parameters
         if (value := st.session_state[state.key(parameter.name, method.name)]) != parameter.default
     }
@@ -70,13 +63,17 @@ def _widgets(state: link.Link, method: Method, parameters: Sequence[Parameter]) 
     return {parameter.name: _widget(parameter, method, keys[parameter.name]) for parameter in parameters}
 
 
+def _label(parameter: Parameter) -> str:
+    return LABELS.get(parameter.name, parameter.symbol)
+
+
 def _parser(parameter: Parameter) -> Callable[[list[str]], Any]:
     return lambda values: parameter.parse(values[-1])
 
 
 def _widget(parameter: Parameter, method: Method, key: str) -> Any:
     schema = parameter.schema
-    label, width = LABELS.get(parameter.name, parameter.name), 150
+    label, width = _label(parameter), 150
     if parameter.name == "alpha" and method.axis:
         label, width = f"α = {AXES[method.axis]}", 350
     default = f"{parameter.default:g}" if isinstance(parameter.default, float) else str(parameter.default).lower()

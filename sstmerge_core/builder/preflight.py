@@ -88,21 +88,27 @@ def plan(
     method: str,
     parameters: Mapping[str, Any],
     experts: Sequence[Entry] = (),
+    unaligned: Base | None = None,
     evaluate: bool = True,
     options: Options | None = None,
 ) -> Preflight:
     """Check everything and describe the run; every problem at once, none raised.
 
-    `experts` are further utility adapters; the first one's suite measures utility.
+    `experts` are further utility adapters; the first one's suite measures utility. `unaligned` is the model that the
+    base was aligned from, for methods that use a safe direction.
     """
     options = options or Options()
     problems, warnings = _adapter_problems(workspace, base, (utility, *experts), safety)
     entry = methods.get(method)
     problems += entry.problems(parameters)
+    if unaligned is not None:
+        problems += _unaligned_problems(entry, base, unaligned)
     if problems:
         return Preflight(None, problems, warnings)
     try:
         recipe = merge_recipe(base, (utility, *experts), safety, method, parameters, options)
+        if unaligned is not None:
+            recipe = recipe.model_copy(update={"unaligned": unaligned.source})
         if not evaluate:
             recipe = recipe.model_copy(update={"evaluation": None})
     except SSTMergeError as error:
@@ -173,10 +179,9 @@ def grid(
     axes: dict[str, Sequence[Any]] = {}
     if "alpha" in has:
         axes["alpha"] = list(strengths if entry.axis == "strength" else alphas)
-    if "k" in has and ks and "patch" not in has:  # sst_budget's own default patch has no k
-        axes["k"] = ks
-    if "seed" in has and seeds:
-        axes["seed"] = seeds
+    for name, values in (("k", ks), ("seed", seeds)):
+        if name in has and name in entry.swept and values:
+            axes[name] = values
     return [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
 
 
@@ -198,9 +203,9 @@ def merge_recipe(
         adapters=(*(utility.source for utility in utilities), safety.source),
         method=method,
         parameters=complete,
-        calibration=_calibration(entry, utility_suite, complete, options) if entry.needs_samples else None,
+        calibration=_calibration(entry, utilities, utility_suite, complete, options) if entry.needs_samples else None,
         evaluation=_evaluation(utility_suite, options),
-        selection=bundled.suite(utility_suite, "utility", "selection") if complete.get("unit") == "rouge_l" else None,
+        selection=bundled.suite(utility_suite, "utility", "selection") if entry.measures_budget(complete) else None,
     )
 
 
@@ -246,10 +251,18 @@ def _numel(shape: tuple[int, ...]) -> int:
 
 
 def _calibration(
-    entry: methods.Method, utility_suite: str, parameters: Mapping[str, Any], options: Options
+    entry: methods.Method,
+    utilities: Sequence[Entry],
+    utility_suite: str,
+    parameters: Mapping[str, Any],
+    options: Options,
 ) -> Calibration:
     harm, n_harm = bundled.source(options.refusal_suite, "fisher", answered=True)
     benign, n_benign = bundled.source(utility_suite, "fisher", answered=True)
+    several = len(utilities) > 1
+    further = []
+    if several and entry.fisher_of_each and parameters.get("expansion") == "own":
+        further = [bundled.source(one.suite or utility_suite, "fisher", answered=True) for one in utilities[1:]]
     general: dict[str, Any] = {}
     if weight := parameters.get("general", 0.0):
         source, n = bundled.source(options.general_suite, "fisher")
@@ -259,6 +272,9 @@ def _calibration(
         benign=benign,
         n_harm=n_harm,
         n_benign=n_benign,
+        further=tuple(source for source, _ in further),
+        n_further=tuple(n for _, n in further),
+        experts=parameters.get("experts", "mean") if several else "mean",
         expansion="base_and_own" if entry.needs_importance else parameters.get("expansion", "utility"),
         fisher=parameters.get("fisher", "empirical"),
         **general,
@@ -325,6 +341,17 @@ def _stamp(folder: Any) -> tuple[int, ...]:
         except OSError:
             stamps.append(0)
     return tuple(stamps)
+
+
+def _unaligned_problems(entry: methods.Method, base: Base, unaligned: Base) -> list[Problem]:
+    if not entry.needs_aligned_part:
+        using = ", ".join(own.name for own in methods.methods() if own.needs_aligned_part)
+        fault = f"has no use for the unaligned model {unaligned.name}"
+        return [Problem(f"method {entry.name}", fault, f"Leave it out; methods that use one: {using}.")]
+    if unaligned.sha256 == base.sha256:
+        fault = "is also given as the unaligned model"
+        return [Problem(f"base model {base.name}", fault, "Give the model that the base was aligned from.")]
+    return []
 
 
 def _method_problems(name: str, parameters: Mapping[str, Any]) -> list[Problem]:

@@ -7,7 +7,7 @@ finds the inputs by their hashes and makes the adapter again, with the same bits
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePath
 from typing import Any
@@ -138,14 +138,15 @@ def locate(
     workspace: Workspace,
     *,
     base: catalog.Base | None = None,
+    unaligned: catalog.Base | None = None,
     given: Mapping[str, str] | None = None,
     needs_base: bool = True,
 ) -> Recipe:
     """`recipe` with the places of its inputs on this machine, each found by its SHA-256.
 
-    `base` and `given` (a path by the recipe's name of an adapter or of a calibration file) go before the catalogue and
-    the bundled data. Raises AdapterError, DataError or RecipeError with every input that is missing or has another
-    hash.
+    `base`, `unaligned` and `given` (a path by the recipe's name of an adapter or of a calibration file) go before the
+    catalogue and the bundled data. Raises AdapterError, DataError or RecipeError with every input that is missing or
+    has another hash.
     """
     given = dict(given or {})
     known = {source.name for source in recipe.adapters} | {source.name for source in _rows_of(recipe.calibration)}
@@ -158,11 +159,14 @@ def locate(
         raise RecipeError(problems)
     update: dict[str, Any] = {}
     failures: list[SSTMergeError] = []
-    steps = {
-        "base": lambda: _base(recipe.base, workspace, base, needs_base),
+    steps: dict[str, Callable[[], Any]] = {
+        "base": lambda: _base(recipe.base, workspace, base, needs_base, "--base"),
         "adapters": lambda: _adapters(recipe.adapters, workspace, given),
         "calibration": lambda: _calibration(recipe.calibration, given),
     }
+    if recipe.unaligned is not None:
+        wanted = recipe.unaligned
+        steps["unaligned"] = lambda: _base(wanted, workspace, unaligned, True, "--unaligned")
     for name, step in steps.items():
         try:
             update[name] = step()
@@ -173,14 +177,14 @@ def locate(
     return recipe.model_copy(update=update)
 
 
-def _base(wanted: Source, workspace: Workspace, given: catalog.Base | None, needed: bool) -> Source:
+def _base(wanted: Source, workspace: Workspace, given: catalog.Base | None, needed: bool, option: str) -> Source:
     if given is not None:
         if given.sha256 != wanted.sha256:
             raise DataError(_another(str(given.path), f"base model {wanted.name}", given.sha256, wanted))
         return given.source
     found = next((one for one in catalog.bases(workspace) if one.ready and one.sha256 == wanted.sha256), None)
     if found is None and needed:
-        raise DataError(_missing(f"base model {wanted.name}", wanted, "`sstmerge adapters add-base`", "--base DIR"))
+        raise DataError(_missing(f"base model {wanted.name}", wanted, "`sstmerge adapters add-base`", f"{option} DIR"))
     return found.source if found else wanted
 
 
@@ -209,28 +213,37 @@ def _adapters(wanted: tuple[Source, ...], workspace: Workspace, given: Mapping[s
 def _calibration(calibration: Calibration | None, given: Mapping[str, str]) -> Calibration | None:
     if calibration is None:
         return None
-    update = {}
+    found: dict[str, Source] = {}
     problems = []
-    for name, value in dict(calibration).items():
-        if not isinstance(value, Source):
-            continue
-        n = getattr(calibration, f"n_{name}")
-        place = Path(given.get(value.name) or bundled.DATA / f"{value.name}.jsonl")
+    for source, n in _parts_of(calibration):
+        place = Path(given.get(source.name) or bundled.DATA / f"{source.name}.jsonl")
         if not place.is_file():
-            problems.append(_missing(f"data {value.name}", value, "", f"--data {value.name}=FILE"))
+            problems.append(_missing(f"data {source.name}", source, "", f"--data {source.name}=FILE"))
             continue
         rows = suites.load_rows(place, calibration.split)
         digest = suites.rows_digest(suites.take(rows, min(n, len(rows))))
-        if digest != value.sha256:
-            problems.append(_another(str(place), f"data {value.name}", digest, value))
-        update[name] = value.model_copy(update={"path": str(place.resolve())})
+        if digest != source.sha256:
+            problems.append(_another(str(place), f"data {source.name}", digest, source))
+        found[source.sha256] = source.model_copy(update={"path": str(place.resolve())})
     if problems:
         raise DataError(problems)
-    return calibration.model_copy(update=update)
+    update: dict[str, Any] = {
+        name: found[value.sha256] for name, value in dict(calibration).items() if isinstance(value, Source)
+    }
+    further = tuple(found[source.sha256] for source in calibration.further)
+    return calibration.model_copy(update=update | {"further": further})
+
+
+def _parts_of(calibration: Calibration) -> Iterator[tuple[Source, int]]:
+    """Every file of samples that a recipe names, with how many rows of it; those too that count for nothing."""
+    for name, value in dict(calibration).items():
+        if isinstance(value, Source):
+            yield value, getattr(calibration, f"n_{name}")
+    yield from zip(calibration.further, calibration.n_further, strict=True)
 
 
 def _rows_of(calibration: Calibration | None) -> list[Source]:
-    return [value for value in dict(calibration).values() if isinstance(value, Source)] if calibration else []
+    return [source for source, _ in _parts_of(calibration)] if calibration else []
 
 
 def _another(where: str, what: str, sha256: str, wanted: Source) -> Problem:

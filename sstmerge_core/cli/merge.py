@@ -14,6 +14,7 @@ from sstmerge_core.builder.recipe_file import Output, RecipeFile
 from sstmerge_core.cli import inputs
 from sstmerge_core.cli.printing import progress, raise_found
 from sstmerge_core.errors import JobError, Problem, RecipeError
+from sstmerge_core.merge.cautions import cautions
 from sstmerge_core.recipe import Recipe
 from sstmerge_core.store.events import last_status
 from sstmerge_core.workspace import Workspace, write_file
@@ -31,6 +32,8 @@ def register(command: Any) -> None:
     merge = command("merge", _merge, "Merge utility and safety adapters into a PEFT adapter, or into a whole model.")
     merge.add_argument("recipe", nargs="?", type=Path, help="a recipe.yaml to make again, instead of what follows")
     inputs.add_trio(merge, required=False)
+    about = "for methods with a safe direction: the model that the base was aligned from; default: ΔS stands in"
+    merge.add_argument("--unaligned", metavar="DIR", help=about)
     merge.add_argument("--method", help=", ".join(methods.names()))
     merge.add_argument("--alpha")
     merge.add_argument("--k")
@@ -67,6 +70,8 @@ def _merge(options: argparse.Namespace, workspace: Workspace) -> None:
     for row in errors:
         if row["module"] == "" and row["stat"] in _ERRORS:
             print(_ERRORS[row["stat"]].format(row["value"]))
+    for caution in cautions(errors):
+        print(f"sstmerge: note: {caution}", file=sys.stderr)
     if known.files and output == known.output:
         same = known.files == written.weights.files
         print("The same bits as the recipe's." if same else "Not the bits of the recipe's: see its versions.")
@@ -87,6 +92,7 @@ def _of_options(options: argparse.Namespace, workspace: Workspace) -> Recipe:
         method=options.method,
         parameters=parameters | inputs.assignments(options.set, "--set"),
         evaluate=False,
+        unaligned=inputs.base(options.unaligned, workspace) if options.unaligned else None,
         options=preflight.Options(utility_suite=chosen_suites.suite(options.suite, "utility", workspace)[0]),
     )
     raise_found(plan.problems)
@@ -113,8 +119,9 @@ def _located(options: argparse.Namespace, recipe: Recipe, output: Output, worksp
         recipe,
         workspace,
         base=inputs.base(options.base, workspace) if options.base else None,
+        unaligned=inputs.base(options.unaligned, workspace) if options.unaligned else None,
         given=inputs.assignments(options.adapter, "--adapter") | inputs.assignments(options.data, "--data"),
-        needs_base=entry.needs_samples or entry.needs_base or output.kind == "model",
+        needs_base=bool(entry.needs_samples or entry.needs_base or recipe.unaligned or output.kind == "model"),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic import Field
@@ -36,7 +37,7 @@ class AlphaKSettings(choice.GridSettings):
     )
     untuned: list[str] = Field(
         default=["average", "model_stock", "fisher", "safe_lora", "safemerge"],
-        description="Taken with their defaults straight to the test split: they have no α.",
+        description="Taken with their defaults straight to the test split, not searched; some of them have an α too.",
     )
     seeds: list[int] = Field(default=[42, 43, 44], description="Of the finalists whose merge is random.")
     goals: list[str] = Field(default=["sum", "selective"], description="Each has its own finalists.")
@@ -96,9 +97,15 @@ def run(lab: Lab, settings: AlphaKSettings) -> Result:
         findings,
         [
             "Finalists of deterministic methods have one run: a merge seed changes nothing of them.",
-            "Methods under `untuned` have no α and were not searched.",
+            _about_untuned(settings.untuned),
         ],
     )
+
+
+def _about_untuned(names: Sequence[str]) -> str:
+    with_alpha = [methods.get(name).title for name in names if methods.get(name).axis]
+    said = "Methods under `untuned` were not searched."
+    return f"{said} {' and '.join(with_alpha)} stayed at the default of their α." if with_alpha else said
 
 
 def _axes(parameters: dict[str, Any]) -> dict[str, Any]:

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
+from sstmerge_core.methods.weighting import side
+
 if TYPE_CHECKING:
     import torch
 
@@ -15,19 +17,32 @@ if TYPE_CHECKING:
 def point(expansion: str, part: str) -> str:
     """``utility``, ``safety``, ``midpoint`` or ``base``: the point of one part of the samples.
 
-    `expansion` is that of a `Calibration`, `part` is ``harm``, ``benign`` or ``general``. ``own`` takes every part
-    where its own adapter was trained: harmful samples at base + ΔS, benign ones at base + ΔU.
+    `expansion` is that of a `Calibration`, `part` one of its parts. ``own`` takes every part where its own adapter was
+    trained: harmful samples at base + ΔS, benign ones at base + ΔU; where each utility adapter has samples of its own
+    the point is ``utility 1``, ``utility 2`` …, base + ΔU_i.
     """
     if expansion == "own":
         return "safety" if part == "harm" else "utility"
     return expansion
 
 
-def weights(point: str, adapters: int) -> tuple[float, ...]:
-    """w_i of each adapter, utilities first and safety last. ΔU of several utility adapters is the mean of their ΔW."""
+def point_of_each(parts: Sequence[str], part: str) -> str:
+    """The same for one part where each utility adapter has samples of its own; general prompts stay at base + ΔU."""
+    own = [name for name in parts if name.startswith("benign")]
+    return f"utility {own.index(part) + 1}" if part in own else point("own", part)
+
+
+def weights(point: str, adapters: int, experts: str = "mean") -> tuple[float, ...]:
+    """w_i of each adapter, utilities first and safety last.
+
+    ΔU of several utility adapters is what `experts` says: the mean of their ΔW, or their sum.
+    """
     utilities = adapters - 1
+    if point.startswith("utility "):
+        alone = int(point.removeprefix("utility ")) - 1
+        return tuple(float(index == alone) for index in range(adapters))
     utility, safety = {"utility": (1.0, 0.0), "safety": (0.0, 1.0), "midpoint": (0.5, 0.5), "base": (0.0, 0.0)}[point]
-    return (*[utility / utilities] * utilities, safety)
+    return (*(utility * weight for weight in side(utilities, experts)), safety)
 
 
 def deltas(

@@ -44,7 +44,7 @@ def plan_units(recipes: Sequence[Recipe], workspace: Workspace) -> list[dict[str
 
 
 def importance_units(recipe: Recipe) -> int:
-    """Samples of which LED-Merging takes dense gradients: each side's own, at the base and with its adapter."""
+    """Samples of which dense gradients are taken: each side's own, at the base and with its adapter."""
     if recipe.calibration is None:
         return 0
     return 2 * ((len(recipe.adapters) - 1) * recipe.calibration.n_benign + recipe.calibration.n_harm)
@@ -61,5 +61,6 @@ def _units(recipe: Recipe) -> dict[str, float]:
 def _calibration_key(recipe: Recipe) -> str:
     inputs = [recipe.base.sha256, *(adapter.sha256 for adapter in recipe.adapters)]
     calibration = recipe.calibration.model_dump(mode="json") if recipe.calibration else {}
-    shares = {name: value for name, value in recipe.parameters.items() if name in ("r_utility", "r_safety")}
-    return json.dumps([inputs, calibration, shares], sort_keys=True)
+    sampled = methods.get(recipe.method).sampled
+    own = {name: value for name, value in recipe.parameters.items() if name in sampled}
+    return json.dumps([inputs, calibration, own], sort_keys=True)

@@ -7,13 +7,16 @@ methods themselves are in `sstmerge_core.methods`, how each kind is applied in `
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sstmerge_core import methods
 from sstmerge_core.errors import Problem, RecipeError
 from sstmerge_core.merge import combination as sums
 from sstmerge_core.merge import core, elementwise, located, patch
+from sstmerge_core.merge.combination import Adapters
 from sstmerge_core.merge.merged import Calibrated, Merged, MergedModule, Pair, Rows, truncate
+from sstmerge_core.methods.weighting import names_of
 
 if TYPE_CHECKING:
     import torch
@@ -22,8 +25,18 @@ if TYPE_CHECKING:
 
 __all__ = ["Calibrated", "Merged", "MergedModule", "Pair", "Rows", "deltas", "effective_weights", "merge", "truncate"]
 
-REFERENCES = {"base": 0, "adapter": 1}
-"""Adapters that a reference point takes"""
+
+@dataclass(frozen=True)
+class Given:
+    """What a method may need beside the adapters and its parameters."""
+
+    identities: Sequence[str]
+    calibrated: Calibrated | None
+    base: Callable[[str], torch.Tensor] | None
+    elected: Sequence[Mapping[str, torch.Tensor]] | None
+    direction: Callable[[str], torch.Tensor] | None
+    memory: dict[Any, Any] | None
+    alpha: float | None
 
 
 def merge(
@@ -35,6 +48,7 @@ def merge(
     calibrated: Calibrated | None = None,
     base: Callable[[str], torch.Tensor] | None = None,
     elected: Sequence[Mapping[str, torch.Tensor]] | None = None,
+    direction: Callable[[str], torch.Tensor] | None = None,
     memory: dict[Any, Any] | None = None,
     alpha: float | None = None,
 ) -> Merged:
@@ -43,69 +57,82 @@ def merge(
     `identities` name the adapters for the random masks (their SHA-256), so that a mask does not depend on the order.
     `calibrated` is required by the methods with ``needs_fisher``, `base` (module → W₀, (out, in) float32) by those with
     ``needs_base``, `elected` (of each adapter the weights that matter to its task, see `fisher.importance.elect`) by
-    those with ``needs_importance``. `memory` is kept by the caller between the points of a sweep over one set of
-    adapters and gradients: what does not depend on α is solved once. `alpha` overrides the strength that a method would
-    find by itself. All arithmetic is float32, the eigenvalue problem float64. Raises RecipeError for unknown methods
-    and parameters, and for a number of adapters the method cannot take.
+    those with ``needs_importance``. `direction` (module → V, (out, in), aligned minus unaligned weights) is used by
+    those with ``needs_aligned_part``, which take ΔS without it. `memory` is kept by the caller between the points of a
+    sweep over one set of adapters and gradients: what does not depend on α is solved once. `alpha` overrides the
+    strength that a method would find by itself. All arithmetic is float32, the eigenvalue problem float64. Raises
+    RecipeError for unknown methods and parameters, and for a number of adapters the method cannot take.
     """
     entry = methods.get(method)
     complete = entry.complete(parameters)
     _refuse_wrong_number(entry, len(adapters))
-    if entry.needs_fisher and calibrated is None:
-        raise RecipeError(Problem(f"method {method}", "needs gradients of harmful and benign samples", ""))
-    if entry.kind in ("combination", "reference"):
-        return sums.combination(adapters, entry, complete)
-    if entry.kind == "angular":
-        return sums.angular(adapters, entry, complete)
-    if entry.kind == "weights":
-        if base is None:
-            raise RecipeError(Problem(f"method {method}", "needs the base model's weights", ""))
-        return sums.base_slerp(adapters, entry, complete, base)
-    if entry.kind == "elementwise":
-        return elementwise.elementwise(adapters, entry, complete, identities or [str(n) for n in range(len(adapters))])
-    if entry.kind == "located":
-        if elected is None:
-            raise RecipeError(Problem(f"method {method}", "needs the weights that matter to each side", ""))
-        return located.located(adapters, entry, complete, elected)
-    if entry.kind == "core":
-        return core.core(adapters, entry, complete, calibrated)
-    strength = complete.pop("alpha", None) if alpha is None else alpha
-    return _solved(adapters, entry, complete, calibrated, memory).at(strength)
+    lacking = {
+        "gradients of harmful and benign samples": entry.needs_fisher and calibrated is None,
+        "the base model's weights": entry.needs_base and base is None,
+        "the weights that matter to each side": entry.needs_importance and elected is None,
+    }
+    for what, lacks in lacking.items():
+        if lacks:
+            raise RecipeError(Problem(f"method {method}", f"needs {what}", ""))
+    names = identities or [str(index) for index in range(len(adapters))]
+    given = Given(names, calibrated, base, elected, direction, memory, alpha)
+    return DRIVERS[entry.kind](adapters, entry, complete, given)
 
 
-def _solved(
-    adapters: Sequence[Mapping[str, Factors]],
-    entry: methods.Method,
-    parameters: dict[str, Any],
-    calibrated: Calibrated | None,
-    memory: dict[Any, Any] | None,
-) -> patch.Solved:
-    """The patch of these parameters, from `memory` where the last point solved the same one."""
+def _on_base(adapters: Adapters, entry: methods.Method, parameters: dict[str, Any], given: Given) -> Merged:
+    assert given.base is not None
+    return sums.on_base(adapters, entry, parameters, given.base)
+
+
+def _located(adapters: Adapters, entry: methods.Method, parameters: dict[str, Any], given: Given) -> Merged:
+    assert given.elected is not None
+    return located.located(adapters, entry, parameters, given.elected)
+
+
+def _solved(adapters: Adapters, entry: methods.Method, parameters: dict[str, Any], given: Given) -> Merged:
+    """ΔU + α·δ; δ from ``memory`` where the last point solved the same one."""
+    strength = parameters.pop("alpha", None) if given.alpha is None else given.alpha
     key = (entry.name, tuple(sorted(parameters.items())))
-    if memory is not None and key in memory:
-        return memory[key]
+    if given.memory is not None and key in given.memory:
+        return given.memory[key].at(strength)
     if entry.kind == "patch":
-        assert calibrated is not None
-        found = patch.solve_patch(entry, parameters, calibrated)
+        assert given.calibrated is not None
+        found = patch.solve_patch(entry, parameters, given.calibrated)
     else:
         from sstmerge_core.space import core_space
 
-        space = calibrated.space if calibrated else core_space(adapters)
-        found = patch.solve_mask(entry, parameters, space, calibrated if entry.needs_fisher else None)
-    if memory is not None:
-        memory.clear()  # one patch is enough: a sweep goes through α innermost
-        memory[key] = found
-    return found
+        space = given.calibrated.space if given.calibrated else core_space(adapters)
+        found = patch.solve_mask(entry, parameters, space, given.calibrated if entry.needs_fisher else None)
+    if given.memory is not None:
+        given.memory.clear()  # one patch is enough: a sweep goes through α innermost
+        given.memory[key] = found
+    return found.at(strength)
+
+
+DRIVERS: dict[str, Callable[[Adapters, methods.Method, dict[str, Any], Given], Merged]] = {
+    "reference": lambda adapters, entry, parameters, given: sums.combination(adapters, entry, parameters),
+    "combination": lambda adapters, entry, parameters, given: sums.combination(adapters, entry, parameters),
+    "angular": lambda adapters, entry, parameters, given: sums.angular(adapters, entry, parameters),
+    "weights": _on_base,
+    "elementwise": lambda adapters, entry, parameters, given: elementwise.elementwise(
+        adapters, entry, parameters, given.identities
+    ),
+    "located": _located,
+    "core": lambda adapters, entry, parameters, given: core.core(
+        adapters, entry, parameters, given.calibrated, given.direction
+    ),
+    "mask": _solved,
+    "patch": _solved,
+}
+"""How each kind of method is applied"""
 
 
 def _refuse_wrong_number(entry: methods.Method, given: int) -> None:
-    expected = REFERENCES.get(entry.name)
-    if expected is not None and given != expected:
-        fault = f"{entry.name} takes {expected} adapters, {given} were given"
-        raise RecipeError(Problem("adapters", fault, ""))
-    if expected is None and (given < 2 or (entry.at_most is not None and given > entry.at_most)):
-        fault = f"{entry.name} takes {entry.at_most or 'at least 2'} adapters, {given} were given"
-        raise RecipeError(Problem("adapters", fault, "Give the utility adapters first, then the safety adapter."))
+    if entry.takes is None and given >= 2 or entry.takes == given:
+        return
+    fault = f"{entry.name} takes {'at least 2' if entry.takes is None else entry.takes} adapters, {given} were given"
+    fix = "Give the utility adapters first, then the safety adapter." if entry.takes is None else ""
+    raise RecipeError(Problem("adapters", fault, fix))
 
 
 def effective_weights(method: str, parameters: Mapping[str, Any], experts: int = 1) -> dict[str, float] | str:
@@ -115,43 +142,11 @@ def effective_weights(method: str, parameters: Mapping[str, Any], experts: int =
     """
     entry = methods.get(method)
     complete = entry.complete(parameters)
-    symbols = ["ΔU"] if experts == 1 else [f"ΔU{number}" for number in range(1, experts + 1)]
-    if entry.kind == "combination":
-        return dict(zip((*symbols, "ΔS"), entry.function(experts + 1, **complete), strict=True))
     if entry.kind == "reference":
-        return {"ΔW": 1.0} if method == "adapter" else {}
-    alpha: Any = complete.get("alpha")
-    on_utility = f"{(1 - alpha) / experts:.4g}" if entry.axis == "share" else ""
-    each = "ΔU" if experts == 1 else f"each of {symbols[0]} to {symbols[-1]}"
-    if entry.kind == "elementwise":
-        return f"{on_utility} of what is kept of {each} and {alpha:g} of what is kept of ΔS"
-    if entry.kind == "located":
-        return f"{each} where only its own samples need it, {alpha:g} of ΔS where only safety's do"
-    if method == "fisher":
-        return f"{on_utility} of {each} and {alpha:g} of ΔS, each coordinate weighted by its Fisher information"
-    if method == "model_stock" and experts > 1:
-        return f"the mean of all {experts + 1} adapters, scaled per module by how well they agree"
-    how = complete.get("experts", "mean")
-    share = f", {1 / experts:.4g} of each" if how == "mean" else ""
-    side = "" if experts == 1 else f"; ΔU is the {how} of the {experts} utility experts{share}"
-    return _in_words(entry, complete) + side
-
-
-def _in_words(entry: methods.Method, parameters: Mapping[str, Any]) -> str:
-    alpha: Any = parameters.get("alpha")
-    if entry.kind == "angular":
-        return "weights found per module from the angle between ΔU and ΔS"
-    if entry.kind == "weights":
-        return f"{alpha:g} of the way from the base's weights to the tuned ones, on the arc between them"
-    if entry.kind == "core":
-        where = f"in the modules whose cosine is below {parameters['threshold']:g}, ΔU elsewhere"
-        mixed = "the part of ΔU along ΔS" if alpha is None else f"{1 - alpha:g} of ΔU and {alpha:g} of ΔS"
-        return f"{mixed} {where}"
-    if entry.name == "alignguard":
-        return f"ΔU without {parameters['eta']:g} of its alignment-critical part, plus {alpha:g} times ΔS"
-    target = "ΔS" if parameters["mode"] == "additive" else "ΔS − ΔU"
-    strength = "as much as the budget allows of" if alpha is None else f"{alpha:g} times"
-    return f"all of ΔU plus {strength} the selected part δ of {target}"
+        return {"ΔW": 1.0} if entry.takes else {}
+    if entry.kind == "combination":
+        return dict(zip((*names_of(experts), "ΔS"), entry.function(experts + 1, **complete), strict=True))
+    return entry.acts(complete, experts)
 
 
 def deltas(merged: Merged) -> Mapping[str, Callable[[], torch.Tensor]]:

@@ -60,12 +60,12 @@ def _side_by_side(parts: Sequence[tuple[Factors | None, float]], like: Factors) 
     return a, b
 
 
-def base_slerp(adapters: Adapters, method: Method, parameters: Mapping[str, Any], base: Callable[[str], Any]) -> Merged:
+def on_base(adapters: Adapters, method: Method, parameters: Mapping[str, Any], base: Callable[[str], Any]) -> Merged:
     """Methods on base weights: ΔW = c₀W₀ + c₁ΔU per module, dense. `base` gives W₀ (out, in) float32 of a module.
 
     ``linear_rule`` says in which modules the two weights were almost parallel and so interpolated linearly.
     """
-    from sstmerge_core.methods.combine import side
+    from sstmerge_core.methods.weighting import side
 
     experts = len(adapters) - 1
     update = weighted_sum(adapters, dict.fromkeys(sorted(set().union(*adapters)), (*side(experts), 0.0)))

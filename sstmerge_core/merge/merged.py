@@ -26,6 +26,8 @@ class Calibrated:
     space: CoreSpace
     harm: Gradients
     benign: Gradients
+    experts: tuple[Gradients, ...] = ()
+    """Of each utility expert its own samples' gradients at its own weights; empty where `benign` is that of all"""
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from sstmerge_core.errors import Problem, RecipeError
 from sstmerge_core.merge.core import canonical_view, from_cores
 from sstmerge_core.merge.merged import Calibrated, Merged, Rows
-from sstmerge_core.methods.combine import side
+from sstmerge_core.methods.weighting import side
 
 if TYPE_CHECKING:
     import torch

@@ -19,6 +19,10 @@ first, the safety adapter last.
 
 Parameters that every method of a kind has (α, mode, where the gradients are taken …) belong to the driver that applies
 the method: they are listed in the decorator, from `sstmerge_core.methods.shared`, and the function never sees them.
+
+Everything else that is known about a method is in its decorator too: its family, what it does to the adapters in words,
+what holds it to its formula in the tests. Pages, plots, labels, grids, docs and tests read it from here, so a new
+method is one file in this package and nothing else by hand.
 """
 
 from __future__ import annotations
@@ -40,10 +44,26 @@ AXES: dict[str, str] = {
     "tuned": "share of the tuned model, the rest is the base",
 }
 """What α means, in words."""
+Family = Literal["SST-Merge", "Averaging", "Sparse", "Safety-aware", "Reference"]
+FAMILIES: tuple[str, ...] = ("SST-Merge", "Averaging", "Sparse", "Safety-aware")
+"""The groups in which a researcher looks for methods, in the order of every list; reference points are in none"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Said:
+    """What every kind of parameter says about itself."""
+
+    symbol: str = ""
+    """How people write it where that is not its name: τ"""
+    telling: bool = False
+    """Stands in a run's label even at its default"""
+    before: Any = None
+    """For a parameter that came after recipes had been recorded: what those recipes meant, which record none. At this
+    value it is left out of a run's identity. None: it was there from the first."""
 
 
 @dataclass(frozen=True)
-class Real:
+class Real(_Said):
     """A real parameter within [low, high] (`open_low` excludes the lower end)."""
 
     low: float = -math.inf
@@ -54,7 +74,7 @@ class Real:
 
 
 @dataclass(frozen=True)
-class Whole:
+class Whole(_Said):
     """An integer parameter within [low, high]."""
 
     low: int = 0
@@ -64,7 +84,7 @@ class Whole:
 
 
 @dataclass(frozen=True)
-class Choice:
+class Choice(_Said):
     """A parameter with a fixed list of values."""
 
     options: tuple[str, ...]
@@ -72,7 +92,7 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class Flag:
+class Flag(_Said):
     """A parameter that is true or false."""
 
     help: str = ""
@@ -86,12 +106,20 @@ class Parameter:
     name: str
     schema: Schema
     default: Any
-    late: bool = False
-    """Came after recipes had been recorded: at its default it changes nothing and is left out of a run's identity"""
 
-    def starting_at(self, default: Any) -> Parameter:
-        """The same parameter with another default."""
-        return replace(self, default=default)
+    def starting_at(self, default: Any, *, from_the_first: bool = False) -> Parameter:
+        """The same parameter with another default; `from_the_first` where the method never had the shared one."""
+        schema = replace(self.schema, before=default) if from_the_first else self.schema
+        return replace(self, default=default, schema=schema)
+
+    @property
+    def symbol(self) -> str:
+        """How people write it."""
+        return self.schema.symbol or self.name
+
+    def said(self, value: Any) -> str:
+        """``τ=100``: this parameter at `value` as it stands in a label."""
+        return f"{self.symbol}={value:g}" if isinstance(value, (int, float)) else f"{self.symbol}={value}"
 
     def parse(self, value: Any) -> Any:
         """`value` (text from a command line, or a number from a form) as this parameter's type.
@@ -147,11 +175,34 @@ class Parameter:
 
 
 @dataclass(frozen=True)
+class Look:
+    """How a method is drawn where that does not follow from its family; see `sstmerge_core.plots.style`."""
+
+    color: str
+    """``#RRGGBB``"""
+    symbol: str
+    """A marker symbol of plotly"""
+    dash: str
+
+
+Acts = Callable[[Mapping[str, Any], int], str]
+"""All parameters and the number of utility experts → what multiplies the adapters, in words"""
+
+
+def _acts_by_formula(parameters: Mapping[str, Any], experts: int) -> str:
+    """What is said of a method that says nothing itself."""
+    alpha = f" at α = {parameters['alpha']:g}" if "alpha" in parameters else ""
+    side = "ΔU" if experts == 1 else f"ΔU1 to ΔU{experts}"
+    return f"what the formula makes of {side} and ΔS{alpha}"
+
+
+@dataclass(frozen=True)
 class Method:
-    """A merge method and everything the form, the command line and the docs say about it."""
+    """A merge method and everything the form, the command line, the pictures and the docs say about it."""
 
     name: str
     title: str
+    family: Family
     kind: Kind
     axis: Axis | None
     """What α means (`AXES`); None where the method has no α."""
@@ -170,8 +221,30 @@ class Method:
     """Needs the base model's weights"""
     needs_importance: bool = False
     """Needs to know which weights matter to each side's samples, at the base and at the tuned model"""
-    at_most: int | None = None
-    """Most adapters it takes; None where any number of experts will do"""
+    fisher_of_each: bool = False
+    """Where gradients are taken at each side's own adapter, those of several utility experts are kept apart, each with
+    its own samples at its own weights"""
+    needs_aligned_part: bool = False
+    """Compares ΔU with the part of it along a safe direction V, `sstmerge_core.methods.safe_lora.along`"""
+    takes: int | None = None
+    """The number of adapters it takes, exactly; None: a utility adapter or more and the safety adapter"""
+    acts: Acts = _acts_by_formula
+    oracle: str = ""
+    """What holds it to its formula in the tests, in a few words; empty: only the properties that every method has"""
+    look: Look | None = None
+    """None: it follows from the family"""
+    keeps_utility: bool = True
+    """Whether α = 0 gives ΔU, where the method drops nothing (see `idempotent`)"""
+    symmetric: bool = False
+    """Whether at α = ½ it does not matter which of two adapters is the safety adapter"""
+    idempotent: Mapping[str, Any] | None = None
+    """Parameters at which two identical adapters give that adapter; None where no parameters do"""
+    swept: tuple[str, ...] = ("k", "seed")
+    """Of the lists that a sweep may have beside α, those that this method is varied over"""
+    sampled: tuple[str, ...] = ()
+    """Parameters that what is learned from samples depends on"""
+    measures_budget: Callable[[Mapping[str, Any]], bool] = lambda parameters: False
+    """Whether with these parameters the strength is found by measuring on the selection prompts"""
 
     @property
     def needs_samples(self) -> bool:
@@ -180,8 +253,29 @@ class Method:
 
     def identity(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
         """Of `parameters` what can change the result, so that runs keep their id when a method learns something new."""
-        late = {parameter.name: parameter.default for parameter in self.parameters if parameter.late}
-        return {name: value for name, value in parameters.items() if name not in late or value != late[name]}
+        before = {parameter.name: parameter.schema.before for parameter in self.parameters}
+        return {name: value for name, value in parameters.items() if before.get(name) is None or value != before[name]}
+
+    def recorded(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        """`parameters` of a recipe, with what a parameter that came after the recipe meant before it came.
+
+        That may be another value than the default of today, so that an old recipe gives its old result.
+        """
+        missing = {
+            parameter.name: parameter.schema.before
+            for parameter in self.parameters
+            if parameter.schema.before is not None and parameter.name not in parameters
+        }
+        return {**parameters, **missing}
+
+    def label(self, parameters: Mapping[str, Any]) -> str:
+        """The title, and of `parameters` α, what is always told, and what differs from the default."""
+        parts = [self.title]
+        for parameter in self.parameters:
+            value = parameters.get(parameter.name, parameter.default)
+            if parameter.schema.telling or value != parameter.default:
+                parts.append(parameter.said(value))
+        return " ".join(parts)
 
     def own(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
         """The parameters that the function itself takes."""
@@ -227,18 +321,19 @@ def method(
     name: str,
     *,
     title: str,
+    family: Family,
     kind: Kind,
     axis: Axis | None,
     formula: str,
     paper: str = "",
     url: str = "",
     driver: Sequence[Parameter] = (),
-    needs_fisher: bool = False,
-    needs_base: bool = False,
-    needs_importance: bool = False,
-    at_most: int | None = None,
+    **about: Any,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Register a merge method; the docstring's first line is its summary. α comes first, then the method's own."""
+    """Register a merge method; the docstring's first line is its summary. α comes first, then the method's own.
+
+    `about` are further fields of `Method`, for what is not as with most.
+    """
 
     def register(function: Callable[..., Any]) -> Callable[..., Any]:
         if name in _METHODS:
@@ -248,6 +343,7 @@ def method(
         _METHODS[name] = Method(
             name=name,
             title=title,
+            family=family,
             kind=kind,
             axis=axis,
             formula=formula,
@@ -257,10 +353,7 @@ def method(
             parameters=(*first, *_parameters(function), *rest),
             function=function,
             driver=frozenset(parameter.name for parameter in driver),
-            needs_fisher=needs_fisher,
-            needs_base=needs_base,
-            needs_importance=needs_importance,
-            at_most=at_most,
+            **about,
         )
         return function
 
@@ -291,10 +384,11 @@ def get(name: str) -> Method:
 
 
 def names() -> list[str]:
-    """Every merge method, in the order in which they are defined; reference points are not merges."""
-    return [name for name, entry in _METHODS.items() if entry.kind != "reference"]
+    """Every merge method, family by family, as their files define them; reference points are not merges."""
+    merges = [name for name, entry in _METHODS.items() if entry.family in FAMILIES]
+    return sorted(merges, key=lambda name: FAMILIES.index(_METHODS[name].family))
 
 
 def methods() -> list[Method]:
-    """Every merge method, in the order in which they are defined."""
+    """Every merge method, in the order of `names`."""
     return [_METHODS[name] for name in names()]

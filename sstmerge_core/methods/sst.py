@@ -7,11 +7,14 @@ coordinates and return a mask m in 0–1: δ = m⊙φ. The driver adds α·δ to
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
-from sstmerge_core.methods.registry import Choice, Real, Whole, method
-from sstmerge_core.methods.shared import ADDED, ATTENTION, CALIBRATION, EXPANSION, EXPERTS, FISHER, MLP, RHO, STRENGTH
+from sstmerge_core.methods.palette import ORANGE, PINK, PURPLE, VERMILION
+from sstmerge_core.methods.registry import Choice, Look, Real, Whole, method
+from sstmerge_core.methods.shared import ADDED, CALIBRATION, RHO, STRENGTH
+from sstmerge_core.methods.weighting import about_side
 
 if TYPE_CHECKING:
     import torch
@@ -21,9 +24,11 @@ if TYPE_CHECKING:
 
 K = Annotated[
     int,
-    Whole(1, 100_000, help="Directions kept, most harm per benign curvature first. Clipped to the rank."),
+    Whole(1, 100_000, help="Directions kept, most harm per benign curvature first. Clipped to the rank.", telling=True),
 ]
-Tau = Annotated[float, Real(0.0, 1e6, 10.0, "How strongly benign curvature forbids a direction.")]
+Tau = Annotated[
+    float, Real(0.0, 1e6, 10.0, "How strongly benign curvature forbids a direction.", symbol="τ", telling=True)
+]
 Masking = Annotated[
     str, Choice(("soft", "top"), "soft: fade in between the 5th and the 95th percentile of log r. top: keep a share.")
 ]
@@ -34,15 +39,26 @@ Fraction = Annotated[
 PAPER = "SST-Merge (2026)"
 
 
+def _acts(parameters: Mapping[str, Any], experts: int) -> str:
+    target = "ΔS" if parameters["mode"] == "additive" else "ΔS − ΔU"
+    strength = f"{parameters['alpha']:g} times" if "alpha" in parameters else "as much as the budget allows of"
+    return f"all of ΔU plus {strength} the selected part δ of {target}" + about_side(parameters, experts)
+
+
 @method(
     "sst_gevp",
     title="SST-Merge (GEVP)",
+    family="SST-Merge",
     kind="patch",
     axis="strength",
     formula=r"\Delta W=\Delta U+\alpha V_kV_k^{\mathsf{T}} B\varphi,\quad F_hv=\lambda(F_b+\gamma I)v",
     paper=PAPER,
     driver=(STRENGTH, RHO, *ADDED, *CALIBRATION),
     needs_fisher=True,
+    acts=_acts,
+    oracle="scipy `eigh(F_h, F_b + γI)` on dense d × d",
+    look=Look(VERMILION, "diamond", "solid"),
+    idempotent={"mode": "interpolate"},
 )
 def sst_gevp(problem: DualProblem, *, k: K = 20) -> DualPatch:
     """Add the safety update projected onto the k directions with most harm per benign curvature."""
@@ -56,12 +72,17 @@ def sst_gevp(problem: DualProblem, *, k: K = 20) -> DualPatch:
 @method(
     "sst_soft",
     title="SST-Merge (soft)",
+    family="SST-Merge",
     kind="patch",
     axis="strength",
     formula=r"\Delta W=\Delta U+\alpha V\,\mathrm{diag}\!\big(\tfrac{\lambda}{\lambda+\tau}\big)c,\quad \tau=\lambda_k",
     paper=f"{PAPER}, soft filter",
     driver=(STRENGTH, RHO, *ADDED, *CALIBRATION),
     needs_fisher=True,
+    acts=_acts,
+    oracle="scipy `eigh(F_h, F_b + γI)` on dense d × d",
+    look=Look(ORANGE, "star", "dash"),
+    idempotent={"mode": "interpolate"},
 )
 def sst_soft(problem: DualProblem, *, k: K = 20) -> DualPatch:
     """Like the GEVP, but fade directions out around λ_k instead of cutting them off."""
@@ -74,12 +95,17 @@ def sst_soft(problem: DualProblem, *, k: K = 20) -> DualPatch:
 @method(
     "sst_shield",
     title="SST-Merge (shield)",
+    family="SST-Merge",
     kind="patch",
     axis="strength",
     formula=r"\Delta W=\Delta U+\alpha\big(I+\tau F_b/\lambda_{\max}(F_b)\big)^{-1}\varphi",
     paper=f"{PAPER}, limit F_h → I",
     driver=(STRENGTH, *ADDED, *CALIBRATION),
     needs_fisher=True,
+    acts=_acts,
+    oracle="numpy `solve(I + τF_b/λ, φ)` on dense d × d",
+    look=Look(PINK, "hexagon", "longdash"),
+    idempotent={"mode": "interpolate"},
 )
 def sst_shield(problem: DualProblem, *, tau: Tau = 100.0) -> DualPatch:
     """Add the whole safety update except what benign curvature forbids."""
@@ -89,12 +115,17 @@ def sst_shield(problem: DualProblem, *, tau: Tau = 100.0) -> DualPatch:
 @method(
     "sst_diag",
     title="SST-Merge (diagonal)",
+    family="SST-Merge",
     kind="mask",
     axis="strength",
     formula=r"\Delta W=\Delta U+\alpha\,m\odot\varphi,\quad m=\mathrm{mask}\big(f_h/(f_b+\epsilon)\big)",
     paper=f"{PAPER}, as published, in canonical core coordinates",
     driver=(STRENGTH, *ADDED, *CALIBRATION),
     needs_fisher=True,
+    acts=_acts,
+    oracle="numpy in the canonical basis of the dense ΔW",
+    look=Look(PURPLE, "diamond-tall", "dash"),
+    idempotent={"mode": "interpolate"},
 )
 def sst_diag(view: View, *, mask: Masking = "soft", fraction: Fraction = 0.2) -> torch.Tensor:
     """Weigh each coordinate of the safety update by its ratio of harmful to benign diagonal Fisher."""
@@ -106,12 +137,17 @@ def sst_diag(view: View, *, mask: Masking = "soft", fraction: Fraction = 0.2) ->
 @method(
     "sst_datafree",
     title="SST-Merge (data-free)",
+    family="SST-Merge",
     kind="mask",
     axis="strength",
     formula=r"\Delta W=\Delta U+\alpha\,m\odot\varphi,\quad m=\mathrm{mask}\Big(\frac{(\varphi_S-\varphi_U)^2"
     r"+\epsilon}{\varphi_U^2+\epsilon}\Big)",
     paper=f"{PAPER}, without calibration data",
     driver=(STRENGTH, *ADDED),
+    acts=_acts,
+    oracle="numpy in the canonical basis of the dense ΔW",
+    look=Look(PURPLE, "diamond-wide", "dot"),
+    idempotent={"mode": "interpolate"},
 )
 def sst_datafree(view: View, *, mask: Masking = "soft", fraction: Fraction = 0.2) -> torch.Tensor:
     """The diagonal method's mask from the adapters alone: where safety differs most from utility."""
@@ -124,6 +160,7 @@ def sst_datafree(view: View, *, mask: Masking = "soft", fraction: Fraction = 0.2
 @method(
     "sst_budget",
     title="SST-Merge (budget)",
+    family="SST-Merge",
     kind="patch",
     axis=None,
     formula=r"\Delta W=\Delta U+\alpha^\ast\delta,\quad \alpha^\ast=\max\{\alpha\le 4:\ \alpha\bar g_b^{\mathsf{T}}"
@@ -131,6 +168,12 @@ def sst_datafree(view: View, *, mask: Masking = "soft", fraction: Fraction = 0.2
     paper=f"{PAPER}, utility budget",
     driver=(RHO, *ADDED, *CALIBRATION),
     needs_fisher=True,
+    acts=_acts,
+    oracle="scipy `brentq` on the dense cost, δ as above",
+    look=Look(VERMILION, "star-diamond", "dot"),
+    idempotent={"mode": "interpolate"},
+    swept=(),  # its default patch has no k
+    measures_budget=lambda parameters: parameters["unit"] == "rouge_l",
 )
 def sst_budget(
     problem: DualProblem,
@@ -154,27 +197,6 @@ def sst_budget(
     chosen = {"gevp": lambda: sst_gevp(problem, k=k), "soft": lambda: sst_soft(problem, k=k)}
     found = chosen[patch]() if patch in chosen else sst_shield(problem, tau=tau)
     return replace(found, budget=budget if unit == "nats" else None)
-
-
-@method(
-    "alignguard",
-    title="AlignGuard-LoRA",
-    kind="patch",
-    axis="strength",
-    formula=r"\Delta W=\Delta U-\eta\,Q_mQ_m^{\mathsf{T}}\Delta U+\alpha\,\Delta S,\quad F_h=Q\Lambda Q^{\mathsf{T}}",
-    paper="AlignGuard-LoRA (2025), adapted from training time to merge time",
-    url="https://arxiv.org/abs/2508.02079",
-    driver=(STRENGTH, ATTENTION, MLP, EXPERTS, EXPANSION.starting_at("base"), FISHER),
-    needs_fisher=True,
-)
-def alignguard(
-    problem: DualProblem,
-    *,
-    m: Annotated[int, Whole(1, 100_000, help="Alignment-critical directions: leading eigenvectors of F_harm.")] = 20,
-    eta: Annotated[float, Real(0.0, 1.0, 0.1, "Share of ΔU removed along these directions.")] = 1.0,
-) -> DualPatch:
-    """Take out of ΔU what moves alignment-critical directions, then add a multiple of the safety adapter."""
-    return problem.remove_from_utility(m, eta)
 
 
 def mask_of(ratio: torch.Tensor, mask: str, fraction: float) -> torch.Tensor:

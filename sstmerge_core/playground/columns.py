@@ -16,14 +16,19 @@ from sstmerge_core.adapters import RECORD, adapter_fingerprint
 from sstmerge_core.catalog import Entry
 from sstmerge_core.errors import AdapterError, Problem
 from sstmerge_core.methods import AXES, Method
-from sstmerge_core.methods.combine import side
+from sstmerge_core.methods.weighting import side
 from sstmerge_core.recipe import Recipe
 from sstmerge_core.workspace import Workspace
 
 BASE = "base"
 MOST = 4
 """Columns beside each other at most"""
-LIVE = ("task_arithmetic", "linear")
+LIVE = tuple(
+    own.name
+    for axis in ("strength", "share")
+    for own in methods.methods()
+    if own.kind == "combination" and own.axis == axis
+)
 """Merges of two adapters that need nothing but the adapters"""
 WIDEST = 3.0
 """Where the slider of a strength ends, unless its run goes further"""
@@ -152,8 +157,8 @@ def _about_written(folder: Path) -> str:
 
 
 def _is_line_from_utility(entry: Method) -> bool:
-    """Whether the merge is ΔU + α·δ with ΔU as it is: AlignGuard takes something out of it first."""
-    return entry.kind in ("patch", "mask") and entry.axis == "strength" and entry.name != "alignguard"
+    """Whether the merge is ΔU + α·δ with ΔU as it is."""
+    return entry.kind in ("patch", "mask") and entry.axis == "strength" and entry.keeps_utility
 
 
 def _inputs(

@@ -12,8 +12,9 @@ import pandas as pd
 import plotly.graph_objects as go
 from pandas.api import types
 
+from sstmerge_core.methods.palette import BLUE, BROWN, GREEN, ORANGE, PINK, PURPLE, SKY, VERMILION
 from sstmerge_core.plots.measures import MEASURES, number
-from sstmerge_core.plots.style import BLUE, BROWN, GREEN, LEGEND, NEUTRAL, ORANGE, PINK, PURPLE, SKY, VERMILION
+from sstmerge_core.plots.style import LEGEND, NEUTRAL
 from sstmerge_core.plots.style import known as known_methods
 from sstmerge_core.plots.style import order as method_order
 from sstmerge_core.plots.style import style as method_style

@@ -56,6 +56,12 @@ _ALL = (
         "Predicted benign cost",
         "αḡᵀδ + ½α²δᵀF_bδ, in nats per token: by how much the loss on benign answers should rise. A proxy.",
     ),
+    Statistic("norm_ratio", "Size of ΔW ÷ size of ΔU", "Near 0: the merge is nearly the base model."),
+    Statistic(
+        "proxy_direction",
+        "ΔS stands in for the safe direction",
+        "1: no aligned − unaligned pair of models was given, so V = ΔS.",
+    ),
     Statistic(
         "mask_mean",
         "Mean of the mask",

@@ -1,20 +1,22 @@
 """One colour, marker symbol and dash per method, the same in every picture.
 
-The colours of the shipped methods stay apart under simulated protanopia, deuteranopia and tritanopia (a test measures
-it) and are readable on the light and on the dark background; symbol and dash say the method a second time. Methods
-beyond those eight share a colour with their nearest relative and differ from it in symbol and dash.
+The colours stay apart under simulated protanopia, deuteranopia and tritanopia (a test measures it) and are readable on
+the light and on the dark background; symbol and dash say the method a second time. A method that names no look gets a
+colour of its family, shared with a relative, and a symbol and dash that nobody of that colour has.
 """
 
 from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass
+from functools import cache
+from itertools import product
 
 from sstmerge_core import methods
 from sstmerge_core.errors import RecipeError
+from sstmerge_core.methods import Look, Method
+from sstmerge_core.methods.palette import BLUE, OF_FAMILY, PURPLE, SKY, VERMILION
 
-VERMILION, ORANGE, PINK, PURPLE = "#D55E00", "#E39A00", "#CC79A7", "#7459F2"
-BLUE, SKY, GREEN, BROWN = "#0072B2", "#4FB0E6", "#009E73", "#96674A"
 NEUTRAL = "#8A919C"
 """For what is not a method: fronts, reference points, guides. 3:1 on both backgrounds."""
 
@@ -44,67 +46,40 @@ class MethodStyle:
     title: str
 
 
-_STYLES = {
-    "sst_gevp": (VERMILION, "diamond", "solid"),
-    "sst_soft": (ORANGE, "star", "dash"),
-    "sst_shield": (PINK, "hexagon", "longdash"),
-    "sst_diag": (PURPLE, "diamond-tall", "dash"),
-    "sst_datafree": (PURPLE, "diamond-wide", "dot"),
-    "sst_budget": (VERMILION, "star-diamond", "dot"),
-    "sst_reported": (PURPLE, "pentagon", "longdashdot"),
-    "linear": (BLUE, "circle", "solid"),
-    "task_arithmetic": (SKY, "square", "dash"),
-    "average": (BLUE, "triangle-down", "dashdot"),
-    "slerp": (BLUE, "triangle-right", "dash"),
-    "model_stock": (SKY, "hexagon2", "dot"),
-    "fisher": (SKY, "bowtie", "dashdot"),
-    "base_interpolation": (BLUE, "star-square", "dot"),
-    "base_slerp": (SKY, "star-square", "longdash"),
-    "ties": (GREEN, "triangle-up", "dot"),
-    "dare_linear": (BROWN, "cross", "dashdot"),
-    "dare_ties": (BROWN, "triangle-down", "longdash"),
-    "della": (GREEN, "triangle-left", "longdash"),
-    "safe_lora": (PINK, "hourglass", "dot"),
-    "safemerge": (PINK, "hexagram", "dashdot"),
-    "alignguard": (ORANGE, "octagon", "dashdot"),
-    "led_merging": (PINK, "star-square", "dash"),
-    "adapter": (NEUTRAL, "x", "dot"),
-    "fine_tuned": (NEUTRAL, "star-triangle-up", "dot"),
-    "base": (NEUTRAL, "circle-cross", "dot"),
+_POINTS = {
+    "sst_reported": ("SST-Merge as published", Look(PURPLE, "pentagon", "longdashdot")),
+    "adapter": ("Single adapter", Look(NEUTRAL, "x", "dot")),
+    "fine_tuned": ("Fine-tuned model", Look(NEUTRAL, "star-triangle-up", "dot")),
+    "base": ("Base model", Look(NEUTRAL, "circle-cross", "dot")),
 }
-"""In the order of a legend: the SST family, averages, sparse methods, safety-aware ones, reference points"""
-
-_TITLES = {
-    "sst_reported": "SST-Merge as published",
-    "fine_tuned": "Fine-tuned model",
-    "slerp": "SLERP",
-    "model_stock": "Model Stock",
-    "dare_ties": "DARE + TIES",
-}
-
-_SPARE_COLORS = (BLUE, ORANGE, GREEN, PINK, BROWN, SKY)
-_SPARE_SYMBOLS = ("triangle-ne", "triangle-se", "triangle-sw", "triangle-nw", "star-triangle-down", "circle-x")
+"""What is drawn and is no merge method: a reported one, then reference points, which come last in a legend"""
+_SYMBOLS = (
+    "triangle-ne",
+    "triangle-se",
+    "triangle-sw",
+    "triangle-nw",
+    "star-triangle-down",
+    "circle-x",
+    "square-cross",
+)
+_DASHES = ("longdashdot", "dash", "dot")
 
 
 def style(method: str) -> MethodStyle:
-    """The style of `method`; one that nobody has drawn before gets a spare one, always the same."""
-    title = _title(method)
-    if method in _STYLES:
-        return MethodStyle(*_STYLES[method], title)
-    number = zlib.crc32(method.encode())
-    symbol = _SPARE_SYMBOLS[number // len(_SPARE_COLORS) % len(_SPARE_SYMBOLS)]
-    return MethodStyle(_SPARE_COLORS[number % len(_SPARE_COLORS)], symbol, "longdashdot", title)
+    """The style of `method`; a name that no registered method has gets a spare one, always the same."""
+    title, look = _POINTS[method] if method in _POINTS else _of_method(method)
+    return MethodStyle(look.color, look.symbol, look.dash, title)
 
 
 def known() -> list[str]:
-    """The methods that have a style of their own."""
-    return list(_STYLES)
+    """What has a style of its own, in the order of a legend: family by family, reference points last."""
+    return [*methods.names(), *_POINTS]
 
 
 def order(method: str) -> tuple[int, str]:
-    """Sort key: methods as listed above, reference points last, everything else in between by name."""
-    names = list(_STYLES)
-    return (names.index(method) if method in _STYLES else names.index("adapter"), method)
+    """Sort key: `known` in its order, and what is unknown between the methods and the reference points, by name."""
+    names = known()
+    return (names.index(method) if method in names else names.index("adapter"), method)
 
 
 def marker_symbol(method: str, source: str) -> str:
@@ -119,10 +94,33 @@ def faded(color: str, opacity: float) -> str:
     return f"rgba({red},{green},{blue},{opacity:g})"
 
 
-def _title(method: str) -> str:
-    if method in _TITLES:
-        return _TITLES[method]
+def _of_method(name: str) -> tuple[str, Look]:
     try:
-        return methods.get(method).title
+        entry = methods.get(name)
     except RecipeError:
-        return method.replace("_", " ").capitalize()
+        return name.replace("_", " ").capitalize(), _spare(name, "")
+    return entry.title, _looks()[name]
+
+
+@cache
+def _looks() -> dict[str, Look]:
+    """Every method's look. Those that name none get theirs one after the other, in the order of their names."""
+    found: dict[str, Look] = {entry.name: entry.look for entry in methods.methods() if entry.look}
+    for entry in sorted((own for own in methods.methods() if not own.look), key=lambda own: own.name):
+        found[entry.name] = _of_family(entry, set(found.values()))
+    return found
+
+
+def _of_family(entry: Method, taken: set[Look]) -> Look:
+    """A look of the method's family that nobody has, begun at a place of its own in the family's colours and symbols:
+    a further method rarely moves it."""
+    looks = [_spare(entry.name, entry.family, step) for step in range(len(OF_FAMILY[entry.family]) * len(_SYMBOLS))]
+    return next((look for look in looks if look not in taken), looks[0])
+
+
+def _spare(name: str, family: str, step: int = 0) -> Look:
+    colors = OF_FAMILY.get(family) or tuple(color for own in OF_FAMILY.values() for color in own)
+    choices = [(color, symbol) for symbol, color in product(_SYMBOLS, colors)]
+    number = zlib.crc32(name.encode())
+    color, symbol = choices[(number + step) % len(choices)]
+    return Look(color, symbol, _DASHES[number // len(choices) % len(_DASHES)])

@@ -7,7 +7,8 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from sstmerge_core.plots.style import BLUE, LEGEND, NEUTRAL, VERMILION, faded
+from sstmerge_core.methods.palette import BLUE, VERMILION
+from sstmerge_core.plots.style import LEGEND, NEUTRAL, faded
 
 SMOOTH = 20
 """A long training's line is a running mean over one part in so many of its steps, with the single steps behind it"""

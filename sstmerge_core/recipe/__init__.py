@@ -6,9 +6,10 @@ import hashlib
 import json
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from sstmerge_core import methods
+from sstmerge_core.errors import RecipeError
 
 STAGE_VERSIONS = {"fisher": 1, "merge": 1, "generate": 1}
 """Raised by hand when a stage's result changes for the same input, so that old results are not taken for new ones."""
@@ -66,9 +67,12 @@ class Calibration(_Frozen):
     max_length: int = 256
     """Tokens per sample; longer samples are cut at the end."""
     expansion: Literal["utility", "own", "midpoint", "base", "base_and_own"] = "utility"
-    """Where the gradients are taken: base + ΔU (the mean ΔW of several utility adapters); harmful samples at base + ΔS
+    """Where the gradients are taken: base + ΔU; harmful samples at base + ΔS
     and the others at base + ΔU; base + ½(ΔU + ΔS); the base; each side's samples at the base and again as with `own`,
     for methods that need importance. Of these, records of earlier days say `own` and mean the same."""
+    experts: Literal["mean", "sum"] = "mean"
+    """What ΔU of several utility adapters is at that point: the mean of their ΔW or, as the merge starts from, the sum.
+    """
     dtype: str = "float32"
     fisher: Literal["empirical", "true"] = "empirical"
     """Responses: those of the data, or sampled from the model at the expansion point."""
@@ -76,6 +80,10 @@ class Calibration(_Frozen):
     """Of the sampled responses; without effect on the empirical Fisher."""
     general: Source | None = None
     """General benign prompts; their response is the base model's own greedy answer."""
+    further: tuple[Source, ...] = ()
+    """The utility samples of the second and each further utility adapter, where each adapter's own samples are looked
+    at with that adapter alone; `benign` are then the first one's. Empty: all adapters share `benign`."""
+    n_further: tuple[int, ...] = ()
     n_general: int = Field(default=0, ge=0)
     general_weight: float = Field(default=0.0, ge=0.0, allow_inf_nan=False)
     """0: without general prompts."""
@@ -88,8 +96,13 @@ class Calibration(_Frozen):
 
     @property
     def parts(self) -> dict[str, tuple[Source, int]]:
-        """Rows and their number of each part of the samples that counts: ``harm``, ``benign``, ``general``."""
+        """Rows and their number of each part of the samples that counts: ``harm``, ``benign``, ``general``.
+
+        Where each utility adapter has its own, further ones are ``benign 2``, ``benign 3`` …
+        """
         parts = {"harm": (self.harm, self.n_harm), "benign": (self.benign, self.n_benign)}
+        for index, (source, n) in enumerate(zip(self.further, self.n_further, strict=True), start=2):
+            parts[f"benign {index}"] = (source, n)
         if self.general is not None and self.general_weight:
             parts["general"] = (self.general, self.n_general)
         return parts
@@ -104,7 +117,10 @@ class Calibration(_Frozen):
 
         What came later is left out where it changes nothing, so that a run keeps its id.
         """
-        data = self.model_dump(mode="json", exclude={"harm", "benign", "general"})
+        came_later = {
+            name for name, default in (("experts", "mean"), ("n_further", ())) if getattr(self, name) == default
+        }
+        data = self.model_dump(mode="json", exclude={"harm", "benign", "general", "further"} | came_later)
         data |= {part: source.sha256 for part, (source, _) in self.parts.items()}
         if self.expansion == "base_and_own":
             data["expansion"] = "own"  # the word of earlier days for the same thing
@@ -141,6 +157,17 @@ class Recipe(_Frozen):
     evaluation: Evaluation | None = None
     selection: Suite | None = None
     """Prompts on which the method itself chooses a parameter; none for most methods."""
+    unaligned: Source | None = None
+    """A model like the base before it was aligned; base − unaligned is the safe direction of methods that use one"""
+
+    @field_validator("parameters")
+    @classmethod
+    def _what_came_later_is_as_it_was(cls, given: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        """Recipes record every parameter that there was: one that is missing came later."""
+        try:
+            return methods.get(info.data.get("method", "")).recorded(given)
+        except RecipeError:  # of a method that this version does not have
+            return given
 
     @model_validator(mode="after")
     def _gradients_are_taken_at_one_point(self) -> Self:
@@ -190,16 +217,7 @@ class Recipe(_Frozen):
     @property
     def label(self) -> str:
         """The method and its parameters that differ from the default, for people."""
-        entry = methods.get(self.method)
-        parts = [entry.title]
-        for parameter in entry.parameters:
-            value = self.parameters.get(parameter.name, parameter.default)
-            if parameter.name == "alpha":
-                parts.append(f"α={value:g}")
-            elif parameter.name in ("k", "seed", "density", "p", "tau") or value != parameter.default:
-                symbol = {"tau": "τ", "rho": "ρ"}.get(parameter.name, parameter.name)
-                parts.append(f"{symbol}={value:g}" if isinstance(value, (int, float)) else f"{symbol}={value}")
-        return " ".join(parts)
+        return methods.get(self.method).label(self.parameters)
 
     def _identity(self) -> dict[str, Any]:
         data = self.model_dump(mode="json")
@@ -214,6 +232,10 @@ class Recipe(_Frozen):
             data["selection"] = self.selection.identity()
         else:
             del data["selection"]  # came later: runs without it keep their id
+        if self.unaligned:
+            data["unaligned"] = self.unaligned.sha256
+        else:
+            del data["unaligned"]  # as above
         return data | {"versions": STAGE_VERSIONS}
 
 

@@ -17,15 +17,10 @@ ABSENT = "–"
 _TITLES = {
     "base": "Base model",
     "method": "Method",
-    "alpha": "α",
-    "tau": "τ",
-    "rho": "ρ",
-    "epsilon": "ε",
     "calibration": "Fisher prompts",
     "selection": "Selection prompts",
+    "unaligned": "Unaligned model",
 }
-_TELLING = ("alpha", "k", "seed", "density", "p", "tau")
-"""Parameters that are shown even at their default: a run's label says them too."""
 
 
 class _Field(NamedTuple):
@@ -72,9 +67,11 @@ def _fields(recipe: Mapping[str, Any]) -> Iterator[tuple[str, _Field]]:
         yield "Safety adapter" if last else "Utility adapter" + (f" {place + 1}" if place else ""), _value(adapter)
     yield _title("method"), _Field(_method_title(recipe.get("method")), str(recipe.get("method")))
     for name, value in (recipe.get("parameters") or {}).items():
-        yield _title(name), _value(value)
+        yield _of_parameter(recipe, name), _value(value)
     for name, value in (recipe.get("calibration") or {}).items():
         yield f"{_title('calibration')}: {_title(name)}", _value(value)
+    if recipe.get("unaligned"):
+        yield _title("unaligned"), _value(recipe["unaligned"])
     if recipe.get("selection"):
         yield _title("selection"), _suite(recipe["selection"])
     evaluation = recipe.get("evaluation") or {}
@@ -108,10 +105,11 @@ def _only_defaults(title: str, found: Sequence[_Field | None], recipes: Mapping[
         (str(recipe.get("method")), name, value)
         for recipe in recipes.values()
         for name, value in (recipe.get("parameters") or {}).items()
-        if _title(name) == title
+        if _of_parameter(recipe, name) == title
     ]
     return bool(given) and all(
-        name not in _TELLING and _default(method, name) == value for method, name, value in given
+        (own := _parameter(method, name)) is not None and not own.schema.telling and own.default == value
+        for method, name, value in given
     )
 
 
@@ -155,8 +153,13 @@ def _method_title(name: Any) -> str:
         return str(name)
 
 
-def _default(method: str, name: str) -> Any:
+def _of_parameter(recipe: Mapping[str, Any], name: str) -> str:
+    own = _parameter(str(recipe.get("method")), name)
+    return own.symbol.replace("_", " ") if own else _title(name)
+
+
+def _parameter(method: str, name: str) -> methods.Parameter | None:
     try:
-        return methods.get(method).parameter(name).default
+        return methods.get(method).parameter(name)
     except (RecipeError, StopIteration):
         return None

@@ -16,7 +16,7 @@ from sstmerge_core import adapters, methods, metrics
 from sstmerge_core.adapters.base_weights import base_weights
 from sstmerge_core.builder.preflight import is_finished
 from sstmerge_core.builder.recipe_file import Output
-from sstmerge_core.errors import Cancelled, JobError, Problem, SSTMergeError
+from sstmerge_core.errors import Cancelled, DataError, JobError, Problem, SSTMergeError
 from sstmerge_core.evaluate import metric_rows
 from sstmerge_core.evaluate.judges import get_judge, judge_samples
 from sstmerge_core.jobs.plan import importance_units
@@ -30,6 +30,8 @@ from sstmerge_core.store.events import EventWriter
 from sstmerge_core.workspace import Workspace
 
 if TYPE_CHECKING:
+    import torch
+
     from sstmerge_core.adapters.dense import WrittenModel
     from sstmerge_core.models.resident import Answering
 
@@ -151,6 +153,7 @@ def merge_now(
     if entry.needs_base:
         check_base(recipe.base, session.workspace)
         base = base_weights(recipe.base.path, session.device)
+    direction = safe_direction(recipe, session) if recipe.unaligned else None
     factors = [session.factors(source) for source in recipe.adapters]
 
     def at(alpha: float | None) -> Merged:
@@ -162,11 +165,33 @@ def merge_now(
             calibrated=session.calibrated(recipe) if entry.needs_fisher else None,
             base=base,
             elected=session.elected(recipe) if entry.needs_importance else None,
+            direction=direction,
             memory=session.patches,
             alpha=alpha,
         )
 
     return at(None) if recipe.selection is None else _within_budget(recipe, session, at, events, past)
+
+
+def safe_direction(recipe: Recipe, session: Session) -> Callable[[str], torch.Tensor]:
+    """Module → V (out, in): what was added to the unaligned model to get the base.
+
+    Raises DataError for files that have changed since the recipe was made, and for a module of another shape.
+    """
+    assert recipe.unaligned is not None
+    for model in (recipe.base, recipe.unaligned):
+        check_base(model, session.workspace)
+    aligned, unaligned = (base_weights(model.path, session.device) for model in (recipe.base, recipe.unaligned))
+
+    def direction(name: str) -> torch.Tensor:
+        after, before = aligned(name), unaligned(name)
+        if after.shape != before.shape:
+            fault = f"{name} has the shape {tuple(before.shape)}, in the base {tuple(after.shape)}"
+            fix = "Give the model that the base was aligned from."
+            raise DataError(Problem(f"unaligned model {recipe.unaligned.name}", fault, fix))  # type: ignore[union-attr]
+        return after - before
+
+    return direction
 
 
 def _within_budget(
@@ -289,16 +314,26 @@ def merge_to(
 ) -> tuple[adapters.Written | WrittenModel, list[dict[str, Any]]]:
     """Only merge, and write the result to `out`; nothing is measured and no run is recorded.
 
-    Returns what was written, and ``rank_error`` and ``rounding_error`` rows where that is an approximation.
+    Returns what was written, and the statistics of the whole merge: its own, and ``rank_error`` and ``rounding_error``
+    where what was written is an approximation.
     """
     share_the_machine()
     session = Session(workspace, chosen_device(device), report=report)
     output = output or Output()
     inputs = session.inputs(recipe)
+    known: list[dict[str, Any]] = []
+
+    def merged() -> Merged:
+        found = merge_now(recipe, session)
+        known.extend(row for row in found.statistics if row["module"] == "")
+        return found
+
     if output.kind == "adapter":
-        return artifact.write_adapter(recipe, inputs, lambda: merge_now(recipe, session), out, output)
+        written, errors = artifact.write_adapter(recipe, inputs, merged, out, output)
+        return written, errors + known
     check_base(recipe.base, workspace)
-    return artifact.write_model(recipe, inputs, merge_now(recipe, session), out, output)
+    model, errors = artifact.write_model(recipe, inputs, merged(), out, output)
+    return model, errors + known
 
 
 def measure(

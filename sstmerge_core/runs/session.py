@@ -145,10 +145,10 @@ class Session:
             self.patches.clear()
             space = core_space([self.factors(source) for source in recipe.adapters])
             found = {part: self._gradients(recipe, space, part) for part in recipe.calibration.parts}
-            benign = found["benign"]
+            own = [gradients for part, gradients in found.items() if part.startswith("benign")]
             if "general" in found:
-                benign = stack(benign, found["general"], recipe.calibration.general_weight)
-            self._calibrated = (key, Calibrated(space, found["harm"], benign))
+                own = [stack(gradients, found["general"], recipe.calibration.general_weight) for gradients in own]
+            self._calibrated = (key, Calibrated(space, found["harm"], own[0], tuple(own) if len(own) > 1 else ()))
         return self._calibrated[1]
 
     def elected(self, recipe: Recipe) -> list[dict[str, torch.Tensor]]:
@@ -176,7 +176,7 @@ class Session:
             "adapter": recipe.adapters[index].sha256,
             "part": part,
             "rows": calibration.parts[part][0].sha256,
-            "share": recipe.parameters[f"r_{side}"],
+            "share": recipe.parameters[f"r_{side}"],  # of every method of this kind, see `merge.located`
             "max_length": calibration.max_length,
             "dtype": calibration.dtype,
             "version": STAGE_VERSIONS["fisher"],
@@ -215,7 +215,11 @@ class Session:
 
         calibration = recipe.calibration
         assert calibration is not None
-        point = expansion.point(calibration.expansion, part)
+        point = (
+            expansion.point_of_each(list(calibration.parts), part)
+            if calibration.further
+            else expansion.point(calibration.expansion, part)
+        )
         depends = {
             "base": recipe.base.sha256,
             "adapters": [adapter.sha256 for adapter in recipe.adapters],
@@ -226,6 +230,8 @@ class Session:
             "kind": calibration.fisher,
             "version": STAGE_VERSIONS["fisher"],
         }
+        if point in ("utility", "midpoint") and calibration.experts != "mean":
+            depends["experts"] = calibration.experts
         if calibration.fisher == "true":
             depends["seed"] = calibration.seed
         if part == "general":
@@ -238,7 +244,7 @@ class Session:
             examples = self._examples(recipe, part, before)
             factors = [self.factors(source) for source in recipe.adapters]
             resident = self.model(recipe.base, calibration.dtype)
-            resident.set_delta(expansion.deltas(factors, expansion.weights(point, len(factors))))
+            resident.set_delta(expansion.deltas(factors, expansion.weights(point, len(factors), calibration.experts)))
             self.progress("fisher", before, calibration.samples)
             found = core_gradients(
                 resident.model,

@@ -45,6 +45,11 @@ class View:
     """Diagonal of F_h, of the same shape"""
     benign: torch.Tensor | None = None
     """Diagonal of F_b, of the same shape"""
+    fishers: tuple[torch.Tensor, ...] = ()
+    """Diagonal Fisher of each adapter, on its own samples: F_b of the utility experts, each its own where they were
+    taken apart, and F_h of the safety adapter"""
+    aligned: torch.Tensor | None = None
+    """The part of ΔU along a safe direction, of the same shape"""
 
     @property
     def safety(self) -> torch.Tensor:

@@ -12,14 +12,15 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
-from sstmerge_core import adapters, catalog
+from sstmerge_core import adapters, catalog, methods
 from sstmerge_core.adapters.fingerprint import file_sha256
 from sstmerge_core.builder import preflight
 from sstmerge_core.builder.recipe_file import Output, RecipeFile, public_name, read_recipe
 from sstmerge_core.cli import main
 from sstmerge_core.errors import RecipeError
+from sstmerge_core.recipe import Recipe, Source
 from sstmerge_core.runs.card import model_card
 from sstmerge_core.runs.execute import execute
 from sstmerge_core.workspace import Workspace
@@ -359,3 +360,78 @@ def test_the_card_shows_an_interval_without_upper_end_as_one(merge, tmp_path):
     tax = {"metric": "safety_tax", "suite": "facts", "value": 0.567, "ci_low": 0.163, "ci_high": None, "n": 8}
     card = model_card(known, scores=[tax | {"judge": "refusal_regex", "status": "ok"}])
     assert "| safety_tax | facts | 0.567 (0.163–∞) | 8 | refusal_regex |" in card
+
+
+# --- what a method learned after recipes had been recorded ---
+
+
+def test_an_old_recipe_means_what_it_meant_and_keeps_its_id():
+    """Safe LoRA came with the published C; a recipe that records no projection still means that one."""
+    source = Source(name="x", path="", sha256="0" * 64)
+    given = {"base": source, "adapters": (source, source), "method": "safe_lora"}
+    old = Recipe(**given, parameters={"threshold": 0.35})
+    assert old.parameters == {"threshold": 0.35, "projection": "published"}
+    explicit = Recipe(**given, parameters={"threshold": 0.35, "projection": "published"})
+    today = Recipe(**given, parameters=methods.get("safe_lora").complete({}))
+    assert old.run_id == explicit.run_id != today.run_id
+    assert "projection=published" in old.label and "projection" not in today.label
+
+
+@pytest.mark.parametrize("method", methods.methods(), ids=lambda method: method.name)
+def test_a_recipe_that_records_what_came_later_as_it_was_is_the_recipe_that_does_not(method):
+    complete = method.complete({})
+    before = {own.name: own.schema.before for own in method.parameters if own.schema.before is not None}
+    without = {name: value for name, value in complete.items() if name not in before}
+    assert method.recorded(without) == complete | before
+    assert method.identity(method.recorded(without)) == method.identity(without) == without
+
+
+# --- Safe LoRA along a pair of models ---
+
+
+@pytest.fixture
+def unaligned(tiny_base, tmp_path) -> Path:
+    """The tiny base before something of rank one was added to every matrix."""
+    folder = tmp_path / "unaligned"
+    shutil.copytree(tiny_base, folder)
+    generator = torch.Generator().manual_seed(3)
+    tensors = load_file(folder / "model.safetensors")
+    for name, weight in tensors.items():
+        if weight.ndim == 2:
+            left, right = (torch.randn(size, 1, generator=generator) for size in weight.shape)
+            tensors[name] = weight - 0.01 * left @ right.T
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
+def test_safe_lora_projects_onto_what_alignment_changed(merge, tiny_base, tiny_pair, unaligned, tmp_path, capsys):
+    assert merge("--unaligned", str(unaligned), "--set", "threshold=1", method="safe_lora") == 0
+    assert "is nearly the base model" in capsys.readouterr().err
+    after, before = (load_file(path / "model.safetensors") for path in (tiny_base, unaligned))
+    written, utility = adapters.read(tmp_path / "out").load(), adapters.read(tiny_pair[0]).load()
+    for name, own in written.items():
+        v = (after[f"{name}.weight"] - before[f"{name}.weight"]).double()
+        column = torch.linalg.svd(v)[0][:, :1]
+        delta = utility[name].scaling * utility[name].b.double() @ utility[name].a.double()
+        expected = column @ column.T @ delta
+        found = own.scaling * own.b.double() @ own.a.double()
+        assert float((found - expected).norm()) <= 1e-4 * float(expected.norm())
+
+
+def test_a_recipe_with_a_pair_of_models_makes_the_same_bits(merge, places, unaligned, tmp_path, capsys):
+    assert merge("--unaligned", str(unaligned), method="safemerge") == 0
+    recipe = tmp_path / "out" / "recipe.yaml"
+    assert yaml.safe_load(recipe.read_text())["unaligned"]["name"] == "unaligned"
+    capsys.readouterr()
+    assert main(["merge", str(recipe), *places, "--out", str(tmp_path / "again")]) == 4
+    assert "--unaligned DIR" in capsys.readouterr().err
+    again = ["--unaligned", str(unaligned), "--out", str(tmp_path / "again")]
+    assert main(["merge", str(recipe), *places, *again]) == 0
+    assert "The same bits as the recipe's." in capsys.readouterr().out
+
+
+def test_a_pair_of_models_is_refused_where_it_is_of_no_use(merge, tiny_base, unaligned, capsys):
+    assert merge("--unaligned", str(unaligned)) == 2
+    assert "methods that use one: safe_lora, safemerge" in capsys.readouterr().err
+    assert merge("--unaligned", str(tiny_base), method="safe_lora") == 4
+    assert "is also given as the unaligned model" in capsys.readouterr().err

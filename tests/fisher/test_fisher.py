@@ -2,17 +2,20 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import scipy.linalg
 import torch
+from tiny_models import make_adapter
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from sstmerge_core import adapters, catalog, fisher
 from sstmerge_core.adapters import Factors
 from sstmerge_core.fisher import Gradients, cache, core_gradients, dual_problem, expansion, primal, sampling, stack
+from sstmerge_core.merge import merge
 from sstmerge_core.models.resident import ResidentModel
 from sstmerge_core.models.supervised import Example, collate, encode, sample_losses
 from sstmerge_core.recipe import Calibration, Recipe, Source
@@ -184,6 +187,53 @@ def test_several_utility_adapters_expand_at_their_mean():
         found = expansion.deltas(each, expansion.weights(point, 3))
         assert torch.allclose(found["m"](), delta, atol=1e-6)
     assert expansion.deltas(each, expansion.weights("base", 3)) == {}
+
+
+@pytest.fixture
+def trio(tiny_base, tiny_pair, tmp_path) -> tuple[Path, ...]:
+    """Two utility experts and the safety adapter."""
+    return tiny_pair[0], make_adapter(tiny_base, tmp_path / "U2", 7, r=2), tiny_pair[1]
+
+
+def with_adapters(recipe: Recipe, folders: tuple[Path, ...]) -> Recipe:
+    return recipe.model_copy(update={"adapters": tuple(catalog.entry(path).source for path in folders)})
+
+
+@pytest.mark.parametrize(("experts", "share"), [("mean", 0.5), ("sum", 1.0)])
+def test_gradients_are_taken_where_the_merge_of_several_experts_starts_from(
+    recipe, workspace, tokenizer, tiny_base, trio, experts, share
+):
+    found = Session(workspace, "cpu").calibrated(with_adapters(recipe(experts=experts), trio))
+    encoded = [encode(tokenizer, *row, 256) for row in ROWS]
+    model = moved(tiny_base, trio, (share, share, 0.0))
+    assert close(found.harm, autograd(model, found.space, encoded))
+
+
+def test_gradients_at_the_sum_are_other_runs_and_kept_apart_from_those_at_the_mean(recipe, workspace, trio):
+    mean, total = (with_adapters(recipe(experts=how), trio) for how in ("mean", "sum"))
+    assert mean.run_id == with_adapters(recipe(), trio).run_id != total.run_id
+    assert "experts" not in mean.calibration.identity()
+    rows = [Session(workspace, "cpu").calibrated(one).harm.rows for one in (mean, total, mean)]
+    assert torch.equal(rows[0], rows[2]) and not torch.allclose(rows[0], rows[1])
+
+
+def test_fisher_merging_looks_at_each_adapter_at_its_own_weights_on_its_own_samples(
+    recipe, workspace, tokenizer, tiny_base, trio, tmp_path
+):
+    second, n = calibration_file(tmp_path, "second", [(prompt + " w60", answer) for prompt, answer in ROWS])
+    shared = with_adapters(recipe(expansion="own"), trio)
+    apart = with_adapters(recipe(expansion="own", further=(second,), n_further=(n,)), trio)
+    assert shared.run_id != apart.run_id and apart.calibration.samples == len(ROWS) + 3 + n
+    found = Session(workspace, "cpu").calibrated(apart)
+    samples = [(p + " w50", a) for p, a in ROWS[:3]], [(p + " w60", a) for p, a in ROWS], ROWS
+    for index, (gradients, rows) in enumerate(zip((*found.experts, found.harm), samples, strict=True)):
+        encoded = [encode(tokenizer, *row, 256) for row in rows]
+        at = [float(index == place) for place in range(3)]
+        assert close(gradients, autograd(moved(tiny_base, trio, at), found.space, encoded))
+    merged = merge([adapters.read(path).load() for path in trio], "fisher", {"alpha": 0.4}, calibrated=found)
+    without = replace(found, experts=())
+    other = merge([adapters.read(path).load() for path in trio], "fisher", {"alpha": 0.4}, calibrated=without)
+    assert any(not torch.allclose(own.delta(), other.modules[name].delta()) for name, own in merged.modules.items())
 
 
 def test_benign_gradients_of_own_are_those_of_utility_and_not_computed_again(recipe, workspace, monkeypatch):

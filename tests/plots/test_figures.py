@@ -13,6 +13,7 @@ import pytest
 
 from sstmerge_core import methods
 from sstmerge_core.errors import StoreError
+from sstmerge_core.methods.palette import OF_FAMILY
 from sstmerge_core.plots import alpha_curves, export, measures, pareto, similarity, spectrum, style, table
 from sstmerge_core.plots.area import Box
 
@@ -64,6 +65,13 @@ def test_no_two_methods_look_alike_and_a_new_one_always_looks_the_same() -> None
     assert len(set(looks)) == len(looks)
     assert style.style("brand_new") == style.style("brand_new")
     assert set(methods.names()) <= set(style.known())
+
+
+@pytest.mark.parametrize("name", methods.names())
+def test_a_method_has_the_colour_of_a_family_and_its_title(name: str) -> None:
+    look = style.style(name)
+    assert look.color in {color for colors in OF_FAMILY.values() for color in colors}
+    assert look.title == methods.get(name).title
 
 
 def test_the_theme_has_the_colours_of_the_methods() -> None:

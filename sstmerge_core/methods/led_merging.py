@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-from sstmerge_core.methods.registry import Parameter, Real, method
+from sstmerge_core.methods.palette import PINK
+from sstmerge_core.methods.registry import Look, Parameter, Real, method
 from sstmerge_core.methods.shared import STRENGTH
+from sstmerge_core.methods.weighting import each
 
 if TYPE_CHECKING:
     import torch
@@ -23,9 +25,15 @@ SAFETY_SHARE = Parameter(
 )
 
 
+def _acts(parameters: Mapping[str, Any], experts: int) -> str:
+    alpha = parameters["alpha"]
+    return f"{each(experts)} where only its own samples need it, {alpha:g} of ΔS where only safety's do"
+
+
 @method(
     "led_merging",
     title="LED-Merging",
+    family="Safety-aware",
     kind="located",
     axis="strength",
     formula=r"\Delta W=(E_U\setminus E_S)\odot\Delta U+\alpha\,(E_S\setminus E_U)\odot\Delta S,\quad "
@@ -34,6 +42,11 @@ SAFETY_SHARE = Parameter(
     url="https://arxiv.org/abs/2502.16770",
     driver=(STRENGTH, UTILITY_SHARE, SAFETY_SHARE),
     needs_importance=True,
+    sampled=("r_utility", "r_safety"),
+    keeps_utility=False,
+    acts=_acts,
+    oracle="numpy on sorted scores and sets of weights",
+    look=Look(PINK, "star-square", "dash"),
 )
 def led_merging(
     tensors: Sequence[torch.Tensor], elected: Sequence[torch.Tensor], weights: Sequence[float]
