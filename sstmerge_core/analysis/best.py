@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from sstmerge_core.analysis.effects import hedges_g, paired_d
@@ -90,8 +90,8 @@ def with_the_best(
 
     `values`: method → figure; `resampled` (r, methods) the same in each resample, drawn jointly for all, of `units`
     prompts or topics. Pairs are studentised by their resamples' deviation; the critical value is the `confidence`
-    quantile of the greatest of all pairs, widened for few units as `statistics.percentiles` is. A pair that never
-    differs is not told apart.
+    quantile of the greatest of all pairs, taken to Student's t over the units. A pair that never differs is not told
+    apart.
     """
     names = list(values)
     figures = np.array([values[name] for name in names])
@@ -252,12 +252,11 @@ def _compared(
     varies = error > 1e-12
     ratios = np.abs(strayed[:, varies]) / error[varies]
     greatest = ratios.max(axis=1) if varies.any() else np.zeros(len(moved))
-    widened = _widening(units, confidence)
-    critical = float(np.quantile(greatest, confidence)) * widened
+    critical = float(_student(np.quantile(greatest, confidence), units))
     differences = figures[first] - figures[second]
     half = critical * error
     shown = varies & (differences > half)
-    reached = np.divide(np.abs(differences), error * widened, out=np.zeros_like(differences), where=varies)
+    reached = _normal(np.divide(np.abs(differences), error, out=np.zeros_like(differences), where=varies), units)
     p_values = (np.count_nonzero(greatest[:, None] >= reached[None], axis=0) + 1) / (len(moved) + 1)
     pairs = pd.DataFrame(
         {
@@ -285,11 +284,22 @@ def _compared(
     return Best(table, pairs, top, worse, best, _sentence(table, pairs, top, worse, best, measure, titles))
 
 
-def _widening(units: int, confidence: float) -> float:
+def _student(normal: ArrayLike, units: int) -> Array:
+    """The deviation by Student's t over `units` that is as rare as a `normal` one, in resamples' deviations.
+
+    Resamples are as nearly normal as their units allow, and vary by (n − 1)/n of the variance.
+    """
+    given = np.asarray(normal, dtype=np.float64)
     if units < 2:
-        return 1.0
-    tail = 0.5 + confidence / 2
-    return float(stats.t.ppf(tail, units - 1) / stats.norm.ppf(tail) * np.sqrt(units / (units - 1)))
+        return given
+    return stats.t.isf(stats.norm.sf(given), units - 1) * np.sqrt(units / (units - 1))
+
+
+def _normal(student: Array, units: int) -> Array:
+    """The inverse of `_student`."""
+    if units < 2:
+        return student
+    return stats.norm.isf(stats.t.sf(student / np.sqrt(units / (units - 1)), units - 1))
 
 
 def _alone(names: list[str], figures: Array, measure: str, titles: Mapping[str, str]) -> Best:

@@ -91,7 +91,8 @@ def hypervolume_interval(
     topics or prompts of the smallest table, clipped to 0–1; without two of them its ends are NaN.
     """
     found = _Refitted(axes, list(runs), resamples, seed)
-    value, low, high, _ = _told(found.volumes(list(runs), count or len(runs), settings), found.units, confidence)
+    parts = found.parts(list(runs), count or len(runs), settings)
+    value, low, high, _ = _told(*parts, found.units, len(runs), confidence)
     return Hypervolume(float(np.clip(value, 0.0, 1.0)), max(low, 0.0), min(high, 1.0))
 
 
@@ -112,16 +113,17 @@ def compare_fronts(
     (no point of the second's front is beyond the first's), answer (``yes``, ``not shown``), sentence.
     """
     found = _Refitted(axes, list(dict.fromkeys(run for group in groups.values() for run in group)), resamples, seed)
-    known: dict[tuple[str, int], Array] = {}
+    known: dict[tuple[str, int], tuple[Array, Array]] = {}
     rows = []
     for pair in combinations(groups, 2):
         count = min(len(groups[name]) for name in pair)
         for name in pair:
             if (name, count) not in known:
-                known[name, count] = found.volumes(list(groups[name]), count, settings)
-        value = {name: float(np.clip(_centre(known[name, count]), 0.0, 1.0)) for name in pair}
+                known[name, count] = found.parts(list(groups[name]), count, settings)
+        value = {name: float(np.clip(_centre(known[name, count][0]), 0.0, 1.0)) for name in pair}
         first, second = sorted(pair, key=lambda name: -value[name])
-        _, low, high, p_value = _told(known[first, count] - known[second, count], found.units, confidence)
+        alone, both = (known[first, count][part] - known[second, count][part] for part in (0, 1))
+        _, low, high, p_value = _told(alone, both if settings else alone, found.units, count, confidence)
         rows.append(_row(first, second, value, covers=_covers(found, groups[first], groups[second])) | {
             "settings": count, "low": low, "high": high, "p_value": p_value,
         })  # fmt: skip
@@ -206,6 +208,11 @@ class _Refitted:
         self.choosing = np.stack([part[0] for part in parts], axis=3)  # (folds, 1 + resamples, runs, axes)
         self.telling = np.stack([part[1] for part in parts], axis=3)
 
+    def parts(self, runs: list[str], count: int, settings: bool) -> tuple[Array, Array]:
+        """`volumes` with prompts resampled, and with the settings too; twice the same without `settings`."""
+        alone = self.volumes(runs, count, False)
+        return alone, self.volumes(runs, count, True) if settings and len(runs) > 1 else alone
+
     def volumes(self, runs: list[str], count: int, settings: bool) -> Array:
         """Cross-fitted hypervolume of `count` of `runs` in the sample and in each resample, (1 + resamples,)."""
         columns = np.array([self.place[run] for run in runs])
@@ -236,19 +243,20 @@ def _folds(axis: Axis, runs: list[str], resamples: int, seed: tuple[int, int]) -
     generator = np.random.default_rng(seed)
     times = np.vstack([np.ones((1, units)), generator.multinomial(units, np.full(units, 1 / units), size=resamples)])
     whole = times @ sums / (times @ sizes)[:, None]
-    choosing, telling = [], []
+    choosing: list[Array] = []
+    telling: list[Array] = []
     for _ in range(REPEATS):
         fold = generator.permutation(units) % FOLDS
         for number in range(FOLDS):  # of fewer units some folds are empty: what chose then tells as well
-            told = fold == number
-            choosing.append(_mean(times, sums, sizes, ~told, whole))
-            telling.append(_mean(times, sums, sizes, told, choosing[-1]))
+            tells = fold == number
+            choosing.append(_mean(times, sums, sizes, ~tells, whole))
+            telling.append(_mean(times, sums, sizes, tells, choosing[-1]))
     best = whole if axis.of is None else np.maximum(whole[:, :-1], whole[:, -1:])
     # mean ÷ max(own mean, U's mean) is min(mean ÷ U's mean, 1), without cutting the noise of a single fold at 1
     scale = 1.0 if axis.of is None else 1.0 / np.where(best > 0, best, 1.0)
     kept = slice(None) if axis.of is None else slice(-1)
-    choosing, telling, whole = (np.asarray(part)[..., kept] * scale for part in (choosing, telling, whole))
-    return choosing, telling, whole, units
+    chosen, told, all_of_them = (np.asarray(part)[..., kept] * scale for part in (choosing, telling, whole))
+    return chosen, told, all_of_them, units
 
 
 def _mean(times: Array, sums: Array, sizes: Array, which: NDArray[np.bool_], otherwise: Array) -> Array:
@@ -266,14 +274,26 @@ def _centre(volumes: Array) -> float:
     return float(volumes[0] - 0.5 * (volumes[1:].mean() - volumes[0]))
 
 
-def _told(volumes: Array, units: int, confidence: float) -> tuple[float, float, float, float]:
-    """Value, interval and two-sided p-value of it being 0."""
-    value = _centre(volumes)
+def _told(
+    prompts: Array, both: Array, units: int, settings: int, confidence: float
+) -> tuple[float, float, float, float]:
+    """Value, interval and two-sided p-value of it being 0, from resamples of the prompts and of prompts and settings.
+
+    What the settings add to the variance has the smaller group's settings less one as its degrees of freedom; the sum's
+    are Satterthwaite's (1946).
+    """
+    value = _centre(prompts)
     if units < 2:
         return value, np.nan, np.nan, np.nan
-    error = float(volumes[1:].std(ddof=1)) * np.sqrt(units / (units - 1))
-    half = float(stats.t.ppf(0.5 + confidence / 2, units - 1)) * error
-    p_value = float(2 * stats.t.sf(abs(value) / error, units - 1)) if error > 0 else float(value == 0)
+    own = float(prompts[1:].var(ddof=1)) * units / (units - 1)
+    added, degrees = 0.0, float(units - 1)
+    if both is not prompts and settings > 1:
+        added = max(float(both[1:].var(ddof=1)) - own, 0.0) * settings / (settings - 1)
+    if added > 0:
+        degrees = (own + added) ** 2 / (own**2 / (units - 1) + added**2 / (settings - 1))
+    error = np.sqrt(own + added)
+    half = float(stats.t.ppf(0.5 + confidence / 2, degrees)) * error
+    p_value = float(2 * stats.t.sf(abs(value) / error, degrees)) if error > 0 else float(value == 0)
     return value, value - half, value + half, p_value
 
 

@@ -3,9 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.optimize import isotonic_regression
+
+from sstmerge_core.analysis.statistics import SEED, count_units, percentiles, resampled_columns
 from sstmerge_core.errors import Problem, RecipeError
+
+RESAMPLES = 2_000
+"""Each fits every curve anew"""
 
 STATUS_WORDS = {
     "ok": "utility lost per safety gained",
@@ -79,3 +90,94 @@ def _check_range(**scores: float) -> None:
     ]
     if wrong:
         raise RecipeError(wrong)
+
+
+class Matched(NamedTuple):
+    """A figure at one resistance, with its interval; None where the curve does not reach it, and for infinite ends."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One method along α: answers of its runs, α rising, on the same prompts as every other curve."""
+
+    resistance: pd.DataFrame
+    """Prompts × α of 1 for a refusal; the first column may be the utility adapter alone, at α 0"""
+    utility: pd.DataFrame
+    """Prompts × α"""
+
+
+def matched_tax(
+    curves: Mapping[str, Curve],
+    utility_alone: Sequence[float],
+    resistance_alone: Sequence[float],
+    at: float,
+    *,
+    linear: str = "linear",
+    topics: tuple[Sequence[str] | None, Sequence[str] | None] = (None, None),
+    resamples: int = RESAMPLES,
+    seed: int = SEED,
+) -> dict[str, tuple[Matched, Matched]]:
+    """method → Safety Tax where its resistance is `at`, and by what percent that is below `linear`'s there.
+
+    Taxes of merges of different resistance are not comparable; here each method is read at the same one. Its
+    resistance along α is made to rise (isotonic regression), the α of resistance `at` interpolated, and the utility
+    there interpolated; tax = (utility alone − utility there) ÷ (at − resistance alone). Harmful and utility prompts,
+    or their `topics` (in that order), are drawn jointly for all curves and the adapter alone. A figure is None where
+    the curve does not reach `at`, and so is an end where more than the tail of the resamples do not.
+    """
+    names = list(curves)
+    refused = np.column_stack([np.asarray(resistance_alone), *(curves[name].resistance for name in names)])
+    scored = np.column_stack([np.asarray(utility_alone), *(curves[name].utility for name in names)])
+    means = [
+        np.vstack(
+            [table.mean(axis=0), resampled_columns(table.astype(float), resamples, seed + number, topics[number])]
+        )
+        for number, table in enumerate((refused, scored))
+    ]
+    units = min(count_units(table, own) for table, own in zip((refused, scored), topics, strict=True))
+    taxes, start = {}, 1
+    gain = at - means[0][:, 0]
+    for name in names:
+        stop = start + curves[name].resistance.shape[1]
+        reached = utility_at(means[0][:, start:stop], means[1][:, start:stop], at)
+        # not reached: no utility buys that resistance; no gain: infinitely dear likewise
+        loss = np.where(np.isnan(reached), np.inf, means[1][:, 0] - reached)
+        taxes[name] = np.where(gain > 0, loss / np.where(gain > 0, gain, 1.0), np.inf)
+        start = stop
+    found = {}
+    for name in names:
+        reduction = np.full(resamples + 1, -np.inf)
+        if linear in taxes:
+            known = np.isfinite(taxes[name]) & np.isfinite(taxes[linear]) & (taxes[linear] > 0)
+            np.divide(taxes[name], taxes[linear], out=reduction, where=known)
+            reduction = np.where(known, 100.0 * (1.0 - reduction), -np.inf)
+        found[name] = _matched(taxes[name], units), _matched(reduction, units)
+    return found
+
+
+def utility_at(resistance: NDArray[np.float64], utility: NDArray[np.float64], at: float) -> NDArray[np.float64]:
+    """Utility (r,) where resistance first reaches `at` along α, of r curves (r, α); NaN where it does not.
+
+    Both interpolated between neighbouring α, the resistance after isotonic regression. A curve that begins above `at`
+    does not reach it either: how little of it would have been enough is not known.
+    """
+    rising = np.array([isotonic_regression(row).x for row in resistance])
+    reaches = rising >= at
+    place = reaches.argmax(axis=1)
+    rows = np.arange(len(rising))
+    known = reaches.any(axis=1) & ((place > 0) | (rising[:, 0] == at))
+    before = np.maximum(place - 1, 0)
+    low, high = rising[rows, before], rising[rows, place]
+    share = np.divide(at - low, high - low, out=np.ones(len(rows)), where=high > low)
+    found = utility[rows, before] + share * (utility[rows, place] - utility[rows, before])
+    return np.where(known, found, np.nan)
+
+
+def _matched(figures: NDArray[np.float64], units: int) -> Matched:
+    value, ends = float(figures[0]), percentiles(figures[1:], units)
+    low, high = (float(end) if math.isfinite(end) else None for end in ends)
+    return Matched(value, low, high) if math.isfinite(value) else Matched(None, None, None)
