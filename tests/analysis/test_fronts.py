@@ -33,10 +33,17 @@ def test_a_front_that_is_clearly_higher_is_found_above_and_the_other_way_round_i
     safety = answers({"a1": 0.9, "a2": 0.6, "b1": 0.6, "b2": 0.3})
     utility = answers({"a1": 0.6, "a2": 0.9, "b1": 0.3, "b2": 0.6}, seed=1)
     for groups in ({"A": ["a1", "a2"], "B": ["b1", "b2"]}, {"B": ["b1", "b2"], "A": ["a1", "a2"]}):
-        row = compare_fronts([safety, utility], groups, resamples=500).iloc[0]
+        row = compare_fronts([safety, utility], groups, settings=False, resamples=500).iloc[0]
         assert (row["first"], row["answer"], row["covers"]) == ("A", "yes", True)
         assert row["difference"] == pytest.approx(hypervolume([[0.9, 0.6], [0.6, 0.9]]) - 0.27, abs=0.03)
         assert row["low"] > 0 and row["sentence"].startswith("Yes: the front of A is above that of B")
+
+
+def test_two_settings_of_each_say_little_of_a_method_however_clear_they_are_themselves() -> None:
+    rates = {"a1": 0.9, "a2": 0.6, "b1": 0.6, "b2": 0.3}
+    axes, groups = [answers(rates), answers(rates, seed=1)], {"A": ["a1", "a2"], "B": ["b1", "b2"]}
+    given, drawn = (compare_fronts(axes, groups, settings=said, resamples=300).iloc[0] for said in (False, True))
+    assert given["answer"] == "yes" and drawn["high"] - drawn["low"] > given["high"] - given["low"]
 
 
 def test_fronts_that_few_prompts_cannot_tell_apart_are_said_to_be_so() -> None:
