@@ -185,8 +185,14 @@ def paired_ratio(
     covariance, units = covariance_of_means(np.column_stack([upper, lower]), clusters)
     if units < 2:
         raise ValueError("a ratio's interval needs at least two prompts or clusters")
-    t2 = float(stats.t.ppf(0.5 + confidence / 2, units - 1)) ** 2
-    a, b = float(upper.mean()), float(lower.mean())
+    quantile = float(stats.t.ppf(0.5 + confidence / 2, units - 1))
+    return fieller(float(upper.mean()), float(lower.mean()), covariance, quantile)
+
+
+def fieller(a: float, b: float, covariance: NDArray[np.float64], quantile: float) -> Interval:
+    """The ratios ρ at which a − ρ·b is within `quantile` standard errors of 0 (Fieller 1954), `covariance` (2, 2) being
+    that of a and b; infinite ends where b itself is."""
+    t2 = quantile**2
     square, half, rest = b * b - t2 * covariance[1, 1], a * b - t2 * covariance[0, 1], a * a - t2 * covariance[0, 0]
     if square <= 0:
         return Interval(-np.inf, np.inf)

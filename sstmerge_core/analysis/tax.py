@@ -10,9 +10,10 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy import stats
 from scipy.optimize import isotonic_regression
 
-from sstmerge_core.analysis.statistics import SEED, count_units, percentiles, resampled_columns
+from sstmerge_core.analysis.statistics import SEED, fieller, resampled_columns
 from sstmerge_core.errors import Problem, RecipeError
 
 RESAMPLES = 2_000
@@ -138,7 +139,6 @@ def matched_tax(
         )
         for number, table in enumerate((refused, scored))
     ]
-    units = min(count_units(table, own) for table, own in zip((refused, scored), topics, strict=True))
     taxes, start = {}, 1
     gain = at - means[0][:, 0]
     for name in names:
@@ -148,15 +148,8 @@ def matched_tax(
         loss = np.where(np.isnan(reached), np.inf, means[1][:, 0] - reached)
         taxes[name] = np.where(gain > 0, loss / np.where(gain > 0, gain, 1.0), np.inf)
         start = stop
-    found = {}
-    for name in names:
-        reduction = np.full(resamples + 1, -np.inf)
-        if linear in taxes:
-            known = np.isfinite(taxes[name]) & np.isfinite(taxes[linear]) & (taxes[linear] > 0)
-            np.divide(taxes[name], taxes[linear], out=reduction, where=known)
-            reduction = np.where(known, 100.0 * (1.0 - reduction), -np.inf)
-        found[name] = _matched(taxes[name], units), _matched(reduction, units)
-    return found
+    own = taxes.get(linear)
+    return {name: (_matched(taxes[name]), _reduction(taxes[name], own)) for name in names}
 
 
 def utility_at(resistance: NDArray[np.float64], utility: NDArray[np.float64], at: float) -> NDArray[np.float64]:
@@ -177,7 +170,30 @@ def utility_at(resistance: NDArray[np.float64], utility: NDArray[np.float64], at
     return np.where(known, found, np.nan)
 
 
-def _matched(figures: NDArray[np.float64], units: int) -> Matched:
-    value, ends = float(figures[0]), percentiles(figures[1:], units)
+def _matched(figures: NDArray[np.float64]) -> Matched:
+    """The first with the plain percentiles of the others: fitted again, curves vary as much as they do in truth, so
+    that widening for few topics would be too much (``benchmarks.simulate``)."""
+    value = float(figures[0])
+    ends = np.quantile(figures[1:], [0.025, 0.975], method="nearest")
     low, high = (float(end) if math.isfinite(end) else None for end in ends)
     return Matched(value, low, high) if math.isfinite(value) else Matched(None, None, None)
+
+
+def _reduction(own: NDArray[np.float64], linear: NDArray[np.float64] | None) -> Matched:
+    """By what percent the first of `own` is below the first of `linear`: Fieller's ratio, from the others' covariance.
+
+    Percentiles of the ratio would be too wide: in some resamples linear's tax is nearly nothing.
+    """
+    if linear is None or not (math.isfinite(own[0]) and math.isfinite(linear[0]) and linear[0] > 0):
+        return Matched(None, None, None)
+    value = 100.0 * (1.0 - float(own[0] / linear[0]))
+    if own is linear:
+        return Matched(value, value, value)
+    known = np.isfinite(own[1:]) & np.isfinite(linear[1:])
+    if known.mean() < 0.975:  # too often beyond a curve's end to say how it varies
+        return Matched(value, None, None)
+    covariance = np.cov(own[1:][known], linear[1:][known])
+    low, high = fieller(float(own[0]), float(linear[0]), covariance, float(stats.norm.ppf(0.975)))
+    return (
+        Matched(value, 100.0 * (1.0 - high), 100.0 * (1.0 - low)) if math.isfinite(low) else Matched(value, None, None)
+    )
