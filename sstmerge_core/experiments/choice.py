@@ -6,10 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from pydantic import Field
 
 from sstmerge_core import methods
-from sstmerge_core.analysis.statistics import RESAMPLES, SEED, holm
+from sstmerge_core.analysis.best import with_the_best
+from sstmerge_core.analysis.statistics import RESAMPLES, SEED
 from sstmerge_core.builder import preflight
 from sstmerge_core.catalog import Entry
 from sstmerge_core.evaluate import metric_rows
@@ -100,41 +102,35 @@ def resampled(workspace: Workspace, recipe: Recipe, goal: str, resamples: int = 
 
 
 def contest(workspace: Workspace, recipes: Mapping[str, Recipe], outcomes: Outcomes, goal: str) -> dict[str, Any]:
-    """Which of `recipes` (by method, all on the same prompts) is best, and against which others that is shown.
+    """Which of `recipes` (by method, all on the same prompts) is best, and which are shown worse.
 
-    Paired bootstrap of the score's difference to the leader, two-sided, Holm over the methods. `best_method` is the
-    leader where every other is shown worse at 5 %, otherwise None; `not_shown_worse` lists the others that are not.
+    All methods are compared at once (`analysis.best.with_the_best`): the leader is not chosen on the data and then
+    tested. `best_method` is the one that every other is shown worse than at 5 %, otherwise None; `not_shown_worse`
+    lists the methods but for the leader that are not shown worse than any; `comparisons` the leader's differences, with
+    intervals that hold together.
     """
     scored = {name: score(outcomes[recipe.run_id], goal) for name, recipe in recipes.items()}
     known = {name: value for name, value in scored.items() if value is not None}
     if not known:
         return {"goal": goal, "best_method": None, "leader": None, "not_shown_worse": [], "comparisons": []}
-    leader = max(known, key=lambda name: known[name])
-    values = {name: resampled(workspace, recipes[name], goal) for name in known}
-    rows: list[dict[str, Any]] = []
-    for name in known:
-        if name != leader:
-            difference = values[leader] - values[name]
-            below = min((difference <= 0).mean(), (difference >= 0).mean())
-            low, high = np.quantile(difference, [0.025, 0.975])
-            rows.append(
-                {
-                    "method": name,
-                    "difference": known[leader] - known[name],
-                    "low": float(low),
-                    "high": float(high),
-                    "p_value": min(1.0, 2 * float(below) + 1 / len(difference)),
-                }
-            )
-    for row, adjusted in zip(rows, holm([row["p_value"] for row in rows]) if rows else (), strict=True):
-        row["p_holm"] = float(adjusted)
-    open_ones = [row["method"] for row in rows if row["p_holm"] >= 0.05]
+    values = np.column_stack([resampled(workspace, recipes[name], goal) for name in known])
+    evaluations = [recipes[name].evaluation for name in known]
+    units = min((suite.n for one in evaluations if one is not None for suite in one.suites), default=0)
+    found = with_the_best(known, values, units, measure=GOALS[goal].split(",")[0])
+    leader = str(found.intervals["method"].iloc[0])
+    own = found.pairs[found.pairs["first"] == leader]
+    rows = [
+        {"method": row["second"]}
+        | {key: None if pd.isna(row[key]) else float(row[key]) for key in ("difference", "low", "high", "p_value")}
+        | {"p_holm": None if pd.isna(row["p_value"]) else float(row["p_value"])}
+        for row in own.to_dict("records")
+    ]
     return {
         "goal": goal,
-        "best_method": None if open_ones else leader,
+        "best_method": found.best,
         "leader": leader,
         "leader_score": known[leader],
-        "not_shown_worse": open_ones,
+        "not_shown_worse": [name for name in found.with_the_best if name != leader],
         "comparisons": sorted(rows, key=lambda row: row["difference"]),
     }
 
@@ -144,9 +140,11 @@ def verdict(found: Mapping[str, Any], where: str) -> str:
     if found["leader"] is None:
         return f"{where}: nothing was measured."
     title = methods.get(found["leader"]).title
-    head = f"{where}: {title} has the highest {GOALS[found['goal']].split(',')[0]} ({found['leader_score']:.2f})"
+    figure = f"{GOALS[found['goal']].split(',')[0]} ({found['leader_score']:.2f})"
+    head = f"{where}: {title} has the highest {figure}"
     if found["best_method"]:
-        return f"{head}, and every other method is shown worse (paired bootstrap, Holm, 5 %)."
+        return f"{head}, and every other method is shown worse (all compared at once, paired bootstrap, 5 %)."
     others = [methods.get(name).title for name in found["not_shown_worse"]]
     some = ", ".join(others[:6]) + (f" and {len(others) - 6} more" if len(others) > 6 else "")
-    return f"{head}, but it is not shown better than {some}."
+    no_winner = f"{where}: No winner: the differences are within noise."
+    return f"{no_winner} {title} has the highest {figure}, not shown better than {some}."

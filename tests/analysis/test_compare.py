@@ -45,8 +45,8 @@ def test_mean_scores_are_tested_by_the_paired_bootstrap_with_the_paired_d() -> N
     first, second = side("A", facts=reference), side("B", facts=reference + change)
     row = only(compare.compare([first, second], JUDGE), "rouge_l", "B")
     assert row["difference"] == pytest.approx(0.15) and 0.1 < row["difference_low"] < 0.15 < row["difference_high"]
-    # the resampled means vary by the standard deviation of the differences over √n
-    assert row["difference_high"] - 0.15 == pytest.approx(1.96 * 0.05 / math.sqrt(30), rel=0.1)
+    # the resampled means vary by the standard deviation of the differences over √n; 2.05 is Student's t of 30 prompts
+    assert row["difference_high"] - 0.15 == pytest.approx(2.05 * 0.051 / math.sqrt(30), rel=0.1)
     assert row["effect"] == pytest.approx(0.15 / (0.05 * math.sqrt(30 / 29)))
     assert row["test"] == "paired bootstrap" and row["outcome"] == compare.BETTER
 

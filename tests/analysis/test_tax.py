@@ -1,14 +1,20 @@
 from __future__ import annotations
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from sstmerge_core.analysis.tax import (
+    Curve,
+    Matched,
     SafetyTax,
     composite,
     distance_to_ideal,
+    matched_tax,
     pareto_distance,
     safety_tax,
     safety_tax_reduction,
+    utility_at,
     weighted_score,
 )
 from sstmerge_core.errors import RecipeError
@@ -51,3 +57,38 @@ def test_the_reduction_is_in_percent_of_linears_tax() -> None:
     assert safety_tax_reduction(SafetyTax(0.1, "ok"), SafetyTax(0.4, "ok")) == pytest.approx(75.0)
     assert safety_tax_reduction(SafetyTax(None, "no_gain"), SafetyTax(0.4, "ok")) is None
     assert safety_tax_reduction(SafetyTax(0.1, "ok"), SafetyTax(0.0, "free")) is None
+
+
+def straight(slope: float, loss: float, n: int = 400) -> Curve:
+    """Resistance and utility along α 0, 0.25 … 1, in exact shares of n prompts."""
+    ease, alphas = (np.arange(n) + 0.5) / n, np.linspace(0, 1, 5)
+    resistance = np.column_stack([ease < slope * alpha for alpha in alphas]).astype(float)
+    utility = np.column_stack([np.full(n, 0.6 - loss * alpha) for alpha in alphas])
+    return Curve(pd.DataFrame(resistance), pd.DataFrame(utility))
+
+
+def test_at_one_resistance_the_method_that_loses_less_there_has_the_lower_tax() -> None:
+    curves = {"linear": straight(0.8, 0.4), "other": straight(0.8, 0.2)}
+    found = matched_tax(curves, [0.6] * 400, [0.0] * 400, 0.4, resamples=300)
+    tax, reduction = found["other"]
+    assert tax.value == pytest.approx(0.1 / 0.4, abs=0.005) and reduction.value == pytest.approx(50.0)
+    assert tax.low is not None and tax.high is not None and tax.low < 0.25 < tax.high
+    assert found["linear"][1].value == pytest.approx(0.0)
+
+
+def test_a_resistance_that_a_curve_does_not_reach_has_no_tax() -> None:
+    found = matched_tax({"linear": straight(0.8, 0.4), "weak": straight(0.3, 0.1)}, [0.6] * 400, [0.0] * 400, 0.5)
+    assert found["weak"] == (Matched(None, None, None), Matched(None, None, None))
+    assert found["linear"][0].value is not None
+
+
+def test_a_resistance_that_some_resamples_only_reach_has_an_open_end() -> None:
+    found = matched_tax({"linear": straight(0.5, 0.2, n=40)}, [0.6] * 40, [0.0] * 40, 0.5, resamples=300)["linear"][0]
+    assert found.value is not None and found.high is None
+
+
+def test_utility_is_read_between_the_strengths_and_dips_of_noise_do_not_count() -> None:
+    resistance, utility = np.array([[0.0, 0.4, 0.3, 0.8]]), np.array([[0.6, 0.5, 0.4, 0.3]])
+    # made to rise: 0, 0.35, 0.35, 0.8
+    assert utility_at(resistance, utility, 0.575)[0] == pytest.approx(0.35)
+    assert np.isnan(utility_at(resistance, utility, 0.9)).all() and np.isnan(utility_at(resistance + 0.5, utility, 0.2))
