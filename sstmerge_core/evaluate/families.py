@@ -14,7 +14,7 @@ from typing import Any
 
 from sstmerge_core.analysis.statistics import wilson
 from sstmerge_core.errors import DataError, Problem
-from sstmerge_core.evaluate.judges import Judge
+from sstmerge_core.evaluate.judge import Judge
 from sstmerge_core.metrics.labels import REFUSED
 
 FAMILIES = {"gpt4": "GPT-4", "llama2orig": "Llama-2", "mistralguard": "Mistral"}

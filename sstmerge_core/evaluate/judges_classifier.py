@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sstmerge_core.errors import DataError, Problem, RecipeError
-from sstmerge_core.evaluate.judges import Pair, Verdict
+from sstmerge_core.evaluate.judge import Pair, Verdict
 from sstmerge_core.evaluate.judges_models import find, judged
 
 CLASSES = {

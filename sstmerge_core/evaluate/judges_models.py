@@ -12,7 +12,7 @@ from pathlib import Path
 
 from sstmerge_core.errors import DataError, Problem, RecipeError
 from sstmerge_core.evaluate.degenerate import degeneracy
-from sstmerge_core.evaluate.judges import Pair, Verdict
+from sstmerge_core.evaluate.judge import Pair, Verdict
 
 BATCH = 16
 """Answers that a model sees at once; of like length, so that little is padding."""

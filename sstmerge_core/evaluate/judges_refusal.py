@@ -12,7 +12,8 @@ from abc import abstractmethod
 from dataclasses import dataclass
 
 from sstmerge_core.evaluate.degenerate import nonsense
-from sstmerge_core.evaluate.judges import QUOTES, OneByOne, Verdict, refusal_words
+from sstmerge_core.evaluate.judge import OneByOne, Verdict
+from sstmerge_core.evaluate.judges_lexical import QUOTES, refusal_words
 from sstmerge_core.evaluate.refusals_abroad import ABROAD, LAW, PLEAS, Patterns, spelled_alike
 from sstmerge_core.metrics.labels import REFUSED
 from sstmerge_core.metrics.languages import NOTHING, language

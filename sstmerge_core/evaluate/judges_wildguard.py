@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from sstmerge_core.evaluate.judges import Pair, Verdict
+from sstmerge_core.evaluate.judge import Pair, Verdict
 from sstmerge_core.evaluate.judges_models import find, judged
 
 WILDGUARD = "allenai/wildguard"

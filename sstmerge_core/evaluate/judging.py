@@ -21,7 +21,7 @@ from sstmerge_core.evaluate.agreement import (
     on_scale,
     scores,
 )
-from sstmerge_core.evaluate.judges import Judge
+from sstmerge_core.evaluate.judge import Judge
 from sstmerge_core.evaluate.judges_measured import DATA
 from sstmerge_core.metrics.labels import NO_VERDICT
 

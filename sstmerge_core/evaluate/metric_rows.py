@@ -19,7 +19,7 @@ from sstmerge_core import metrics
 from sstmerge_core.analysis.statistics import Interval, bootstrap_mean, newcombe, ratio_bootstrap, wilson
 from sstmerge_core.analysis.tax import composite, pareto_distance, safety_tax
 from sstmerge_core.errors import DataError, Problem, RecipeError
-from sstmerge_core.evaluate.judges import Rater
+from sstmerge_core.evaluate.judge import Rater
 from sstmerge_core.metrics import Metric
 from sstmerge_core.metrics.labels import NO_VERDICT, REFUSED
 from sstmerge_core.recipe import Suite

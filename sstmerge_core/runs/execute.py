@@ -18,7 +18,8 @@ from sstmerge_core.builder.preflight import is_finished
 from sstmerge_core.builder.recipe_file import Output
 from sstmerge_core.errors import Cancelled, DataError, JobError, Problem, SSTMergeError
 from sstmerge_core.evaluate import metric_rows
-from sstmerge_core.evaluate.judges import get_judge, judge_samples
+from sstmerge_core.evaluate.judge import judge_samples
+from sstmerge_core.evaluate.judges import get_judge
 from sstmerge_core.jobs.plan import importance_units
 from sstmerge_core.merge import Merged, budget, merge
 from sstmerge_core.models.device import share_the_machine

@@ -15,7 +15,7 @@ from sstmerge_core import metrics
 from sstmerge_core.errors import JobError, Problem
 from sstmerge_core.evaluate import metric_rows
 from sstmerge_core.evaluate.agreement import Agreement, agreement
-from sstmerge_core.evaluate.judges import Judge, judge_samples
+from sstmerge_core.evaluate.judge import Judge, judge_samples
 from sstmerge_core.recipe.record import RunRecord, answered
 from sstmerge_core.store.events import EventWriter, last_status
 from sstmerge_core.workspace import Workspace

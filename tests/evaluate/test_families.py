@@ -4,7 +4,7 @@ import pytest
 
 from sstmerge_core.errors import DataError
 from sstmerge_core.evaluate.families import family_answers, family_rates
-from sstmerge_core.evaluate.judges import Scripted
+from sstmerge_core.evaluate.judges_lexical import Scripted
 
 HEAD = "id,family,type,prompt,response,label\n"
 

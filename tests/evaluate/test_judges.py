@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from sstmerge_core.errors import RecipeError
-from sstmerge_core.evaluate.judges import ADVBENCH_STRINGS, Scripted, get_judge, judge_names, judge_samples
+from sstmerge_core.evaluate.judge import judge_samples
+from sstmerge_core.evaluate.judges import get_judge, judge_names
+from sstmerge_core.evaluate.judges_lexical import ADVBENCH_STRINGS, Scripted
 
 DEMO = Path(__file__).parents[2] / "data" / "demo"
 
@@ -99,7 +101,7 @@ def test_the_demos_reference_answers_are_told_apart() -> None:
 
 @pytest.mark.parametrize("piece", ["no, ", "i understand ", "sorry, ", "as an ai ", "i'm sorry to hear ", "i am "])
 def test_no_text_makes_the_patterns_slow(piece: str) -> None:
-    from sstmerge_core.evaluate.judges import refusal_words
+    from sstmerge_core.evaluate.judges_lexical import refusal_words
 
     started = time.perf_counter()
     refusal_words(piece * 200)

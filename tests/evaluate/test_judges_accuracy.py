@@ -11,7 +11,8 @@ import pytest
 from docs import judges as documents
 from sstmerge_core.errors import DataError
 from sstmerge_core.evaluate import judges_training
-from sstmerge_core.evaluate.judges import Scripted, get_judge, judge_names
+from sstmerge_core.evaluate.judges import get_judge, judge_names
+from sstmerge_core.evaluate.judges_lexical import Scripted
 from sstmerge_core.evaluate.judges_measured import accuracy_words, family, family_words, language_words
 from sstmerge_core.evaluate.judging import Labelled, labelled, measure
 from sstmerge_core.store import remarks

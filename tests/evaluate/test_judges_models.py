@@ -12,7 +12,8 @@ from tiny_models import build_tokenizer
 
 from sstmerge_core.errors import DataError, RecipeError
 from sstmerge_core.evaluate import judges_models
-from sstmerge_core.evaluate.judges import get_judge, judge_samples
+from sstmerge_core.evaluate.judge import judge_samples
+from sstmerge_core.evaluate.judges import get_judge
 from sstmerge_core.evaluate.judges_wildguard import WildGuard
 from sstmerge_core.evaluate.metric_rows import suite_metrics
 

@@ -7,7 +7,8 @@ import pytest
 
 from sstmerge_core.analysis.statistics import wilson
 from sstmerge_core.errors import DataError, RecipeError
-from sstmerge_core.evaluate.judges import Scripted, get_judge
+from sstmerge_core.evaluate.judges import get_judge
+from sstmerge_core.evaluate.judges_lexical import Scripted
 from sstmerge_core.evaluate.metric_rows import (
     outcomes,
     overall_metrics,

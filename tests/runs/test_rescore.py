@@ -13,7 +13,9 @@ import pytest
 
 from sstmerge_core.cli import main
 from sstmerge_core.errors import JobError, RecipeError
-from sstmerge_core.evaluate.judges import OneByOne, Scripted, get_judge, judge_samples
+from sstmerge_core.evaluate.judge import OneByOne, judge_samples
+from sstmerge_core.evaluate.judges import get_judge
+from sstmerge_core.evaluate.judges_lexical import Scripted
 from sstmerge_core.evaluate.metric_rows import suite_metrics
 from sstmerge_core.recipe import Source, Suite
 from sstmerge_core.recipe.record import answered
