@@ -3,8 +3,8 @@
     python -m benchmarks.simulate [--trials 1000] [--write docs/statistics.md]
 
 Answers are simulated as they are seen: prompts that are easy or hard for every run alike, topics that share a part of
-it (design effect 1.25 to 1.5 with four prompts a topic), rates of 0 and 1, utilities between. Each line tells the share of
-trials in which an interval held the truth (nominal 95 %), or a false statement was made (at most 5 %).
+it (design effect 1.25 to 1.5 with four prompts a topic), rates of 0 and 1, utilities between. Each line tells the share
+of trials in which an interval held the truth (nominal 95 %), or a false statement was made (at most 5 %).
 """
 
 from __future__ import annotations
