@@ -43,13 +43,35 @@ class Decision:
         """Whether any goal has a merge that keeps within the limits on test."""
         return any(one.keeps and one.chosen.is_merge for one in self.told.values())
 
+    def as_object(self, pair: str, goal: str) -> dict[str, Any]:
+        """One goal for programs: goal, pair, feasible, run_id, label, resistance, over_refusal, utility, n, and why.
+
+        `feasible`: whether it keeps the limits on test. Where nothing does, the run is the nearest.
+        """
+        told = self.told.get(goal)
+        row = (told.row or told.chosen.row or {}) if told else {}
+        plain = {name: _number(row.get(name)) for name in ("resistance", "over_refusal", "utility", "retention")}
+        return {
+            "goal": goal,
+            "pair": pair,
+            "feasible": bool(told and told.keeps),
+            "is_merge": bool(told and told.chosen.is_merge),
+            "run_id": row.get("run_id"),
+            "label": row.get("label"),
+            **plain,
+            "n": self.n,
+            "judge": self.judge,
+            "chosen_on": self.chosen_on,
+            "reason": told.sentence if told else self.why_none,
+        }
+
     @property
     def how(self) -> str:
         """Which prompts, n, judge and how chosen, in one sentence."""
         if not self.told:
             return self.why_none
         chosen = (
-            "chosen on the selection prompts, told on the test prompts"
+            "chosen on the selection prompts, told on the test prompts, which must keep the limits too"
             if self.chosen_on == "selection"
             else "chosen and told on the same test prompts, which flatters the chosen"
         )
@@ -122,6 +144,10 @@ def _first_that_holds(
         return told
     missed.pop(goal, None)
     return first
+
+
+def _number(value: Any) -> float | None:
+    return None if value is None or pd.isna(value) else float(value)
 
 
 def figures(decision: Decision, runs: pd.DataFrame) -> pd.DataFrame:
