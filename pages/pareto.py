@@ -14,7 +14,13 @@ from sstmerge_core.store import queries
 from sstmerge_core.words import plain
 from studio import blocks, link, start
 
-FILTERS = {"method": "Methods", "source": "Sources", "split": "Prompts", "tag": "Tags"}
+FILTERS = {
+    "method": "Methods",
+    "source": "Sources",
+    "split": "Prompts",
+    "utility_metric": "Utility by",
+    "tag": "Tags",
+}
 LISTED = 1_000  # rows of the table of all runs at most; its file has every one
 
 
@@ -100,6 +106,7 @@ known = {
     "method": sorted(runs["method"].unique(), key=lambda name: style(name).title),
     "source": sorted(runs["source"].unique()),
     "split": sorted(runs["split"].dropna().unique(), reverse=True),
+    "utility_metric": sorted(runs["utility_metric"].dropna().unique()),
     "tag": sorted(tags.loc[tags["run_id"].isin(runs["run_id"]), "tag"].unique()) if len(tags) else [],
 }
 state.read(
@@ -165,7 +172,7 @@ choice = store.recall(("decision", pair, str(limits)), lambda: decide(runs, limi
 space, fronts = bool(z) and st.session_state["pareto.space"], st.session_state["pareto.fronts"]
 chosen = {name: st.session_state[f"pareto.{name}"] for name in known}
 kept = runs
-for name in ("method", "source", "split"):
+for name in ("method", "source", "split", "utility_metric"):
     if chosen[name]:
         kept = kept[kept[name].isin(chosen[name])]
 if chosen["tag"]:
@@ -199,7 +206,9 @@ with left:
         )
         adopt_selection(event, shown)
         missing = len(kept) - len(shown)
-        without = f"; {missing:,} more without one of the measures" if missing else ""
+        without = (
+            f"; {missing:,} more without one of the measures, or with utility by another metric" if missing else ""
+        )
         how = (
             "Select on the flat picture, without 3D."
             if space

@@ -13,6 +13,7 @@ import streamlit as st
 from sstmerge_core.builder import recipe_file
 from sstmerge_core.errors import SSTMergeError
 from sstmerge_core.plots import alpha_curves, export
+from sstmerge_core.plots.measures import one_utility
 from sstmerge_core.plots.style import style
 from sstmerge_core.store import queries
 from studio import blocks, link, start
@@ -24,8 +25,8 @@ Panels = list[tuple[str, pd.DataFrame]]
 
 
 def runs(store: start.Store, pairs: Sequence[str]) -> pd.DataFrame:
-    """Every run with an α of these pairs."""
-    found = [store.query(queries.alpha_curves, pair) for pair in pairs]
+    """Every run with an α of these pairs, their utility by one metric each."""
+    found = [one_utility(store.query(queries.alpha_curves, pair)) for pair in pairs]
     return pd.concat(found, ignore_index=True) if len(found) > 1 else found[0]
 
 

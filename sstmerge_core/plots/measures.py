@@ -96,6 +96,21 @@ AXES = tuple(measure.column for measure in _ALL if measure.column != "alpha")
 """Columns that may be a Pareto axis: those with a good and a bad end."""
 
 
+def one_utility(runs: pd.DataFrame) -> pd.DataFrame:
+    """Of `runs` (leaderboard rows) those whose utility is measured by one metric: two metrics share no axis.
+
+    The metric of most measured merges; of reported ones where nothing was measured.
+    """
+    if "utility_metric" not in runs:
+        return runs
+    known = runs[runs["utility"].notna() & runs["utility_metric"].notna()]
+    if known["utility_metric"].nunique() < 2:
+        return runs
+    measured = known[known["source"].eq("measured")] if "source" in known else known
+    leading = (measured if len(measured) else known)["utility_metric"].value_counts().index[0]
+    return runs[runs["utility_metric"].isna() | runs["utility_metric"].eq(leading)]
+
+
 def number(value: Any, digits: int = 3) -> str:
     """`value` with three decimals, an en dash where there is none."""
     return "–" if pd.isna(value) else f"{float(value):.{digits}f}"

@@ -13,7 +13,7 @@ from sstmerge_core.analysis import comparable
 from sstmerge_core.analysis.front import pareto_front
 from sstmerge_core.plots import pareto_traces as traces
 from sstmerge_core.plots.area import Area
-from sstmerge_core.plots.measures import MEASURES, Measure
+from sstmerge_core.plots.measures import MEASURES, Measure, one_utility
 from sstmerge_core.plots.style import GOOD_TO_BAD, LEGEND, NEUTRAL, order
 from sstmerge_core.plots.table import named
 
@@ -30,9 +30,11 @@ APART = ("pair", "source", "utility_suite", "utility_metric", "split")
 def drawable(runs: pd.DataFrame, x: str, y: str, z: str | None = None) -> pd.DataFrame:
     """The rows that have all measures, in drawing order, with the columns `on_front` and `is_reference`.
 
-    The front is over merges only, and within what `APART` keeps apart; with `z` it is over three measures.
+    The front is over merges only, and within what `APART` keeps apart; with `z` it is over three measures. On an axis
+    of utility stands one metric alone.
     """
     axes = [column for column in (x, y, z) if column]
+    runs = one_utility(runs) if "utility" in axes else runs
     methods, names = pd.factorize(runs["method"])
     ranks = {name: rank for rank, name in enumerate(sorted(names, key=order))}
     codes = [

@@ -209,11 +209,11 @@ def test_the_harmful_fisher_is_taken_of_the_refusals_that_an_option_names(worksp
     path = tmp_path / "refusals.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     given = inputs.measuring(options(refusals=str(path)), workspace)
-    found = preflight._calibration(methods.get("sst_gevp"), "facts", {}, given)
+    found = preflight._calibration(methods.get("sst_gevp"), (), "facts", {}, given)
     assert (found.harm.name, found.n_harm) == ("refusals", 3)
     path.write_text(path.read_text() + json.dumps({"id": "r3", "split": "fisher", "prompt": "p3"}) + "\n")
     with pytest.raises(DataError, match="1 of 4 rows of split 'fisher' have no response, r3 among them"):
-        preflight._calibration(methods.get("sst_gevp"), "facts", {}, given)
+        preflight._calibration(methods.get("sst_gevp"), (), "facts", {}, given)
 
 
 def test_two_suites_of_one_name_are_refused(workspace: Workspace) -> None:

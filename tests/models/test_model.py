@@ -273,9 +273,10 @@ def test_importing_the_package_imports_no_torch() -> None:
     import subprocess
     import sys
 
-    modules = "suites, judges, metrics, model, generate, decoding"
+    modules = "judges, metric_rows, generate; from sstmerge_core.models import resident, decoding"
     code = (
         f"import sys; from sstmerge_core.evaluate import {modules}; from sstmerge_core.analysis import front, tax; "
+        "from sstmerge_core import metrics, suites; metrics.metrics(); "
         "print([name for name in ('torch', 'transformers', 'rouge_score') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

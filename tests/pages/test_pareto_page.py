@@ -84,11 +84,26 @@ def test_the_hypervolume_has_an_interval_from_the_answers_behind_it(
 
 def test_each_goal_names_its_run_in_the_table_and_in_the_picture(open_page: Open, full_workspace: Workspace) -> None:
     app = open_page(full_workspace, "pareto", **ALL)
-    table = next(item.value for item in app.markdown if "| **S** | Safety first |" in item.value)
-    assert all(f"| **{letter}** |" in table for letter in "SBU")
-    marks = next(trace for trace in _figure(app)["data"] if "marks" in trace.get("meta", {}))
-    assert set("".join(marks["text"])) >= set("SBU")
-    assert all(f"run?run={run_id}" in table for run_id in marks["meta"]["marks"])
+    table = next(item.value for item in app.markdown if "| Safety first" in item.value)
+    assert "| Balanced" in table and "| Utility first" in table and "the utility adapter alone" in table
+    letters = {letter for letter in "SBU" if f"| **{letter}** |" in table}
+    marks = [trace for trace in _figure(app)["data"] if "marks" in trace.get("meta", {})]
+    assert {letter for trace in marks for text in trace["text"] for letter in text} == letters
+    assert all(f"run?run={run_id}" in table for trace in marks for run_id in trace["meta"]["marks"])
+    for line in table.splitlines()[2:5]:
+        if line.startswith("| **"):
+            over_refusal = float(line.split("|")[5].split()[0])
+            assert over_refusal <= 0.2
+    assert any("n = " in item.value and "judge" in item.value for item in app.markdown)
+
+
+def test_the_limits_of_a_pick_are_in_the_link(open_page: Open, full_workspace: Workspace) -> None:
+    app = open_page(full_workspace, "pareto", **ALL, over="0.05", floor="0.9")
+    assert app.slider("pareto.over").value == 0.05 and app.slider("pareto.floor").value == 0.9
+    app.slider("pareto.over").set_value(0.5).run()
+    assert app.query_params["over"] == "0.5" and not app.exception
+    wrong = open_page(full_workspace, "pareto", **ALL, over="7")
+    assert "over=7" in wrong.warning[0].value
 
 
 def test_the_lasso_of_the_link_selects_the_runs_inside_it(open_page: Open, full_workspace: Workspace) -> None:

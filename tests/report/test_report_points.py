@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sstmerge_core.report.advice import chosen_by_goal
+from sstmerge_core.analysis.decision import decide
 from sstmerge_core.report.comparisons import over_seeds
 from sstmerge_core.report.gather import Chapter
 from sstmerge_core.report.points import axes, outcomes, points
@@ -71,7 +71,20 @@ def chapter(found: pd.DataFrame, selection: pd.DataFrame | None = None) -> Chapt
     empty = RUNS.head(0)
     tables = axes(found, outcomes(answers(), RUNS))
     chosen = points(empty) if selection is None else selection
-    return Chapter("U_S", "measured", "base", "j", "facts", found, {}, tables, chosen, empty, RUNS)
+    return Chapter(
+        "U_S",
+        "measured",
+        "base",
+        "j",
+        "facts",
+        found,
+        {},
+        tables,
+        chosen,
+        empty,
+        RUNS,
+        decide(RUNS.assign(source="measured", judge="j")),
+    )
 
 
 def test_outcomes_are_refusals_and_rouge_without_what_the_judge_missed() -> None:
@@ -99,17 +112,3 @@ def test_each_seed_is_a_link_and_the_methods_are_tested_over_seeds() -> None:
     text = repr(section.blocks)
     assert "[43](run?run=d43)" in text and "has the best mean sum" in text or "is best: mean sum" in text
     assert over_seeds(chapter(points(RUNS.tail(2)))) is None
-
-
-def test_what_was_chosen_on_the_selection_split_is_told_on_the_test_split() -> None:
-    elsewhere = pd.DataFrame(
-        [
-            run("s-lin", "linear", 0.5, None, (0.5, 0.5), "selection"),
-            run("s-low", "linear", 0.2, None, (0.9, 0.9), "selection"),
-            run("s-new", "linear", 0.9, None, (1.0, 1.0), "selection"),
-        ]
-    )
-    chosen, on_selection = chosen_by_goal(chapter(points(RUNS), points(elsewhere)))
-    assert on_selection and {row["setting"] for row in chosen.values() if row} == {"low"}
-    chosen, on_selection = chosen_by_goal(chapter(points(RUNS)))
-    assert not on_selection and chosen["balanced"] is not None and chosen["balanced"]["setting"] == "lin"

@@ -84,17 +84,26 @@ def by_metric(rows) -> dict:
     return {(row["metric"], row["suite"]): row for row in rows}
 
 
-def test_the_shipped_runs_re_scored_by_their_own_judge_change_by_not_one_byte(workspace, shipped_runs) -> None:
-    """Its metrics, Safety Tax and intervals included, come out of the stored answers bit for bit."""
+def test_the_shipped_runs_re_scored_by_their_own_judge_have_the_same_figures_and_then_change_no_more(
+    workspace, shipped_runs
+) -> None:
+    """Their figures come out of the stored answers bit for bit; intervals of means are those of today's bootstrap."""
     started = {folder.name: next(read_events(folder)) for folder in shipped_runs.iterdir()}
     runs = {name: (event["method"], event["pair"]) for name, event in sorted(started.items())}
     merged = next(name for name, made in runs.items() if made == ("sst_gevp", "A5_A7"))
     base = answered(Workspace(shipped_runs.parent), merged).reference
     for run_id in (merged, base):
         shutil.copytree(shipped_runs / run_id, workspace.run(run_id))
-    before = (workspace.run(merged) / "events.jsonl").read_bytes()
+    before = answered(workspace, merged)
     done = rescore(workspace, merged, get_judge("refusal_regex"))
-    assert (workspace.run(merged) / "events.jsonl").read_bytes() == before
+    after = answered(workspace, merged)
+    assert after.verdicts == before.verdicts and after.metrics.keys() == before.metrics.keys()
+    for key, row in before.metrics.items():
+        told = {name: value for name, value in row.items() if name not in ("ci_low", "ci_high")}
+        assert told.items() <= after.metrics[key].items()
+    written = (workspace.run(merged) / "events.jsonl").read_bytes()
+    rescore(workspace, merged, get_judge("refusal_regex"))
+    assert (workspace.run(merged) / "events.jsonl").read_bytes() == written
     assert done.judged == 0 and by_metric(done.metrics)["safety_tax", "facts"]["reference"] == base
 
 
