@@ -3,8 +3,8 @@
     python -m benchmarks.simulate [--trials 1000] [--write docs/statistics.md]
 
 Answers are simulated as they are seen: prompts that are easy or hard for every run alike, topics that share a part of
-it (design effect 1.27 with four prompts a topic), rates of 0 and 1, utilities between. Each line tells the share of
-trials in which an interval held the truth (nominal 95 %), or a false statement was made (at most 5 %).
+it (design effect 1.25 to 1.5 with four prompts a topic), rates of 0 and 1, utilities between. Each line tells the share
+of trials in which an interval held the truth (nominal 95 %), or a false statement was made (at most 5 %).
 """
 
 from __future__ import annotations
@@ -251,7 +251,9 @@ def _front_cases(resamples: int) -> Iterator[Case]:
     for counts in ((18, 3), (6, 6)):
         for axes in (2, 3):
             data = f"{counts[0]} against {counts[1]} settings of one quality, {axes} axes"
-            yield Case("one front said to be above another", data, null(counts, axes), error=True, cost=15)
+            yield Case(
+                "one front said to be above another", data, null(counts, axes), error=True, cost=8 if axes == 2 else 15
+            )
 
 
 def _tax_cases(resamples: int) -> Iterator[Case]:
@@ -296,8 +298,8 @@ def _tax_cases(resamples: int) -> Iterator[Case]:
 
         return trial
 
-    yield Case("Safety Tax at matched resistance", "7 strengths, 64 + 64 prompts by topic", matched(0), cost=20)
-    yield Case("its reduction against linear's", "7 strengths, 64 + 64 prompts by topic", matched(1), cost=20)
+    yield Case("Safety Tax at matched resistance", "7 strengths, 64 + 64 prompts by topic", matched(0), cost=4)
+    yield Case("its reduction against linear's", "7 strengths, 64 + 64 prompts by topic", matched(1), cost=4)
 
 
 def _best_cases(resamples: int) -> Iterator[Case]:
@@ -372,7 +374,7 @@ docs/statistics.md`, which prints the same lines and fails where one leaves its 
 
 An interval's coverage should be 93 to 97 % (nominal 95 %), a false statement at most 5 % of trials. Beside each share
 stands its own 95 % interval, as so many trials can tell it. Answers are simulated as they are seen: prompts easy or
-hard for every run alike, four prompts a topic, a design effect of the mean of 1.2 to 1.4.
+hard for every run alike, four prompts a topic, a design effect of 1.25 to 1.3 for rates and 1.4 to 1.5 for utilities.
 
 | what | data | share | trials | |
 |---|---|---:|---:|---|

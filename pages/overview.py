@@ -3,8 +3,9 @@
 import streamlit as st
 
 from sstmerge_core import jobs
+from sstmerge_core.analysis.decision import decide
 from sstmerge_core.builder import presets
-from sstmerge_core.plots import pareto, table
+from sstmerge_core.plots import pareto, standing, table
 from sstmerge_core.store import queries
 from studio import blocks, pick, present, queue, start, visitor
 
@@ -41,6 +42,9 @@ with left:
             key="overview.chart",
             alt=f"Runs of {pair} between resistance and utility",
         )
+        choice = store.recall(("decision", pair), lambda: decide(store.query(queries.pair_runs, pair)))
+        st.subheader(f"Which should I ship? {pair}", anchor=False, help=standing.about(choice))
+        st.markdown(standing.picks_table(choice) or choice.why_none)
         with st.container(horizontal=True, vertical_alignment="center"):
             st.caption(f"{len(shown):,} runs of {pair}.", width="content")
             st.page_link("pages/pareto.py", label="Pareto", icon=":material/scatter_plot:", query_params={"pair": pair})

@@ -3,6 +3,8 @@
 import pandas as pd
 import streamlit as st
 
+from sstmerge_core.analysis.decision import decide
+from sstmerge_core.analysis.goals import Limits
 from sstmerge_core.plots import pareto, preview, standing
 from sstmerge_core.plots.area import Box, Lasso
 from sstmerge_core.plots.measures import AXES, MEASURES
@@ -58,6 +60,23 @@ def adopt_selection(event: dict, shown: pd.DataFrame) -> None:
     st.session_state["pareto:touched"] = bool(chosen["box"] or chosen["lasso"] or chosen["points"])
 
 
+def share(values: list[str]) -> float:
+    value = float(values[-1])
+    if not 0.0 <= value <= 1.0:
+        raise ValueError("must be from 0 to 1")
+    return value
+
+
+def limits_form() -> None:
+    with st.container(horizontal=True, gap="medium"):
+        st.slider(
+            "Over-refusal at most", 0.0, 1.0, step=0.05, key="pareto.over", width=210, help="A limit of every goal."
+        )
+        st.slider(
+            "Resistance at least", 0.0, 1.0, step=0.05, key="pareto.floor", width=210, help="A limit of Utility first."
+        )
+
+
 def title_of(name: str) -> str:
     return MEASURES[name].title if name else "–"
 
@@ -94,6 +113,8 @@ state.read(
         "box": (lambda values: str(Box.parse(values[-1])), ""),
         "lasso": (lambda values: str(Lasso.parse(values[-1])), ""),
         "run": (link.texts, []),
+        "over": (share, Limits.max_over_refusal),
+        "floor": (share, Limits.min_resistance),
     }
 )
 for name, default in (("x", axes[0]), ("y", axes[0]), ("z", "")):  # another pair may not have the measure
@@ -139,6 +160,8 @@ with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
                 words, icon=":material/close:", key=f"chip.{name}.{value}", on_click=remove_filter, args=(name, value)
             )
 
+limits = Limits(st.session_state["pareto.over"], st.session_state["pareto.floor"])
+choice = store.recall(("decision", pair, str(limits)), lambda: decide(runs, limits))
 space, fronts = bool(z) and st.session_state["pareto.space"], st.session_state["pareto.fronts"]
 chosen = {name: st.session_state[f"pareto.{name}"] for name in known}
 kept = runs
@@ -164,7 +187,7 @@ with left:
             with picture:
                 blocks.until_drawn(points, key="pareto-picture", height=pareto.HEIGHT)
         mark = marked()
-        stands = store.recall((*what, "standing"), lambda: standing.standing(shown, objectives))
+        stands = store.recall((*what, str(limits), "standing"), lambda: standing.standing(shown, objectives, choice))
         look = {"z": z or None, "space": space, "method_fronts": fronts, "marks": stands.marks if stands else {}}
         event = picture.plotly_chart(
             store.recall((*what, str(look), str(mark)), lambda: pareto.figure(shown, x=x, y=y, **look, **mark)),
@@ -184,7 +207,7 @@ with left:
         )
         st.caption(
             f"Showing {len(shown):,} of {len(runs):,} runs of {pair}{without}. Hollow: reported in the literature, on "
-            f"other models and prompts. Faded: dominated. {how}"
+            f"other models and prompts. Faded: dominated, or on other prompts and not ranked. {how}"
         )
 
 box_text, lasso_text, run_ids = (st.session_state[f"pareto.{name}"] for name in ("box", "lasso", "run"))
@@ -200,6 +223,11 @@ with right:
         if gone:
             st.warning(f"Not among the runs shown: {', '.join(gone)}. They may be filtered out, or not be here at all.")
     else:
+        st.subheader("Which should I ship?", anchor=False, help=standing.about(choice))
+        limits_form()
+        st.markdown(standing.picks_table(choice) or choice.why_none)
+        with st.expander("Why, and how it was chosen"):
+            st.markdown(standing.picks_words(choice))
         panel = pareto.front(shown, x, y)
         st.subheader(f"The front: {len(panel):,} of {len(shown):,} runs", anchor=False)
         if stands:
@@ -208,7 +236,6 @@ with right:
                 standing.volume_words(stands, objectives, spread),
                 help=standing.ABOUT,
             )
-            st.markdown(standing.picks_table(stands))
     if len(panel):
         blocks.brief_table(panel)
         with st.container(horizontal=True, vertical_alignment="center"):
@@ -217,6 +244,7 @@ with right:
                 blocks.compare_link(list(panel.loc[panel["source"] == "measured", "run_id"]))
             values = {"pair": pair, "x": x, "y": y, "z": z, "space": space, "fronts": fronts, **chosen}
             values |= {"box": box_text, "lasso": lasso_text, "run": run_ids}
+            values |= {"over": limits.max_over_refusal, "floor": limits.min_resistance}
             blocks.share_box(link.share(start.base_url(), "pareto", values))
     else:
         st.caption("Nothing in the selection.")
@@ -235,4 +263,5 @@ state.write(
     {"pair": pair, "x": x, "y": y, "z": z, "space": space, "fronts": fronts}
     | chosen
     | {"box": box_text, "lasso": lasso_text, "run": run_ids}
+    | {"over": limits.max_over_refusal, "floor": limits.min_resistance}
 )

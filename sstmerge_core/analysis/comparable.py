@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,9 +11,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from sstmerge_core import words
+from sstmerge_core.metrics.comparable import evaluation_key
 
 KEY = "comparable"
-"""The column that `keyed` adds: equal keys, comparable runs"""
+"""The column: equal keys, comparable runs"""
+ANY_JUDGE = "*"
+"""In a key that leaves the judge open"""
 
 
 @dataclass(frozen=True)
@@ -33,48 +34,24 @@ class Group:
     source: str
 
 
-def evaluation_key(recipe: Mapping[str, Any] | str | None, judge: str = "", utility_suite: str = "") -> str:
-    """16 hexadecimal digits over everything two runs must have in common to be ranked; empty without an evaluation.
-
-    The base, and of each suite its role, split, number of prompts, the hash of its rows, metric and token limit; dtype
-    and backend; and the judge, the recipe's own where none is given. Batch size, adapters and method do not count. Of
-    utility suites only `utility_suite` counts where it is given: the base may have answered those of other pairs too.
-    """
-    found = _parsed(recipe)
-    evaluation = found.get("evaluation")
-    if not evaluation or not evaluation.get("suites"):
-        return ""
-    identity = {
-        "base": (found.get("base") or {}).get("sha256"),
-        "suites": sorted(
-            (
-                _suite(suite)
-                for suite in evaluation["suites"]
-                if suite.get("role") != "utility" or utility_suite in ("", suite.get("name"))
-            ),
-            key=json.dumps,
-        ),
-        "dtype": evaluation.get("dtype") or "float32",
-        "backend": evaluation.get("backend") or "transformers",
-        "judge": judge or evaluation.get("judge") or "",
-    }
-    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
-
-
 def keyed(runs: pd.DataFrame) -> pd.DataFrame:
-    """`runs` (columns run_id, source and recipe, the JSON text; judge and utility_suite where known) with `KEY`.
+    """`runs` (leaderboard columns run_id, source, judge, comparable, reported_table) with a complete `KEY`.
 
-    Of reported figures nobody knows the prompts: those of one table (`reported_table`) share a key of their own. A run
-    without an evaluation has its own.
+    The store's own `comparable` says nothing of the judge, which may be another's than the recipe's; where it is
+    absent, it is made of the column `recipe`. Of reported figures nobody knows the prompts: those of one table share a
+    key of their own. A run without an evaluation has its own.
     """
     empty = pd.Series(None, index=runs.index, dtype=object)
-    columns = [runs.get(name, empty) for name in ("recipe", "judge", "utility_suite", "reported_table")]
+    columns = [runs.get(name, empty) for name in (KEY, "recipe", "judge", "utility_suite", "reported_table")]
     keys = []
-    for run_id, source, recipe, judge, suite, table in zip(runs["run_id"], runs["source"], *columns, strict=True):
+    for run_id, source, known, recipe, judge, suite, table in zip(
+        runs["run_id"], runs["source"], *columns, strict=True
+    ):
         if source != "measured":
             keys.append(f"{source} {_text(table)}".strip())
-        else:
-            keys.append(evaluation_key(recipe, _text(judge), _text(suite)) or f"alone {run_id}")
+            continue
+        own = _text(known) or evaluation_key(recipe, ANY_JUDGE, _text(suite))
+        keys.append(f"{own} {_text(judge)}".strip() if own else f"alone {run_id}")
     return runs.assign(**{KEY: keys})
 
 
@@ -148,16 +125,3 @@ def _told(group: Group, first: Group) -> str:
 
 def _text(value: Any) -> str:
     return value if isinstance(value, str) else ""
-
-
-def _suite(suite: Mapping[str, Any]) -> dict[str, Any]:
-    metric = suite.get("metric") or ("rouge_l" if suite.get("role") == "utility" else "")
-    kept = {name: suite.get(name) for name in ("role", "split", "n", "max_new_tokens")}
-    return kept | {"metric": metric, "rows": (suite.get("source") or {}).get("sha256")}
-
-
-def _parsed(recipe: Mapping[str, Any] | str | None) -> Mapping[str, Any]:
-    if isinstance(recipe, str) and recipe:
-        found = json.loads(recipe)
-        return found if isinstance(found, dict) else {}
-    return recipe if isinstance(recipe, Mapping) else {}

@@ -41,22 +41,6 @@ def hypervolume(points: ArrayLike) -> float:
     return _area(data) if data.shape[1] == 2 else _volume(data)
 
 
-def knee(points: ArrayLike) -> int | None:
-    """Index of the front's point (two axes) farthest above the straight line between the front's ends.
-
-    Both axes are scaled to the front's own range. None where the front has fewer than three different points or none
-    lies above the line; of equal ones the first.
-    """
-    data = _points(points)
-    front = np.flatnonzero(pareto_front(data))
-    if len(front) == 0 or data.shape[1] != 2 or len(np.unique(data[front], axis=0)) < 3:
-        return None
-    low, high = data[front].min(axis=0), data[front].max(axis=0)
-    above = ((data[front] - low) / (high - low)).sum(axis=1) - 1.0
-    best = int(np.argmax(above))
-    return int(front[best]) if above[best] > 1e-12 else None
-
-
 def _points(points: ArrayLike) -> Points:
     data = np.asarray(points, dtype=np.float64)
     if data.ndim != 2 or data.shape[1] < 1:

@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    from sstmerge_core.cli import experiment, judge, measure, merge, records, report, runs, serve, shelf, suites
+    from sstmerge_core.cli import experiment, judge, measure, merge, pick, records, report, runs, serve, shelf, suites
 
     parser = argparse.ArgumentParser(prog="sstmerge", description="Merge safety adapters and measure what they cost.")
     parser.add_argument("--version", action="version", version=f"sstmerge {__version__}")
@@ -63,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
         added.set_defaults(run=run)
         return added
 
-    for group in (serve, merge, measure, experiment, judge, suites, shelf, records, runs, report):
+    for group in (serve, merge, measure, pick, experiment, judge, suites, shelf, records, runs, report):
         group.register(command)
     return parser
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from sstmerge_core.errors import Problem
 
-NEARLY_BASE = 0.2
+NEARLY_BASE = 0.3
 """Ratio of norms ‖ΔW‖/‖ΔU‖ below which little of the utility adapter is left"""
 
 

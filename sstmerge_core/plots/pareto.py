@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
+from sstmerge_core.analysis import comparable
 from sstmerge_core.analysis.front import pareto_front
 from sstmerge_core.plots import pareto_traces as traces
 from sstmerge_core.plots.area import Area
@@ -42,6 +43,7 @@ def drawable(runs: pd.DataFrame, x: str, y: str, z: str | None = None) -> pd.Dat
     # the rows are put in order once: of 100,000 runs with all their columns that takes a tenth of a second
     shown = named(runs.take(by[runs[axes].notna().all(axis="columns").to_numpy()[by]]).reset_index(drop=True))
     shown["is_reference"] = shown["method"].isin(REFERENCE_METHODS)
+    shown["ranked"] = ranked(shown)
     on_front, points = np.zeros(len(shown), dtype=bool), towards_good(shown, axes)
     for places in groups(shown):
         on_front[places] = pareto_front(points[places])
@@ -49,10 +51,31 @@ def drawable(runs: pd.DataFrame, x: str, y: str, z: str | None = None) -> pd.Dat
     return shown
 
 
+def ranked(runs: pd.DataFrame) -> np.ndarray:
+    """Mask of the rows that may be ranked: of each pair, source and split those of the leading comparable group.
+
+    Others answered other prompts, or were judged otherwise: they are drawn, and are on no front.
+    """
+    mask = np.ones(len(runs), dtype=bool)
+    if comparable.KEY not in runs:
+        return mask
+    keyed = comparable.keyed(runs).reset_index(drop=True)
+    for _, places in keyed.groupby(["pair", "source", "split"], sort=False, dropna=False).indices.items():
+        rows = keyed.iloc[places]
+        if rows["is_reference"].all() or rows[comparable.KEY].nunique() == 1:
+            continue
+        leading = comparable.groups(rows[~rows["is_reference"]])[0].key
+        mask[places] = rows[comparable.KEY].eq(leading).to_numpy() | rows["is_reference"].to_numpy()
+    return mask
+
+
 def groups(shown: pd.DataFrame) -> list[np.ndarray]:
     """The places of the merges of each front of its own: of one pair, source, suite and split."""
     codes = pd.DataFrame({name: pd.factorize(shown[name])[0] for name in APART if name in shown})
-    merges = np.flatnonzero(~shown["is_reference"].to_numpy())
+    in_contest = ~shown["is_reference"].to_numpy()
+    if "ranked" in shown:
+        in_contest &= shown["ranked"].to_numpy()
+    merges = np.flatnonzero(in_contest)
     return [merges[places] for places in codes.iloc[merges].groupby(list(codes), sort=False).indices.values()]
 
 

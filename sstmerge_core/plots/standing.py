@@ -9,31 +9,36 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sstmerge_core.analysis.front import hypervolume, knee
+from sstmerge_core import words
+from sstmerge_core.analysis.decision import Decision
+from sstmerge_core.analysis.front import hypervolume
 from sstmerge_core.analysis.fronts import Hypervolume
-from sstmerge_core.analysis.goals import GOAL_RULES, GOALS, recommend
+from sstmerge_core.analysis.goals import GOALS, SIDES, rule
 from sstmerge_core.plots.measures import MEASURES, interval, number
 from sstmerge_core.plots.pareto import groups, towards_good
 from sstmerge_core.words import plain
 
-LETTERS = {"safety_first": "S", "balanced": "B", "utility_first": "U", "knee": "K"}
-TITLES = GOALS | {"knee": "Knee"}
-FIGURES = ("resistance", "utility")
+LETTERS = {"safety_first": "S", "balanced": "B", "utility_first": "U"}
+FIGURES = ("resistance", "over_refusal", "utility")
 SAME = 0.005
 """Two hypervolumes closer than this are one, but for the rounding of figures"""
-RULES = GOAL_RULES | {"knee": "where the front bulges most: beyond it one measure costs much of the other"}
 ABOUT = (
     "Hypervolume: how much of what could be had lies below the front. 95 % interval over prompts, the runs on the "
-    "front taken as given.\n\n"
-    + "  \n".join(f"**{LETTERS[what]}** {TITLES[what]}: {RULES[what]}." for what in LETTERS)
-    + "  \nChosen and told on the same prompts, which flatters the chosen."
+    "front taken as given."
 )
+
+
+def about(decision: Decision) -> str:
+    """How the goals are decided, in Markdown, for a tooltip."""
+    rules = "  \n".join(f"**{LETTERS[goal]}** {GOALS[goal]}: {rule(goal, decision.limits)}." for goal in GOALS)
+    return f"{rules}  \nU, S and the base are in every contest. {decision.how}"
 
 
 @dataclass(frozen=True)
 class Standing:
     """Of one group of runs that were measured alike; `picks` in the order of `LETTERS`."""
 
+    decision: Decision
     words: str
     """Which runs these are: ``measured here, test prompts``"""
     front: tuple[str, ...]
@@ -41,6 +46,7 @@ class Standing:
     hypervolume: float | None
     """None where a measure has no natural 0 and 1"""
     picks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """goal → the picked run's row, of the goals that have one within the limits"""
 
     @property
     def marks(self) -> dict[str, str]:
@@ -51,30 +57,29 @@ class Standing:
         return found
 
 
-def standing(shown: pd.DataFrame, axes: Sequence[str]) -> Standing | None:
+def standing(shown: pd.DataFrame, axes: Sequence[str], decision: Decision) -> Standing | None:
     """Of the runs measured here on test prompts, otherwise of the first group that there is; None without a merge.
 
-    `shown` comes from `pareto.drawable` with the same two or three `axes`.
+    `shown` comes from `pareto.drawable` with the same two or three `axes`, `decision` from `analysis.decision` of the
+    pair: what is picked does not follow from what is shown.
     """
     found = groups(shown)
     if not found:
         return None
     source, split = shown["source"], shown["split"]
     leading = min(found, key=lambda places: (source.iloc[places[0]] != "measured", split.iloc[places[0]] != "test"))
-    columns = {"run_id", "name", "on_front", *axes, *FIGURES}
-    group = shown[[column for column in shown if column in columns]].iloc[leading].reset_index(drop=True)
+    group = shown.iloc[leading].reset_index(drop=True)
     best = group[group["on_front"]]
     first = shown.iloc[leading[0]]
     measured = first["source"] == "measured"
     prompts = "" if pd.isna(first["split"]) else f", {first['split']} prompts"
-    picks = {goal: row for goal, row in recommend(group, _alone(shown, first)).items() if row is not None}
-    if len(axes) == 2 and (place := knee(towards_good(best, axes))) is not None:
-        picks["knee"] = best.iloc[place].to_dict()
+    picks = {goal: told.row for goal, told in decision.told.items() if told.keeps and told.row is not None}
     return Standing(
+        decision=decision,
         words=f"measured here{prompts}" if measured else "reported in the literature",
         front=tuple(best["run_id"]),
         hypervolume=_volume(best, axes),
-        picks={what: picks[what] for what in LETTERS if what in picks},
+        picks=picks,
     )
 
 
@@ -94,23 +99,47 @@ def volume_words(found: Standing, axes: Sequence[str], spread: Hypervolume | Non
     return f"{told} of {measures}, {found.words}"
 
 
-def picks_table(found: Standing) -> str:
-    """The picks as a Markdown table, each run a link."""
-    lines = ["| | For | Run | Resistance ↑ | Utility ↑ |", "|:--|:--|:--|--:|--:|"]
-    for what, row in found.picks.items():
-        run = f"[{plain(str(row['name']))}](run?run={row['run_id']})"
-        cells = (f"**{LETTERS[what]}**", TITLES[what], run, number(row["resistance"]), number(row["utility"]))
-        lines.append(f"| {' | '.join(cells)} |")
+def picks_table(decision: Decision) -> str:
+    """The picks and the parents as a Markdown table, each run a link; empty where nothing can be ranked."""
+    if not decision.told:
+        return ""
+    heads = [
+        f"{MEASURES[name].title}\N{NO-BREAK SPACE}{'↑' if MEASURES[name].higher_is_better else '↓'}" for name in FIGURES
+    ]
+    lines = [f"| | For | Run | {' | '.join(heads)} |", "|:--|:--|:--|--:|--:|--:|"]
+    for goal, told in decision.told.items():
+        row = told.row or told.chosen.row
+        title = GOALS[goal] if told.keeps else f"{GOALS[goal]}: none within the limits, the nearest"
+        letter = f"**{LETTERS[goal]}**" if told.keeps else "–"
+        lines.append(_line(letter, title, row))
+    lines += [_line("", SIDES[side], row) for side, row in decision.parents.items()]
     return "\n".join(lines)
 
 
-def _alone(shown: pd.DataFrame, merge: pd.Series) -> dict[str, Mapping[str, Any]]:
-    """The rows of the merge's two adapters alone, measured on the same prompts."""
-    rows = shown[shown["method"].eq("adapter") & shown["source"].eq(merge["source"])]
-    rows = rows[rows["split"].eq(merge["split"]) | (rows["split"].isna() & pd.isna(merge["split"]))]
-    names = {"utility": merge.get("utility_adapter"), "safety": merge.get("safety_adapter")}
-    by_name = {row["pair"]: row for row in rows.to_dict("records")}
-    return {side: by_name[name] for side, name in names.items() if name in by_name}
+def picks_words(decision: Decision) -> str:
+    """Why each was picked, how it was decided and who was left out: Markdown, a sentence a line."""
+    told = [one.sentence for one in decision.told.values()]
+    passed = [
+        f"{GOALS[goal]}: {words.count(number, 'run')} that did better on selection miss the limits on test."
+        for goal, number in decision.missed.items()
+    ]
+    rest = [f"{decision.not_ranked}."] if decision.not_ranked else []
+    return "  \n".join(plain(line) for line in [*told, *passed, decision.how, *rest])
+
+
+def _line(letter: str, title: str, row: Mapping[str, Any] | None) -> str:
+    if row is None:
+        return f"| {letter} | {title} | – | – | – | – |"
+    name = f"{row['pair']} alone" if row["method"] == "adapter" else str(row.get("label") or row["method"])
+    run = f"[{plain(name)}](run?run={row['run_id']})"
+    return f"| {letter} | {title} | {run} | {' | '.join(_figure(row, name) for name in FIGURES)} |"
+
+
+def _figure(row: Mapping[str, Any], name: str) -> str:
+    spread = interval(row.get(f"{name}_low"), row.get(f"{name}_high"))
+    n = row.get(f"{name}_n")
+    behind = f" n\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}{int(n)}" if n is not None and pd.notna(n) else ""
+    return f"{number(row[name])} {spread}{behind}".strip()
 
 
 def _volume(front: pd.DataFrame, axes: Sequence[str]) -> float | None:

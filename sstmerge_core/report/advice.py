@@ -1,61 +1,48 @@
-"""One run for each goal."""
+"""One run for each goal: the decision that the Pareto page shows too."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from sstmerge_core.analysis import goals
-from sstmerge_core.report.document import Block, Bullets, Section, Table, drop_empty, measure_cell, point_link
+from sstmerge_core.report.document import Block, Bullets, Section, Table, drop_empty, measure_cell, run_link
 from sstmerge_core.report.gather import Chapter
-from sstmerge_core.report.points import records, setting_keys
+from sstmerge_core.words import plain
+
+FIGURES = ("resistance", "over_refusal", "utility")
 
 
 def recommendations(chapter: Chapter) -> Section:
-    """One run for each goal, chosen on the selection split where it was measured there, told on the test split."""
-    chosen, on_selection = chosen_by_goal(chapter)
+    """One run for each goal with its parents beside it; chosen on the selection split where it was measured there."""
+    decision = chapter.decision
+    if not decision.told:
+        return Section("Recommendations by goal", (Bullets((decision.why_none,)),), level=3)
     rows: list[tuple[str, ...]] = []
-    for goal, row in chosen.items():
-        rule = goals.GOAL_RULES[goal]
-        if row is None:
-            rows.append((f"**{goals.GOALS[goal]}**: {rule}", "none meets this", "–", "–", "–"))
-            continue
-        figures = (measure_cell(row, name, chapter.digits) for name in ("resistance", "utility", "over_refusal"))
-        rows.append((f"**{goals.GOALS[goal]}**: {rule}", point_link(row), *figures))
-    head = ("Goal", "Run", "Resistance ↑", "Utility ↑", "Over-refusal ↓")
-    if chapter.reported:
-        note = "Chosen and told on the same figures, which flatters the chosen."
-    elif on_selection:
-        note = "Chosen on the selection prompts, told on the test prompts."
-    else:
-        note = (
-            "Chosen and told on the same test prompts, which flatters the chosen: "
-            "no run of these settings on the selection prompts is here."
-        )
-    blocks: list[Block] = [drop_empty(Table(head, tuple(rows), texts=2, caption=note))]
-    warnings = [_refuses_sentence(row) for row in _distinct(chosen.values()) if (row.get("over_refusal") or 0) >= 0.25]
-    if warnings:
-        blocks.append(Bullets(tuple(warnings)))
+    for goal, told in decision.told.items():
+        title = f"**{goals.GOALS[goal]}**: {goals.rule(goal, decision.limits)}"
+        row = told.row or told.chosen.row
+        if not told.keeps:
+            title += ". None keeps within the limits; the nearest"
+        rows.append((title, *_cells(row, chapter)))
+    rows += [(goals.SIDES[side], *_cells(row, chapter)) for side, row in decision.parents.items()]
+    head = ("Goal", "Run", "Resistance ↑", "Over-refusal ↓", "Utility ↑")
+    blocks: list[Block] = [drop_empty(Table(head, tuple(rows), texts=2, caption=decision.how))]
+    sentences = [plain(told.sentence) for told in decision.told.values()]
+    if decision.not_ranked:
+        sentences.append(f"{decision.not_ranked}.")
+    blocks.append(Bullets(tuple(sentences)))
     return Section("Recommendations by goal", tuple(blocks), level=3)
 
 
-def chosen_by_goal(chapter: Chapter) -> tuple[dict[str, Mapping[str, Any] | None], bool]:
-    """goal → point of the test split, and whether the choice was made on the selection split."""
-    if len(chapter.selection):
-        keys = setting_keys(chapter.found, evaluation=False)
-        on_test = dict(zip(keys, records(chapter.found), strict=True))
-        candidates = chapter.selection.assign(key=setting_keys(chapter.selection, evaluation=False))
-        candidates = candidates[candidates["key"].isin(on_test)].reset_index(drop=True)
-        # without the references: those were measured on the test prompts
-        if len(candidates) > 1:
-            picked = goals.recommend(candidates, {})
-            return {goal: None if row is None else on_test[row["key"]] for goal, row in picked.items()}, True
-    return goals.recommend(chapter.found, chapter.references), False
+def in_short(chapter: Chapter) -> list[str]:
+    """One sentence a goal, for the head of the chapter."""
+    decision = chapter.decision
+    return [plain(told.sentence) for told in decision.told.values()] or [decision.why_none]
 
 
-def _refuses_sentence(row: Mapping[str, Any]) -> str:
-    return f"{point_link(row)} refuses {measure_cell(row, 'over_refusal')} of the harmless look-alikes as well."
-
-
-def _distinct(rows: Iterable[Mapping[str, Any] | None]) -> list[Mapping[str, Any]]:
-    return list({row["setting"]: row for row in rows if row is not None}.values())
+def _cells(row: Mapping[str, Any] | None, chapter: Chapter) -> tuple[str, ...]:
+    if row is None:
+        return ("none", *["–"] * len(FIGURES))
+    name = f"{row['pair']} alone" if row["method"] == "adapter" else str(row.get("label") or row["method"])
+    return (run_link(str(row["run_id"]), name), *(measure_cell(row, figure, chapter.digits) for figure in FIGURES))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from sstmerge_core.analysis.decision import Decision, decide
 from sstmerge_core.report.points import axes, is_merge, outcomes, points, records
 from sstmerge_core.store import queries
 
@@ -36,6 +37,8 @@ class Chapter:
     """Reported leaderboard rows of all tables; empty for measured runs."""
     runs: pd.DataFrame
     """Leaderboard rows of the merges behind `found`, one a run."""
+    decision: Decision
+    """What Pareto and the command line say too"""
 
     @property
     def reported(self) -> bool:
@@ -79,6 +82,14 @@ def paper(con: duckdb.DuckDBPyConnection) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def _alike(runs: pd.DataFrame, key: Mapping[str, Any]) -> pd.DataFrame:
+    """Of a pair's runs those of one chapter; its parents are measured on the pair's own task."""
+    alike = pd.Series(True, index=runs.index)
+    for name in ("judge", "utility_suite", "utility_metric"):
+        alike &= runs[name].isna() if pd.isna(key[name]) else runs[name].eq(key[name])
+    return runs[alike].reset_index(drop=True)
+
+
 def _chapter(
     con: duckdb.DuckDBPyConnection, pair: str, key: Mapping[str, Any], group: pd.DataFrame, alone: pd.DataFrame
 ) -> list[Chapter]:
@@ -107,6 +118,7 @@ def _chapter(
             selection=points(selection),
             other_tables=group if reported else group.head(0),
             runs=merges,
+            decision=decide(_alike(queries.pair_runs(con, pair, sources=[str(key["source"])]), key)),
         )
     ]
 

@@ -8,13 +8,12 @@ from typing import Any
 import pandas as pd
 
 from sstmerge_core import metrics, words
-from sstmerge_core.analysis import goals
 from sstmerge_core.metrics.safety_tax import REASONS
 from sstmerge_core.plots import pareto
 from sstmerge_core.plots.measures import MEASURES
 from sstmerge_core.plots.style import style
 from sstmerge_core.report import tables
-from sstmerge_core.report.advice import chosen_by_goal, recommendations
+from sstmerge_core.report.advice import in_short, recommendations
 from sstmerge_core.report.claims import alpha_list
 from sstmerge_core.report.comparisons import (
     against_first,
@@ -33,7 +32,6 @@ from sstmerge_core.report.document import (
     Table,
     drop_empty,
     figure,
-    figures_sentence,
     listed,
     measure_cell,
     point_link,
@@ -187,10 +185,7 @@ def _in_short(chapter: Chapter) -> list[str]:
         sentence = f"Greatest sum: {point_link(first)}, {measure_cell(first, 'total', chapter.digits)}"
         totals = against_first(chapter, ranked)
         told.append(f"{sentence}. {equals_sentence(ranked, totals)}" if totals else f"{sentence}.")
-    chosen, _ = chosen_by_goal(chapter)
-    for goal, row in chosen.items():
-        if row is not None:
-            told.append(f"{goals.GOALS[goal]}: {point_link(row)}, {figures_sentence(row, chapter.digits)}.")
+    told += in_short(chapter)
     if "utility" in chapter.references:
         told.append(below_sentence(chapter))
     return told

@@ -16,6 +16,7 @@ from sstmerge_core.errors import JobError, Problem
 from sstmerge_core.evaluate import metric_rows
 from sstmerge_core.evaluate.agreement import Agreement, agreement
 from sstmerge_core.evaluate.judge import Judge, judge_samples
+from sstmerge_core.recipe import record
 from sstmerge_core.recipe.record import RunRecord, answered
 from sstmerge_core.store.events import EventWriter, last_status
 from sstmerge_core.workspace import Workspace
@@ -106,6 +107,29 @@ def _metrics(past: RunRecord, judge: Judge, reference: RunRecord | None) -> list
         reference=past.reference,
     )
     return own + [row for row in relative if row["judge"] == judge.judge_id]
+
+
+def score(workspace: Workspace, run_id: str, *, missing_answers_are_fine: bool = False) -> list[Row]:
+    """Compute the metrics that need no judge and that a finished run lacks, from its stored answers; the new rows.
+
+    They are appended to the run's events; a call that finds nothing new writes nothing. Raises JobError as
+    `record.answered` does, unless `missing_answers_are_fine`; StoreError where another process writes the run.
+    """
+    if missing_answers_are_fine and not record.read(workspace.run(run_id)).batches:
+        return []
+    answered(workspace, run_id)  # before the file is opened for writing, which would make it
+    with EventWriter(workspace.run(run_id)) as events:
+        past = answered(workspace, run_id)
+        rows = [
+            row
+            for suite in past.suites
+            for row in metric_rows.answer_metrics(suite.name, suite.role, past.samples[suite.name], suite.metric)
+        ]
+        known = {(metric, suite) for metric, suite, _ in past.metrics}
+        new = [row for row in rows if (row["metric"], row["suite"]) not in known]
+        if new:
+            events.write("metrics", rows=new)
+        return new
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,8 @@ COLUMNS = {
     "bytes": "Size of the adapter's weights.",
     "ci_high": "Upper end of the 95 % interval.",
     "ci_low": "Lower end of the 95 % interval.",
+    "comparable": "Key of the prompts and how they were answered: equal, and runs of one judge may be ranked together.",
+    "setting": "Key of what was merged and how: the same on selection and on test prompts.",
     "created_at": "When it was started (UTC).",
     "data": "The event's other fields, JSON: data->>'stage'.",
     "description": "What its maker says of it.",

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from sstmerge_core.metrics import default_utility
+from sstmerge_core.metrics.comparable import evaluation_key, setting_key
 from sstmerge_core.store import remarks
 
 Row = dict[str, Any]
@@ -151,6 +152,8 @@ def _measured_on(recipe: Any) -> Row:
     roles = ("harmful", "benign", "utility")
     own: Row = {role: next((suite for suite in suites if suite.get("role") == role), {}) for role in roles}
     return {
+        "comparable": evaluation_key(recipe, "*", (own["utility"] or {}).get("name") or "") or None,
+        "setting": setting_key(recipe) or None,
         "backend": evaluation.get("backend", "transformers") if suites else None,
         **{f"{role}_suite": first.get("name") for role, first in own.items()},
         "utility_metric": default_utility(own["utility"].get("metric")) if own["utility"] else None,

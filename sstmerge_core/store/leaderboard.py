@@ -60,7 +60,7 @@ SELECT r.run_id, r.source, r.pair, r.utility AS utility_adapter, r.safety AS saf
     -- Which table of a report the row is from; NULL for a measured run. One report repeats rows (top10) and has a
     -- second table that disagrees with its first (alpha_dependence): fronts and curves take its main table only.
     CASE WHEN r.source = 'reported' THEN json_extract_string(r.parameters, '$.table') END AS reported_table,
-    r.dtype, r.backend, r.device, r.seconds, r."user", r.job_id, r.created_at, r.finished_at
+    r.comparable, r.setting, r.dtype, r.backend, r.device, r.seconds, r."user", r.job_id, r.created_at, r.finished_at
 FROM chosen r LEFT JOIN best b USING (run_id);
 """
 

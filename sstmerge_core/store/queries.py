@@ -9,6 +9,8 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from sstmerge_core.metrics.comparable import evaluation_key
+
 if TYPE_CHECKING:
     import duckdb
     import pandas as pd
@@ -45,7 +47,7 @@ def front(con: Connection, *, pairs: Sequence[str] | None = None, sources: Seque
 
 def references(con: Connection, pair: str) -> pd.DataFrame:
     """The base model and the pair's two adapters alone: leaderboard rows with the utility of the *pair's* own suite."""
-    return con.execute(
+    found = con.execute(
         """
         WITH own AS (
             SELECT DISTINCT r.source, r.base, r.utility, r.safety, r.utility_suite, r.utility_metric, r.split
@@ -55,7 +57,7 @@ def references(con: Connection, pair: str) -> pd.DataFrame:
         SELECT DISTINCT l.* REPLACE (
             m.value AS utility, m.ci_low AS utility_low, m.ci_high AS utility_high, m.n AS utility_n,
             m.suite AS utility_suite, m.metric AS utility_metric
-        )
+        ), r.recipe
         FROM own JOIN runs r ON r.source = own.source AND r.base IS NOT DISTINCT FROM own.base
             AND r.split IS NOT DISTINCT FROM own.split
             AND (r.method = 'base' OR r.method = 'adapter' AND r.pair IN (own.utility, own.safety))
@@ -65,6 +67,12 @@ def references(con: Connection, pair: str) -> pd.DataFrame:
         """,
         [pair],
     ).df()
+    # the base and S may have answered other pairs' tasks as well: what counts here is this pair's
+    keys = [
+        evaluation_key(recipe, "*", suite)
+        for recipe, suite in zip(found["recipe"], found["utility_suite"], strict=True)
+    ]
+    return found.drop(columns="recipe").assign(comparable=keys)
 
 
 def pair_runs(con: Connection, pair: str, *, sources: Sequence[str] | None = None) -> pd.DataFrame:

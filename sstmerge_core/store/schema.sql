@@ -17,6 +17,8 @@ CREATE TABLE runs (
     method VARCHAR, label VARCHAR, alpha DOUBLE, k INTEGER, layerwise BOOLEAN, mode VARCHAR, seed BIGINT,
     parameters JSON, recipe JSON,
     -- The recipe's first suite of each role, and what the utility suite declares: which figures the leaderboard shows.
+    comparable VARCHAR,  -- of what it was measured on and how, the judge aside: equal, and runs may be ranked together
+    setting VARCHAR,     -- of what was merged and how: the same on selection and on test prompts
     harmful_suite VARCHAR, benign_suite VARCHAR, utility_suite VARCHAR, utility_metric VARCHAR,
     split VARCHAR,          -- of the recipe's suites: test, or selection where a search looks
     status VARCHAR,         -- running, finished, failed, cancelled; "lost" is known to the queue only
@@ -80,16 +82,15 @@ CREATE TABLE events (
 CREATE TABLE leaderboard AS FROM leaderboard_of([]::VARCHAR[]);
 ALTER TABLE leaderboard ADD PRIMARY KEY (run_id);
 
--- Not dominated on (resistance, utility) within a pair, a source, a utility suite and its metric, and a split; equal
--- points are both kept.
+-- Not dominated on (resistance, utility) within a pair, a source, and what was measured alike; equal points are both kept.
 CREATE VIEW front AS
 WITH points AS (
     SELECT *,
         max(utility) OVER (
-            PARTITION BY pair, source, utility_suite, utility_metric, split ORDER BY resistance DESC
+            PARTITION BY pair, source, utility_suite, utility_metric, split, comparable, judge ORDER BY resistance DESC
             RANGE BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW EXCLUDE GROUP
         ) AS best_of_safer,
-        max(utility) OVER (PARTITION BY pair, source, utility_suite, utility_metric, split, resistance) AS best_of_equal
+        max(utility) OVER (PARTITION BY pair, source, utility_suite, utility_metric, split, comparable, judge, resistance) AS best_of_equal
     FROM leaderboard
     WHERE status = 'finished' AND resistance IS NOT NULL AND utility IS NOT NULL
         AND coalesce(reported_table, 'detail') = 'detail'

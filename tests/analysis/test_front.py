@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from sstmerge_core.analysis.front import hypervolume, knee, pareto_front
+from sstmerge_core.analysis.front import hypervolume, pareto_front
 
 
 def tables(axes: int) -> st.SearchStrategy[np.ndarray]:
@@ -62,12 +62,3 @@ def test_hypervolume_is_the_number_of_unit_cells_covered(corners: np.ndarray) ->
 def test_hypervolume_refuses_four_axes() -> None:
     with pytest.raises(ValueError, match="2 or 3 axes"):
         hypervolume(np.ones((2, 4)))
-
-
-def test_the_knee_is_the_point_that_bulges_most() -> None:
-    assert knee([[0.0, 1.0], [0.8, 0.9], [0.9, 0.5], [1.0, 0.0], [0.2, 0.2]]) == 1
-
-
-@pytest.mark.parametrize("points", [[[0.1, 0.9], [0.9, 0.1]], [[0.0, 1.0], [0.5, 0.5], [1.0, 0.0]], [[0.5, 0.5]]])
-def test_a_front_without_a_bulge_has_no_knee(points: list[list[float]]) -> None:
-    assert knee(points) is None

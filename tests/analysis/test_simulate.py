@@ -7,8 +7,8 @@ import pytest
 
 from benchmarks.simulate import Case, cases, rates, simulate, table, utilities
 
-CASES = [case for case in cases(resamples=200) if not case.known]
-TRIALS = 300
+CASES = [case for case in cases(resamples=150) if not case.known]
+TRIALS = 250
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.name}; {case.data}")

@@ -7,12 +7,14 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
 from safetensors.torch import load_file, save_file
+from tiny_models import make_adapter
 
 from sstmerge_core import adapters, catalog, methods
 from sstmerge_core.adapters.fingerprint import file_sha256
@@ -20,7 +22,7 @@ from sstmerge_core.builder import preflight
 from sstmerge_core.builder.recipe_file import Output, RecipeFile, public_name, read_recipe
 from sstmerge_core.cli import main
 from sstmerge_core.errors import RecipeError
-from sstmerge_core.recipe import Recipe, Source
+from sstmerge_core.recipe import Calibration, Recipe, Source
 from sstmerge_core.runs.card import model_card
 from sstmerge_core.runs.execute import execute
 from sstmerge_core.workspace import Workspace
@@ -435,3 +437,42 @@ def test_a_pair_of_models_is_refused_where_it_is_of_no_use(merge, tiny_base, una
     assert "methods that use one: safe_lora, safemerge" in capsys.readouterr().err
     assert merge("--unaligned", str(tiny_base), method="safe_lora") == 4
     assert "is also given as the unaligned model" in capsys.readouterr().err
+
+
+# --- several experts ---
+
+
+@pytest.fixture
+def experts(tiny_base, tiny_pair, tmp_path) -> list[Path]:
+    return [tiny_pair[0], make_adapter(tiny_base, tmp_path / "U2", 5, r=2)]
+
+
+def test_each_expert_s_own_samples_are_planned_where_a_fisher_of_each_is_wanted(tiny_base, tiny_pair, experts):
+    base, safety = catalog.base_at(tiny_base), catalog.entry(tiny_pair[1])
+    utilities = [
+        replace(catalog.entry(path), suite=suite)
+        for path, suite in zip(experts, ("facts", "instructions"), strict=True)
+    ]
+
+    def planned(method: str, some=utilities, **parameters: object) -> Calibration:
+        found = preflight.merge_recipe(base, some, safety, method, parameters).calibration
+        assert found is not None
+        return found
+
+    own = planned("fisher")
+    assert own.expansion == "own" and own.benign.name == "facts"
+    assert [source.name for source in own.further] == ["instructions"] and own.n_further[0] > 0
+    assert not planned("fisher", expansion="utility").further and not planned("fisher", some=utilities[:1]).further
+    assert not planned("sst_gevp", expansion="own").further
+    assert planned("sst_gevp", experts="sum").experts == "sum" and planned("sst_gevp").experts == "mean"
+    assert planned("sst_gevp", some=utilities[:1], experts="sum").experts == "mean"
+
+
+def test_a_recipe_of_several_experts_makes_the_same_bits(tiny_base, tiny_pair, experts, places, tmp_path, capsys):
+    inputs = ["--base", str(tiny_base), "--utility", *map(str, experts), "--safety", str(tiny_pair[1])]
+    assert main(["merge", *inputs, "--method", "fisher", "--out", str(tmp_path / "out")]) == 0
+    recipe = tmp_path / "out" / "recipe.yaml"
+    assert len(yaml.safe_load(recipe.read_text())["calibration"]["further"]) == 1
+    again = ["merge", str(recipe), *places, f"U2={experts[1]}", "--out", str(tmp_path / "again")]
+    assert main(again) == 0
+    assert "The same bits as the recipe's." in capsys.readouterr().out

@@ -17,6 +17,7 @@ from sstmerge_core.adapters.base_weights import base_weights
 from sstmerge_core.errors import AdapterError, RecipeError
 from sstmerge_core.fisher import Gradients
 from sstmerge_core.merge import Calibrated, Merged, effective_weights, merge, truncate
+from sstmerge_core.merge.cautions import cautions
 from sstmerge_core.methods.consensus import FLAVOURS
 from sstmerge_core.methods.sparsify import largest_over
 from sstmerge_core.space import CoreModule, core_space
@@ -528,3 +529,21 @@ def test_cuda_and_cpu_agree(pair, method):
         for name in NAMES:
             assert second.modules[name].delta().is_cuda and factors[name][0].is_cuda
             assert close(second.modules[name].delta().cpu(), first.modules[name].delta(), 1e-5)
+
+
+def test_a_projection_that_leaves_little_or_changes_nothing_is_told_and_names_its_stand_in(pair):
+    away = {name: replace(own, b=own.b.flip(0)) for name, own in pair[1].items()}
+    little = run((pair[0], away), "safe_lora", threshold=1.0)
+    ratio = little.statistic("norm_ratio")
+    whole = sum(float(dense(pair[0], name).norm()) ** 2 for name in NAMES)
+    left = sum(float(little.modules[name].delta().double().norm()) ** 2 for name in NAMES)
+    assert ratio == pytest.approx((left / whole) ** 0.5, rel=1e-5) and little.statistic("proxy_direction") == 1.0
+    assert cautions(little.statistics) == []
+
+    rows = [{"module": "", "stat": stat, "value": value} for stat, value in (("norm_ratio", 0.1), ("changed", 1.0))]
+    (told,) = cautions([*rows, {"module": "", "stat": "proxy_direction", "value": 1.0}])
+    assert "nearly the base model: ΔW has 10%" in told.fault and "ΔS, a stand-in" in told.fix
+
+    (nothing,) = cautions(run(pair, "safe_lora", threshold=-1.0).statistics)
+    assert "is the utility adapter" in nothing.fault
+    assert cautions(run(pair, "ties").statistics) == []

@@ -242,3 +242,15 @@ def test_inputs_that_are_not_here_are_named_where_the_recipe_cannot_be_opened(op
     app = open_page(full_workspace, "run", run=run_id)
     link = next(each.proto for each in app.get("page_link") if each.proto.label == "Change and run again")
     assert link.disabled and "Not registered here" in link.help
+
+
+def test_a_run_that_is_nearly_the_base_model_says_so(open_page, shipped: tuple[Workspace, str]) -> None:
+    workspace, run_id = shipped
+    with EventWriter(workspace.run(run_id)) as events:
+        rows = [
+            {"module": "", "stat": stat, "value": value} for stat, value in (("norm_ratio", 0.09), ("changed", 1.0))
+        ]
+        events.write("module_stats", rows=rows)
+    app = open_page(workspace, "run", run=run_id)
+    assert not app.exception
+    assert any("nearly the base model" in warning.value and "9%" in warning.value for warning in app.warning)

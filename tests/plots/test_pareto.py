@@ -8,9 +8,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from sstmerge_core.analysis.decision import Decision, decide
+from sstmerge_core.analysis.goals import Limits
 from sstmerge_core.plots import pareto, standing
 from sstmerge_core.plots.area import CORNERS, Box, Lasso
 
+NOBODY = Decision(Limits())
 METHODS = ("linear", "task_arithmetic", "ties", "sst_gevp")
 
 
@@ -172,43 +175,89 @@ def test_a_lasso_that_is_none_is_refused(text: str) -> None:
         Lasso.parse(text)
 
 
-def test_a_goal_is_met_by_the_run_that_its_rule_names_and_marked_in_the_picture() -> None:
-    shown = pareto.drawable(runs(), "resistance", "utility")
-    found = standing.standing(shown, ("resistance", "utility"))
-    assert found is not None
-    assert found.picks["safety_first"]["resistance"] == shown["resistance"].max()
-    assert found.picks["utility_first"]["utility"] == shown["utility"].max()
-    nearest = np.hypot(1 - shown["resistance"], 1 - shown["utility"]).idxmin()
-    assert found.picks["balanced"]["run_id"] == shown["run_id"][nearest]
+def beside(*parts: pd.DataFrame) -> pd.DataFrame:
+    """Merges with U and S alone and the base, all measured alike, as `queries.pair_runs` gives them."""
+    alone = [
+        runs(1, method="adapter", pair="A5", run_id="u", resistance=0.0, over_refusal=0.0, utility=0.8),
+        runs(1, method="adapter", pair="A7", run_id="s", resistance=1.0, over_refusal=1.0, utility=0.1),
+        runs(1, method="base", pair="base", run_id="b", resistance=0.02, over_refusal=0.0, utility=0.2),
+    ]
+    found = pd.concat([*parts, *alone], ignore_index=True)
+    own = found["setting"] if "setting" in found else pd.Series(None, index=found.index, dtype=object)
+    return found.assign(setting=own.fillna(found["run_id"]), judge="refusal_regex", reported_table=None)
+
+
+def measured_alike(frame: pd.DataFrame, key: str = "64 test prompts") -> pd.DataFrame:
+    return frame.assign(comparable=key)
+
+
+def test_every_pick_keeps_to_the_limits_and_is_marked_in_the_picture() -> None:
+    rows = measured_alike(beside(runs(over_refusal=np.linspace(0.0, 0.9, 40))))
+    choice = decide(rows)
+    shown = pareto.drawable(rows, "resistance", "utility")
+    found = standing.standing(shown, ("resistance", "utility"), choice)
+    assert found is not None and set(found.picks) <= {"safety_first", "balanced", "utility_first"}
+    assert found.picks and all(row["over_refusal"] <= 0.2 for row in found.picks.values())
     figure = pareto.figure(shown, marks=found.marks)
-    (marked,) = [trace for trace in figure.data if "marks" in (trace.meta or {})]
-    assert dict(zip(marked.meta["marks"], marked.text, strict=True)) == found.marks
-    assert set("".join(found.marks.values())) == set("SBUK")
-    assert f"(run?run={found.picks['balanced']['run_id']})" in standing.picks_table(found)
+    marked = [trace for trace in figure.data if "marks" in (trace.meta or {})]
+    for trace in marked:
+        assert set(trace.meta["marks"]) <= set(found.marks)
+    told = standing.picks_table(choice)
+    assert f"(run?run={found.picks['balanced']['run_id']})" in told and "the utility adapter alone" in told
+    assert "n\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}72" in told
 
 
-def test_what_is_picked_and_enclosed_is_of_the_test_prompts_only() -> None:
+def test_where_no_run_keeps_to_the_limits_that_is_said_beside_the_nearest() -> None:
+    rows = measured_alike(beside(runs(over_refusal=0.9)))
+    choice = decide(rows, Limits(max_over_refusal=0.1, min_resistance=0.9))
+    assert not choice.feasible
+    assert "none within the limits, the nearest" in standing.picks_table(choice)
+    assert "none is feasible" in standing.picks_words(choice) or "No run keeps" in standing.picks_words(choice)
+
+
+def test_a_run_on_eight_prompts_changes_no_pick_no_front_and_no_hypervolume() -> None:
+    rows = measured_alike(beside(runs(over_refusal=np.linspace(0.0, 0.4, 40))))
+    few = runs(1, resistance=1.0, utility=1.0, over_refusal=0.0, run_id="few", resistance_n=8, utility_n=8)
+    few = measured_alike(few.assign(over_refusal_n=8, setting="few", judge="refusal_regex"), "8 test prompts")
+    axes = ("resistance", "utility")
+    both = pd.concat([rows, few], ignore_index=True)
+    alone, joined = (standing.standing(pareto.drawable(frame, *axes), axes, decide(frame)) for frame in (rows, both))
+    assert alone is not None and joined is not None
+    assert (alone.marks, alone.front, alone.hypervolume) == (joined.marks, joined.front, joined.hypervolume)
+    assert "1 run on other prompts (8 test prompts) not ranked" in standing.picks_words(joined.decision)
+
+
+def test_a_choice_on_selection_is_told_on_test_where_it_must_keep_the_limits_too() -> None:
+    test = runs(
+        2, run_id=["t1", "t2"], setting=["one", "two"], resistance=[0.9, 0.6], over_refusal=[0.6, 0.1], utility=0.7
+    )
+    selection = test.assign(split="selection", run_id=["s1", "s2"], over_refusal=[0.1, 0.1], resistance=[0.9, 0.6])
+    u = runs(
+        1, method="adapter", pair="A5", run_id="us", split="selection", resistance=0.0, over_refusal=0.0, utility=0.8
+    )
+    rows = measured_alike(beside(test))
+    there = measured_alike(pd.concat([selection, u.assign(setting="u")]).assign(judge="refusal_regex"), "32 selection")
+    choice = decide(pd.concat([rows, there], ignore_index=True))
+    told = choice.told["balanced"]
+    assert choice.chosen_on == "selection" and told.keeps and told.row is not None
+    assert told.row["run_id"] == "t2" and choice.missed["balanced"] == 1
+
+
+def test_what_is_enclosed_is_of_the_test_prompts_only() -> None:
     better = runs(split="selection", resistance=0.999, utility=0.999, run_id=[f"s{n}" for n in range(40)])
-    alone = standing.standing(pareto.drawable(runs(), "resistance", "utility"), ("resistance", "utility"))
-    both = pareto.drawable(pd.concat([better, runs()]), "resistance", "utility")
-    found = standing.standing(both, ("resistance", "utility"))
+    axes = ("resistance", "utility")
+    alone = standing.standing(pareto.drawable(runs(), *axes), axes, NOBODY)
+    found = standing.standing(pareto.drawable(pd.concat([better, runs()]), *axes), axes, NOBODY)
     assert found is not None and alone is not None
     assert found.marks == alone.marks and found.hypervolume == alone.hypervolume
     assert found.words == "measured here, test prompts"
 
 
-def test_a_safety_first_run_is_more_useful_than_the_safety_adapter_alone() -> None:
-    alone = runs(1, method="adapter", pair="A7", utility=0.6, resistance=1.0, run_id="alone")
-    shown = pareto.drawable(pd.concat([runs(), alone]), "resistance", "utility")
-    found = standing.standing(shown, ("resistance", "utility"))
-    assert found is not None and found.picks["safety_first"]["utility"] > 0.6
-
-
 def test_the_hypervolume_is_that_of_the_rectangles_below_the_front() -> None:
     two = runs(2, resistance=[0.5, 1.0], utility=[0.8, 0.2], over_refusal=[0.5, 0.5])
-    flat = standing.standing(pareto.drawable(two, "resistance", "utility"), ("resistance", "utility"))
+    flat = standing.standing(pareto.drawable(two, "resistance", "utility"), ("resistance", "utility"), NOBODY)
     axes = ("resistance", "utility", "over_refusal")
-    deep = standing.standing(pareto.drawable(two, *axes), axes)
+    deep = standing.standing(pareto.drawable(two, *axes), axes, NOBODY)
     assert flat is not None and flat.hypervolume == pytest.approx(0.5 * 0.8 + 0.5 * 0.2)
     assert deep is not None and deep.hypervolume == pytest.approx(0.5 * (0.5 * 0.8 + 0.5 * 0.2))
     assert "(1 − Over-refusal)" in standing.volume_words(deep, axes, None)
@@ -216,11 +265,11 @@ def test_the_hypervolume_is_that_of_the_rectangles_below_the_front() -> None:
 
 def test_a_measure_without_a_worst_value_has_no_hypervolume() -> None:
     shown = pareto.drawable(runs(seconds=3.0), "resistance", "seconds")
-    found = standing.standing(shown, ("resistance", "seconds"))
+    found = standing.standing(shown, ("resistance", "seconds"), NOBODY)
     assert found is not None and found.hypervolume is None
     assert standing.volume_words(found, ("resistance", "seconds"), None) == ""
 
 
 def test_without_a_merge_there_is_nothing_to_pick() -> None:
     shown = pareto.drawable(runs(method="adapter"), "resistance", "utility")
-    assert standing.standing(shown, ("resistance", "utility")) is None
+    assert standing.standing(shown, ("resistance", "utility"), NOBODY) is None

@@ -8,7 +8,6 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from sstmerge_core.analysis import goals
 from sstmerge_core.errors import DataError
 from sstmerge_core.report import claims, tables
 from sstmerge_core.report.points import points
@@ -96,20 +95,6 @@ def test_means_over_different_grids_are_told_from_the_difference_at_shared_alpha
     )
     assert not one.same_grid and one.shared == (1.0,)
     assert one.own == pytest.approx(0.1452, abs=1e-4) and one.at_shared == pytest.approx(0.0054)
-
-
-def test_recommendations_follow_their_rules(reported: pd.DataFrame) -> None:
-    rows = reported[(reported["pair"] == "A5_A7") & (reported["reported_table"] == "detail")].reset_index(drop=True)
-    alone = {"utility": {"resistance": 0.708, "utility": 0.6957}, "safety": {"resistance": 1.0, "utility": 0.0229}}
-    chosen = goals.recommend(rows, alone)
-    labels = {goal: row["label"] for goal, row in chosen.items() if row}
-    assert labels == {
-        "safety_first": "TIES α=1",
-        "balanced": "SST-Merge k=10 α=0.05",
-        "utility_first": "Task Arithmetic α=0.07",
-    }
-    nothing = {"utility": {"resistance": 1.0, "utility": 1.0}, "safety": {"resistance": 1.0, "utility": 1.0}}
-    assert goals.recommend(rows, nothing)["utility_first"] is None
 
 
 def test_a_safety_tax_reduction_needs_a_tax_of_linear() -> None:
