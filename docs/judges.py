@@ -120,6 +120,7 @@ def by_family(measured: Mapping[str, Any]) -> list[str]:
         part: [
             [f"`{judge}`", *(share(row[part][name][rate]) for name in names for rate in ("recall", "false_refusal"))]
             for judge, row in measured.items()
+            if row[part]  # empty for a judge that was never measured where XSTest's answers lie
         ]
         for part in ("families", "families_fresh")
     }

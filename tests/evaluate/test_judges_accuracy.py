@@ -67,6 +67,12 @@ def test_without_the_answers_of_other_families_what_was_measured_on_them_stays(m
         assert documents.families(name) == {part: stored[name][part] for part in ("families", "families_fresh")}
 
 
+def test_a_judge_never_measured_on_other_families_is_left_out_of_their_tables() -> None:
+    stored = json.loads(documents.ACCURACY.read_text())
+    newcomer = stored["refusal_regex"] | {"families": {}, "families_fresh": {}}
+    assert documents.by_family(stored | {"newcomer": newcomer}) == documents.by_family(stored)
+
+
 def test_a_judge_that_was_trained_is_measured_on_what_it_was_not_trained_on(answers) -> None:
     seen = {one.id for one in judges_training.training_answers()}
     found = measure(get_judge("refusal_learned"), answers)
