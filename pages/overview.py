@@ -45,6 +45,7 @@ with left:
         choice = store.recall(("decision", pair), lambda: decide(store.query(queries.pair_runs, pair)))
         st.subheader(f"Which should I ship? {pair}", anchor=False, help=standing.about(choice))
         st.markdown(standing.picks_table(choice) or choice.why_none)
+        st.caption(choice.how)
         with st.container(horizontal=True, vertical_alignment="center"):
             st.caption(f"{len(shown):,} runs of {pair}.", width="content")
             st.page_link("pages/pareto.py", label="Pareto", icon=":material/scatter_plot:", query_params={"pair": pair})

@@ -235,6 +235,7 @@ with right:
         st.subheader("Which should I ship?", anchor=False, help=standing.about(choice))
         limits_form()
         st.markdown(standing.picks_table(choice) or choice.why_none)
+        st.caption(choice.how)
         with st.expander("Why, and how it was chosen"):
             st.markdown(standing.picks_words(choice))
         panel = pareto.front(shown, x, y)

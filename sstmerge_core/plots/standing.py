@@ -1,4 +1,4 @@
-"""What a Pareto picture amounts to: the hypervolume of its front, its knee, and the run for each goal."""
+"""What a Pareto picture amounts to: the hypervolume of its front, and the run for each goal."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sstmerge_core import words
 from sstmerge_core.analysis.decision import Decision
 from sstmerge_core.analysis.front import hypervolume
 from sstmerge_core.analysis.fronts import Hypervolume
-from sstmerge_core.analysis.goals import GOALS, SIDES, rule
+from sstmerge_core.analysis.goals import GOALS, rule
 from sstmerge_core.plots.measures import MEASURES, interval, number
 from sstmerge_core.plots.pareto import groups, towards_good
 from sstmerge_core.words import plain
@@ -21,7 +21,9 @@ from sstmerge_core.words import plain
 LETTERS = {"safety_first": "S", "balanced": "B", "utility_first": "U"}
 FIGURES = ("resistance", "over_refusal", "utility")
 SAME = 0.005
-"""Two hypervolumes closer than this are one, but for the rounding of figures"""
+ALIKE = 0.1
+"""Two hypervolumes closer than the first are one, but for the rounding of figures; farther than the second, they are
+of other answers"""
 ABOUT = (
     "Hypervolume: how much of what could be had lies below the front. 95 % interval over prompts, the runs on the "
     "front taken as given."
@@ -84,15 +86,18 @@ def standing(shown: pd.DataFrame, axes: Sequence[str], decision: Decision) -> St
 
 
 def volume_words(found: Standing, axes: Sequence[str], spread: Hypervolume | None) -> str:
-    """``Hypervolume 0.612 [0.571, 0.640]`` with what it is of; empty where there is none.
+    """``Hypervolume 0.612`` with what it is of, and with its interval; empty where there is none.
 
-    Without the interval where the answers here are not those behind the runs' figures.
+    The drawn front was chosen on the prompts that tell it, which flatters it: `spread` is told on other prompts than
+    chose it, and said so where that is another figure. Without it where the answers here are not behind the figures.
     """
     if found.hypervolume is None:
         return ""
     told = f"**Hypervolume {number(found.hypervolume)}**"
     if spread and abs(spread.value - found.hypervolume) < SAME:
         told += f" {interval(spread.low, spread.high)}"
+    elif spread and abs(spread.value - found.hypervolume) < ALIKE:
+        told += f" as drawn, {number(spread.value)} {interval(spread.low, spread.high)} on other prompts than chose it,"
     measures = " × ".join(
         MEASURES[name].title if MEASURES[name].higher_is_better else f"(1 − {MEASURES[name].title})" for name in axes
     )
@@ -106,13 +111,11 @@ def picks_table(decision: Decision) -> str:
     heads = [
         f"{MEASURES[name].title}\N{NO-BREAK SPACE}{'↑' if MEASURES[name].higher_is_better else '↓'}" for name in FIGURES
     ]
-    lines = [f"| | For | Run | {' | '.join(heads)} |", "|:--|:--|:--|--:|--:|--:|"]
+    lines = [f"| For | Run | {' | '.join(heads)} |", "|:--|:--|--:|--:|--:|"]
     for goal, told in decision.told.items():
-        row = told.row or told.chosen.row
-        title = GOALS[goal] if told.keeps else f"{GOALS[goal]}: none within the limits, the nearest"
-        letter = f"**{LETTERS[goal]}**" if told.keeps else "–"
-        lines.append(_line(letter, title, row))
-    lines += [_line("", SIDES[side], row) for side, row in decision.parents.items()]
+        title = f"**{LETTERS[goal]}** {GOALS[goal]}" if told.keeps else f"{GOALS[goal]}: none, nearest"
+        lines.append(_line(title, told.row or told.chosen.row))
+    lines += [_line(_ALONE[side], row) for side, row in decision.parents.items()]
     return "\n".join(lines)
 
 
@@ -127,19 +130,22 @@ def picks_words(decision: Decision) -> str:
     return "  \n".join(plain(line) for line in [*told, *passed, decision.how, *rest])
 
 
-def _line(letter: str, title: str, row: Mapping[str, Any] | None) -> str:
+_ALONE = {"utility": "Utility adapter", "safety": "Safety adapter", "base": "Base model"}
+
+
+def _line(title: str, row: Mapping[str, Any] | None) -> str:
     if row is None:
-        return f"| {letter} | {title} | – | – | – | – |"
+        return f"| {title} | – | – | – | – |"
     name = f"{row['pair']} alone" if row["method"] == "adapter" else str(row.get("label") or row["method"])
     run = f"[{plain(name)}](run?run={row['run_id']})"
-    return f"| {letter} | {title} | {run} | {' | '.join(_figure(row, name) for name in FIGURES)} |"
+    return f"| {title} | {run} | {' | '.join(_figure(row, name) for name in FIGURES)} |"
 
 
 def _figure(row: Mapping[str, Any], name: str) -> str:
-    spread = interval(row.get(f"{name}_low"), row.get(f"{name}_high"))
-    n = row.get(f"{name}_n")
-    behind = f" n\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}{int(n)}" if n is not None and pd.notna(n) else ""
-    return f"{number(row[name])} {spread}{behind}".strip()
+    """``0.22 (0.14–0.33)``: two decimals are all that these prompts tell."""
+    ends = [row.get(f"{name}_{end}") for end in ("low", "high")]
+    spread = "" if any(end is None or pd.isna(end) for end in ends) else f" ({ends[0]:.2f}–{ends[1]:.2f})"
+    return f"{number(row[name], 2)}{spread}"
 
 
 def _volume(front: pd.DataFrame, axes: Sequence[str]) -> float | None:

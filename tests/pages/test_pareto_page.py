@@ -84,15 +84,15 @@ def test_the_hypervolume_has_an_interval_from_the_answers_behind_it(
 
 def test_each_goal_names_its_run_in_the_table_and_in_the_picture(open_page: Open, full_workspace: Workspace) -> None:
     app = open_page(full_workspace, "pareto", **ALL)
-    table = next(item.value for item in app.markdown if "| Safety first" in item.value)
-    assert "| Balanced" in table and "| Utility first" in table and "the utility adapter alone" in table
-    letters = {letter for letter in "SBU" if f"| **{letter}** |" in table}
+    table = next(item.value for item in app.markdown if "Safety first" in item.value and item.value.startswith("| For"))
+    assert "Balanced" in table and "Utility first" in table and "| Utility adapter |" in table
+    letters = {letter for letter in "SBU" if f"| **{letter}** " in table}
     marks = [trace for trace in _figure(app)["data"] if "marks" in trace.get("meta", {})]
     assert {letter for trace in marks for text in trace["text"] for letter in text} == letters
     assert all(f"run?run={run_id}" in table for trace in marks for run_id in trace["meta"]["marks"])
     for line in table.splitlines()[2:5]:
         if line.startswith("| **"):
-            over_refusal = float(line.split("|")[5].split()[0])
+            over_refusal = float(line.split("|")[4].split()[0])
             assert over_refusal <= 0.2
     assert any("n = " in item.value and "judge" in item.value for item in app.markdown)
 
