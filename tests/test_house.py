@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import grimp
 import networkx
 import pytest
 
 PACKAGE = "sstmerge_core"
+GUIDE = Path(__file__).resolve().parents[1] / "CONTRIBUTING.md"
 FLOORS = (
     ("cli",),
     ("report", "playground"),
@@ -37,6 +41,12 @@ def house() -> grimp.ImportGraph:
 def test_every_room_has_its_floor(house: grimp.ImportGraph) -> None:
     rooms = {child.removeprefix(f"{PACKAGE}.") for child in house.find_children(PACKAGE)}
     assert rooms == {room for floor in FLOORS for room in floor}
+
+
+def test_the_guide_draws_the_floors_as_they_are() -> None:
+    drawn = re.findall(r'floor(\d+)\["([^"]+)"\]', GUIDE.read_text())
+    assert [int(number) for number, _ in drawn] == list(range(len(FLOORS), 0, -1))
+    assert [tuple(rooms.split(" · ")) for _, rooms in drawn] == list(FLOORS)
 
 
 def test_no_import_leads_upwards_or_sideways(house: grimp.ImportGraph) -> None:
