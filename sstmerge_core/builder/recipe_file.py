@@ -216,7 +216,8 @@ def _calibration(calibration: Calibration | None, given: Mapping[str, str]) -> C
     found: dict[str, Source] = {}
     problems = []
     for source, n in _parts_of(calibration):
-        place = Path(given.get(source.name) or bundled.DATA / f"{source.name}.jsonl")
+        known = bundled.BUNDLED.get(source.name)
+        place = Path(given.get(source.name) or (bundled.rows_of(known) if known else source.path or source.name))
         if not place.is_file():
             problems.append(_missing(f"data {source.name}", source, "", f"--data {source.name}=FILE"))
             continue

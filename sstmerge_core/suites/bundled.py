@@ -5,20 +5,34 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from sstmerge_core import resources
 from sstmerge_core.errors import DataError, Problem
 from sstmerge_core.recipe import Source, Suite
 from sstmerge_core.suites import rows as suites
+from sstmerge_core.suites.declared import SHIPPED, DeclaredSuite, read
 
-DATA = resources.DATA / "demo"
 
-ROLES = {"harmful": "harmful", "near_miss": "benign", "facts": "utility", "instructions": "utility"}
+def _declared() -> dict[str, DeclaredSuite]:
+    """The shipped suites whose rows are the demo's own files, by what they measure."""
+    paths = [path for path in sorted(SHIPPED.glob("*.yaml")) if _OWN in path.read_text(encoding="utf-8")]
+    order = ("harmful", "benign", "utility", "general")
+    return {suite.name: suite for suite in sorted(map(read, paths), key=lambda one: order.index(one.role))}
+
+
+_OWN = "file: ../demo/"
+BUNDLED = _declared()
+"""name → its declaration in data/suites"""
+ROLES = {name: suite.role for name, suite in BUNDLED.items() if suite.role != "general"}
 """What each bundled suite measures."""
-GENERAL = "general"
+GENERAL = next(name for name, suite in BUNDLED.items() if suite.role == "general")
 """General benign prompts without responses, half of which only look dangerous; for the benign Fisher alone."""
 PROMPTS = 64
 """Prompts per suite by default; at 64 a rate of one half has a 95 % interval of ±12 points."""
 MAX_NEW_TOKENS = Suite.model_fields["max_new_tokens"].default
+
+
+def rows_of(suite: DeclaredSuite) -> Path:
+    """The file that holds a bundled suite's rows."""
+    return (suite.path.parent / str(suite.sources[0].file)).resolve()
 
 
 def source(name_or_path: str, split: str, n: int | None = None, *, answered: bool = False) -> tuple[Source, int]:
@@ -27,11 +41,8 @@ def source(name_or_path: str, split: str, n: int | None = None, *, answered: boo
     `answered` rows need a response, for a loss is taken of it. Raises DataError for unknown suites, missing splits,
     unreadable files and rows without a response that is needed.
     """
-    path = (
-        DATA / f"{name_or_path}.jsonl"
-        if name_or_path in (*ROLES, GENERAL)
-        else Path(name_or_path).expanduser().resolve()
-    )
+    bundled = BUNDLED.get(name_or_path)
+    path = rows_of(bundled) if bundled else Path(name_or_path).expanduser().resolve()
     if not path.is_file():
         fix = f"Bundled suites: {', '.join(ROLES)}. Or give a JSONL file with prompt and response."
         raise DataError(Problem(str(name_or_path), "there is no such suite", fix))
