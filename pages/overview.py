@@ -35,19 +35,24 @@ with left:
     pairs = store.query(queries.merge_pairs)
     if pairs:
         pair = pairs[0]
-        shown = pareto.drawable(store.query(queries.pair_runs, pair), "resistance", "utility")
+        runs = store.query(queries.pair_runs, pair)
+        choice = store.recall(("decision", pair), lambda: decide(runs))
+        # what a first look can take in: measured here, on the prompts that tell; the rest is on the Pareto page
+        told = runs[runs["source"].eq("measured") & runs["split"].fillna("test").eq("test")]
+        shown = pareto.drawable(told if len(told) else runs, "resistance", "utility")
+        stands = standing.standing(shown, ("resistance", "utility"), choice)
+        marks = stands.marks if stands else {}
         st.plotly_chart(
-            store.recall(("overview", pair), lambda: pareto.figure(shown, height=420)),
+            store.recall(("overview", pair), lambda: pareto.figure(shown, height=420, marks=marks, intervals=False)),
             config=blocks.CHART_CONFIG,
             key="overview.chart",
             alt=f"Runs of {pair} between resistance and utility",
         )
-        choice = store.recall(("decision", pair), lambda: decide(store.query(queries.pair_runs, pair)))
         st.subheader(f"Which should I ship? {pair}", anchor=False, help=standing.about(choice))
         st.markdown(standing.picks_table(choice) or choice.why_none)
         st.caption(choice.how)
         with st.container(horizontal=True, vertical_alignment="center"):
-            st.caption(f"{len(shown):,} runs of {pair}.", width="content")
+            st.caption(f"{len(shown):,} of {len(runs):,} runs of {pair}.", width="content")
             st.page_link("pages/pareto.py", label="Pareto", icon=":material/scatter_plot:", query_params={"pair": pair})
 
 with right:
