@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from sstmerge_core import words
 from sstmerge_core.analysis import goals
 from sstmerge_core.report.document import Block, Bullets, Section, Table, drop_empty, measure_cell, run_link
 from sstmerge_core.report.gather import Chapter
@@ -28,10 +29,14 @@ def recommendations(chapter: Chapter) -> Section:
     rows += [(goals.SIDES[side], *_cells(row, chapter)) for side, row in decision.parents.items()]
     head = ("Goal", "Run", "Resistance ↑", "Over-refusal ↓", "Utility ↑")
     blocks: list[Block] = [drop_empty(Table(head, tuple(rows), texts=2, caption=decision.how))]
-    sentences = [plain(told.sentence) for told in decision.told.values()]
+    sentences = [
+        f"{goals.GOALS[goal]}: {words.count(number, 'run')} that did better on selection miss the limits on test."
+        for goal, number in decision.missed.items()
+    ]
     if decision.not_ranked:
         sentences.append(f"{decision.not_ranked}.")
-    blocks.append(Bullets(tuple(sentences)))
+    if sentences:
+        blocks.append(Bullets(tuple(sentences)))
     return Section("Recommendations by goal", tuple(blocks), level=3)
 
 

@@ -182,7 +182,8 @@ def _in_short(chapter: Chapter) -> list[str]:
     ranked = tables.top(chapter.found)
     if len(ranked):
         first = ranked.iloc[0].to_dict()
-        sentence = f"Greatest sum: {point_link(first)}, {measure_cell(first, 'total', chapter.digits)}"
+        figure = measure_cell(first, "total", chapter.digits)
+        sentence = f"The reports' sum, which refusing more raises, is greatest for {point_link(first)}, {figure}"
         totals = against_first(chapter, ranked)
         told.append(f"{sentence}. {equals_sentence(ranked, totals)}" if totals else f"{sentence}.")
     told += in_short(chapter)
