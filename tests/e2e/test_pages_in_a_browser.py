@@ -82,11 +82,21 @@ def test_dark_survives_a_reload(full_server: str, new_page: NewPage) -> None:
     assert before == _background(page) == "rgb(18, 22, 29)"
 
 
+def at_rest(place: Any) -> dict[str, float]:
+    """Where something is once it no longer moves: a page that grows a scroll bar draws its chart anew."""
+    before, now = None, place.bounding_box()
+    while now is None or now != before:
+        place.page.wait_for_timeout(400)
+        before, now = now, place.bounding_box()
+    return now
+
+
 def test_a_clicked_point_fills_the_panel_and_its_link_opens_the_same(full_server: str, new_page: NewPage) -> None:
     page = new_page()
     page.goto(f"{full_server}/pareto?pair=A5_A7&source=measured")
     drawn(page, CHART)
-    point = page.locator(".js-plotly-plot .scatterlayer .trace .points path").nth(3).bounding_box()
+    page.wait_for_selector("text=/The front: \\d+/")
+    point = at_rest(page.locator(".js-plotly-plot .scatterlayer .trace .points path").nth(3))
     page.mouse.move(point["x"] - 30, point["y"] - 30)
     page.mouse.move(point["x"] + point["width"] / 2, point["y"] + point["height"] / 2, steps=4)
     page.mouse.down()
