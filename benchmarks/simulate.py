@@ -285,8 +285,8 @@ def _tax_cases(resamples: int) -> Iterator[Case]:
                 for name, own in (("linear", range(1, 7)), ("other", range(7, 13)))
             }
             found = tax.matched_tax(
-                curves, scores[:, 0], safety[:, 0], at, topics=(codes.tolist(), codes.tolist()), resamples=300,
-                seed=_seed(generator),
+                curves, scores[:, 0].tolist(), safety[:, 0].tolist(), at, topics=(codes.tolist(), codes.tolist()),
+                resamples=300, seed=_seed(generator),
             )["other"][which]  # fmt: skip
             if found.value is None:
                 return None
