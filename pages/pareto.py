@@ -1,5 +1,7 @@
 """Where every run of a pair lies between two measures, or three."""
 
+from functools import partial
+
 import pandas as pd
 import streamlit as st
 
@@ -83,6 +85,10 @@ def limits_form() -> None:
         )
 
 
+def filter_word(name: str, value: str) -> str:
+    return style(value).title if name == "method" else value
+
+
 def title_of(name: str) -> str:
     return MEASURES[name].title if name else "–"
 
@@ -156,7 +162,7 @@ with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
                     FILTERS[name],
                     values,
                     key=f"pareto.{name}",
-                    format_func=lambda value, name=name: style(value).title if name == "method" else value,
+                    format_func=partial(filter_word, name),
                 )
         st.caption("Nothing chosen means everything is shown.")
         st.toggle("A front for each method", key="pareto.fronts", disabled=bool(z))
@@ -252,10 +258,10 @@ with right:
             blocks.csv_button(panel, f"pareto-{pair}.csv", key="pareto.csv.panel")
             if selecting:
                 blocks.compare_link(list(panel.loc[panel["source"] == "measured", "run_id"]))
-            values = {"pair": pair, "x": x, "y": y, "z": z, "space": space, "fronts": fronts, **chosen}
-            values |= {"box": box_text, "lasso": lasso_text, "run": run_ids}
-            values |= {"over": limits.max_over_refusal, "floor": limits.min_resistance}
-            blocks.share_box(link.share(start.base_url(), "pareto", values))
+            said = {"pair": pair, "x": x, "y": y, "z": z, "space": space, "fronts": fronts, **chosen}
+            said |= {"box": box_text, "lasso": lasso_text, "run": run_ids}
+            said |= {"over": limits.max_over_refusal, "floor": limits.min_resistance}
+            blocks.share_box(link.share(start.base_url(), "pareto", said))
     else:
         st.caption("Nothing in the selection.")
 

@@ -1,5 +1,7 @@
 """Make an adapter of your own: choose a base and rows, train, watch the loss, merge."""
 
+from typing import Any
+
 import pandas as pd
 import streamlit as st
 
@@ -121,11 +123,11 @@ def held_out(splits: list[str]) -> tuple[str | None, str | None, float]:
     return (None if split == ALL else split), (held if held in others else None), share
 
 
-def adapter_named(file: str) -> dict[str, str]:
+def adapter_named(file: str) -> dict[str, Any]:
     """Name, role and what measures it."""
     with st.container(horizontal=True, gap="small", vertical_alignment="bottom"):
         name = st.text_input("Name", key="train.name", placeholder="such as A8", width=150)
-        role = st.selectbox("Role", list(ROLE_WORDS), key="train.role", format_func=ROLE_WORDS.get, width=200)
+        role = st.selectbox("Role", list(ROLE_WORDS), key="train.role", format_func=ROLE_WORDS.__getitem__, width=200)
         own = [file] if file not in ROLES else []
         suite_problems = state.unknown("suite", [*ROLES, *own]) if state.moved else []
         if st.session_state["train.suite"] not in ("", *ROLES, *own):
