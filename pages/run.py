@@ -13,14 +13,13 @@ from sstmerge_core.store import queries, trash
 from sstmerge_core.words import plain, shortened
 from studio import blocks, link, present, remarks, start
 
-COLORS: dict[str, Literal["green", "blue", "red", "orange", "gray"]] = {
+COLORS: dict[str, Literal["green", "blue", "red", "orange", "gray"]] = {  # by status
     "finished": "green",
     "running": "blue",
     "failed": "red",
     "cancelled": "orange",
     "interrupted": "orange",
 }
-"""By status"""
 
 store = blocks.store_or_stop()
 state = link.Link("run")
