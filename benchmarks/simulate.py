@@ -201,7 +201,7 @@ def measured(generator: Generator, means: Array, names: list[str], topics: int, 
     for axis in range(means.shape[1]):
         last = axis == 2
         given = np.append(means[:, axis], 0.65) if last else means[:, axis]
-        values, codes = (utilities if last or means.shape[1] == 2 and axis == 1 else rates)(
+        values, codes = (utilities if last or (means.shape[1] == 2 and axis == 1) else rates)(
             generator, given, topics, each
         )
         table = pd.DataFrame(values, columns=[*names, "U"] if last else names)

@@ -44,7 +44,7 @@ def marked() -> dict:
     """What the link had selected, marked in the chart for as long as the chart is the same one."""
     if state.moved:
         chosen = (st.session_state[f"pareto.{name}"] for name in ("box", "lasso", "run"))
-        st.session_state["pareto:marked"] = tuple(map(lambda value: value or "", chosen))
+        st.session_state["pareto:marked"] = tuple(value or "" for value in chosen)
     box, lasso, run_ids = st.session_state.get("pareto:marked", ("", "", ()))
     return {"area": area_of(box, lasso), "highlight": tuple(run_ids or ())}
 

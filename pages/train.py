@@ -33,7 +33,7 @@ if not shelf.bases:
 trained = {name: entry for name, entry in shelf.adapters.items() if training_record(entry.path).get("loss")}
 state = link.Link("train")
 state.read({"base": shelf.fields()["base"], "role": (link.one_of(list(ROLE_WORDS)), "utility")})
-state.read({"file": (link.text, None)} | {name: (link.text, "") for name in ("split", "held", "name", "suite", "job")})
+state.read({"file": (link.text, None)} | dict.fromkeys(("split", "held", "name", "suite", "job"), (link.text, "")))
 state.read({"share": (form.number(0.01, 0.9), 0.1)} | form.fields())
 if trained:
     state.read({"show": (link.one_of(list(trained)), list(trained)[-1])})

@@ -101,7 +101,7 @@ def _active(
                         key=f"{where}.{to}",
                         help=about,
                         type="tertiary",
-                        disabled=first and to != "down" or last and to == "down",
+                        disabled=(first and to != "down") or (last and to == "down"),
                         on_click=_do,
                         args=(jobs.move, job.job_id, to),
                     )

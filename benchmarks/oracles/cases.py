@@ -217,7 +217,7 @@ def sides(adapters: Adapters, experts: str = "mean") -> tuple[Dense, Dense]:
 def canonical(adapters: Adapters, name: str) -> tuple[np.ndarray, np.ndarray]:
     """Left singular basis of [ΔW_1 … ΔW_N] and right singular basis of them stacked (ALGORITHMS §2)."""
     matrices = [own[name] for own in dense(adapters)]
-    left, values, _ = np.linalg.svd(np.concatenate(matrices, axis=1))
+    left = np.linalg.svd(np.concatenate(matrices, axis=1))[0]
     right = np.linalg.svd(np.concatenate(matrices, axis=0))[2].T
     p, q = (min(size, sum(own[name].a.shape[0] for own in adapters if name in own)) for size in (len(left), len(right)))
     return left[:, :p], right[:, :q]
