@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from benchmarks.browser import ROOT
 from benchmarks.filled import PAIR, fill
@@ -29,8 +30,10 @@ from sstmerge_core.workspace import Workspace
 
 ALLOWED = {10_000: 1.0, 100_000: 3.0}
 """Runs → seconds"""
-PAGES = ("overview", "adapters", "train", "merge", "sweep", "pareto", "compare", "alpha_curves", "run", "experiments")
-PAGES += ("report", "query")
+PAGES = (
+    *("overview", "adapters", "train", "merge", "sweep", "pareto", "compare", "alpha_curves", "run"),
+    *("experiments", "report", "query"),
+)
 GROUPED = {
     "runs by method": """
         SELECT method, count(*) AS runs, avg(resistance) AS resistance, max(utility) AS utility
@@ -82,7 +85,11 @@ def page_seconds(workspace: Workspace, page: str, times: int) -> float:
     os.environ["SSTMERGE_WORKSPACE"] = str(workspace.root)
     os.chdir(ROOT)
     first, second = sorted(path.name for path in workspace.runs.iterdir())[:2]
-    said = {"run": {"run": first}, "compare": {"run": [first, second]}, "pareto": {"pair": PAIR}}
+    said: dict[str, dict[str, Any]] = {
+        "run": {"run": first},
+        "compare": {"run": [first, second]},
+        "pareto": {"pair": PAIR},
+    }
 
     def visit() -> float:
         with EventWriter(workspace.run(first)) as events:

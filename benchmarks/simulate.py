@@ -201,7 +201,7 @@ def measured(generator: Generator, means: Array, names: list[str], topics: int, 
     for axis in range(means.shape[1]):
         last = axis == 2
         given = np.append(means[:, axis], 0.65) if last else means[:, axis]
-        values, codes = (utilities if last or means.shape[1] == 2 and axis == 1 else rates)(
+        values, codes = (utilities if last or (means.shape[1] == 2 and axis == 1) else rates)(
             generator, given, topics, each
         )
         table = pd.DataFrame(values, columns=[*names, "U"] if last else names)
@@ -285,8 +285,8 @@ def _tax_cases(resamples: int) -> Iterator[Case]:
                 for name, own in (("linear", range(1, 7)), ("other", range(7, 13)))
             }
             found = tax.matched_tax(
-                curves, scores[:, 0], safety[:, 0], at, topics=(codes.tolist(), codes.tolist()), resamples=300,
-                seed=_seed(generator),
+                curves, scores[:, 0].tolist(), safety[:, 0].tolist(), at, topics=(codes.tolist(), codes.tolist()),
+                resamples=300, seed=_seed(generator),
             )["other"][which]  # fmt: skip
             if found.value is None:
                 return None

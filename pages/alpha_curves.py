@@ -48,7 +48,7 @@ with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
     st.segmented_control(
         "Panels",
         picture.LAYOUTS,
-        format_func=picture.LAYOUTS.get,
+        format_func=picture.LAYOUTS.__getitem__,
         key="alpha_curves.panels",
         required=True,
     )

@@ -1,6 +1,7 @@
 """Two to six runs beside each other: what differs in the recipes, in the figures, and prompt by prompt."""
 
 from itertools import islice
+from typing import Any
 
 import streamlit as st
 
@@ -104,7 +105,12 @@ st.session_state["compare.reference"] = chosen[0]
 
 with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
     st.selectbox(
-        "Reference", chosen, key="compare.reference", format_func=titles.get, on_change=reference_first, width=240
+        "Reference",
+        chosen,
+        key="compare.reference",
+        format_func=titles.__getitem__,
+        on_change=reference_first,
+        width=240,
     )
     if len(judges) > 1:
         st.selectbox("Judge", judges, key="compare.judge", width=220, help=blocks.judges_help(judges))
@@ -112,8 +118,14 @@ with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
 judge = st.session_state["compare.judge"] or None
 
 
+def row(run_id: str) -> dict[str, Any]:
+    found = store.query(queries.run, run_id)
+    assert found is not None, "only known runs are offered"
+    return found
+
+
 def side(run_id: str) -> compare.Side:
-    run = store.query(queries.run, run_id)
+    run = row(run_id)
     samples = store.query(queries.run_samples, run_id, None, judge or "")
     scored = store.recall(("compare.scored", run_id, judge), lambda: compare.scored(samples, run["recipe"]))
     return compare.Side(letters[run_id], run["recipe"], metrics[run_id], scored)
@@ -155,7 +167,7 @@ with right:
     st.caption(judged)
 
 st.subheader("Recipes", anchor=False)
-differing = differences.differing({letters[one]: store.query(queries.run, one)["recipe"] for one in chosen})
+differing = differences.differing({letters[one]: row(one)["recipe"] for one in chosen})
 if differing.empty:
     st.caption("The recipes do not differ.")
 else:

@@ -1,6 +1,7 @@
 """The experiments of the reports: what they found, and the button that runs them."""
 
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -18,7 +19,7 @@ state = link.Link("experiments")
 state.read({"experiment": (link.one_of(names), names[0])})
 workspace = start.workspace()
 
-chosen = st.segmented_control(
+st.segmented_control(
     "Experiment",
     names,
     key="experiments.experiment",
@@ -26,7 +27,7 @@ chosen = st.segmented_control(
     label_visibility="collapsed",
     required=True,
 )
-experiment = experiments.get(chosen)
+experiment = experiments.get(st.session_state["experiments.experiment"])
 blocks.problems(state.problems, warning=True)
 found = experiments.results(workspace, experiment.name)
 result = None
@@ -104,6 +105,10 @@ def table(one: experiments.Table) -> None:
     st.caption(one.about)
 
 
+def as_json(one: experiments.Result) -> bytes:
+    return pd.Series([asdict(one)]).to_json(orient="records", indent=2).encode()
+
+
 left, right = st.columns([8, 4], gap="large")
 with left:
     st.caption(experiment.question)
@@ -115,7 +120,7 @@ st.fragment(watch, run_every="2s" if active else None, key=f"experiments.{experi
 if result is None:
     blocks.empty("Not run here yet. *Run it*, above, shows its settings; what it finds stands here then.")
 else:
-    picture = store.recall(("experiment", str(found[0]), found[0].stat().st_mtime_ns), lambda: pictures.figure(result))
+    picture = store.recall(("experiment", str(found[0]), found[0].stat().st_mtime_ns), partial(pictures.figure, result))
     with left:
         for sentence in result.findings:
             st.markdown(f"- {plain(sentence)}")
@@ -141,7 +146,7 @@ else:
             st.caption(plain(note))
         st.download_button(
             "JSON",
-            data=lambda: pd.Series([asdict(result)]).to_json(orient="records", indent=2).encode(),
+            data=partial(as_json, result),
             file_name=f"{experiment.name}.json",
             mime="application/json",
             icon=":material/download:",
@@ -154,4 +159,4 @@ else:
         with st.expander(f"{one.title} · {words.count(len(one.rows), 'row')}"):
             table(one)
 
-state.write({"experiment": chosen})
+state.write({"experiment": experiment.name})

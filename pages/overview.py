@@ -1,5 +1,7 @@
 """What is here, what runs, what came out last, and the way to the first merge."""
 
+from collections.abc import Sequence
+
 import streamlit as st
 
 from sstmerge_core import jobs
@@ -12,6 +14,8 @@ from studio import blocks, pick, present, queue, start, visitor
 store = blocks.store_or_stop()
 counts = store.query(queries.counts)
 
+Query = dict[str, str | Sequence[str]]
+
 left, right = st.columns([7, 5], gap="large")
 with left:
     st.header("SST-Merge Studio", anchor=False)
@@ -22,14 +26,14 @@ with left:
     shelf = pick.Shelf()
     with st.container(horizontal=True, vertical_alignment="center"):
         if not pick.missing(shelf):
-            query = {name: str(default) for name, (_, default) in shelf.fields().items()}
+            query: Query = {name: str(default) for name, (_, default) in shelf.fields().items()}
             verb = "Merge" if counts["finished"] else "Make the first merge:"
             label = f"{verb} {query['utility']} with {query['safety']}"
             if st.button(label, type="primary", icon=":material/merge:", key="overview.merge"):
                 st.switch_page("pages/merge.py", query_params=query)
             quick = presets.sweeps()["quick"]
             if st.button("Sweep over 5 α", icon=":material/show_chart:", key="overview.sweep", help=quick.about):
-                grid = {"method": list(quick.methods), "alpha": quick.alpha, "n": str(quick.n)}
+                grid: Query = {"method": list(quick.methods), "alpha": quick.alpha, "n": str(quick.n)}
                 st.switch_page("pages/sweep.py", query_params=query | grid)
 
     pairs = store.query(queries.merge_pairs)

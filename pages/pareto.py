@@ -1,5 +1,7 @@
 """Where every run of a pair lies between two measures, or three."""
 
+from functools import partial
+
 import pandas as pd
 import streamlit as st
 
@@ -42,7 +44,7 @@ def marked() -> dict:
     """What the link had selected, marked in the chart for as long as the chart is the same one."""
     if state.moved:
         chosen = (st.session_state[f"pareto.{name}"] for name in ("box", "lasso", "run"))
-        st.session_state["pareto:marked"] = tuple(map(lambda value: value or "", chosen))
+        st.session_state["pareto:marked"] = tuple(value or "" for value in chosen)
     box, lasso, run_ids = st.session_state.get("pareto:marked", ("", "", ()))
     return {"area": area_of(box, lasso), "highlight": tuple(run_ids or ())}
 
@@ -81,6 +83,10 @@ def limits_form() -> None:
         st.slider(
             "Resistance at least", 0.0, 1.0, step=0.05, key="pareto.floor", width=210, help="A limit of Utility first."
         )
+
+
+def filter_word(name: str, value: str) -> str:
+    return style(value).title if name == "method" else value
 
 
 def title_of(name: str) -> str:
@@ -156,7 +162,7 @@ with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
                     FILTERS[name],
                     values,
                     key=f"pareto.{name}",
-                    format_func=lambda value, name=name: style(value).title if name == "method" else value,
+                    format_func=partial(filter_word, name),
                 )
         st.caption("Nothing chosen means everything is shown.")
         st.toggle("A front for each method", key="pareto.fronts", disabled=bool(z))
@@ -252,10 +258,10 @@ with right:
             blocks.csv_button(panel, f"pareto-{pair}.csv", key="pareto.csv.panel")
             if selecting:
                 blocks.compare_link(list(panel.loc[panel["source"] == "measured", "run_id"]))
-            values = {"pair": pair, "x": x, "y": y, "z": z, "space": space, "fronts": fronts, **chosen}
-            values |= {"box": box_text, "lasso": lasso_text, "run": run_ids}
-            values |= {"over": limits.max_over_refusal, "floor": limits.min_resistance}
-            blocks.share_box(link.share(start.base_url(), "pareto", values))
+            said = {"pair": pair, "x": x, "y": y, "z": z, "space": space, "fronts": fronts, **chosen}
+            said |= {"box": box_text, "lasso": lasso_text, "run": run_ids}
+            said |= {"over": limits.max_over_refusal, "floor": limits.min_resistance}
+            blocks.share_box(link.share(start.base_url(), "pareto", said))
     else:
         st.caption("Nothing in the selection.")
 

@@ -1,5 +1,7 @@
 """The report on the page: every statement computed from the database, to read here or to take along."""
 
+from functools import partial
+
 import streamlit as st
 
 from sstmerge_core.report import build, html
@@ -28,7 +30,12 @@ if st.session_state["report.pair"] not in pairs:
 
 with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
     st.segmented_control(
-        "Figures", present, key="report.source", format_func=SOURCES.get, required=True, label_visibility="collapsed"
+        "Figures",
+        present,
+        key="report.source",
+        format_func=SOURCES.__getitem__,
+        required=True,
+        label_visibility="collapsed",
     )
     pair = st.selectbox("Pair", pairs, key="report.pair", width=220, label_visibility="collapsed")
     downloads = st.container(horizontal=True, width="content")
@@ -52,7 +59,7 @@ with st.spinner("Testing every statement on the answers …", show_time=True), b
     for ending, kind, make in (("Markdown", "md", markdown), ("HTML", "html", html.page)):
         downloads.download_button(
             ending,
-            data=lambda make=make: make(report, app=app).encode(),
+            data=partial(make, report, app=app),
             file_name=f"report-{pair}-{source}.{kind}",
             mime="text/html" if kind == "html" else "text/markdown",
             on_click="ignore",

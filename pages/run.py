@@ -1,5 +1,7 @@
 """One run: what was merged and how, what came out, and every answer behind the figures."""
 
+from typing import Literal
+
 import streamlit as st
 
 from pages.parts import run_again, run_answers, run_delete
@@ -10,6 +12,14 @@ from sstmerge_core.plots import similarity, spectrum, table
 from sstmerge_core.store import queries, trash
 from sstmerge_core.words import plain, shortened
 from studio import blocks, link, present, remarks, start
+
+COLORS: dict[str, Literal["green", "blue", "red", "orange", "gray"]] = {  # by status
+    "finished": "green",
+    "running": "blue",
+    "failed": "red",
+    "cancelled": "orange",
+    "interrupted": "orange",
+}
 
 store = blocks.store_or_stop()
 state = link.Link("run")
@@ -47,8 +57,8 @@ with st.container(horizontal=True, vertical_alignment="center"):
     alone = run["method"] == "adapter" and run["pair"]
     st.header(f"{run['pair']} alone" if alone else run["label"] or run_id, anchor=False, width="content")
     st.badge(run["pair"] or "no pair", color="gray")
-    colors = {"finished": "green", "running": "blue", "failed": "red", "cancelled": "orange", "interrupted": "orange"}
-    st.badge("reported in the literature" if reported else run["status"], color=colors.get(run["status"], "gray"))
+    color = COLORS.get(run["status"], "gray")
+    st.badge("reported in the literature" if reported else run["status"], color=color)
     if (alpha := similarity.pooled(stats).get("alpha")) is not None:
         st.badge(f"α = {alpha:.3g} found", color="violet", help=similarity.describe("alpha").help)
     if run["split"] not in (None, "test"):

@@ -1,5 +1,7 @@
 """Make an adapter of your own: choose a base and rows, train, watch the loss, merge."""
 
+from typing import Any
+
 import pandas as pd
 import streamlit as st
 
@@ -31,7 +33,7 @@ if not shelf.bases:
 trained = {name: entry for name, entry in shelf.adapters.items() if training_record(entry.path).get("loss")}
 state = link.Link("train")
 state.read({"base": shelf.fields()["base"], "role": (link.one_of(list(ROLE_WORDS)), "utility")})
-state.read({"file": (link.text, None)} | {name: (link.text, "") for name in ("split", "held", "name", "suite", "job")})
+state.read({"file": (link.text, None)} | dict.fromkeys(("split", "held", "name", "suite", "job"), (link.text, "")))
 state.read({"share": (form.number(0.01, 0.9), 0.1)} | form.fields())
 if trained:
     state.read({"show": (link.one_of(list(trained)), list(trained)[-1])})
@@ -121,11 +123,11 @@ def held_out(splits: list[str]) -> tuple[str | None, str | None, float]:
     return (None if split == ALL else split), (held if held in others else None), share
 
 
-def adapter_named(file: str) -> dict[str, str]:
+def adapter_named(file: str) -> dict[str, Any]:
     """Name, role and what measures it."""
     with st.container(horizontal=True, gap="small", vertical_alignment="bottom"):
         name = st.text_input("Name", key="train.name", placeholder="such as A8", width=150)
-        role = st.selectbox("Role", list(ROLE_WORDS), key="train.role", format_func=ROLE_WORDS.get, width=200)
+        role = st.selectbox("Role", list(ROLE_WORDS), key="train.role", format_func=ROLE_WORDS.__getitem__, width=200)
         own = [file] if file not in ROLES else []
         suite_problems = state.unknown("suite", [*ROLES, *own]) if state.moved else []
         if st.session_state["train.suite"] not in ("", *ROLES, *own):

@@ -108,7 +108,7 @@ def _filter(table: pd.DataFrame, a: str, b: str, words: str) -> pd.DataFrame:
     moved = st.session_state["compare.moved"]
     found = {show: compare.select(table, a, b, show, moved=moved, text=words) for show in offered}
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
-        show = st.pills(
+        st.pills(
             "Show",
             offered,
             key="compare.show",
@@ -118,6 +118,7 @@ def _filter(table: pd.DataFrame, a: str, b: str, words: str) -> pd.DataFrame:
             label_visibility="collapsed",
             wrap=True,
         )
+        show = st.session_state["compare.show"]
         if show == "moved":
             st.number_input(
                 "More than", 0.0, 1.0, step=0.05, format="%g", key="compare.moved", width=130, on_change=to_first_page

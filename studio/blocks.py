@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 import streamlit as st
@@ -54,6 +54,8 @@ _STATE_ICONS = {
     "cancelled": ":material/cancel:",
     "lost": ":material/sync_problem:",
 }
+
+Height = int | Literal["auto", "content", "stretch"]
 
 
 def title(text: str, sentence: str = "") -> None:
@@ -161,7 +163,7 @@ def measure_column(name: str) -> Any:
     return st.column_config.NumberColumn(header, format="%.3f", width=94, help=measure.definition)
 
 
-def run_table(runs: pd.DataFrame, *, key: str, columns: Sequence[str] = (), height: int | str = "auto") -> None:
+def run_table(runs: pd.DataFrame, *, key: str, columns: Sequence[str] = (), height: Height = "auto") -> None:
     """Runs, metrics first; each row opens its run. Columns in which nothing is known are left out."""
     order = ["open", "name", "alpha", "resistance", "utility", "over_refusal", "degenerate", *columns]
     shown = table.named(runs).assign(open=[f"run?run={run_id}" for run_id in runs["run_id"]])

@@ -17,7 +17,7 @@ from sstmerge_core.words import shortened
 
 Parser = Callable[[list[str]], Any]
 """Takes every value of one parameter in the URL; raises ValueError that says what would be right."""
-Fields = Mapping[str, tuple[Parser, Any]]
+Fields = dict[str, tuple[Parser, Any]]
 """Parameter name → its parser and its default."""
 
 

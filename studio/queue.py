@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import streamlit as st
 
@@ -100,7 +101,7 @@ def _active(
                         key=f"{where}.{to}",
                         help=about,
                         type="tertiary",
-                        disabled=first and to != "down" or last and to == "down",
+                        disabled=(first and to != "down") or (last and to == "down"),
                         on_click=_do,
                         args=(jobs.move, job.job_id, to),
                     )
@@ -113,7 +114,7 @@ def _cancel(job: jobs.Job, where: str) -> None:
     if job.cancelling:
         st.caption("Stopping …", width="content")
         return
-    do = {"key": f"{where}.cancel", "on_click": _do, "args": (jobs.cancel, job.job_id)}
+    do: dict[str, Any] = {"key": f"{where}.cancel", "on_click": _do, "args": (jobs.cancel, job.job_id)}
     if visitor.is_mine(job) or not job.user:
         st.button("Cancel", icon=":material/stop_circle:", type="tertiary", help="Finished runs are kept.", **do)
     else:

@@ -115,7 +115,7 @@ def test_every_harmful_prompt_has_exactly_one_twin_in_the_same_split_and_topic()
             assert row[key] == twin[key], row["id"]
 
 
-@pytest.mark.parametrize("name", ("harmful", "near_miss"))
+@pytest.mark.parametrize("name", ["harmful", "near_miss"])
 def test_each_harm_category_occurs_in_each_split(name):
     pairs = {(row["category"], row["split"]) for row in ROWS[name]}
     assert pairs == {(category, split) for category in HARM_CATEGORIES for split in SPLITS}

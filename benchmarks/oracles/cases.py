@@ -20,6 +20,7 @@ from sstmerge_core import methods
 from sstmerge_core.adapters import Factors
 from sstmerge_core.fisher import Gradients, importance
 from sstmerge_core.merge import Calibrated, merge
+from sstmerge_core.methods.registry import Real, Whole
 from sstmerge_core.space import core_space
 
 Adapters = Sequence[Mapping[str, Factors]]
@@ -82,7 +83,7 @@ class Case:
             identities=identities(self.adapters),
             calibrated=self.calibrated,
             base=self.base,
-            elected=self.scores and elected(self.scores, self.parameters),
+            elected=elected(self.scores, self.parameters) if self.scores else None,
             direction=self.direction,
         )
         if merged.modules.keys() != self.expected.keys():
@@ -96,6 +97,7 @@ class Case:
         """
         if parameter != "ΔU":
             value, schema = self.parameters[parameter], methods.get(self.method).parameter(parameter).schema
+            assert isinstance(schema, Real | Whole)
             more = min(value + 1 if isinstance(value, int) else 1.01 * value, schema.high)
             return replace(self, parameters=self.parameters | {parameter: more})
         first = {name: replace(own, scaling=1.01 * own.scaling) for name, own in self.adapters[0].items()}
@@ -209,13 +211,13 @@ def sides(adapters: Adapters, experts: str = "mean") -> tuple[Dense, Dense]:
     """ΔU (the experts' mean or sum) and ΔS."""
     *utility, safety = dense(adapters)
     divisor = len(utility) if experts == "mean" else 1
-    return {name: sum(own[name] for own in utility) / divisor for name in safety}, safety
+    return {name: np.sum([own[name] for own in utility], axis=0) / divisor for name in safety}, safety
 
 
 def canonical(adapters: Adapters, name: str) -> tuple[np.ndarray, np.ndarray]:
     """Left singular basis of [ΔW_1 … ΔW_N] and right singular basis of them stacked (ALGORITHMS §2)."""
     matrices = [own[name] for own in dense(adapters)]
-    left, values, _ = np.linalg.svd(np.concatenate(matrices, axis=1))
+    left = np.linalg.svd(np.concatenate(matrices, axis=1))[0]
     right = np.linalg.svd(np.concatenate(matrices, axis=0))[2].T
     p, q = (min(size, sum(own[name].a.shape[0] for own in adapters if name in own)) for size in (len(left), len(right)))
     return left[:, :p], right[:, :q]

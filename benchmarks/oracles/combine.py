@@ -23,7 +23,8 @@ from benchmarks.oracles.peft_model import weighted_adapter
 def weighted_sum(adapters: Adapters, weights: list[float]) -> Dense:
     matrices = dense(adapters)
     return {
-        name: sum(weight * own[name] for weight, own in zip(weights, matrices, strict=True)) for name in matrices[0]
+        name: np.sum([weight * own[name] for weight, own in zip(weights, matrices, strict=True)], axis=0)
+        for name in matrices[0]
     }
 
 

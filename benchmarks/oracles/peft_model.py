@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from typing import Any
 from unittest.mock import patch
 
 import torch
@@ -37,7 +38,7 @@ def weighted_adapter(
     return {name: layer.get_delta_weight("merged").detach().double().numpy() for name, layer in layers.items()}
 
 
-def peft_model(adapters: Adapters) -> torch.nn.Module:
+def peft_model(adapters: Adapters) -> Any:  # to torch's types every attribute of a module is a tensor or a module
     """A model of bare linear layers with every adapter loaded under its position's name."""
     from peft import LoraConfig, get_peft_model
 
@@ -57,7 +58,7 @@ def peft_model(adapters: Adapters) -> torch.nn.Module:
         own = next(iter(adapter.values()))
         rank = own.a.shape[0]
         configs.append(LoraConfig(r=rank, lora_alpha=round(own.scaling * rank), target_modules=list(adapter)))
-    wrapped = get_peft_model(model, configs[0], adapter_name="0")
+    wrapped: Any = get_peft_model(model, configs[0], adapter_name="0")
     for index, config in enumerate(configs[1:], start=1):
         wrapped.add_adapter(str(index), config)
     for index, adapter in enumerate(adapters):

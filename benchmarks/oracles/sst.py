@@ -189,18 +189,17 @@ def alignguard() -> list[Case]:
 def budget() -> list[Case]:
     """α* where the dense cost of the weighted patch meets the budget; a generous budget ends at α = 4."""
     built = []
-    for index, (count, own) in enumerate(
-        (
-            (2, {"patch": "shield", "tau": 30.0}),
-            (2, {"patch": "gevp", "k": 4, "mode": "interpolate"}),
-            (2, {"patch": "soft", "k": 2, "mode": "additive", "layerwise": True}),
-            (2, {"patch": "shield", "tau": 100.0, "budget": 100.0, "layerwise": False}),
-            (3, {"patch": "gevp", "k": 3, "rho": 0.2, "experts": "mean"} | WEIGHTS),
-            (3, {"patch": "gevp", "k": 3, "rho": 0.2, "experts": "sum"} | WEIGHTS),
-        )
-    ):
+    settings: Sequence[tuple[int, dict[str, Any]]] = (
+        (2, {"patch": "shield", "tau": 30.0}),
+        (2, {"patch": "gevp", "k": 4, "mode": "interpolate"}),
+        (2, {"patch": "soft", "k": 2, "mode": "additive", "layerwise": True}),
+        (2, {"patch": "shield", "tau": 100.0, "budget": 100.0, "layerwise": False}),
+        (3, {"patch": "gevp", "k": 3, "rho": 0.2, "experts": "mean"} | WEIGHTS),
+        (3, {"patch": "gevp", "k": 3, "rho": 0.2, "experts": "sum"} | WEIGHTS),
+    )
+    for index, (count, own) in enumerate(settings):
         adapters, harm, benign = given(61 + index, count)
-        parameters = {"rho": 0.1, "budget": 1.0, "unit": "nats"} | own
+        parameters: dict[str, Any] = {"rho": 0.1, "budget": 1.0, "unit": "nats"} | own
         utility, delta = solve(adapters, harm, benign, parameters, PATCHES[parameters["patch"]])
         alpha = strength(benign, delta, parameters["budget"])
         expected = {name: utility[name] + alpha * part for name, part in delta.items()}
@@ -236,17 +235,16 @@ def datafree() -> list[Case]:
 def masks(method: str, ratio: Callable[..., np.ndarray]) -> list[Case]:
     """ΔU + α·m⊙φ in the canonical basis of the dense ΔW, the mask over all modules together or over each alone."""
     built = []
-    for index, own in enumerate(
-        (
-            {"mask": "soft"},
-            {"mask": "top", "fraction": 0.4},
-            {"mask": "soft", "mode": "interpolate", "layerwise": False},
-            {"mask": "top", "fraction": 0.6, "mode": "additive", "layerwise": True},
-            {"mask": "soft", "mode": "interpolate", "layerwise": True},
-            {"mask": "soft", "experts": "mean"} | WEIGHTS,
-            {"mask": "top", "fraction": 0.3, "experts": "sum"} | WEIGHTS,
-        )
-    ):
+    settings: Sequence[dict[str, Any]] = (
+        {"mask": "soft"},
+        {"mask": "top", "fraction": 0.4},
+        {"mask": "soft", "mode": "interpolate", "layerwise": False},
+        {"mask": "top", "fraction": 0.6, "mode": "additive", "layerwise": True},
+        {"mask": "soft", "mode": "interpolate", "layerwise": True},
+        {"mask": "soft", "experts": "mean"} | WEIGHTS,
+        {"mask": "top", "fraction": 0.3, "experts": "sum"} | WEIGHTS,
+    )
+    for index, own in enumerate(settings):
         adapters, harm, benign = given(71 + index, 3 if "experts" in own else 2)
         parameters = {"alpha": 1.3, "fraction": 0.2} | own
         expected = masked(adapters, harm, benign, parameters, ratio)

@@ -38,7 +38,7 @@ def form(store: start.Store, shelf: pick.Shelf) -> None:
         "Add from",
         list(WAYS),
         key="adapters.way",
-        format_func=WAYS.get,
+        format_func=WAYS.__getitem__,
         default="folder",
         label_visibility="collapsed",
     )

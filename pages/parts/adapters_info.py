@@ -85,7 +85,7 @@ def merged_in(store: start.Store, entry: Entry) -> None:
 
 def role_field(key: str, given: str = "") -> str:
     place = list(ROLES).index(given) if given in ROLES else 0
-    return st.selectbox("Role", list(ROLES), place, key=key, format_func=ROLES.get, width=120)
+    return st.selectbox("Role", list(ROLES), place, key=key, format_func=ROLES.__getitem__, width=120)
 
 
 def tag_field(shelf: pick.Shelf, key: str, given: Sequence[str]) -> list[str]:

@@ -61,7 +61,7 @@ def _map(inputs: pick.MergeInputs, stats: pd.DataFrame) -> None:
     known = similarity.present(stats)
     if st.session_state["adapters.stat"] not in known:
         st.session_state["adapters.stat"] = known[0]
-    stat = st.pills(
+    st.pills(
         "Statistic",
         known,
         key="adapters.stat",
@@ -69,6 +69,7 @@ def _map(inputs: pick.MergeInputs, stats: pd.DataFrame) -> None:
         label_visibility="collapsed",
         required=True,
     )
+    stat = st.session_state["adapters.stat"]
     st.plotly_chart(
         similarity.figure(stats, stat),
         key=f"adapters.map.{stat}",

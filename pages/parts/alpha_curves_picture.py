@@ -141,7 +141,7 @@ def recipes(shown: pd.DataFrame) -> dict[str, str]:
 
 def _columns(shown: pd.DataFrame) -> pd.DataFrame:
     """What a colleague reads: the run and its figures, not what the charts are made of."""
-    wanted = ("run_id", "pair", "series_name", "source", "split", "alpha", "k", "seed", "resistance", "resistance_low")
-    wanted += ("resistance_high", "utility", "utility_low", "utility_high", "over_refusal", "over_refusal_low")
-    wanted += ("over_refusal_high", "resistance_n", "safety_tax", "judge")
+    wanted = ["run_id", "pair", "series_name", "source", "split", "alpha", "k", "seed", "resistance", "resistance_low"]
+    wanted += ["resistance_high", "utility", "utility_low", "utility_high", "over_refusal", "over_refusal_low"]
+    wanted += ["over_refusal_high", "resistance_n", "safety_tax", "judge"]
     return shown[[name for name in wanted if name in shown]]

@@ -211,7 +211,8 @@ def history() -> None:
 def schema_browser(schema: pd.DataFrame) -> None:
     """A table's columns with their types and a sentence each; a button shows what is in it."""
     names = tables(schema)
-    table = st.pills("Tables and views", names, key="query.table", required=True, wrap=True)
+    st.pills("Tables and views", names, key="query.table", required=True, wrap=True)
+    table = st.session_state["query.table"]
     st.markdown(dictionary.TABLES.get(table, ""))
     sql = dictionary.selection(table)
     st.button(f"SELECT from {table}", icon=":material/input:", key="query.select", on_click=put, args=(sql,))
@@ -263,7 +264,12 @@ def show(answer: Answer, state: link.Link) -> dict[str, Any]:
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
         st.caption(f"{words.count(len(frame), 'row')} in {result.seconds:.2f} s.{more}", width="content")
         view = st.segmented_control(
-            "Shown as", VIEWS, format_func=VIEWS.get, key="query.view", required=True, label_visibility="collapsed"
+            "Shown as",
+            list(VIEWS),
+            format_func=VIEWS.__getitem__,
+            key="query.view",
+            required=True,
+            label_visibility="collapsed",
         )
     shown = {"view": view}
     if view == "chart":

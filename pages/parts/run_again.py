@@ -63,7 +63,8 @@ def change(run: Mapping[str, Any]) -> None:
     found = recipe_command.inputs(known, list(shelf.bases.values()), list(shelf.adapters.values()))
     values: dict[str, Any] | None = None
     if isinstance(found, recipe_command.Inputs):
-        names = {entry.sha256: name for name, entry in {**shelf.bases, **shelf.adapters}.items()}
+        names = {base.sha256: name for name, base in shelf.bases.items()}
+        names |= {entry.sha256: name for name, entry in shelf.adapters.items()}
         values = recipe_command.form(known, found, names)
         lost = recipe_command.not_in_the_form(known, start.workspace(), found)
         about = f"Not in that form, so at its default: {', '.join(lost)}." if lost else None

@@ -62,7 +62,7 @@ def answers(
         unknown += _fit(state, "suite", suites)
         suite = st.selectbox("Prompts", suites, key="run.suite", width=150)
         of_suite = samples[samples["suite"] == suite]
-        shows = st.selectbox("By hand", list(SHOWS), key="run.hand", format_func=SHOWS.get, width=190)
+        shows = st.selectbox("By hand", list(SHOWS), key="run.hand", format_func=SHOWS.__getitem__, width=190)
         words_ = st.text_input("Search", key="run.search", placeholder="in prompts and answers", width=220)
         labels = sorted(of_suite["label"].dropna().unique())
         unknown += state.unknown("label", labels) if state.moved else []  # else a verdict of another suite
@@ -74,7 +74,7 @@ def answers(
             key="run.label",
             format_func=lambda name: blocks.LABEL_WORDS.get(name, name),
         )
-        way = st.segmented_control("Read", list(WAYS), key="run.way", format_func=WAYS.get, required=True)
+        way = st.segmented_control("Read", list(WAYS), key="run.way", format_func=WAYS.__getitem__, required=True)
     blocks.problems(unknown, warning=True)
     rows: list[dict[str, Any]] = of_suite.to_dict("records")
     shown = table.search(of_suite, words_, labels=picked)

@@ -94,20 +94,17 @@ def plan(
 ) -> preflight.SweepPlan:
     """What the form says as recipes. Raises RecipeError for a list that cannot be read and that a method takes."""
     used = {name for method in chosen for name in _varied(method)}
-    lists = {
-        name: grid.numbers(text if name in used else "", where=name, whole=name in ("k", "seed"))
-        for name, text in texts.items()
-    }
+    read = {name: text if name in used else "" for name, text in texts.items()}
     return preflight.plan_sweep(
         start.workspace(),
         base=inputs.base,
         utility=inputs.utility,
         safety=inputs.safety,
         methods=chosen,
-        alphas=lists["alpha"],
-        strengths=lists["strength"],
-        ks=lists["k"],
-        seeds=lists["seed"],
+        alphas=grid.numbers(read["alpha"], where="alpha"),
+        strengths=grid.numbers(read["strength"], where="strength"),
+        ks=grid.numbers(read["k"], where="k", whole=True),
+        seeds=grid.numbers(read["seed"], where="seed", whole=True),
         experts=inputs.experts,
         options=options,
     )

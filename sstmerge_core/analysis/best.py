@@ -375,7 +375,7 @@ def _tests(
 
 
 def _untested(pair: tuple[str, str], by_method: Mapping[str, Array]) -> dict[str, Any]:
-    nothing = {name: np.nan for name in ("low", "high", "p_value", "effect", "p_holm")}
+    nothing = dict.fromkeys(("low", "high", "p_value", "effect", "p_holm"), np.nan)
     difference = float(by_method[pair[0]].mean() - by_method[pair[1]].mean())
     found = {"first": pair[0], "second": pair[1], "test": "none: no variance over seeds", "n": 0}
     return found | {"difference": difference, "effect_kind": ""} | nothing

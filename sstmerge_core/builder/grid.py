@@ -5,11 +5,20 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
+from typing import Literal, overload
 
 from sstmerge_core.errors import Problem, RecipeError
 
 MOST = 1_000
 """Values that one list may have; more is a slip of the hand."""
+
+
+@overload
+def numbers(text: str, *, where: str, whole: Literal[False] = False) -> list[float]: ...
+
+
+@overload
+def numbers(text: str, *, where: str, whole: Literal[True]) -> list[int]: ...
 
 
 def numbers(text: str, *, where: str, whole: bool = False) -> list[float] | list[int]:

@@ -179,9 +179,8 @@ def grid(
     axes: dict[str, Sequence[Any]] = {}
     if "alpha" in has:
         axes["alpha"] = list(strengths if entry.axis == "strength" else alphas)
-    for name, values in (("k", ks), ("seed", seeds)):
-        if name in has and name in entry.swept and values:
-            axes[name] = values
+    whole = {"k": ks, "seed": seeds}
+    axes |= {name: values for name, values in whole.items() if name in has and name in entry.swept and values}
     return [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
 
 

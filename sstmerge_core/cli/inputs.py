@@ -84,8 +84,7 @@ def merge_inputs(options: argparse.Namespace, workspace: Workspace) -> MergeInpu
     found: list[Any] = []
     code: type[SSTMergeError] = RecipeError
     looks: list[Callable[[], Any]] = [lambda: base(options.base, workspace)]
-    for name in (*options.utility, options.safety):
-        looks.append(partial(catalog.find, workspace, name))
+    looks += [partial(catalog.find, workspace, name) for name in (*options.utility, options.safety)]
     for look in looks:
         try:
             found.append(look())

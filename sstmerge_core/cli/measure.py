@@ -108,8 +108,8 @@ def _sweep(options: argparse.Namespace, workspace: Workspace) -> None:
         methods=[name.strip() for name in options.methods.split(",") if name.strip()],
         alphas=grid.numbers(options.alphas, where="--alphas"),
         strengths=grid.numbers(options.strengths, where="--strengths") if options.strengths else None,
-        ks=[int(k) for k in grid.numbers(options.ks, where="--ks", whole=True)],
-        seeds=[int(seed) for seed in grid.numbers(options.seeds, where="--seeds", whole=True)],
+        ks=grid.numbers(options.ks, where="--ks", whole=True),
+        seeds=grid.numbers(options.seeds, where="--seeds", whole=True),
         options=inputs.measuring(options, workspace),
     )
     raise_found(plan.problems)

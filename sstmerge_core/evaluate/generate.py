@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Collection, Iterator, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from sstmerge_core.errors import DataError, Problem
@@ -31,7 +32,7 @@ def plan_batches(rows: Sequence[Row], model: Answering, batch_size: int, max_new
     room = model.room(length[ordered[0]] + max_new_tokens)
     count = math.ceil(len(ordered) / max(1, min(batch_size, room)))
     cuts = [round(index * len(ordered) / count) for index in range(count + 1)]
-    return [ordered[start:end] for start, end in zip(cuts, cuts[1:], strict=False)]
+    return [ordered[start:end] for start, end in pairwise(cuts)]
 
 
 def generate_suite(

@@ -69,7 +69,7 @@ def run(lab: Lab, settings: SearchSettings) -> Result:
     measured = [row for row in rows if all(row[name] is not None for name in settings.objectives)]
     points = [[_better(row, name) for name in settings.objectives] for row in measured]
     front = [row for row, on in zip(measured, pareto_front(points), strict=True) if on] if points else []
-    finals = _finals(lab, front, dict((recipe.run_id, recipe) for recipe, _ in trials), settings, utility, safety)
+    finals = _finals(lab, front, {recipe.run_id: recipe for recipe, _ in trials}, settings, utility, safety)
     checked = _check(measured)
     return Result(
         "search",

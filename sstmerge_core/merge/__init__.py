@@ -128,7 +128,7 @@ DRIVERS: dict[str, Callable[[Adapters, methods.Method, dict[str, Any], Given], M
 
 
 def _refuse_wrong_number(entry: methods.Method, given: int) -> None:
-    if entry.takes is None and given >= 2 or entry.takes == given:
+    if (entry.takes is None and given >= 2) or entry.takes == given:
         return
     fault = f"{entry.name} takes {'at least 2' if entry.takes is None else entry.takes} adapters, {given} were given"
     fix = "Give the utility adapters first, then the safety adapter." if entry.takes is None else ""

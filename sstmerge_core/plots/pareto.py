@@ -62,7 +62,7 @@ def ranked(runs: pd.DataFrame) -> np.ndarray:
     if comparable.KEY not in runs:
         return mask
     keyed = comparable.keyed(runs).reset_index(drop=True)
-    for _, places in keyed.groupby(["pair", "source", "split"], sort=False, dropna=False).indices.items():
+    for places in keyed.groupby(["pair", "source", "split"], sort=False, dropna=False).indices.values():
         rows = keyed.iloc[places]
         if rows["is_reference"].all() or rows[comparable.KEY].nunique() == 1:
             continue

@@ -286,7 +286,7 @@ def _names(rows: pd.DataFrame, title: str) -> tuple[str, NDArray[Any] | None]:
     if not rows["is_reference"].all() and rows["pair"].nunique() > 1:
         names = names + " · " + rows["pair"]
     texts = names.tolist()
-    same = os.path.commonprefix(texts)
+    same = os.path.commonprefix(texts)  # noqa: RUF071 - of any texts, letter by letter
     if all(text == same for text in texts):
         return same, None
     return f"{same}%{{text}}", np.array([text[len(same) :] for text in texts])

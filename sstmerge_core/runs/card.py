@@ -88,9 +88,11 @@ def _written(output: Output, statistics: Sequence[Mapping[str, Any]]) -> str:
     lines = [f"- number format: {output.dtype}"]
     if output.kind == "adapter":
         lines.append(f"- rank: {output.rank or 'that of the merge'}")
-    for row in statistics:
-        if row["module"] == "" and row["stat"] in _ERRORS:
-            lines.append(f"- relative error {_ERRORS[row['stat']]}, ‖ΔW − written‖ / ‖ΔW‖: {row['value']:.2e}")
+    lines += [
+        f"- relative error {_ERRORS[row['stat']]}, ‖ΔW − written‖ / ‖ΔW‖: {row['value']:.2e}"
+        for row in statistics
+        if row["module"] == "" and row["stat"] in _ERRORS
+    ]
     return "\n".join(["## As written", "", *lines])
 
 

@@ -196,6 +196,10 @@ class Session:
         examples = self._examples(recipe, self._electing(recipe, index)["part"], 0)
         resident = self.model(recipe.base, calibration.dtype)
         done = 2 * index * calibration.n_benign
+
+        def tell(own: int, _: int) -> None:
+            self.progress("importance", done + own, total)
+
         for tuned in (0.0, 1.0):
             resident.set_delta(expansion.deltas([factors], [tuned]))
             self.progress("importance", done, total)
@@ -205,7 +209,7 @@ class Session:
                 sorted(factors),
                 examples,
                 max_length=calibration.max_length,
-                progress=lambda own, _, before=done: self.progress("importance", before + own, total),  # type: ignore
+                progress=tell,
             )
             done += len(examples)
 

@@ -60,8 +60,9 @@ def _paper_row(line: dict[str, str]) -> tuple[Row, list[Row]]:
         "utility_metric": "task_performance",
     }
     metrics = [{"metric": "task_performance", "suite": line["task"], "value": float(line["task_performance"])}]
-    for suite in ("advbench", "hexphi"):
-        metrics.append({"metric": "asr", "suite": suite, "value": _share(line[f"asr_{suite}_pct"])})
+    metrics += [
+        {"metric": "asr", "suite": suite, "value": _share(line[f"asr_{suite}_pct"])} for suite in ("advbench", "hexphi")
+    ]
     return run, metrics
 
 

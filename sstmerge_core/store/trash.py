@@ -48,10 +48,11 @@ def entries(workspace: Workspace) -> list[Entry]:
     """What is in the trash, the last deleted first."""
     if not workspace.trash.is_dir():
         return []
-    found = []
-    for path in workspace.trash.iterdir():
-        if (match := _ENTRY.fullmatch(path.name)) and any(path.iterdir()):
-            found.append(Entry(path, match["run_id"], match["kind"], int(match["nanoseconds"]) / 1e9))
+    found = [
+        Entry(path, match["run_id"], match["kind"], int(match["nanoseconds"]) / 1e9)
+        for path in workspace.trash.iterdir()
+        if (match := _ENTRY.fullmatch(path.name)) and any(path.iterdir())
+    ]
     return sorted(found, key=lambda entry: (-entry.deleted_at, entry.path.name))
 
 

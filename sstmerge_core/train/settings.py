@@ -44,9 +44,11 @@ class TrainingSettings(BaseModel):
         problems = [
             Problem(where, f"is {value:g}", f"Give at least {low}.") for where, value, low in found if value < low
         ]
-        for name in ("learning_rate", "epochs"):
-            if not 0 < getattr(self, name) < math.inf:
-                problems.append(Problem(f"training setting {name}", f"is {getattr(self, name):g}", "Give above 0."))
+        problems += [
+            Problem(f"training setting {name}", f"is {getattr(self, name):g}", "Give above 0.")
+            for name in ("learning_rate", "epochs")
+            if not 0 < getattr(self, name) < math.inf
+        ]
         if not 0 <= self.warmup <= 1:
             problems.append(Problem("training setting warmup", f"is {self.warmup:g}", "Give a share from 0 to 1."))
         return problems

@@ -130,7 +130,7 @@ def test_a_miss_of_the_judge_is_wrong_and_confusions_and_mistakes_are_named() ->
 
 def test_a_broken_row_of_labelled_answers_is_named(tmp_path) -> None:
     path = tmp_path / "answers.jsonl"
-    row = {name: "x" for name in Labelled.__dataclass_fields__}
+    row = dict.fromkeys(Labelled.__dataclass_fields__, "x")
     path.write_text(json.dumps(row | {"label": "nice"}) + "\n")
     with pytest.raises(DataError, match="line 1: has the unknown label 'nice'"):
         labelled(path)

@@ -50,7 +50,7 @@ def test_a_metric_added_later_is_computed_from_stored_answers_once(measured, cap
 
 
 def test_the_command_scores_every_run_and_the_leaderboard_has_the_figure(measured, monkeypatch, capsys) -> None:
-    workspace, run_id = measured
+    workspace, _ = measured
     monkeypatch.setenv("SSTMERGE_WORKSPACE", str(workspace.root))
     assert main(["score"]) == 0
     assert "rouge_l on" in capsys.readouterr().out

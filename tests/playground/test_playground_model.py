@@ -47,7 +47,9 @@ def test_after_a_patch_the_base_is_itself_bit_for_bit(tiny_base, tiny_pair) -> N
     assert torch.equal(resident.model(IDS).logits, before)
 
 
-@pytest.mark.parametrize("architecture, targets", [("gpt2", ["c_attn", "wte"]), ("llama", ["embed_tokens", "q_proj"])])
+@pytest.mark.parametrize(
+    ("architecture", "targets"), [("gpt2", ["c_attn", "wte"]), ("llama", ["embed_tokens", "q_proj"])]
+)
 def test_transposed_weights_and_embeddings_are_patched_too(tmp_path: Path, architecture, targets) -> None:
     base = build_base(architecture, tmp_path / architecture)
     adapter = make_adapter(base, tmp_path / "adapter", 3, target_modules=targets)

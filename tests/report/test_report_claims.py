@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -16,11 +15,11 @@ from sstmerge_core.workspace import Workspace
 
 
 @pytest.fixture(scope="module")
-def reported(tmp_path_factory: pytest.TempPathFactory) -> Iterator[pd.DataFrame]:
+def reported(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
     """Points of every table of the report."""
     with Owner.open(Workspace(tmp_path_factory.mktemp("reported"))) as owner:
         runs = queries.report_runs(owner.cursor(), sources=["reported"])
-    yield points(runs[runs["reported_table"] != "paper"])
+    return points(runs[runs["reported_table"] != "paper"])
 
 
 @pytest.fixture(scope="module")

@@ -110,5 +110,5 @@ def test_each_seed_is_a_link_and_the_methods_are_tested_over_seeds() -> None:
     section = over_seeds(chapter(points(RUNS, outcomes(answers(), RUNS))))
     assert section is not None
     text = repr(section.blocks)
-    assert "[43](run?run=d43)" in text and "has the best mean sum" in text or "is best: mean sum" in text
+    assert ("[43](run?run=d43)" in text and "has the best mean sum" in text) or "is best: mean sum" in text
     assert over_seeds(chapter(points(RUNS.tail(2)))) is None

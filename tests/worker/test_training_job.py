@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,12 +18,12 @@ from sstmerge_core.workspace import Workspace
 
 
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workspace]:
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
     """A workspace whose jobs are done by this process, when the test calls `work`."""
     monkeypatch.setenv("SSTMERGE_DEVICE", "cpu")
     monkeypatch.setattr(dispatch.local, "start", lambda *_, **__: Process.of(os.getpid()))
     monkeypatch.setattr(worker.signal, "signal", lambda *_: None)
-    yield Workspace(tmp_path / "w").create()
+    return Workspace(tmp_path / "w").create()
 
 
 @pytest.fixture
