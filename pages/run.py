@@ -4,7 +4,7 @@ from typing import Literal
 
 import streamlit as st
 
-from pages.parts import run_again, run_answers, run_delete
+from pages.parts import run_again, run_answers, run_delete, run_score
 from sstmerge_core.errors import Problem
 from sstmerge_core.evaluate import judges_measured
 from sstmerge_core.merge.cautions import cautions
@@ -77,6 +77,8 @@ row = store.query(queries.leaderboard_row, run_id)
 blocks.cards(row)
 
 metrics = store.query(queries.run_metrics, run_id)
+if not reported and row is not None and isinstance(row.get("judge"), str) and run["base"]:
+    st.caption(plain(judges_measured.family_words(row["judge"], str(run["base"]))))
 judges = judges_measured.stored_judges(metrics["judge"])
 answered = store.query(queries.answered, run_id)
 eigenvalues = store.query(queries.spectrum, run_id)
@@ -97,6 +99,8 @@ with tabs["Metrics"]:
     if metrics.empty:
         st.caption("Nothing is measured yet: the figures stand here once its answers are judged.")
     else:
+        if answered and not reported:
+            run_score.offer(run_id, run["recipe"], metrics)
         st.dataframe(
             table.metric_rows(metrics, blocks.STATUS_WORDS),
             hide_index=True,

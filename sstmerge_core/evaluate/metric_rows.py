@@ -10,7 +10,7 @@ measure, on which suites and with which interval, each metric's file says (`sstm
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -64,6 +64,17 @@ def answer_metrics(suite: str, role: str, samples: Sequence[Record], metric: str
         for one in of_suite(suite, role, metric)
         if one.score is not None
     ]
+
+
+def lacking(suites: Iterable[Suite], known: Collection[tuple[str, str]]) -> list[tuple[str, str]]:
+    """(metric, suite) of what needs no judge and is not among `known`: it came after the run was measured."""
+    found = [
+        (one.name, suite.name)
+        for suite in suites
+        for one in of_suite(suite.name, suite.role, suite.metric)
+        if one.score is not None
+    ]
+    return [pair for pair in found if pair not in known]
 
 
 def overall_metrics(verdicts: Mapping[str, Sequence[Record]], judge: Rater) -> list[MetricRow]:

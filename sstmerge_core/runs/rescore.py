@@ -120,13 +120,14 @@ def score(workspace: Workspace, run_id: str, *, missing_answers_are_fine: bool =
     answered(workspace, run_id)  # before the file is opened for writing, which would make it
     with EventWriter(workspace.run(run_id)) as events:
         past = answered(workspace, run_id)
-        rows = [
+        missing = metric_rows.lacking(past.suites, {(metric, suite) for metric, suite, _ in past.metrics})
+        new = [
             row
             for suite in past.suites
+            if any(name == suite.name for _, name in missing)
             for row in metric_rows.answer_metrics(suite.name, suite.role, past.samples[suite.name], suite.metric)
+            if (row["metric"], row["suite"]) in missing
         ]
-        known = {(metric, suite) for metric, suite, _ in past.metrics}
-        new = [row for row in rows if (row["metric"], row["suite"]) not in known]
         if new:
             events.write("metrics", rows=new)
         return new
