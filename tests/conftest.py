@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from tiny_models import build_tokenizer, make_adapter
+
+if TYPE_CHECKING:
+    from sstmerge_core.workspace import Workspace
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     # a worker a core: torch's threads of one, waiting for each other, would take a fifth of the other's time
@@ -22,6 +26,23 @@ def shipped_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     workspace = Workspace(tmp_path_factory.mktemp("shipped")).create()
     shipped.install(workspace)
     return workspace.runs
+
+
+@pytest.fixture
+def without_rouge(tmp_path: Path, shipped_runs: Path) -> tuple[Workspace, str]:
+    """A workspace with one shipped run as it was before ROUGE-L existed, and the run's id."""
+    from sstmerge_core.store.events import EventWriter, read_events
+    from sstmerge_core.workspace import Workspace
+
+    workspace = Workspace(tmp_path / "without").create()
+    folder = next(path for path in sorted(shipped_runs.iterdir()) if "rouge_l" in (path / "events.jsonl").read_text())
+    with EventWriter(workspace.run(folder.name)) as events:
+        for event in read_events(folder):
+            told = {name: value for name, value in event.items() if name not in ("event", "t")}
+            if event["event"] == "metrics":
+                told["rows"] = [row for row in told["rows"] if row["metric"] != "rouge_l"]
+            events.write(event["event"], **told)
+    return workspace, folder.name
 
 
 @pytest.fixture(scope="session")

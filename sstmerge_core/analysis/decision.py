@@ -10,7 +10,7 @@ import pandas as pd
 
 from sstmerge_core.analysis import comparable
 from sstmerge_core.analysis.contest import Told, choose_then_tell
-from sstmerge_core.analysis.goals import GOALS, PARENTS, Limits, scored
+from sstmerge_core.analysis.goals import GOALS, PARENTS, Limits
 
 Row = Mapping[str, Any]
 
@@ -29,7 +29,7 @@ class Decision:
     n: int = 0
     """Prompts of the smallest suite"""
     judge: str = ""
-    missed: dict[str, int] = field(default_factory=dict)
+    missed: Mapping[str, int] = field(default_factory=dict)
     """goal → how many that did better on selection were passed over, for they miss the limits on test"""
     chosen_on: str = "selection"
     """The split on which the choice was made"""
@@ -114,46 +114,40 @@ def decide(runs: pd.DataFrame, limits: Limits | None = None) -> Decision:
     chosen_from = selection.head(0)
     if there is not None and pd.notna(there["utility"]):
         chosen_from, on_selection = selection, float(there["utility"])
-    told = {
-        goal: _first_that_holds(goal, chosen_from, test, (on_selection, on_test), own, found.missed) for goal in GOALS
-    }
-    both = ~chosen_from["method"].isin(PARENTS) & chosen_from["setting"].isin(test["setting"])
-    return replace(found, told=told, chosen_on="selection" if both.any() else "test")
+    on_both = chosen_from["method"].isin(PARENTS) | chosen_from["setting"].isin(test["setting"])
+    chosen_from = chosen_from[on_both]
+    both = (on_selection, on_test)
+    chosen = {goal: _first_that_holds(goal, chosen_from, test, both, own) for goal in GOALS}
+    return replace(
+        found,
+        told={goal: told for goal, (told, _) in chosen.items()},
+        missed={goal: count for goal, (_, count) in chosen.items() if count},
+        chosen_on="test" if chosen_from["method"].isin(PARENTS).all() else "selection",
+    )
 
 
 def _first_that_holds(
-    goal: str, selection: pd.DataFrame, test: pd.DataFrame, utility: tuple[float, float], limits: Limits, missed: dict
-) -> Told:
-    """The best on selection whose limits hold on test too: selection ranks, test may only say no.
+    goal: str, selection: pd.DataFrame, test: pd.DataFrame, utility: tuple[float, float], limits: Limits
+) -> tuple[Told, int]:
+    """The best on selection whose limits hold on test too, and how many before it do not: test may only say no.
 
-    Where none holds, the best on selection as it is.
+    Where none holds, the best on selection as it is, and 0. `selection` has settings that `test` has too; where it has
+    no merge, the choice is made on test.
     """
-    first: Told | None = None
+    best = told = choose_then_tell(selection, test, utility_of_u=utility, limits=limits)[goal]
+    passed_over = 0
     left = selection
-    while True:
+    while not told.keeps and told.chosen.row is not None and told.chosen.feasible and told.chosen.is_merge:
+        left = left[left["setting"] != told.chosen.row["setting"]]
+        if left["method"].isin(PARENTS).all():
+            break
+        passed_over += 1
         told = choose_then_tell(left, test, utility_of_u=utility, limits=limits)[goal]
-        first = first or told
-        passed = told.chosen.row is None or not told.chosen.feasible
-        if told.keeps or passed or not told.chosen.is_merge or not len(left):
-            break
-        missed[goal] = missed.get(goal, 0) + 1
-        left = left[left["setting"] != told.chosen.row["setting"]] if told.chosen.row is not None else left.head(0)
-        if left.empty or left["method"].isin(PARENTS).all():
-            break
-    if told.keeps:
-        return told
-    missed.pop(goal, None)
-    return first
+    return (told, passed_over) if told.keeps else (best, 0)
 
 
 def _number(value: Any) -> float | None:
     return None if value is None or pd.isna(value) else float(value)
-
-
-def figures(decision: Decision, runs: pd.DataFrame) -> pd.DataFrame:
-    """`runs` with discrimination, retention and balanced against the decision's own utility adapter."""
-    utility = decision.parents.get("utility")
-    return scored(runs, None if utility is None else float(utility["utility"]))
 
 
 def _leading(keyed: pd.DataFrame) -> tuple[pd.DataFrame, str]:

@@ -19,10 +19,16 @@ def register(command: Any) -> None:
     """Add the command; `command` makes a parser from name, function and description."""
     serve = command("serve", _serve, "Prepare the demo, where that is not done yet, and open the dashboard.")
     serve.add_argument("--host", default="localhost", help="where to listen; default localhost: this machine alone")
-    serve.add_argument("--port", type=int, default=8501, help="default 8501")
+    serve.add_argument("--port", type=_port, default=8501, help="default 8501")
     serve.add_argument("--base-url", metavar="URL", help="what share links begin with; default: BASE_URL, else as seen")
     serve.add_argument("--workspace", metavar="DIR", help="default: SSTMERGE_WORKSPACE, else `workspace` where you are")
     serve.add_argument("--no-browser", action="store_true", help="open none, although there is a screen")
+
+
+def _port(text: str) -> int:
+    if not (text.isdecimal() and 1 <= int(text) <= 65_535):
+        raise argparse.ArgumentTypeError(f"{text!r} is no port: give a number from 1 to 65535")
+    return int(text)
 
 
 def _serve(options: argparse.Namespace, workspace: Workspace) -> None:

@@ -108,7 +108,8 @@ def answered(workspace: Workspace, run_id: str) -> RunRecord:
     Raises JobError where there is no such run, it has not finished, or it was never measured.
     """
     folder = workspace.run(run_id)
-    status = last_status(folder)
+    # a name that leads out of the folder of runs is no run, whatever lies there
+    status = last_status(folder) if run_id and folder.parent == workspace.runs else None
     if status is None:
         known = '`sstmerge query "SELECT run_id, label FROM leaderboard"` lists the runs.'
         raise JobError(Problem(f"run {run_id}", "there is no such run in this workspace", known))

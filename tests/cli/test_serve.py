@@ -98,3 +98,10 @@ def test_without_the_models_package_the_dashboard_opens_with_what_was_measured(
     assert "could not be installed" in capsys.readouterr().err
     assert main(["query", "SELECT run_id FROM runs WHERE source = 'measured'", "--format", "json"]) == 0
     assert {json.loads(line)["run_id"] for line in capsys.readouterr().out.splitlines()} == set(some)
+
+
+@pytest.mark.parametrize("port", ["99999999", "0", "x", "-1"])
+def test_a_port_that_is_none_is_refused_before_anything_is_prepared(port: str, capsys) -> None:
+    with pytest.raises(SystemExit):
+        main(["serve", "--port", port])
+    assert "is no port: give a number from 1 to 65535" in capsys.readouterr().err

@@ -17,26 +17,10 @@ from sstmerge_core.plots.measures import MEASURES
 from sstmerge_core.recipe import record
 from sstmerge_core.runs.rescore import score
 from sstmerge_core.store import Owner, dictionary, leaderboard
-from sstmerge_core.store.events import EventWriter, read_events
-from sstmerge_core.workspace import Workspace
 
 
-@pytest.fixture
-def measured(tmp_path, shipped_runs) -> tuple[Workspace, str]:
-    """A shipped run, as it was before ROUGE-L existed."""
-    workspace = Workspace(tmp_path / "w").create()
-    folder = next(path for path in sorted(shipped_runs.iterdir()) if "rouge_l" in (path / "events.jsonl").read_text())
-    with EventWriter(workspace.run(folder.name)) as events:
-        for event in read_events(folder):
-            told = {name: value for name, value in event.items() if name not in ("event", "t")}
-            if event["event"] == "metrics":
-                told["rows"] = [row for row in told["rows"] if row["metric"] != "rouge_l"]
-            events.write(event["event"], **told)
-    return workspace, folder.name
-
-
-def test_a_metric_added_later_is_computed_from_stored_answers_once(measured, capsys, shipped_runs) -> None:
-    workspace, run_id = measured
+def test_a_metric_added_later_is_computed_from_stored_answers_once(without_rouge, shipped_runs) -> None:
+    workspace, run_id = without_rouge
     assert not any(metric == "rouge_l" for metric, _, _ in record.read(workspace.run(run_id)).metrics)
     new = score(workspace, run_id)
     before = record.read(shipped_runs / run_id).metrics
@@ -44,13 +28,14 @@ def test_a_metric_added_later_is_computed_from_stored_answers_once(measured, cap
     for row in new:
         assert row["value"] == pytest.approx(before["rouge_l", row["suite"], "rouge_score"]["value"], abs=1e-12)
     assert score(workspace, run_id) == []
-    with pytest.raises(JobError, match="no such run"):
-        score(workspace, "nobody")
+    for name in ("nobody", f"../runs/{run_id}", ""):
+        with pytest.raises(JobError, match="no such run"):
+            score(workspace, name)
     assert not workspace.run("nobody").exists()
 
 
-def test_the_command_scores_every_run_and_the_leaderboard_has_the_figure(measured, monkeypatch, capsys) -> None:
-    workspace, _ = measured
+def test_the_command_scores_every_run_and_the_leaderboard_has_the_figure(without_rouge, monkeypatch, capsys) -> None:
+    workspace, _ = without_rouge
     monkeypatch.setenv("SSTMERGE_WORKSPACE", str(workspace.root))
     assert main(["score"]) == 0
     assert "rouge_l on" in capsys.readouterr().out

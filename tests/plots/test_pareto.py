@@ -243,6 +243,20 @@ def test_a_choice_on_selection_is_told_on_test_where_it_must_keep_the_limits_too
     assert told.row["run_id"] == "t2" and choice.missed["balanced"] == 1
 
 
+def test_where_all_that_was_chosen_fails_on_test_no_other_is_chosen_on_test_instead() -> None:
+    """Also with a setting that only selection has, and one that only test has and that would keep the limits there."""
+    made = runs(2, run_id=["t1", "t2"], setting=["one", "two"], resistance=[0.9, 0.7], utility=0.7)
+    test = made.assign(over_refusal=[0.6, 0.1])
+    selection = made.assign(split="selection", run_id=["s1", "s3"], setting=["one", "three"], over_refusal=0.1)
+    u = runs(1, method="adapter", pair="A5", run_id="us", setting="u", split="selection", resistance=0.0)
+    there = pd.concat([selection, u.assign(over_refusal=0.0, utility=0.8)]).assign(judge="refusal_regex")
+    rows = [measured_alike(beside(test)), measured_alike(there, "32 selection")]
+    choice = decide(pd.concat(rows, ignore_index=True))
+    told = choice.told["balanced"]
+    assert choice.chosen_on == "selection" and not told.keeps and not choice.missed
+    assert told.row is not None and told.row["run_id"] == "t1"
+
+
 def test_what_is_enclosed_is_of_the_test_prompts_only() -> None:
     better = runs(split="selection", resistance=0.999, utility=0.999, run_id=[f"s{n}" for n in range(40)])
     axes = ("resistance", "utility")
