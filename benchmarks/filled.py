@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from sstmerge_core import methods
+from sstmerge_core.metrics.labels import DEFAULT_JUDGE
 from sstmerge_core.recipe import Evaluation, Recipe, Source, Suite
 from sstmerge_core.store import Owner
 from sstmerge_core.store.events import FILE_NAME, encode
@@ -136,7 +137,7 @@ def _write(workspace: Workspace, recipe: Recipe, rates: np.ndarray, clock: float
 
 
 def _metric(
-    metric: str, suite: str, value: float | None, *, judge: str = "refusal_regex", status: str = "ok"
+    metric: str, suite: str, value: float | None, *, judge: str = DEFAULT_JUDGE, status: str = "ok"
 ) -> dict[str, Any]:
     interval = {} if value is None else {"ci_low": max(value - 0.08, 0.0), "ci_high": min(value + 0.08, 1.0)}
     return {"metric": metric, "suite": suite, "judge": judge, "value": value, "n": N, "status": status, **interval}
@@ -153,7 +154,7 @@ _SAMPLES = """
 """
 _VERDICTS = """
     INSERT INTO verdicts (run_id, suite, prompt_id, judge, label, score, raw)
-    SELECT run_id, suite, prompt_id, 'refusal_regex',
+    SELECT run_id, suite, prompt_id, 'refusal_regex_v2',
         CASE WHEN hash(run_id || prompt_id) % 100 < 100 * m.value THEN 'refusal' ELSE 'not_refused' END, 1.0, ''
     FROM samples JOIN metrics m USING (run_id, suite) WHERE m.metric IN ('resistance', 'over_refusal')
 """

@@ -21,7 +21,7 @@ from sstmerge_core.suites import bundled
 from studio import blocks, link, start
 
 T = TypeVar("T", Base, Entry)
-SPLITS = ("test", "selection")
+SPLITS = ("test", "selection", "unseen")
 """Prompts that a merge may be measured on, the default first; the others train or calibrate"""
 MOST_PROMPTS = 10_000
 
@@ -146,9 +146,10 @@ def measured(state: link.Link) -> Measured:
             SPLITS,
             key=state.key("split"),
             format_func=lambda name: f"{name} prompts",
-            width=150,
+            width=160,
             help="Report what the test prompts say. Choose α, k and the method on the selection prompts: what was "
-            "chosen on the test prompts looks better there than it is. Default: test.",
+            "chosen on the test prompts looks better there than it is. Unseen: categories of harm that no other split "
+            "has. Default: test.",
         )
         values["n"] = st.number_input(
             "Prompts of each set",

@@ -14,13 +14,14 @@ from sstmerge_core.demo.adapters import DATA
 from sstmerge_core.errors import Problem
 from sstmerge_core.evaluate.judges import get_judge
 from sstmerge_core.evaluate.judges_measured import accuracy_words
+from sstmerge_core.metrics.labels import DEFAULT_JUDGE
 from sstmerge_core.playground import answering, conversation
 from sstmerge_core.playground.conversation import Answer, Conversation, Turn
 from sstmerge_core.suites import rows as suites
 from sstmerge_core.words import plain
 from studio import answers, blocks, start
 
-JUDGE = "refusal_regex"
+JUDGE = DEFAULT_JUDGE
 LOOK_EVERY = 0.25
 """Seconds between looks at growing answers"""
 SUGGESTED = (

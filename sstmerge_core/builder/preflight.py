@@ -12,6 +12,7 @@ from sstmerge_core.catalog import Base, Entry
 from sstmerge_core.errors import DataError, Problem, SSTMergeError
 from sstmerge_core.evaluate import served
 from sstmerge_core.jobs import history
+from sstmerge_core.metrics.labels import DEFAULT_JUDGE
 from sstmerge_core.recipe import Backend, Calibration, Evaluation, Recipe
 from sstmerge_core.store.events import last_status
 from sstmerge_core.suites import bundled
@@ -32,7 +33,7 @@ class Options:
     dtype: str = "float32"
     backend: Backend = "transformers"
     """What generates"""
-    judge: str = "refusal_regex"
+    judge: str = DEFAULT_JUDGE
     utility_suite: str = ""
     """Empty: the first utility adapter's own suite"""
     utility_metric: str = ""
@@ -287,7 +288,7 @@ def _evaluation(utility_suite: str, options: Options) -> Evaluation:
         bundled.suite(
             utility_suite,
             "utility",
-            options.split,
+            bundled.split_there(utility_suite, options.split),
             options.n,
             metric=options.utility_metric,
             max_new_tokens=options.utility_tokens,

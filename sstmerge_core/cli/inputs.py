@@ -33,7 +33,9 @@ def add_measuring(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--refusals", default="harmful", metavar="SUITE", help=f"what F_harm is taken of: {what} the bundled one"
     )
-    parser.add_argument("--split", default="test", choices=["selection", "test"], help="which held-out prompts")
+    parser.add_argument(
+        "--split", default="test", choices=["selection", "test", "unseen"], help="which held-out prompts"
+    )
     parser.add_argument("--n", type=int, default=64, help="prompts per suite, default 64")
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16", "float16"])
     parser.add_argument(

@@ -9,11 +9,12 @@ from functools import cache
 from typing import Any
 
 from sstmerge_core import resources
+from sstmerge_core.metrics.labels import DEFAULT_JUDGE
 
 DATA = resources.DATA / "judging"
 ACCURACY = DATA / "accuracy.json"
 """Written by `make docs`"""
-FIRST = "refusal_regex"
+FIRST = DEFAULT_JUDGE
 """Whose figures the leaderboard shows where a run has several judges'"""
 NO_JUDGES = ("", "rouge_score", "reference", "reported")
 """What else stands in the judge column of metrics"""

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from sstmerge_core import metrics
-from sstmerge_core.analysis.statistics import Interval, bootstrap_mean, newcombe, ratio_bootstrap, wilson
+from sstmerge_core.analysis.statistics import Interval, bootstrap_mean, newcombe, rate_interval, ratio_bootstrap
 from sstmerge_core.analysis.tax import composite, pareto_distance, safety_tax
 from sstmerge_core.errors import DataError, Problem, RecipeError
 from sstmerge_core.evaluate.judge import Rater
@@ -41,7 +41,10 @@ def suite_metrics(
     that is not ROUGE-L. Raises RecipeError for another role or metric, DataError when a sample has no verdict.
     """
     found = _labels_of(samples, verdicts)
-    rows = [row for one in of_suite(suite, role, metric) if one.judged for row in _rates(one, suite, found, judge)]
+    topics = topics_of(samples)
+    rows = [
+        row for one in of_suite(suite, role, metric) if one.judged for row in _rates(one, suite, found, judge, topics)
+    ]
     return [*answer_metrics(suite, role, samples, metric), *rows]
 
 
@@ -60,7 +63,7 @@ def of_suite(suite: str, role: str, metric: str = "") -> list[Metric]:
 def answer_metrics(suite: str, role: str, samples: Sequence[Record], metric: str = "") -> list[MetricRow]:
     """Of `suite_metrics` the rows that need no judge: those can be computed whenever answers are stored."""
     return [
-        _mean(one, suite, list(metrics.outcomes(one.name, samples).values()))
+        _mean(one, suite, metrics.outcomes(one.name, samples), samples)
         for one in of_suite(suite, role, metric)
         if one.score is not None
     ]
@@ -80,6 +83,7 @@ def lacking(suites: Iterable[Suite], known: Collection[tuple[str, str]]) -> list
 def overall_metrics(verdicts: Mapping[str, Sequence[Record]], judge: Rater) -> list[MetricRow]:
     """The rates over the verdicts of all suites (by name) together, as suite ``all``."""
     found = [row["label"] for rows in verdicts.values() for row in rows]
+    # of several suites together: the topics of a harmful suite and of its twins have the same names
     return [row for one in metrics.metrics() if one.of_all and one.judged for row in _rates(one, "all", found, judge)]
 
 
@@ -146,6 +150,12 @@ def refusal_outcomes(verdicts: Iterable[Record]) -> dict[str, float]:
     return {row["prompt_id"]: float(row["label"] in REFUSED) for row in verdicts if row["label"] not in NO_VERDICT}
 
 
+def topics_of(samples: Sequence[Record]) -> list[str] | None:
+    """The topic of each answer's prompt, over which intervals draw; None where prompts have none, or one each."""
+    topics = [str(row.get("topic") or "") for row in samples]
+    return topics if all(topics) and 1 < len(set(topics)) < len(topics) else None
+
+
 def _labels_of(samples: Sequence[Record], verdicts: Sequence[Record]) -> list[str]:
     label = {row["prompt_id"]: row["label"] for row in verdicts}
     lacking = [row["prompt_id"] for row in samples if row["prompt_id"] not in label]
@@ -155,26 +165,32 @@ def _labels_of(samples: Sequence[Record], verdicts: Sequence[Record]) -> list[st
     return [label[row["prompt_id"]] for row in samples]
 
 
-def _rates(metric: Metric, suite: str, found: Sequence[str], judge: Rater) -> list[MetricRow]:
+def _rates(
+    metric: Metric, suite: str, found: Sequence[str], judge: Rater, topics: Sequence[str] | None = None
+) -> list[MetricRow]:
     """The one row of a rate over labels; none where it is told only where any occur, and none does."""
     counted = sum(label in metric.counts for label in found)
     if metric.where_any and not counted:
         return []
     able = {"refusal": judge.can_tell_refusal, "harm": judge.can_tell_harm, "": True}[metric.asks]
-    total = len(found) if metric.of_unjudged else sum(label not in NO_VERDICT for label in found)
+    judged = [metric.of_unjudged or label not in NO_VERDICT for label in found]
+    total = sum(judged)
     frame = {"suite": suite, "judge": judge.judge_id}
     if not total:
         return [_row(metric.name, None, None, 0, status=_nothing(found), **frame)]
     if not able:
         return [_row(metric.name, None, None, total, status="judge_cannot_tell", **frame)]
-    return [_row(metric.name, counted / total, wilson(counted, total), total, **frame)]
+    outcome = [label in metric.counts for label, known in zip(found, judged, strict=True) if known]
+    own = topics and [topic for topic, known in zip(topics, judged, strict=True) if known]
+    return [_row(metric.name, counted / total, rate_interval(outcome, own), total, **frame)]
 
 
-def _mean(metric: Metric, suite: str, values: Sequence[float]) -> MetricRow:
-    if not values:
+def _mean(metric: Metric, suite: str, scores: Mapping[str, float], samples: Sequence[Record]) -> MetricRow:
+    if not scores:
         return _row(metric.name, None, None, 0, suite=suite, judge=metric.computed_by, status="no_references")
-    share = metric.interval == "wilson"
-    interval = wilson(round(sum(values)), len(values)) if share else bootstrap_mean(values)
+    values = list(scores.values())
+    topics = topics_of([row for row in samples if row["prompt_id"] in scores])
+    interval = rate_interval(values, topics) if metric.interval == "wilson" else bootstrap_mean(values, clusters=topics)
     return _row(metric.name, float(np.mean(values)), interval, len(values), suite=suite, judge=metric.computed_by)
 
 

@@ -10,6 +10,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from sstmerge_core.errors import Problem, RecipeError
+from sstmerge_core.metrics.labels import DEFAULT_JUDGE
 from sstmerge_core.recipe import Backend
 
 
@@ -23,7 +24,7 @@ class Settings(BaseModel):
     n_selection: int = Field(default=32, ge=1, description="Selection prompts per suite, where something is chosen.")
     dtype: str = Field(default="float32", description="Of the model that answers.")
     backend: Backend = Field(default="transformers", description="What generates the answers.")
-    judge: str = Field(default="refusal_regex", description="Judge of refusals.")
+    judge: str = Field(default=DEFAULT_JUDGE, description="Judge of refusals.")
 
 
 S = TypeVar("S", bound=Settings)

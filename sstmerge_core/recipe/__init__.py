@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 
 from sstmerge_core import methods
 from sstmerge_core.errors import RecipeError
+from sstmerge_core.metrics.labels import DEFAULT_JUDGE
 
 STAGE_VERSIONS = {"fisher": 1, "merge": 1, "generate": 1}
 """Raised by hand when a stage's result changes for the same input, so that old results are not taken for new ones."""
@@ -132,7 +133,7 @@ class Calibration(_Frozen):
 
 class Evaluation(_Frozen):
     suites: tuple[Suite, ...]
-    judge: str = "refusal_regex"
+    judge: str = DEFAULT_JUDGE
     dtype: str = "float32"
     batch_size: int = 64
     """Answers generated at once at most; fewer where memory has no room for them"""

@@ -84,7 +84,7 @@ ORDER BY s.pair, resistance DESC""",
         """SELECT s.prompt, count(*) AS refused,
        (SELECT count(DISTINCT run_id) FROM samples WHERE suite = 'near_miss') AS runs
 FROM samples s JOIN verdicts v USING (run_id, suite, prompt_id)
-WHERE s.suite = 'near_miss' AND v.judge = 'refusal_regex' AND v.label = 'refusal'
+WHERE s.suite = 'near_miss' AND v.judge = 'refusal_regex_v2' AND v.label = 'refusal'
 GROUP BY s.prompt
 ORDER BY refused DESC
 LIMIT 20""",
@@ -95,7 +95,7 @@ LIMIT 20""",
         """WITH answer AS (
     SELECT r.pair, r.method, r.label AS run, s.prompt_id, s.prompt, s.response, v.label AS verdict
     FROM samples s JOIN verdicts v USING (run_id, suite, prompt_id) JOIN runs r USING (run_id)
-    WHERE s.suite = 'harmful' AND v.judge = 'refusal_regex'
+    WHERE s.suite = 'harmful' AND v.judge = 'refusal_regex_v2'
 )
 SELECT a.prompt, a.run AS refused_by, a.response AS refusal, b.run AS answered_by, b.response AS answer
 FROM answer a JOIN answer b USING (pair, prompt_id)
@@ -107,7 +107,7 @@ LIMIT 50""",
         "count(*) FILTER counts what fulfils a condition: the share of refusals per topic, weakest first.",
         """SELECT s.topic, round(count(*) FILTER (v.label = 'refusal') / count(*), 3) AS refused, count(*) AS answers
 FROM samples s JOIN verdicts v USING (run_id, suite, prompt_id) JOIN runs r USING (run_id)
-WHERE s.suite = 'harmful' AND v.judge = 'refusal_regex' AND r.method NOT IN ('base', 'adapter')
+WHERE s.suite = 'harmful' AND v.judge = 'refusal_regex_v2' AND r.method NOT IN ('base', 'adapter')
 GROUP BY s.topic
 ORDER BY refused""",
         _chart("bar", "topic", "refused"),

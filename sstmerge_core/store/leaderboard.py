@@ -6,14 +6,15 @@ from functools import cache
 
 from sstmerge_core import metrics
 from sstmerge_core.metrics import Metric
+from sstmerge_core.metrics.labels import DEFAULT_JUDGE
 
 
 @cache
 def macro() -> str:
     """``CREATE MACRO leaderboard_of(ids)``: one row for each run of `ids`.
 
-    Where a metric exists for several suites or judges, the run's own suite and refusal_regex come first; of what only
-    some judges can tell, a figure comes before none. A run's utility is the metric that its suite declares, on it.
+    Where a metric exists for several suites or judges, the run's own suite and the default judge come first; of what
+    only some judges can tell, a figure comes before none. A run's utility is the metric that its suite declares, on it.
     """
     told = [metric for metric in metrics.metrics() if metric.headline and metric.role != "utility"]
     utility = _list([metric.name for metric in metrics.metrics() if metric.role == "utility"])
@@ -36,7 +37,7 @@ WITH chosen AS (
     SELECT *, row_number() OVER (
         PARTITION BY run_id, figure
         ORDER BY by_another, metric IN ({asked}) AND value IS NULL,
-            suite <> own_suite, judge <> 'refusal_regex', suite, judge, metric
+            suite <> own_suite, judge <> '{DEFAULT_JUDGE}', suite, judge, metric
     ) AS place
     FROM preferred
 ), best AS (

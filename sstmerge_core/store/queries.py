@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from sstmerge_core.metrics.comparable import evaluation_key
+from sstmerge_core.metrics.labels import DEFAULT_JUDGE
 
 if TYPE_CHECKING:
     import duckdb
@@ -166,7 +167,7 @@ def run_metrics(con: Connection, run_id: str) -> pd.DataFrame:
     return con.execute(sql, [run_id]).df()
 
 
-def run_samples(con: Connection, run_id: str, suite: str | None = None, judge: str = "refusal_regex") -> pd.DataFrame:
+def run_samples(con: Connection, run_id: str, suite: str | None = None, judge: str = DEFAULT_JUDGE) -> pd.DataFrame:
     """Every prompt and answer of a run with the judge's `label`, `score` and `raw` (NULL where it gave none)."""
     return con.execute(
         """

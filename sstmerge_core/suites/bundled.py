@@ -56,6 +56,19 @@ def source(name_or_path: str, split: str, n: int | None = None, *, answered: boo
     return Source(name=name, path=str(path), sha256=suites.rows_digest(suites.take(rows, count))), count
 
 
+def split_there(name_or_path: str, split: str) -> str:
+    """`split`, or ``test`` where ``unseen`` is asked of a suite without categories that no other split has.
+
+    A task is not split by harm category: merges told on unseen categories are measured on the task's test rows.
+    """
+    if split != "unseen":
+        return split
+    bundled = BUNDLED.get(name_or_path)
+    path = rows_of(bundled) if bundled else Path(name_or_path).expanduser().resolve()
+    known = {str(record.get("split") or "") for _, record in suites.read_records(path)} if path.is_file() else {split}
+    return split if split in known else "test"
+
+
 def suite(
     name_or_path: str,
     role: str,

@@ -19,10 +19,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from sstmerge_core import metrics, resources
 from sstmerge_core.errors import DataError, Problem
+from sstmerge_core.metrics.labels import DEFAULT_JUDGE
 from sstmerge_core.workspace import Workspace
 
 SHIPPED = resources.DATA / "suites"
-SPLITS = ("train", "fisher", "selection", "test")
+SPLITS = ("train", "fisher", "selection", "test", "unseen")
 METRICS = {
     "refusal": "refusals by the judge's verdict: resistance where the prompts are harmful, over-refusal where benign",
     **{name: metrics.get(name).help.removesuffix(".") for name in metrics.utility()},
@@ -171,7 +172,7 @@ class DeclaredSuite(_Frozen):
     """In the order in which they are tried"""
     metric: str
     """One of `METRICS` that the role may have"""
-    judge: str = "refusal_regex"
+    judge: str = DEFAULT_JUDGE
     max_new_tokens: int = Field(default=48, gt=0)
     splits: Splits = Splits()
     harness: Harness | None = None

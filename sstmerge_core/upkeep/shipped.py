@@ -21,6 +21,7 @@ from sstmerge_core.adapters import RECORD
 from sstmerge_core.demo import model
 from sstmerge_core.demo.adapters import ADAPTERS, DATA
 from sstmerge_core.experiments import result
+from sstmerge_core.metrics.labels import DEFAULT_JUDGE
 from sstmerge_core.store.events import FILE_NAME, decode, last_status, read_events
 from sstmerge_core.workspace import Workspace, new_folder, write_file, write_json
 
@@ -29,7 +30,7 @@ EXPERIMENTS = DATA / "experiments"
 DEMO_PAIR, DEMO_ALPHA = "A5_A7", 0.6
 DEMO_METHODS = ("linear", "task_arithmetic", "sst_gevp")
 """What ``sstmerge demo`` merges"""
-JUDGES = ("refusal_regex", "rouge_score")
+JUDGES = (DEFAULT_JUDGE, "rouge_score")
 """Whose figures are told; a run may have been re-scored by others"""
 
 
