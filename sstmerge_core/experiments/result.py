@@ -16,8 +16,8 @@ from sstmerge_core.workspace import Workspace, write_json
 LEADING = (
     *("pair", "goal", "experts", "expert", "model", "method", "parameters", "run", "first", "second", "base"),
     *("alpha", "weight", "k", "layerwise", "seed", "seeds", "n", "mean", "std", "low", "high", "min", "max"),
-    *("retention", "hypervolume", "score"),
-    *("resistance", "utility", "over_refusal", "degenerate", "safety_tax", "reduction_percent"),
+    *("settings", "at_edge", "hypervolume", "score", "discrimination", "retention"),
+    *("resistance", "over_refusal", "utility", "degenerate", "safety_tax", "reduction_percent"),
 )
 """Columns in the order in which they are read; others come after them"""
 
