@@ -24,6 +24,7 @@ from sstmerge_core.analysis.statistics import RESAMPLES
 from sstmerge_core.catalog import Entry
 from sstmerge_core.evaluate import metric_rows
 from sstmerge_core.experiments.lab import Lab, Outcomes
+from sstmerge_core.experiments.result import PARENTS, title
 from sstmerge_core.experiments.settings import Settings
 from sstmerge_core.recipe import Recipe, record
 from sstmerge_core.workspace import Workspace
@@ -38,8 +39,6 @@ GOALS = {
 Point = dict[str, Any]
 """Parameters of one merge"""
 ROLES = {"harmful": "resistance", "benign": "over_refusal", "utility": "utility"}
-PARENTS = {"utility": "U alone", "safety": "S alone", "base": "Base model"}
-"""Who is in every contest beside the merges, and what they are called there"""
 Means = NDArray[np.float64]
 
 
@@ -321,8 +320,3 @@ def verdict(found: Mapping[str, Any], where: str) -> str:
     others = [title(name) for name in found["not_shown_worse"]]
     some = ", ".join(others[:6]) + (f" and {len(others) - 6} more" if len(others) > 6 else "")
     return f"{where}: No winner: the differences are within noise. {head}, not shown better than {some}."
-
-
-def title(name: str) -> str:
-    """A method's title; parents are called what they are."""
-    return name if name in PARENTS.values() else methods.get(name).title
