@@ -39,7 +39,7 @@ if pick.missing(shelf):
     st.stop()
 
 state = link.Link("merge")
-state.read(shelf.fields() | shelf.expert_fields() | pick.measured_fields())
+state.read(shelf.fields() | shelf.expert_fields() | shelf.unaligned_fields() | pick.measured_fields())
 state.read({"method": (link.one_of(methods.names()), "sst_gevp"), "job": (link.text, "")})
 method = methods.get(st.session_state["merge.method"])
 state.read(parameters.fields(method), group=method.name, trust=(state.given("method") or "sst_gevp") == method.name)
@@ -58,6 +58,7 @@ with left:
     )
     st.caption(method.summary + (f" [{method.paper}]({method.url})" if method.url else ""))
     blocks.formula(method.formula)
+    unaligned = pick.unaligned_model(state, shelf, method, inputs.base)
     values, measured = parameters.form(state, method)
     with blocks.failures():
         blocks.weights(merge.effective_weights(method.name, values, 1 + len(inputs.experts)), inputs.names)
@@ -69,6 +70,7 @@ with left:
             method=method.name,
             parameters=values,
             experts=inputs.experts,
+            unaligned=unaligned,
             options=measured.options,
         )
         problems = [*measured.problems, *plan.problems]
@@ -94,6 +96,7 @@ with left:
             st.session_state["merge.job"] = visitor.submit([plan.recipe], name=name)
 
 said = {**inputs.values, "method": method.name, **values, **measured.values}
+said |= {"unaligned": st.session_state["merge.unaligned"]} if unaligned else {}
 said |= {"job": st.session_state["merge.job"]}
 state.write(said)
 

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 from synthetic_workspace import selected
+from tiny_models import build_base
 
 from sstmerge_core import catalog, jobs, methods
 from sstmerge_core.recipe import Recipe
@@ -64,6 +65,24 @@ def test_merge_form_has_exactly_the_parameters_of_the_method(
     widgets = [*app.number_input, *app.selectbox, *app.toggle]
     drawn = {widget.key.removeprefix(f"merge.{name}.") for widget in widgets if widget.key.startswith(f"merge.{name}.")}
     assert drawn == {parameter.name for parameter in methods.get(name).parameters}
+
+
+def test_the_unaligned_model_is_chosen_on_the_merge_page_by_methods_that_use_one(
+    open_page: Open, full_workspace: Workspace, tiny_base: Path, tmp_path: Path
+) -> None:
+    workspace = Workspace(tmp_path / "own")
+    shutil.copytree(full_workspace.root, workspace.root)
+    before = build_base("llama", tmp_path / "before", seed=5)
+    catalog.add_base(workspace, before)
+    app = open_page(workspace, "merge", **_tiny(), method="safe_lora")
+    assert not app.exception
+    app.selectbox("merge.unaligned").select("before").run()
+    assert not app.exception and not app.error and not app.button("merge.launch").disabled
+    assert _said(app, "unaligned") == "before"
+    again = open_page(workspace, "merge", **_tiny(), method="safe_lora", unaligned="before")
+    assert again.selectbox("merge.unaligned").value == "before"
+    again.selectbox("merge.method").select("linear").run()
+    assert not again.exception and "unaligned" not in again.query_params
 
 
 def test_merge_takes_its_parameters_from_the_link(open_page: Open, full_workspace: Workspace) -> None:

@@ -25,10 +25,7 @@ ROWS = {
     ),
     "alpha-k": (
         "finalists",
-        [
-            {"method": "ties", "pair": "U_S", "alpha": 0.4, **POINT},
-            {"method": "U alone", "pair": "U_S", **POINT, "run_id": "a"},
-        ],
+        [{"method": "U alone", "pair": "U_S", "alpha": None, **POINT}],
     ),
     "pre-post": ("runs", [{"model": "After tuning", "run": "x", **POINT}, {"model": "DARE", "run": "y", **POINT}]),
     "search": ("trials", [{"method": "sst_gevp", "parameters": "k=3", **POINT}]),
