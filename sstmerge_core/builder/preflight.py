@@ -19,6 +19,8 @@ from sstmerge_core.workspace import Workspace
 
 GRADIENT_BATCH = 8
 """Samples in one backward pass of `fisher.core_gradients`"""
+KEPT_BY_LINEAR = 2
+"""Times a linear module's input and output that a backward pass keeps in memory, with what lies between modules"""
 GENERAL_UTILITY = "instructions"
 """The suite for a utility adapter that names none of its own."""
 
@@ -45,6 +47,8 @@ class Options:
     """General benign prompts, where the method weighs them"""
     refusal_suite: str = "harmful"
     """Harmful prompts with the refusals to them, whose gradients make F_harm"""
+    near_suite: str = "near_miss"
+    """Near misses with helpful answers, where the method learns to tell them from harmful prompts"""
 
 
 @dataclass(frozen=True)
@@ -232,9 +236,16 @@ def memory(base: Base, used: Sequence[Entry], recipe: Recipe) -> int:
     if methods.get(recipe.method).needs_importance:
         held += parameters * 5  # a score a weight, and two masks
     elif recipe.calibration:
-        vocabulary = max(shape[0] for shape in model.shapes.values() if len(shape) == 2)
-        held += recipe.calibration.samples * max(adapter.modules for adapter in used) * core**2 * 4
-        held += GRADIENT_BATCH * recipe.calibration.max_length * vocabulary * 4 * 3  # logits and two like them
+        matrices = [shape for shape in model.shapes.values() if len(shape) == 2]
+        vocabulary = max(shape[0] for shape in matrices)
+        fits = methods.get(recipe.method).fits
+        batch = recipe.parameters["batch"] if fits else GRADIENT_BATCH
+        held += batch * recipe.calibration.max_length * vocabulary * 4 * 3  # logits and two like them
+        if fits:
+            widths = sum(sum(shape) for shape in matrices if shape[0] != vocabulary)
+            held += batch * recipe.calibration.max_length * widths * 4 * KEPT_BY_LINEAR
+        else:
+            held += recipe.calibration.samples * max(adapter.modules for adapter in used) * core**2 * 4
     return held + 600_000_000
 
 
@@ -256,8 +267,9 @@ def _calibration(
     parameters: Mapping[str, Any],
     options: Options,
 ) -> Calibration:
-    harm, n_harm = bundled.source(options.refusal_suite, "fisher", answered=True)
-    benign, n_benign = bundled.source(utility_suite, "fisher", answered=True)
+    answered = parameters.get("targets") != "own"
+    harm, n_harm = bundled.source(options.refusal_suite, "fisher", answered=answered)
+    benign, n_benign = bundled.source(utility_suite, "fisher", answered=answered)
     several = len(utilities) > 1
     further = []
     if several and entry.fisher_of_each and parameters.get("expansion") == "own":
@@ -266,6 +278,10 @@ def _calibration(
     if weight := parameters.get("general", 0.0):
         source, n = bundled.source(options.general_suite, "fisher")
         general = {"general": source, "n_general": n, "general_weight": weight}
+    near: dict[str, Any] = {}
+    if entry.needs_near:
+        source, n = bundled.source(options.near_suite, "fisher", answered=answered)
+        near = {"near": source, "n_near": n}
     return Calibration(
         harm=harm,
         benign=benign,
@@ -277,6 +293,7 @@ def _calibration(
         expansion="base_and_own" if entry.needs_importance else parameters.get("expansion", "utility"),
         fisher=parameters.get("fisher", "empirical"),
         **general,
+        **near,
     )
 
 

@@ -236,7 +236,7 @@ def _hook(
     q_in = module.q_in.to(parameter.device, parameter.dtype)
 
     def forward(layer: Any, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
-        x_core = by_sample(name, _project(layer, inputs[0].detach(), q_in), batch)  # (b, t, q)
+        x_core = by_sample(name, in_core(layer, inputs[0].detach(), q_in), batch)  # (b, t, q)
 
         def backward(gradient: torch.Tensor) -> None:
             delta_core = by_sample(name, gradient @ q_out, batch)
@@ -250,7 +250,7 @@ def _hook(
     return forward
 
 
-def _project(layer: Any, x: torch.Tensor, q_in: torch.Tensor) -> torch.Tensor:
+def in_core(layer: Any, x: torch.Tensor, q_in: torch.Tensor) -> torch.Tensor:
     """Q_inᵀ x of each token, (…, q)."""
     import torch
 

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 from sstmerge_core.errors import Problem, RecipeError
 from sstmerge_core.merge.core import canonical_view, from_cores
 from sstmerge_core.merge.merged import Calibrated, Merged, Rows
-from sstmerge_core.methods.weighting import side
+from sstmerge_core.methods.weighting import mixed
 
 if TYPE_CHECKING:
     import torch
 
     from sstmerge_core.gevp import Cost
     from sstmerge_core.methods import Method
-    from sstmerge_core.space import CoreModule, CoreSpace
+    from sstmerge_core.space import CoreSpace
 
 Cores = dict[str, "torch.Tensor"]
 ATTENTION = re.compile(r"attn|attention", re.IGNORECASE)
@@ -122,17 +122,9 @@ def _sides(space: CoreSpace, parameters: Mapping[str, Any]) -> tuple[Cores, Core
     interpolate = parameters.get("mode") == "interpolate"
     utility, phi = {}, {}
     for name, module in space.items():
-        utility[name] = _utility(module, parameters["experts"])
+        utility[name] = mixed(module.cores[:-1], parameters["experts"])
         phi[name] = module.cores[-1] - utility[name] if interpolate else module.cores[-1]
     return utility, phi
-
-
-def _utility(module: CoreModule, experts: str) -> torch.Tensor:
-    weights = side(len(module.cores) - 1, experts)
-    total = weights[0] * module.cores[0]
-    for weight, core in zip(weights[1:], module.cores[1:-1], strict=True):
-        total = total + weight * core
-    return total
 
 
 def _flat(views: Sequence[Any]) -> Any:

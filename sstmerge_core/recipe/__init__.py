@@ -6,7 +6,16 @@ import hashlib
 import json
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationInfo,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from sstmerge_core import methods
 from sstmerge_core.errors import RecipeError
@@ -51,6 +60,10 @@ class Suite(_Frozen):
         return data | {"source": self.source.sha256}
 
 
+_LATER = ("near", "n_near")
+"""Fields of a `Calibration` that are written only where they say something"""
+
+
 class Calibration(_Frozen):
     """The samples whose gradients make the Fisher matrices, and where and of which responses they are taken.
 
@@ -84,9 +97,17 @@ class Calibration(_Frozen):
     """The utility samples of the second and each further utility adapter, where each adapter's own samples are looked
     at with that adapter alone; `benign` are then the first one's. Empty: all adapters share `benign`."""
     n_further: tuple[int, ...] = ()
+    near: Source | None = None
+    """Near misses, harmless prompts that look dangerous, with helpful answers; for methods that tell the two apart"""
+    n_near: int = Field(default=0, ge=0)
     n_general: int = Field(default=0, ge=0)
     general_weight: float = Field(default=0.0, ge=0.0, allow_inf_nan=False)
     """0: without general prompts."""
+
+    @model_serializer(mode="wrap")
+    def _without_what_came_later(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """As recipes were recorded before near misses were looked at, where they are not: the setting is the same."""
+        return {name: value for name, value in dump(self).items() if name not in _LATER or value}
 
     @model_validator(mode="after")
     def _weight_has_prompts(self) -> Self:
@@ -96,7 +117,7 @@ class Calibration(_Frozen):
 
     @property
     def parts(self) -> dict[str, tuple[Source, int]]:
-        """Rows and their number of each part of the samples that counts: ``harm``, ``benign``, ``general``.
+        """Rows and their number of each part of the samples that counts: ``harm``, ``benign``, ``general``, ``near``.
 
         Where each utility adapter has its own, further ones are ``benign 2``, ``benign 3`` …
         """
@@ -105,6 +126,8 @@ class Calibration(_Frozen):
             parts[f"benign {index}"] = (source, n)
         if self.general is not None and self.general_weight:
             parts["general"] = (self.general, self.n_general)
+        if self.near is not None:
+            parts["near"] = (self.near, self.n_near)
         return parts
 
     @property
@@ -120,7 +143,7 @@ class Calibration(_Frozen):
         came_later = {
             name for name, default in (("experts", "mean"), ("n_further", ())) if getattr(self, name) == default
         }
-        data = self.model_dump(mode="json", exclude={"harm", "benign", "general", "further"} | came_later)
+        data = self.model_dump(mode="json", exclude={"harm", "benign", "general", "further", "near"} | came_later)
         data |= {part: source.sha256 for part, (source, _) in self.parts.items()}
         if self.expansion == "base_and_own":
             data["expansion"] = "own"  # the word of earlier days for the same thing

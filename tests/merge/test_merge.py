@@ -16,11 +16,12 @@ from sstmerge_core.adapters import Factors
 from sstmerge_core.adapters.base_weights import base_weights
 from sstmerge_core.errors import AdapterError, RecipeError
 from sstmerge_core.fisher import Gradients
+from sstmerge_core.fitting import Fit, learn
 from sstmerge_core.merge import Calibrated, Merged, effective_weights, merge, truncate
 from sstmerge_core.merge.cautions import cautions
 from sstmerge_core.methods.consensus import FLAVOURS
 from sstmerge_core.methods.sparsify import largest_over
-from sstmerge_core.space import CoreModule, core_space
+from sstmerge_core.space import CoreModule, CoreSpace, core_space
 
 
 def dense(factors: dict[str, Factors], name: str) -> torch.Tensor:
@@ -73,7 +74,37 @@ def run(
     needs = methods.get(method).needs_fisher
     calibrated = calibrate(pair) if needs else None
     given = {"calibrated": calibrated, "base": base or base_weight, "elected": elect(pair, identities)}
+    given["fit"] = fit(pair, method, parameters)
     return merge(pair, method, parameters, identities=identities, **given)
+
+
+class Bowl:
+    """A loss that is the same function of ΔW whatever the basis: ½‖⟨G_i, ΔW⟩ − t_i‖² with fixed dense G_i."""
+
+    def __init__(self, space: CoreSpace) -> None:
+        generator = torch.Generator().manual_seed(77)
+        shapes = {name: (module.q_out.shape[0], module.q_in.shape[0]) for name, module in sorted(space.items())}
+        dense = {name: torch.randn(6, *shape, generator=generator).double() for name, shape in shapes.items()}
+        self.target = torch.linspace(-3, 3, 6).double()
+        self.rows = {
+            name: module.q_out.T.double().cpu() @ dense[name] @ module.q_in.double().cpu()
+            for name, module in space.items()
+        }
+
+    def gradient(self, cores: dict[str, torch.Tensor], step: int) -> tuple[float, dict[str, torch.Tensor]]:
+        moved = sum((row * cores[name].double().cpu()).sum((1, 2)) for name, row in self.rows.items())
+        off = moved - self.target
+        found = {name: (off[:, None, None] * row).sum(0).to(cores[name]) for name, row in self.rows.items()}
+        return float(off.square().sum() / 2), found
+
+
+def fit(pair: tuple[dict, ...], method: str, parameters: dict[str, object]) -> Fit | None:
+    """What a method that fits finds for `Bowl`, in few steps."""
+    entry = methods.get(method)
+    if not entry.fits:
+        return None
+    space = core_space(pair)
+    return learn(entry, entry.complete({"steps": 4} | parameters), space, Bowl(space))
 
 
 def elect(pair: tuple[dict, ...], identities: tuple[str, ...]) -> list[dict[str, torch.Tensor]]:
@@ -524,6 +555,7 @@ def test_cuda_and_cpu_agree(pair, method):
         own = {"space": space} if space else {}
         first = run(pair, method, **own)
         given = {"calibrated": calibrated, "base": base_weight, "elected": elect(pair, ("u", "s"))}
+        given["fit"] = fit(on_gpu, method, own)
         second = merge(on_gpu, method, own, identities=("u", "s"), **given)
         factors, _ = second.factors()
         for name in NAMES:
