@@ -86,6 +86,7 @@ def test_a_fit_is_planned_told_and_kept(method, workspace, recipe):
 
 KILLED = """
 import json, os, signal, sys
+from pathlib import Path
 from sstmerge_core.recipe import Recipe
 from sstmerge_core.runs.execute import execute
 from sstmerge_core.workspace import Workspace
@@ -94,7 +95,7 @@ def die(point, stage, done, total):
     if stage == "fit" and done == 2:
         os.kill(os.getpid(), signal.SIGKILL)
 
-execute([Recipe.model_validate(json.load(open(sys.argv[2])))], Workspace(sys.argv[1]).create(), report=die)
+execute([Recipe.model_validate(json.load(open(sys.argv[2])))], Workspace(Path(sys.argv[1])).create(), report=die)
 """
 
 
