@@ -14,7 +14,8 @@ from sstmerge_core.evaluate import served
 from sstmerge_core.jobs import history
 from sstmerge_core.recipe import Backend, Calibration, Evaluation, Recipe
 from sstmerge_core.store.events import last_status
-from sstmerge_core.suites import bundled
+from sstmerge_core.suites import bundled, twins
+from sstmerge_core.suites.rows import rows_digest
 from sstmerge_core.workspace import Workspace
 
 GRADIENT_BATCH = 8
@@ -282,6 +283,8 @@ def _calibration(
     if entry.needs_near:
         source, n = bundled.source(options.near_suite, "fisher", answered=answered)
         near = {"near": source, "n_near": n}
+        if entry.needs_refused:
+            near["refused"] = rows_digest(twins.refused(source.path, n, harm.path, "fisher"))
     return Calibration(
         harm=harm,
         benign=benign,

@@ -65,6 +65,11 @@ class Gradients:
         """By module, (n, p, q): views, not copies."""
         return {name: self.rows[:, self.blocks[name]].unflatten(1, shape) for name, shape in self.shapes.items()}
 
+    def mean(self) -> dict[str, torch.Tensor]:
+        """Σ w_i g_i by module, (p, q) float32 where the gradients are."""
+        total = self.weights.to(self.rows) @ self.rows
+        return {name: total[self.blocks[name]].view(shape) for name, shape in self.shapes.items()}
+
     def to(self, device: torch.device | str) -> Gradients:
         """The same with `rows` on `device` if they take at most half of what is free there, else on the CPU."""
         return replace(self, rows=self.rows.to(_place(device, self.rows.numel())))

@@ -73,6 +73,7 @@ def merge(
     _refuse_wrong_number(entry, len(adapters))
     lacking = {
         "gradients of harmful and benign samples": entry.needs_fisher and calibrated is None,
+        "gradients of near misses": entry.needs_refused and (calibrated is None or calibrated.contrast is None),
         "the base model's weights": entry.needs_base and base is None,
         "the weights that matter to each side": entry.needs_importance and elected is None,
         "what was fitted on samples": entry.fits and fit is None,

@@ -227,6 +227,8 @@ class Method:
     """Needs to know which weights matter to each side's samples, at the base and at the tuned model"""
     needs_near: bool = False
     """Needs near misses: harmless prompts that look dangerous, with helpful answers"""
+    needs_refused: bool = False
+    """Needs gradients of refusing near misses, in the words with which their harmful twins are refused"""
     fisher_of_each: bool = False
     """Where gradients are taken at each side's own adapter, those of several utility experts are kept apart, each with
     its own samples at its own weights"""

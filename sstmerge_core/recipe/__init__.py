@@ -60,7 +60,7 @@ class Suite(_Frozen):
         return data | {"source": self.source.sha256}
 
 
-_LATER = ("near", "n_near")
+_LATER = ("near", "n_near", "refused")
 """Fields of a `Calibration` that are written only where they say something"""
 
 
@@ -100,6 +100,9 @@ class Calibration(_Frozen):
     near: Source | None = None
     """Near misses, harmless prompts that look dangerous, with helpful answers; for methods that tell the two apart"""
     n_near: int = Field(default=0, ge=0)
+    refused: str = ""
+    """SHA-256 of the near misses with the refusals to their harmful twins, see `suites.twins`; empty where no gradient
+    of refusing them is taken"""
     n_general: int = Field(default=0, ge=0)
     general_weight: float = Field(default=0.0, ge=0.0, allow_inf_nan=False)
     """0: without general prompts."""
@@ -117,7 +120,8 @@ class Calibration(_Frozen):
 
     @property
     def parts(self) -> dict[str, tuple[Source, int]]:
-        """Rows and their number of each part of the samples that counts: ``harm``, ``benign``, ``general``, ``near``.
+        """Rows and their number of each part of the samples that counts: ``harm``, ``benign``, ``general``, ``near``,
+        ``refused``.
 
         Where each utility adapter has its own, further ones are ``benign 2``, ``benign 3`` …
         """
@@ -128,6 +132,8 @@ class Calibration(_Frozen):
             parts["general"] = (self.general, self.n_general)
         if self.near is not None:
             parts["near"] = (self.near, self.n_near)
+            if self.refused:
+                parts["refused"] = (self.near.model_copy(update={"sha256": self.refused}), self.n_near)
         return parts
 
     @property

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from sstmerge_core import methods
 from sstmerge_core.recipe import STAGE_VERSIONS, Recipe
 from sstmerge_core.runs.session import Session
+from sstmerge_core.suites.twins import REFUSAL
 
 if TYPE_CHECKING:
     from sstmerge_core.fitting import Fit, Part
@@ -15,8 +16,6 @@ if TYPE_CHECKING:
 
 VERSION = 1
 """Raised by hand when a fit's result changes for the same input"""
-REFUSAL = "I'm sorry, but I can't help with that."
-"""What is learned as the answer to a harmful prompt where no answers are given"""
 
 
 def fitted(recipe: Recipe, session: Session) -> Fit:

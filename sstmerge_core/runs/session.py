@@ -15,8 +15,9 @@ from sstmerge_core.errors import AdapterError, Cancelled, DataError, Problem
 from sstmerge_core.jobs.plan import importance_units
 from sstmerge_core.merge import Calibrated, Merged, deltas
 from sstmerge_core.models.device import best_device
-from sstmerge_core.recipe import STAGE_VERSIONS, Recipe, Source
+from sstmerge_core.recipe import STAGE_VERSIONS, Calibration, Recipe, Source
 from sstmerge_core.suites import rows as suites
+from sstmerge_core.suites import twins
 from sstmerge_core.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -149,7 +150,12 @@ class Session:
             own = [gradients for part, gradients in found.items() if part.startswith("benign")]
             if "general" in found:
                 own = [stack(gradients, found["general"], recipe.calibration.general_weight) for gradients in own]
-            self._calibrated = (key, Calibrated(space, found["harm"], own[0], tuple(own) if len(own) > 1 else ()))
+            contrast = None
+            if "refused" in found:
+                refused, helped = found["refused"].mean(), found["near"].mean()
+                contrast = {name: refused[name] - helped[name] for name in refused}
+            each = tuple(own) if len(own) > 1 else ()
+            self._calibrated = (key, Calibrated(space, found["harm"], own[0], each, contrast))
         return self._calibrated[1]
 
     def elected(self, recipe: Recipe) -> list[dict[str, torch.Tensor]]:
@@ -273,6 +279,8 @@ class Session:
             tell = partial(self.progress, "fisher", before, calibration.samples)
             return self.own_answers(recipe, part, "base", tell)
         source, n = calibration.parts[part]
+        if part == "refused":
+            return [Example(row.prompt, row.response) for row in refused_rows(calibration)]
         return [Example(row.prompt, row.response) for row in planned_rows(source, calibration.split, n)]
 
     def own_answers(self, recipe: Recipe, part: str, point: str, tell: Callable[[], None]) -> list[Example]:
@@ -308,6 +316,16 @@ def planned_rows(source: Source, split: str, n: int) -> list[suites.Row]:
     if suites.rows_digest(rows) != source.sha256:
         fault = "the rows have changed since this run was planned"
         raise DataError(Problem(source.path, fault, "Launch the run again with the rows as they are now."))
+    return rows
+
+
+def refused_rows(calibration: Calibration) -> list[suites.Row]:
+    """Near misses with the refusals to their twins. Raises DataError where they are not those of the recipe."""
+    assert calibration.near is not None
+    rows = twins.refused(calibration.near.path, calibration.n_near, calibration.harm.path, calibration.split)
+    if suites.rows_digest(rows) != calibration.refused:
+        fault = f"near misses of {calibration.near.path} have other refusals of their twins since this run was planned"
+        raise DataError(Problem(calibration.harm.path, fault, "Launch the run again with the rows as they are now."))
     return rows
 
 

@@ -54,14 +54,14 @@ def calibrate(pair: tuple[dict[str, Factors], dict[str, Factors]], seed: int = 0
     space = core_space(pair)
     generator = torch.Generator().manual_seed(seed)
     sides = []
-    for count in (7, 9):
+    for count in (7, 9, 4):
         modules = {}
         for name in sorted(space):
             module = space[name]
             full = torch.randn(count, module.q_out.shape[0], module.q_in.shape[0], generator=generator)
             modules[name] = module.q_out.T @ full @ module.q_in
         sides.append(Gradients.of(modules, torch.full((count,), 5.0)))
-    return Calibrated(space, *sides)
+    return Calibrated(space, sides[0], sides[1], contrast=sides[2].mean())
 
 
 def run(
@@ -550,7 +550,9 @@ def test_cuda_and_cpu_agree(pair, method):
             name: CoreModule(own.q_out.cuda(), own.q_in.cuda(), tuple(core.cuda() for core in own.cores))
             for name, own in calibrated.space.items()
         }
-        calibrated = Calibrated(space, calibrated.harm.to("cuda"), calibrated.benign.to("cuda"))
+        calibrated = Calibrated(
+            space, calibrated.harm.to("cuda"), calibrated.benign.to("cuda"), contrast=calibrated.contrast
+        )
     for space in ("delta", "core") if methods.get(method).kind == "elementwise" else (None,):
         own = {"space": space} if space else {}
         first = run(pair, method, **own)

@@ -21,6 +21,7 @@ from sstmerge_core.runs.execute import execute, merge_to
 from sstmerge_core.runs.session import Session
 from sstmerge_core.store.events import read_events
 from sstmerge_core.suites import rows as suites
+from sstmerge_core.suites import twins
 from sstmerge_core.workspace import Workspace
 
 FITS = [own.name for own in methods.methods() if own.fits]
@@ -148,7 +149,7 @@ def test_without_labels_the_models_own_answers_are_learned(workspace, recipe, ti
     one = one.model_copy(update={"calibration": calibration.model_copy(update=changed)})
     session = Session(workspace, "cpu")
     parts = fit_stage._parts(one, session)
-    assert {example.response for example in parts["harm"].examples} == {fit_stage.REFUSAL}
+    assert {example.response for example in parts["harm"].examples} == {twins.REFUSAL}
     resident = ResidentModel.load(tiny_base, "float32", "cpu")
     assert [own.response for own in parts["near"].examples] == [
         answer.text for answer in resident.generate([own.prompt for own in parts["near"].examples], 48)
