@@ -20,8 +20,6 @@ from sstmerge_core.workspace import Workspace
 
 GRADIENT_BATCH = 8
 """Samples in one backward pass of `fisher.core_gradients`"""
-KEPT_BY_LINEAR = 2
-"""Times a linear module's input and output that a backward pass keeps in memory, with what lies between modules"""
 GENERAL_UTILITY = "instructions"
 """The suite for a utility adapter that names none of its own."""
 
@@ -243,8 +241,9 @@ def memory(base: Base, used: Sequence[Entry], recipe: Recipe) -> int:
         batch = recipe.parameters["batch"] if fits else GRADIENT_BATCH
         held += batch * recipe.calibration.max_length * vocabulary * 4 * 3  # logits and two like them
         if fits:
+            # what a backward pass keeps of each token: about as much as goes into and out of all linear modules
             widths = sum(sum(shape) for shape in matrices if shape[0] != vocabulary)
-            held += batch * recipe.calibration.max_length * widths * 4 * KEPT_BY_LINEAR
+            held += batch * recipe.calibration.max_length * widths * 4
         else:
             held += recipe.calibration.samples * max(adapter.modules for adapter in used) * core**2 * 4
     return held + 600_000_000
