@@ -12,7 +12,7 @@ from sstmerge_core.catalog import Base, Entry
 from sstmerge_core.errors import DataError, Problem, SSTMergeError
 from sstmerge_core.evaluate import served
 from sstmerge_core.jobs import history
-from sstmerge_core.recipe import Backend, Calibration, Evaluation, Recipe
+from sstmerge_core.recipe import Backend, Calibration, Evaluation, Held, Recipe
 from sstmerge_core.store.events import last_status
 from sstmerge_core.suites import bundled, twins
 from sstmerge_core.suites.rows import rows_digest
@@ -238,13 +238,13 @@ def memory(base: Base, used: Sequence[Entry], recipe: Recipe) -> int:
         matrices = [shape for shape in model.shapes.values() if len(shape) == 2]
         vocabulary = max(shape[0] for shape in matrices)
         fits = methods.get(recipe.method).fits
-        batch = recipe.parameters["batch"] if fits else GRADIENT_BATCH
+        batch = recipe.parameters.get("batch", GRADIENT_BATCH) if fits else GRADIENT_BATCH
         held += batch * recipe.calibration.max_length * vocabulary * 4 * 3  # logits and two like them
         if fits:
             # what a backward pass keeps of each token: about as much as goes into and out of all linear modules
             widths = sum(sum(shape) for shape in matrices if shape[0] != vocabulary)
             held += batch * recipe.calibration.max_length * widths * 4
-        else:
+        if methods.get(recipe.method).kind != "learned":
             held += recipe.calibration.samples * max(adapter.modules for adapter in used) * core**2 * 4
     return held + 600_000_000
 
@@ -284,6 +284,8 @@ def _calibration(
         near = {"near": source, "n_near": n}
         if entry.needs_refused:
             near["refused"] = rows_digest(twins.refused(source.path, n, harm.path, "fisher"))
+        if entry.needs_held:
+            near["held"] = _held(options.refusal_suite, options.near_suite, utility_suite)
     return Calibration(
         harm=harm,
         benign=benign,
@@ -297,6 +299,16 @@ def _calibration(
         **general,
         **near,
     )
+
+
+def _held(harm: str, near: str, benign: str) -> Held:
+    """All rows of the selection split of what a fit is taken of."""
+    found = {"harm": harm, "near": near, "benign": benign}
+    parts = {part: bundled.source(suite, "selection", answered=True) for part, suite in found.items()}
+    taken: dict[str, Any] = {}
+    for part, (source, n) in parts.items():
+        taken |= {part: source, f"n_{part}": n}
+    return Held(**taken)
 
 
 def _evaluation(utility_suite: str, options: Options) -> Evaluation:

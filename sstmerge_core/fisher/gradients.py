@@ -99,13 +99,15 @@ def core_gradients(
     max_length: int = 256,
     batch_size: int = 8,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    note_losses: Callable[[list[int], torch.Tensor], None] = lambda chosen, losses: None,
 ) -> Gradients:
     """Gradients of `rows` (prompt, response) at the model's present weights, computed on its device.
 
     Without `seed` the loss is that of the given responses (empirical Fisher). With `seed` it is that of responses which
     the model itself samples at these weights (true Fisher), each of at most as many tokens as the given one has, see
-    `sample_responses`. Memory: that of the result, which stays on the model's device if it takes at most half of what
-    is free there, plus one batch's activations and gradients.
+    `sample_responses`. `note_losses` gets whose losses a batch has, and the losses. Memory: that of the result, which
+    stays on the model's device if it takes at most half of what is free there, plus one batch's activations and
+    gradients.
     """
     import torch
 
@@ -126,6 +128,7 @@ def core_gradients(
             for name, gradient in recorded.items():
                 found[:, blocks[name]] = gradient.flatten(1).float()
             result[chosen] = found.to(result.device)
+            note_losses(chosen, losses.detach())
             tokens[chosen] = counts.float().cpu()
             recorded.clear()
             done += len(chosen)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
-from sstmerge_core.fisher.gradients import encode_rows, frozen, losses_by_batch, padding
+from sstmerge_core.fisher.gradients import Gradients, core_gradients, encode_rows, frozen, losses_by_batch, padding
 from sstmerge_core.fitting.side_path import side_path
 from sstmerge_core.models.supervised import Example, collate, sample_losses
 
@@ -61,6 +62,7 @@ class ModelObjective:
         max_length: int = 256,
     ) -> None:
         self._model, self._space, self._batch, self._seed = model, space, batch, seed
+        self._tokenizer, self._max_length, self._parts = tokenizer, max_length, dict(parts)
         self._pad = padding(tokenizer)
         self._rows = {name: encode_rows(tokenizer, part.examples, max_length) for name, part in parts.items()}
         self._weights = {name: part.weight for name, part in parts.items()}
@@ -95,9 +97,43 @@ class ModelObjective:
                     found[name][chosen] = own.double().cpu()
         return found
 
+    def gradients(
+        self, cores: Cores, progress: Callable[[float], None] = lambda share: None
+    ) -> tuple[dict[str, Gradients], dict[str, torch.Tensor]]:
+        """Gradient in core coordinates and loss of every sample by kind, at base + ΔW; a Fisher pass of its own.
+
+        `progress` is told the share of the samples that is done. Memory: see `core_gradients`.
+        """
+        import torch
+
+        samples = sum(len(rows) for rows in self._rows.values())
+        found, losses, done = {}, {}, 0
+        with side_path(self._model, self._space, cores):
+            for name, part in self._parts.items():
+                losses[name] = torch.zeros(len(part.examples), dtype=torch.float64)
+                found[name] = core_gradients(
+                    self._model,
+                    self._tokenizer,
+                    self._space,
+                    part.examples,
+                    max_length=self._max_length,
+                    progress=partial(_tell, progress, done, samples),
+                    note_losses=partial(_note, losses[name]),
+                )
+                done += len(part.examples)
+        return found, losses
+
     def loss(self, cores: Cores) -> float:
         """The objective over all samples."""
         return sum(self._weights[name] * float(own.mean()) for name, own in self.losses(cores).items() if len(own))
+
+
+def _tell(progress: Callable[[float], None], before: int, samples: int, done: int, _: int) -> None:
+    progress((before + done) / samples)
+
+
+def _note(losses: torch.Tensor, chosen: list[int], found: torch.Tensor) -> None:
+    losses[chosen] = found.double().cpu()
 
 
 def minibatch(n: int, size: int, step: int, seed: str) -> list[int]:

@@ -55,8 +55,8 @@ def importance_units(recipe: Recipe) -> int:
 
 
 def fit_units(recipe: Recipe) -> int:
-    """Steps of a fit."""
-    return int(recipe.parameters["steps"])
+    """Steps, or passes, of a fit."""
+    return int(recipe.parameters.get("steps", recipe.parameters.get("passes", 1)))
 
 
 def _units(recipe: Recipe) -> dict[str, float]:

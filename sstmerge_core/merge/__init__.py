@@ -73,7 +73,9 @@ def merge(
     _refuse_wrong_number(entry, len(adapters))
     lacking = {
         "gradients of harmful and benign samples": entry.needs_fisher and calibrated is None,
-        "gradients of near misses": entry.needs_refused and (calibrated is None or calibrated.contrast is None),
+        "gradients of near misses": entry.needs_fisher
+        and entry.needs_refused
+        and (calibrated is None or calibrated.contrast is None),
         "the base model's weights": entry.needs_base and base is None,
         "the weights that matter to each side": entry.needs_importance and elected is None,
         "what was fitted on samples": entry.fits and fit is None,
@@ -142,6 +144,7 @@ DRIVERS: dict[str, Callable[[Adapters, methods.Method, dict[str, Any], Given], M
     "mask": _solved,
     "patch": _solved,
     "learned": _fitted,
+    "iterated": _fitted,
 }
 """How each kind of method is applied"""
 

@@ -144,3 +144,21 @@ TARGETS = Parameter(
 )
 LEARNING = (STEPS, RATE, NEAR_WEIGHT, UTILITY_WEIGHT, RIDGE, BATCH, ORDER_SEED, TARGETS)
 """How coefficients are fitted on samples"""
+
+PASSES = Parameter("passes", Whole(1, 20, 1, "Most passes; each takes the gradients anew.", telling=True), 4)
+KAPPA = Parameter(
+    "kappa",
+    Real(
+        -0.5,
+        0.5,
+        0.1,
+        "Share of what the safety update does to near misses' odds of a refusal that is asked for; below 0 the odds "
+        "fall.",
+        symbol="κ",
+        telling=True,
+    ),
+    0.0,
+)
+BETA = Parameter(
+    "beta", Real(0.0, 100.0, 0.25, "How much a utility sample counts beside a harmful one.", symbol="β"), 1.0
+)

@@ -11,8 +11,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 from sstmerge_core.methods.palette import ORANGE
-from sstmerge_core.methods.registry import Choice, Look, Real, method
-from sstmerge_core.methods.shared import ADDED, CALIBRATION, RHO, STRENGTH
+from sstmerge_core.methods.registry import Choice, Look, method
+from sstmerge_core.methods.shared import ADDED, CALIBRATION, KAPPA, RHO, STRENGTH
 from sstmerge_core.methods.sst import K, Tau, patch_of
 from sstmerge_core.methods.weighting import about_side
 
@@ -57,18 +57,7 @@ def sst_signed(
     ] = "phi",
     k: K = 20,
     tau: Tau = 100.0,
-    kappa: Annotated[
-        float,
-        Real(
-            -0.5,
-            0.5,
-            0.1,
-            "Share of what the safety update does to near misses' odds of a refusal that is let happen; below 0 the "
-            "odds fall.",
-            symbol="κ",
-            telling=True,
-        ),
-    ] = 0.0,
+    kappa: Annotated[float, KAPPA.schema] = 0.0,
 ) -> DualPatch:
     """Correct a patch by signs: refuse harmful prompts as it does, near misses no more than told, utility unmoved."""
     from sstmerge_core.gevp import Signs

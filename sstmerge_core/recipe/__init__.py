@@ -60,8 +60,31 @@ class Suite(_Frozen):
         return data | {"source": self.source.sha256}
 
 
-_LATER = ("near", "n_near", "refused")
+_LATER = ("near", "n_near", "refused", "held")
 """Fields of a `Calibration` that are written only where they say something"""
+
+
+class Held(_Frozen):
+    """Samples that nothing is fitted to: a fit stops where their loss no longer falls."""
+
+    harm: Source
+    near: Source
+    benign: Source
+    n_harm: int
+    n_near: int
+    n_benign: int
+    split: str = "selection"
+
+    @property
+    def parts(self) -> dict[str, tuple[Source, int]]:
+        """Rows and their number by the names that `Calibration.parts` has for such samples."""
+        names = ("harm", "near", "benign")
+        return {name: (getattr(self, name), getattr(self, f"n_{name}")) for name in names}
+
+    def identity(self) -> dict[str, Any]:
+        """What can change when a fit stops, rows by content."""
+        counts = self.model_dump(mode="json", exclude={"harm", "near", "benign"})
+        return counts | {name: source.sha256 for name, (source, _) in self.parts.items()}
 
 
 class Calibration(_Frozen):
@@ -103,6 +126,7 @@ class Calibration(_Frozen):
     refused: str = ""
     """SHA-256 of the near misses with the refusals to their harmful twins, see `suites.twins`; empty where no gradient
     of refusing them is taken"""
+    held: Held | None = None
     n_general: int = Field(default=0, ge=0)
     general_weight: float = Field(default=0.0, ge=0.0, allow_inf_nan=False)
     """0: without general prompts."""
@@ -149,8 +173,12 @@ class Calibration(_Frozen):
         came_later = {
             name for name, default in (("experts", "mean"), ("n_further", ())) if getattr(self, name) == default
         }
-        data = self.model_dump(mode="json", exclude={"harm", "benign", "general", "further", "near"} | came_later)
+        data = self.model_dump(
+            mode="json", exclude={"harm", "benign", "general", "further", "near", "held"} | came_later
+        )
         data |= {part: source.sha256 for part, (source, _) in self.parts.items()}
+        if self.held is not None:
+            data["held"] = self.held.identity()
         if self.expansion == "base_and_own":
             data["expansion"] = "own"  # the word of earlier days for the same thing
         without_effect = set() if self.fisher == "true" else {"fisher", "seed"}

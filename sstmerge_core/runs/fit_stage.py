@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ from sstmerge_core.runs.session import Session
 from sstmerge_core.suites.twins import REFUSAL
 
 if TYPE_CHECKING:
-    from sstmerge_core.fitting import Fit, Part
+    from sstmerge_core.fitting import Fit, ModelObjective, Part
     from sstmerge_core.models.supervised import Example
 
 VERSION = 1
@@ -35,14 +36,12 @@ def fitted(recipe: Recipe, session: Session) -> Fit:
     if found is None:
         checkpoint = kept.checkpoint(session.workspace, key)
         space = _space(recipe, session)
-        found = fitting.learn(
-            entry,
-            entry.complete(recipe.parameters),
-            space,
-            _objective(recipe, session, space),
-            checkpoint=checkpoint,
-            progress=partial(session.progress, "fit"),
-        )
+        given = (entry, entry.complete(recipe.parameters), space)
+        how: dict[str, Any] = {"checkpoint": checkpoint, "progress": partial(session.progress, "fit")}
+        if entry.kind == "iterated":
+            found = fitting.iterate(*given, _Samples(recipe, session, space), **how)
+        else:
+            found = fitting.learn(*given, _objective(recipe, session, space, _parts(recipe, session)), **how)
         kept.save(session.workspace, key, found, depends)
         checkpoint.remove()
     return found
@@ -68,32 +67,45 @@ def _space(recipe: Recipe, session: Session) -> Any:
     return core_space([session.factors(source) for source in recipe.adapters])
 
 
-def _objective(recipe: Recipe, session: Session, space: Any) -> Any:
-    """The loss that the fit lowers, on the base model in memory."""
+def _objective(recipe: Recipe, session: Session, space: Any, parts: Mapping[str, Part]) -> ModelObjective:
+    """The loss of `parts` on the base model in memory."""
     from sstmerge_core.fitting import ModelObjective
 
     calibration = recipe.calibration
     assert calibration is not None
-    parts = _parts(recipe, session)
     resident = session.model(recipe.base, calibration.dtype)
     resident.set_delta(None)
-    return ModelObjective(
-        resident.model,
-        resident.tokenizer,
-        space,
-        parts,
-        batch=recipe.parameters["batch"],
-        seed=recipe.parameters["seed"],
-        max_length=calibration.max_length,
-    )
+    drawn = {name: recipe.parameters[name] for name in ("batch", "seed") if name in recipe.parameters}
+    length = calibration.max_length
+    return ModelObjective(resident.model, resident.tokenizer, space, parts, max_length=length, **drawn)
+
+
+class _Samples:
+    """The calibration samples of an iterated fit, and the held-out ones, on the base model in memory."""
+
+    def __init__(self, recipe: Recipe, session: Session, space: Any) -> None:
+        from sstmerge_core.fitting import KINDS, Part
+
+        parts = {part: Part(session.examples(recipe, part), 1.0) for part in KINDS}
+        weights = _weights(recipe)
+        held = {part: Part(session.held_examples(recipe, part), weight) for part, weight in weights.items()}
+        self._fitted = _objective(recipe, session, space, parts)
+        self._held = _objective(recipe, session, space, held)
+
+        self.gradients, self.losses, self.held = self._fitted.gradients, self._fitted.losses, self._held.loss
+
+
+def _weights(recipe: Recipe) -> dict[str, float]:
+    """Of each kind's mean loss."""
+    parameters = recipe.parameters
+    return {"harm": 1.0, "near": parameters["near_weight"], "benign": parameters["utility_weight"]}
 
 
 def _parts(recipe: Recipe, session: Session) -> dict[str, Part]:
     """The samples of each kind with their weight; the answers are the data's, or nobody's but the models' own."""
     from sstmerge_core.fitting import Part
 
-    weights = {"harm": 1.0, "near": recipe.parameters["near_weight"], "benign": recipe.parameters["utility_weight"]}
-    return {part: Part(_examples(recipe, session, part), weight) for part, weight in weights.items()}
+    return {part: Part(_examples(recipe, session, part), weight) for part, weight in _weights(recipe).items()}
 
 
 def _examples(recipe: Recipe, session: Session, part: str) -> list[Example]:

@@ -283,6 +283,15 @@ class Session:
             return [Example(row.prompt, row.response) for row in refused_rows(calibration)]
         return [Example(row.prompt, row.response) for row in planned_rows(source, calibration.split, n)]
 
+    def held_examples(self, recipe: Recipe, part: str) -> list[Example]:
+        """Prompts and responses of one part of the samples on which a fit stops."""
+        from sstmerge_core.models.supervised import Example
+
+        held = recipe.calibration.held if recipe.calibration else None
+        assert held is not None
+        source, n = held.parts[part]
+        return [Example(row.prompt, row.response) for row in planned_rows(source, held.split, n)]
+
     def own_answers(self, recipe: Recipe, part: str, point: str, tell: Callable[[], None]) -> list[Example]:
         """Prompts of one part with the model's own answers at a point, ``base`` or ``utility``; generated once, kept.
 

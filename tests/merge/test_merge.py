@@ -16,7 +16,7 @@ from sstmerge_core.adapters import Factors
 from sstmerge_core.adapters.base_weights import base_weights
 from sstmerge_core.errors import AdapterError, RecipeError
 from sstmerge_core.fisher import Gradients
-from sstmerge_core.fitting import Fit, learn
+from sstmerge_core.fitting import KINDS, Fit, iterate, learn
 from sstmerge_core.merge import Calibrated, Merged, effective_weights, merge, truncate
 from sstmerge_core.merge.cautions import cautions
 from sstmerge_core.methods.consensus import FLAVOURS
@@ -104,7 +104,42 @@ def fit(pair: tuple[dict, ...], method: str, parameters: dict[str, object]) -> F
     if not entry.fits:
         return None
     space = core_space(pair)
+    if entry.kind == "iterated":
+        return iterate(entry, entry.complete({"passes": 2} | parameters), space, Bowls(space))
     return learn(entry, entry.complete({"steps": 4} | parameters), space, Bowl(space))
+
+
+class Bowls:
+    """Samples whose losses are ½(⟨G_i, ΔW⟩ − t_i)², by kind: again the same functions of ΔW whatever the basis."""
+
+    def __init__(self, space: CoreSpace) -> None:
+        generator = torch.Generator().manual_seed(78)
+        self.rows: dict[str, dict[str, torch.Tensor]] = {}
+        for kind in KINDS:
+            own = {}
+            for name, module in sorted(space.items()):
+                dense = 0.05 * torch.randn(4, module.q_out.shape[0], module.q_in.shape[0], generator=generator).double()
+                own[name] = module.q_out.T.double().cpu() @ dense @ module.q_in.double().cpu()
+            self.rows[kind] = own
+
+    def off(self, kind: str, cores: dict[str, torch.Tensor]) -> torch.Tensor:
+        own = self.rows[kind]
+        return sum((row * cores[name].double().cpu()).sum((1, 2)) for name, row in own.items()) - 1.0
+
+    def losses(self, cores: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        return {kind: self.off(kind, cores).square() / 2 for kind in KINDS}
+
+    def gradients(self, cores: dict[str, torch.Tensor], progress: Callable[[float], None]) -> tuple[dict, dict]:
+        progress(1.0)
+        found = {}
+        for kind, own in self.rows.items():
+            modules = {name: (self.off(kind, cores)[:, None, None] * row).float() for name, row in own.items()}
+            found[kind] = Gradients.of(modules, torch.full((4,), 5.0))
+        return found, self.losses(cores)
+
+    def held(self, cores: dict[str, torch.Tensor]) -> float:
+        losses = self.losses(cores)
+        return float(losses["harm"].mean() + losses["near"].mean() + losses["benign"].mean())
 
 
 def elect(pair: tuple[dict, ...], identities: tuple[str, ...]) -> list[dict[str, torch.Tensor]]:
