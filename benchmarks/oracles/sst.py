@@ -354,7 +354,7 @@ ORACLES = {
     ),
     "sst_diag": Oracle(1e-4, diag),
     "sst_datafree": Oracle(1e-4, datafree),
-    "sst_signed": Oracle(5e-6, signed),
+    "sst_signed": Oracle(1e-5, signed),
     "sst_budget": Oracle(1e-5, budget),
     "alignguard": Oracle(1e-5, alignguard),
 }

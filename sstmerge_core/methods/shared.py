@@ -120,11 +120,13 @@ RATE = Parameter(
 )
 NEAR_WEIGHT = Parameter(
     "near_weight",
-    Real(0.0, 100.0, 0.25, "Weight w of the loss of helpful answers to near misses, beside refusing.", symbol="w"),
+    Real(0.0, 100.0, 0.25, "Weight w of helpful answers to near misses in the loss, beside refusing.", symbol="w"),
     1.0,
 )
 UTILITY_WEIGHT = Parameter(
-    "utility_weight", Real(0.0, 100.0, 0.25, "Weight v of the utility samples' loss, beside refusing.", symbol="v"), 1.0
+    "utility_weight",
+    Real(0.0, 100.0, 0.25, "Weight v of the utility samples in the loss, beside refusing.", symbol="v"),
+    1.0,
 )
 RIDGE = Parameter(
     "ridge",

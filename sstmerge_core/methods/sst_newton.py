@@ -3,8 +3,9 @@
 Of each harmful prompt the loss of its refusal is to fall by what Task Arithmetic makes of it; of each near miss the
 odds of refusing over helping are to move by κ of that; utility samples are to stay. One linear step did not carry over
 to generation, so gradients are taken again at the moved point, pass by pass, while held-out samples get better. The
-residuals are measured losses, t − f(δ), not their linear estimate t − Xδ, which a second pass would no longer need to
-be near. Source: CONTESTS §4.2.
+residuals are those of measured losses, t − f(δ): CONTESTS §4.2 has their linear estimate t − Xδ, the same in the first
+pass. The held-out loss is L_h + wL_m + vL_u, as that of `sst_learned`. Source: CONTESTS §4.2; Nocedal & Wright,
+Numerical Optimization, §10.3.
 """
 
 from __future__ import annotations
