@@ -240,8 +240,17 @@ def random_samples(seed: int, count: int, shapes: Mapping[str, tuple[int, int]] 
     return Samples(gradients, generator.integers(3, 41, count).astype(float), weights)
 
 
-def calibrated(adapters: Adapters, harm: Samples, benign: Samples, experts: Sequence[Samples] = ()) -> Calibrated:
-    """What ours is given: the same gradients in core coordinates, float32; `experts` where each has its own."""
+def calibrated(
+    adapters: Adapters,
+    harm: Samples,
+    benign: Samples,
+    experts: Sequence[Samples] = (),
+    twins: tuple[Samples, Samples] | None = None,
+) -> Calibrated:
+    """What ours is given: the same gradients in core coordinates, float32; `experts` where each has its own.
+
+    `twins` are gradients of refusing near misses, and of helping with them.
+    """
     space = core_space(adapters)
 
     def project(samples: Samples) -> Gradients:
@@ -252,7 +261,11 @@ def calibrated(adapters: Adapters, harm: Samples, benign: Samples, experts: Sequ
         found = Gradients.of(modules, torch.from_numpy(samples.tokens).float())
         return replace(found, weights=torch.from_numpy(samples.weights))
 
-    return Calibrated(space, project(harm), project(benign), tuple(project(own) for own in experts))
+    contrast = None
+    if twins is not None:
+        refused, helped = (project(own).mean() for own in twins)
+        contrast = {name: refused[name] - helped[name] for name in refused}
+    return Calibrated(space, project(harm), project(benign), tuple(project(own) for own in experts), contrast)
 
 
 def within(adapters: Adapters, samples: Samples) -> dict[str, np.ndarray]:

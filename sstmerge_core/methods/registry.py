@@ -15,6 +15,10 @@ first, the safety adapter last.
 - ``core``: a `sstmerge_core.space.View` of one module in canonical core coordinates → the merged core matrix.
 - ``mask``: a `sstmerge_core.space.View` of many modules as flat vectors → a mask m in 0–1; the merge is ΔU + α·m⊙φ.
 - ``patch``: a `sstmerge_core.gevp.DualProblem` → a `sstmerge_core.gevp.DualPatch` δ; the merge is ΔU + α·δ.
+- ``learned``: a `sstmerge_core.space.View` of one module in canonical core coordinates, and α → a
+  `sstmerge_core.methods.coefficients.Coefficients`: the numbers that are fitted by descent before the merge.
+- ``iterated``: a `sstmerge_core.gevp.LeastSquares` of linearised samples → the coefficients of a step; the passes are
+  taken before the merge.
 - ``weights``: works on base weights, not on ΔW.
 
 Parameters that every method of a kind has (α, mode, where the gradients are taken …) belong to the driver that applies
@@ -36,7 +40,19 @@ from typing import Any, Literal, get_args, get_origin
 
 from sstmerge_core.errors import Problem, RecipeError
 
-Kind = Literal["reference", "combination", "angular", "elementwise", "located", "core", "mask", "patch", "weights"]
+Kind = Literal[
+    "reference",
+    "combination",
+    "angular",
+    "elementwise",
+    "located",
+    "core",
+    "mask",
+    "patch",
+    "learned",
+    "iterated",
+    "weights",
+]
 Axis = Literal["share", "strength", "tuned"]
 AXES: dict[str, str] = {
     "share": "share of the safety adapter",
@@ -221,6 +237,12 @@ class Method:
     """Needs the base model's weights"""
     needs_importance: bool = False
     """Needs to know which weights matter to each side's samples, at the base and at the tuned model"""
+    needs_near: bool = False
+    """Needs near misses: harmless prompts that look dangerous, with helpful answers"""
+    needs_refused: bool = False
+    """Needs gradients of refusing near misses, in the words with which their harmful twins are refused"""
+    needs_held: bool = False
+    """Needs held-out samples of the selection split, on which a fit stops"""
     fisher_of_each: bool = False
     """Where gradients are taken at each side's own adapter, those of several utility experts are kept apart, each with
     its own samples at its own weights"""
@@ -249,7 +271,12 @@ class Method:
     @property
     def needs_samples(self) -> bool:
         """Whether it looks at harmful and benign samples before it merges."""
-        return self.needs_fisher or self.needs_importance
+        return self.needs_fisher or self.needs_importance or self.needs_near
+
+    @property
+    def fits(self) -> bool:
+        """Whether numbers are fitted with the model itself before it merges: a stage of its own, kept and resumed."""
+        return self.kind in ("learned", "iterated")
 
     def identity(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
         """Of `parameters` what can change the result, so that runs keep their id when a method learns something new."""

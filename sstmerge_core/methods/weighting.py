@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
 
 
 def share(n: int, alpha: float) -> tuple[float, ...]:
@@ -14,6 +17,15 @@ def share(n: int, alpha: float) -> tuple[float, ...]:
 def side(experts: int, how: str = "mean") -> tuple[float, ...]:
     """Weights that make ΔU of the utility experts: their mean, or their sum."""
     return (1.0 / experts if how == "mean" else 1.0,) * experts
+
+
+def mixed(cores: Sequence[torch.Tensor], how: str = "mean") -> torch.Tensor:
+    """ΔU of the utility experts' core matrices: their mean, or their sum."""
+    weights = side(len(cores), how)
+    total = weights[0] * cores[0]
+    for weight, core in zip(weights[1:], cores[1:], strict=True):
+        total = total + weight * core
+    return total
 
 
 def names_of(experts: int) -> tuple[str, ...]:
