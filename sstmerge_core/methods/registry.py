@@ -44,8 +44,8 @@ AXES: dict[str, str] = {
     "tuned": "share of the tuned model, the rest is the base",
 }
 """What α means, in words."""
-Family = Literal["SST-Merge", "Averaging", "Sparse", "Safety-aware", "Reference"]
-FAMILIES: tuple[str, ...] = ("SST-Merge", "Averaging", "Sparse", "Safety-aware")
+Family = Literal["SST-Merge", "Averaging", "Sparse", "Subspace", "Safety-aware", "Reference"]
+FAMILIES: tuple[str, ...] = ("SST-Merge", "Averaging", "Sparse", "Subspace", "Safety-aware")
 """The groups in which a researcher looks for methods, in the order of every list; reference points are in none"""
 
 
@@ -226,6 +226,8 @@ class Method:
     its own samples at its own weights"""
     needs_aligned_part: bool = False
     """Compares ΔU with the part of it along a safe direction V, `sstmerge_core.methods.safe_lora.along`"""
+    cuts_rank: bool = False
+    """Of kind ``core``: the rank of its result may be below that of its core matrix, and then so is the adapter's"""
     takes: int | None = None
     """The number of adapters it takes, exactly; None: a utility adapter or more and the safety adapter"""
     acts: Acts = _acts_by_formula

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from sstmerge_core.methods.registry import Choice, Flag, Parameter, Real, Whole
 
 SHARE = Parameter(
@@ -106,6 +108,9 @@ ATTENTION = Parameter(
     "attention", Real(0.0, 4.0, 0.1, "Factor on what is added to attention modules.", before=1.0), 1.0
 )
 MLP = Parameter("mlp", Real(0.0, 4.0, 0.1, "Factor on what is added to MLP modules.", before=1.0), 1.0)
+
+Scale = Annotated[float, SCALE.schema]
+"""The same, of methods whose function itself takes it"""
 
 CALIBRATION = (EXPANSION, FISHER, GENERAL)
 """How the gradients are taken"""

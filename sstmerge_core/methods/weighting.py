@@ -39,3 +39,12 @@ def about_side(parameters: Mapping[str, Any], experts: int) -> str:
     how = parameters.get("experts", "mean")
     part = f", {1 / experts:.4g} of each" if how == "mean" else ""
     return f"; ΔU is the {how} of the {experts} utility experts{part}"
+
+
+def added(parameters: Mapping[str, Any], experts: int) -> str:
+    """``ΔU1 to ΔU3 plus 0.5 times ΔS, all of it times 2``."""
+    weight = side(experts, parameters["experts"])[0]
+    utility = each(experts) if weight == 1.0 else f"{weight:.4g} of {each(experts)}"
+    scale = parameters.get("scale", 1.0)
+    times = "" if scale == 1.0 else f", all of it times {scale:g}"
+    return f"{utility} plus {parameters['alpha']:g} times ΔS{times}"
