@@ -117,6 +117,9 @@ DRIVERS: dict[str, Callable[[Adapters, methods.Method, dict[str, Any], Given], M
     "elementwise": lambda adapters, entry, parameters, given: elementwise.elementwise(
         adapters, entry, parameters, given.identities
     ),
+    "aligned": lambda adapters, entry, parameters, given: elementwise.aligned(
+        adapters, entry, parameters, given.identities
+    ),
     "located": _located,
     "core": lambda adapters, entry, parameters, given: core.core(
         adapters, entry, parameters, given.calibrated, given.direction

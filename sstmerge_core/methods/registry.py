@@ -11,6 +11,7 @@ first, the safety adapter last.
   sum of the ΔW.
 - ``angular``: inner products of the ΔW of one module → one weight per adapter for that module.
 - ``elementwise``: one tensor per adapter and their weights → the merged tensor, in the space the user chose.
+- ``aligned``: the same, the tensors being ΣVᵢᵀ of the SVD of all ΔW side by side; what is merged is multiplied by U.
 - ``located``: one ΔW and one mask of elected weights per adapter, and their weights → the merged ΔW.
 - ``core``: a `sstmerge_core.space.View` of one module in canonical core coordinates → the merged core matrix.
 - ``mask``: a `sstmerge_core.space.View` of many modules as flat vectors → a mask m in 0–1; the merge is ΔU + α·m⊙φ.
@@ -36,7 +37,9 @@ from typing import Any, Literal, get_args, get_origin
 
 from sstmerge_core.errors import Problem, RecipeError
 
-Kind = Literal["reference", "combination", "angular", "elementwise", "located", "core", "mask", "patch", "weights"]
+Kind = Literal[
+    "reference", "combination", "angular", "elementwise", "aligned", "located", "core", "mask", "patch", "weights"
+]
 Axis = Literal["share", "strength", "tuned"]
 AXES: dict[str, str] = {
     "share": "share of the safety adapter",

@@ -45,6 +45,16 @@ def added(parameters: Mapping[str, Any], experts: int) -> str:
     """``ΔU1 to ΔU3 plus 0.5 times ΔS, all of it times 2``."""
     weight = side(experts, parameters["experts"])[0]
     utility = each(experts) if weight == 1.0 else f"{weight:.4g} of {each(experts)}"
+    return f"{utility} plus {parameters['alpha']:g} times ΔS{times(parameters)}"
+
+
+def kept_shares(parameters: Mapping[str, Any], experts: int) -> str:
+    """``0.5 of what is kept of ΔU and 0.5 of what is kept of ΔS, all of it times 2``."""
+    kept = f"{share_of_each(parameters, experts)} of what is kept of {each(experts)}"
+    return f"{kept} and {parameters['alpha']:g} of what is kept of ΔS{times(parameters)}"
+
+
+def times(parameters: Mapping[str, Any]) -> str:
+    """A half-sentence that says what the whole is multiplied by; empty at 1."""
     scale = parameters.get("scale", 1.0)
-    times = "" if scale == 1.0 else f", all of it times {scale:g}"
-    return f"{utility} plus {parameters['alpha']:g} times ΔS{times}"
+    return "" if scale == 1.0 else f", all of it times {scale:g}"

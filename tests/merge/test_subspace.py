@@ -12,6 +12,7 @@ from benchmarks.oracles.cases import ALONE, Dense, dense, random_adapters, relat
 from sstmerge_core.adapters import Factors
 from sstmerge_core.merge import Merged, merge
 from sstmerge_core.merge.cautions import cautions
+from sstmerge_core.methods.compress_then_merge import shared_subspaces
 
 SHARED = "model.layers.0.self_attn.q_proj"
 
@@ -93,3 +94,68 @@ def test_a_module_that_one_adapter_lacks_is_the_others_under_tsv_merge() -> None
 def test_a_merge_that_shrinks_to_nearly_nothing_is_told_without_speaking_of_thresholds() -> None:
     (told,) = cautions(merge(random_adapters(6), "tsv_merge", {"alpha": 0.0, "scale": 0.1}).statistics)
     assert "nearly the base model" in told.fault and "threshold" not in told.fix
+
+
+def test_knots_ties_of_adapters_without_a_common_input_or_output_keeps_both_whole() -> None:
+    """Nothing to disagree about: at density ½ each keeps its own rows, and the election averages no two."""
+    pair = apart()
+    utility, safety = dense(pair)
+    merged = merge(pair, "knots_ties", {"density": 0.5})
+    assert merged.rank == 6
+    assert far(merged, {"m": utility["m"] + safety["m"]}) < 1e-6
+
+
+def test_knots_ties_depends_on_the_output_directions_only_and_not_on_their_coordinates() -> None:
+    """Turning all outputs turns the result; TIES on ΔW itself has no such property."""
+    pair = random_adapters(7, ranks=(3, 3))
+    generator = torch.Generator().manual_seed(8)
+    turns = {
+        name: torch.linalg.qr(torch.randn(len(own.b), len(own.b), generator=generator))[0]
+        for adapter in pair
+        for name, own in adapter.items()
+    }
+    turned = tuple({name: replace(own, b=turns[name] @ own.b) for name, own in adapter.items()} for adapter in pair)
+    for method, follows in (("knots_ties", True), ("ties", False)):
+        first, second = (merge(given, method, {"density": 0.4}) for given in (pair, turned))
+        expected = {name: (turns[name] @ own.delta()).double().numpy() for name, own in first.modules.items()}
+        assert (far(second, expected) < 1e-4) == follows
+
+
+@pytest.mark.parametrize("subspace", [1, 2, 3])
+def test_compress_then_merge_writes_an_adapter_of_the_rank_of_its_subspace(subspace: int) -> None:
+    merged = merge(random_adapters(9, ranks=(4, 4)), "compress_then_merge", {"subspace": subspace, "density": 1.0})
+    factors, errors = merged.factors()
+    assert merged.rank == subspace and errors == []
+    assert all(len(a) == subspace for a, _ in factors.values())
+
+
+def test_compress_then_merge_with_room_for_all_is_linear_under_the_rule_average() -> None:
+    pair = random_adapters(10)
+    utility, safety = dense(pair)
+    merged = merge(pair, "compress_then_merge", {"subspace": 50, "rule": "average", "alpha": 0.3})
+    assert far(merged, {name: 0.7 * utility[name] + 0.3 * safety[name] for name in utility}) < 1e-5
+
+
+def test_the_shared_subspaces_keep_more_than_those_of_any_single_adapter_or_of_chance() -> None:
+    """HOOI only ever raises what is kept of the rescaled adapters."""
+    generator = torch.Generator().manual_seed(11)
+    cores = [torch.randn(7, 9, generator=generator, dtype=torch.float64) for _ in range(3)]
+
+    def kept(left: torch.Tensor, right: torch.Tensor) -> float:
+        return sum(float((left.T @ core @ right / core.norm()).square().sum()) for core in cores)
+
+    found = kept(*shared_subspaces(cores, 3, 0.0))
+    others = [torch.linalg.svd(core, full_matrices=False) for core in cores]
+    others += [torch.linalg.svd(torch.randn(7, 9, generator=generator, dtype=torch.float64)) for _ in range(20)]
+    assert all(found > kept(left[:, :3], right[:3].T) for left, _, right in others)
+
+
+def test_without_rescaling_the_larger_adapter_takes_the_shared_subspaces_and_with_it_both_have_their_part() -> None:
+    small, large = apart()
+    pair = ({"m": replace(small["m"], scaling=0.05)}, large)
+    shares = {}
+    for beta in (1.0, 0.0):
+        merged = merge(pair, "compress_then_merge", {"subspace": 3, "rule": "average", "beta": beta, "alpha": 0.0})
+        utility = dense(pair)[0]["m"]
+        shares[beta] = float(np.linalg.norm(merged.modules["m"].delta().double().numpy()) / np.linalg.norm(utility))
+    assert shares[1.0] < 0.01 and shares[0.0] > 0.5
