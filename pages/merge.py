@@ -54,7 +54,7 @@ with left:
         families.names(),
         key="merge.method",
         format_func=families.label,
-        help="Type to search: a name, or a family (SST-Merge, averaging, sparse, safety-aware).",
+        help=f"Type to search: a name, or a family ({', '.join(families.FAMILIES)}).",
     )
     st.caption(method.summary + (f" [{method.paper}]({method.url})" if method.url else ""))
     blocks.formula(method.formula)

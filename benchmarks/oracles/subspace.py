@@ -10,31 +10,36 @@ import numpy as np
 import scipy.linalg
 import torch
 
-from benchmarks.oracles.cases import Adapters, Case, Dense, Oracle, dense, random_adapters, shares
+from benchmarks.oracles.cases import Adapters, Case, Dense, Oracle, dense, factors, random_adapters, shares
 from benchmarks.oracles.elementwise import agreeing_mean, largest, trimmed_together
 
 
-def weights(count: int, alpha: float, experts: str) -> list[float]:
-    """What multiplies each adapter: the experts' sum or mean, and α of the safety adapter."""
-    return [1.0 if experts == "sum" else 1 / (count - 1)] * (count - 1) + [alpha]
+def each_weight(count: int, alpha: float, experts: str, own: str) -> list[float]:
+    """What multiplies each adapter: the experts' sum or mean, and α of the safety adapter, times their own factors."""
+    found = [1.0 if experts == "sum" else 1 / (count - 1)] * (count - 1) + [alpha]
+    return [weight * factor for weight, factor in zip(found, factors(count)[1] if own else [1.0] * count, strict=True)]
 
 
 def tsv_merge() -> list[Case]:
     cases = []
-    settings = ((1.0, "sum"), (0.5, "mean"), (0.745, "sum"))  # 0.745 · 4 is just below 3
-    for count, (kept, experts) in product((2, 3), settings):
+    settings = ((1.0, "sum", True), (0.5, "mean", False), (0.745, "sum", False))  # 0.745 · 4 is just below 3
+    for count, (kept, experts, factored) in product((2, 3), settings):
         adapters = random_adapters(31, count, alike=0.8)
         own: dict[str, Any] = {"alpha": 1.4, "kept": kept, "experts": experts, "scale": 0.9}
+        own["weights"] = factors(count)[0] if factored else ""
         cases.append(Case("tsv_merge", adapters, own, task_singular_vectors(adapters, **own)))
     return cases
 
 
-def task_singular_vectors(adapters: Adapters, *, alpha: float, kept: float, experts: str, scale: float) -> Dense:
+def task_singular_vectors(
+    adapters: Adapters, *, alpha: float, kept: float, experts: str, scale: float, weights: str
+) -> Dense:
     """U(UᵀU)^(−½) as in the paper's closed form of the Procrustes problem, not by a second SVD."""
     matrices, expected = dense(adapters), {}
+    multiplied = each_weight(len(adapters), alpha, experts, weights)
     for name in matrices[0]:
         parts = []
-        for weight, own, adapter in zip(weights(len(adapters), alpha, experts), matrices, adapters, strict=True):
+        for weight, own, adapter in zip(multiplied, matrices, adapters, strict=True):
             rank = min(*own[name].shape, adapter[name].a.shape[0]) if name in adapter else 0
             count = max(1, int(kept * rank)) if rank else 0
             left, values, right = np.linalg.svd(own[name])
@@ -54,17 +59,18 @@ def whitened(columns: np.ndarray) -> np.ndarray:
 
 def iso_c() -> list[Case]:
     cases = []
-    for count, experts in ((2, "sum"), (3, "sum"), (3, "mean")):
+    for count, experts, factored in ((2, "sum", False), (3, "sum", True), (3, "mean", False)):
         adapters = random_adapters(32, count)
-        own = {"alpha": 0.6, "experts": experts, "scale": 1.2}
+        given = {"alpha": 0.6, "experts": experts, "scale": 1.2, "weights": factors(count)[0] if factored else ""}
+        multiplied = each_weight(count, 0.6, experts, "own" if factored else "")
         expected = {}
         matrices = dense(adapters)
         for name in matrices[0]:
-            total = sum(w * own[name] for w, own in zip(weights(count, 0.6, experts), matrices, strict=True))
+            total = sum(w * own[name] for w, own in zip(multiplied, matrices, strict=True))
             left, values, right = np.linalg.svd(total)
             rank = np.linalg.matrix_rank(total, tol=1e-5 * values[0])
             expected[name] = 1.2 * values[:rank].mean() * left[:, :rank] @ right[:rank]
-        cases.append(Case("iso_c", adapters, own, expected))
+        cases.append(Case("iso_c", adapters, given, expected))
     return cases
 
 

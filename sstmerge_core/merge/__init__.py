@@ -139,7 +139,7 @@ def _refuse_wrong_number(entry: methods.Method, given: int) -> None:
 
 
 def effective_weights(method: str, parameters: Mapping[str, Any], experts: int = 1) -> dict[str, float] | str:
-    """What multiplies the ΔW of the `experts` utility adapters and of the safety adapter, which comes last.
+    """What multiplies the ΔW of the `experts` utility adapters and of the safety or harm adapter, which comes last.
 
     Numbers where the method is a weighted sum, otherwise words. No torch.
     """
@@ -148,7 +148,8 @@ def effective_weights(method: str, parameters: Mapping[str, Any], experts: int =
     if entry.kind == "reference":
         return {"ΔW": 1.0} if entry.takes else {}
     if entry.kind == "combination":
-        return dict(zip((*names_of(experts), "ΔS"), entry.function(experts + 1, **complete), strict=True))
+        last = "ΔH" if entry.takes_harm else "ΔS"
+        return dict(zip((*names_of(experts), last), entry.function(experts + 1, **complete), strict=True))
     return entry.acts(complete, experts)
 
 

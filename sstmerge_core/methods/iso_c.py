@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from sstmerge_core.methods.linear import Experts
 from sstmerge_core.methods.registry import method
-from sstmerge_core.methods.shared import STRENGTH, Scale
+from sstmerge_core.methods.shared import STRENGTH, Scale, Weights
 from sstmerge_core.methods.singular import decomposed
-from sstmerge_core.methods.weighting import added, side
+from sstmerge_core.methods.weighting import added, side, weighted
 
 if TYPE_CHECKING:
     import torch
@@ -50,6 +50,7 @@ def iso_c(
     ] = 1.0,
     experts: Experts = "sum",
     scale: Scale = 1.0,
+    weights: Weights = "",
 ) -> torch.Tensor:
     """Add the updates, then give all singular directions of the sum the same size.
 
@@ -58,8 +59,8 @@ def iso_c(
     get their share. α turns the directions, never their size: also at a small α those of ΔS are as large as those of
     ΔU, and at α = 0 the result is ΔU with its singular values made equal.
     """
-    weights = (*side(len(view.adapters) - 1, experts), alpha)
-    total = sum((weight * core for weight, core in zip(weights, view.adapters, strict=True)), start=view.utility * 0)
+    factors = weighted((*side(len(view.adapters) - 1, experts), alpha), weights)
+    total = sum((weight * core for weight, core in zip(factors, view.adapters, strict=True)), start=view.utility * 0)
     left, values, right = decomposed(total)
     mean = values.mean() if len(values) else 0.0
     return (scale * mean * left @ right.T).to(view.utility)

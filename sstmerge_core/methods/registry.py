@@ -1,8 +1,8 @@
 """The registry of merge methods: a method's signature is its schema.
 
-A method is a pure function with a decorator. Its keyword-only arguments, annotated with `Real`, `Whole`, `Choice` or
-`Flag`, give the form on the Merge page, the command-line flags, the validation and the row in the docs. Reading the
-registry imports no torch.
+A method is a pure function with a decorator. Its keyword-only arguments, annotated with `Real`, `Whole`, `Choice`,
+`Flag` or `Numbers`, give the form on the Merge page, the command-line flags, the validation and the row in the docs.
+Reading the registry imports no torch.
 
 The kinds are told apart by what the function receives and returns. Adapters come in one order: the utility experts
 first, the safety adapter last.
@@ -101,7 +101,14 @@ class Flag(_Said):
     help: str = ""
 
 
-Schema = Real | Whole | Choice | Flag
+@dataclass(frozen=True)
+class Numbers(_Said):
+    """Numbers with commas between them as text, so that a recipe writes them one way; or none, an empty text."""
+
+    help: str = ""
+
+
+Schema = Real | Whole | Choice | Flag | Numbers
 
 
 @dataclass(frozen=True)
@@ -142,6 +149,8 @@ class Parameter:
             if value not in schema.options:
                 raise ValueError(f"must be one of {', '.join(schema.options)}")
             return value
+        if isinstance(schema, Numbers):
+            return _numbers(value)
         if isinstance(value, bool):
             raise ValueError("must be a number")
         try:
@@ -165,6 +174,8 @@ class Parameter:
             return f"one of {', '.join(schema.options)}"
         if isinstance(schema, Flag):
             return "true or false"
+        if isinstance(schema, Numbers):
+            return "numbers with commas between them, or nothing"
         above = "above" if getattr(schema, "open_low", False) else "at least"
         if math.isinf(schema.high) or schema.high == 2**31 - 1:
             return f"{above} {schema.low:g}" if not math.isinf(schema.low) else "any number"
@@ -175,6 +186,20 @@ class Parameter:
             if above == "at least"
             else f"above {schema.low:g} and at most {schema.high:g}"
         )
+
+
+def _numbers(value: Any) -> str:
+    """``1,-0.5`` of a text or a list. Raises ValueError where one is no finite number."""
+    given = value.split(",") if isinstance(value, str) else value if isinstance(value, (list, tuple)) else [value]
+    if given == [""]:
+        return ""
+    try:
+        found = [float(one) for one in given]
+    except (TypeError, ValueError):
+        raise ValueError("must be numbers with commas between them") from None
+    if not all(map(math.isfinite, found)):
+        raise ValueError("must be finite numbers")
+    return ",".join(f"{one:.12g}" for one in found)
 
 
 @dataclass(frozen=True)
@@ -229,6 +254,8 @@ class Method:
     its own samples at its own weights"""
     needs_aligned_part: bool = False
     """Compares ΔU with the part of it along a safe direction V, `sstmerge_core.methods.safe_lora.along`"""
+    takes_harm: bool = False
+    """Its last adapter is a harm adapter, trained to comply with harmful requests, in the place of a safety adapter"""
     cuts_rank: bool = False
     """Of kind ``core``: the rank of its result may be below that of its core matrix, and then so is the adapter's"""
     takes: int | None = None
@@ -374,7 +401,9 @@ def _parameters(function: Callable[..., Any]) -> list[Parameter]:
         if isinstance(annotation, str):  # only these are evaluated, so that "torch.Tensor" never is
             annotation = eval(annotation, function.__globals__)
         if get_origin(annotation) is None or not isinstance(get_args(annotation)[1], Schema):
-            raise TypeError(f"{function.__name__}: {argument.name} needs an Annotated[..., Real|Whole|Choice|Flag]")
+            raise TypeError(
+                f"{function.__name__}: {argument.name} needs an Annotated[..., Real|Whole|Choice|Flag|Numbers]"
+            )
         found.append(Parameter(argument.name, get_args(annotation)[1], argument.default))
     return found
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from sstmerge_core.methods.linear import Experts
 from sstmerge_core.methods.registry import Real, method
-from sstmerge_core.methods.shared import STRENGTH, Scale
+from sstmerge_core.methods.shared import STRENGTH, Scale, Weights
 from sstmerge_core.methods.singular import decomposed, nearest_orthogonal
-from sstmerge_core.methods.weighting import added, side
+from sstmerge_core.methods.weighting import added, side, weighted
 
 if TYPE_CHECKING:
     import torch
@@ -62,6 +62,7 @@ def tsv_merge(
     ] = 1.0,
     experts: Experts = "sum",
     scale: Scale = 1.0,
+    weights: Weights = "",
 ) -> torch.Tensor:
     """Make the singular vectors of all adapters orthogonal to each other, keep their singular values, add.
 
@@ -72,7 +73,8 @@ def tsv_merge(
     import torch
 
     lefts, values, rights = [], [], []
-    for weight, core in zip((*side(len(view.adapters) - 1, experts), alpha), view.adapters, strict=True):
+    factors = weighted((*side(len(view.adapters) - 1, experts), alpha), weights)
+    for weight, core in zip(factors, view.adapters, strict=True):
         left, own, right = decomposed(core)
         count = max(1, int(kept * len(own) + 1e-9))  # 0.29 · 100 is 28.999…
         lefts.append(left[:, :count])

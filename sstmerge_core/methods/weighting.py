@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+from sstmerge_core.errors import Problem, RecipeError
 
 
 def share(n: int, alpha: float) -> tuple[float, ...]:
@@ -14,6 +16,21 @@ def share(n: int, alpha: float) -> tuple[float, ...]:
 def side(experts: int, how: str = "mean") -> tuple[float, ...]:
     """Weights that make ΔU of the utility experts: their mean, or their sum."""
     return (1.0 / experts if how == "mean" else 1.0,) * experts
+
+
+def weighted(found: Sequence[float], weights: str) -> tuple[float, ...]:
+    """`found`, each times the adapter's own factor of `weights` (``1,-0.5``; nothing: 1 for each).
+
+    Raises RecipeError where there are not as many factors as adapters.
+    """
+    if not weights:
+        return tuple(found)
+    factors = [float(one) for one in weights.split(",")]
+    if len(factors) != len(found):
+        fault = f"has {len(factors)} numbers for {len(found)} adapters"
+        fix = "Give one for each adapter: the utility adapters in their order, then the last."
+        raise RecipeError(Problem(f"parameter weights={weights}", fault, fix))
+    return tuple(factor * weight for factor, weight in zip(factors, found, strict=True))
 
 
 def names_of(experts: int) -> tuple[str, ...]:
@@ -43,9 +60,12 @@ def about_side(parameters: Mapping[str, Any], experts: int) -> str:
 
 def added(parameters: Mapping[str, Any], experts: int) -> str:
     """``ΔU1 to ΔU3 plus 0.5 times ΔS, all of it times 2``."""
-    weight = side(experts, parameters["experts"])[0]
-    utility = each(experts) if weight == 1.0 else f"{weight:.4g} of {each(experts)}"
-    return f"{utility} plus {parameters['alpha']:g} times ΔS{times(parameters)}"
+    own = (*side(experts, parameters["experts"]), parameters["alpha"])
+    if parameters.get("weights"):
+        found = zip(weighted(own, parameters["weights"]), (*names_of(experts), "ΔS"), strict=True)
+        return " plus ".join(f"{weight:.4g} times {name}" for weight, name in found) + times(parameters)
+    utility = each(experts) if own[0] == 1.0 else f"{own[0]:.4g} of {each(experts)}"
+    return f"{utility} plus {own[-1]:g} times ΔS{times(parameters)}"
 
 
 def kept_shares(parameters: Mapping[str, Any], experts: int) -> str:
