@@ -60,7 +60,6 @@ with left:
     blocks.formula(method.formula)
     values, measured = parameters.form(state, method)
     with blocks.failures():
-        blocks.weights(merge.effective_weights(method.name, values, 1 + len(inputs.experts)), inputs.names)
         plan = preflight.plan(
             start.workspace(),
             base=inputs.base,
@@ -71,6 +70,8 @@ with left:
             experts=inputs.experts,
             options=measured.options,
         )
+        if plan.recipe is not None:
+            blocks.weights(merge.effective_weights(method.name, values, 1 + len(inputs.experts)), inputs.names)
         problems = [*measured.problems, *plan.problems]
         blocks.problems(problems)
         blocks.problems(plan.warnings, warning=True)
