@@ -138,7 +138,7 @@ def _options(method: Method) -> str:
         for each in method.parameters
     }
     direct = [f" --{name} {own[name]}" for name in ("alpha", "k", "seed") if name in own]
-    rest = [f"{name}={value}" for name, value in own.items() if name not in ("alpha", "k", "seed")]
+    rest = [f"{name}={value}" for name, value in own.items() if name not in ("alpha", "k", "seed") and value != ""]
     return "".join(direct) + (f" --set {' '.join(rest)}" if rest else "")
 
 

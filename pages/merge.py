@@ -54,14 +54,13 @@ with left:
         families.names(),
         key="merge.method",
         format_func=families.label,
-        help="Type to search: a name, or a family (SST-Merge, averaging, sparse, safety-aware).",
+        help=f"Type to search: a name, or a family ({', '.join(families.FAMILIES)}).",
     )
     st.caption(method.summary + (f" [{method.paper}]({method.url})" if method.url else ""))
     blocks.formula(method.formula)
     unaligned = pick.unaligned_model(state, shelf, method, inputs.base)
     values, measured = parameters.form(state, method)
     with blocks.failures():
-        blocks.weights(merge.effective_weights(method.name, values, 1 + len(inputs.experts)), inputs.names)
         plan = preflight.plan(
             start.workspace(),
             base=inputs.base,
@@ -73,6 +72,8 @@ with left:
             unaligned=unaligned,
             options=measured.options,
         )
+        if plan.recipe is not None:
+            blocks.weights(merge.effective_weights(method.name, values, 1 + len(inputs.experts)), inputs.names)
         problems = [*measured.problems, *plan.problems]
         blocks.problems(problems)
         blocks.problems(plan.warnings, warning=True)

@@ -124,7 +124,7 @@ def merge_inputs(state: link.Link, shelf: Shelf, *, several: bool = False) -> Me
             shelf.of_role("safety"),
             key=state.key("safety"),
             width=135,
-            help="What makes it refuse harmful requests.",
+            help="What makes it refuse harmful requests; for RESTA the harm adapter, which is subtracted.",
         )
     values = {"base": base, "utility": utility, "safety": safety} | ({"expert": experts} if several else {})
     chosen = tuple(shelf.adapters[name] for name in experts)

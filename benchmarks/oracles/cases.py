@@ -20,7 +20,7 @@ from sstmerge_core import methods
 from sstmerge_core.adapters import Factors
 from sstmerge_core.fisher import Gradients, importance
 from sstmerge_core.merge import Calibrated, merge
-from sstmerge_core.methods.registry import Real, Whole
+from sstmerge_core.methods.registry import Numbers, Real, Whole
 from sstmerge_core.space import core_space
 
 Adapters = Sequence[Mapping[str, Factors]]
@@ -97,6 +97,9 @@ class Case:
         """
         if parameter != "ΔU":
             value, schema = self.parameters[parameter], methods.get(self.method).parameter(parameter).schema
+            if isinstance(schema, Numbers):
+                factors = ",".join(str(1.01 * float(one)) for one in value.split(","))
+                return replace(self, parameters=self.parameters | {parameter: factors})
             assert isinstance(schema, Real | Whole)
             more = min(value + 1 if isinstance(value, int) else 1.01 * value, schema.high)
             return replace(self, parameters=self.parameters | {parameter: more})
@@ -122,7 +125,9 @@ class Oracle:
         """The worst error over the cases; of a parameter to `nudge`, over those that give it, ours nudged alone."""
         if not nudge:
             return max(case.error() for case in self.cases)
-        return max(case.nudged(nudge).error() for case in self.cases if nudge == "ΔU" or nudge in case.parameters)
+        return max(
+            case.nudged(nudge).error() for case in self.cases if nudge == "ΔU" or case.parameters.get(nudge, "") != ""
+        )
 
 
 def elected(
@@ -205,6 +210,15 @@ def dense(adapters: Adapters) -> list[Dense]:
 def shares(count: int, alpha: float) -> list[float]:
     """(1−α) shared by the experts, α on the safety adapter."""
     return [(1 - alpha) / (count - 1)] * (count - 1) + [alpha]
+
+
+FACTORS = (-0.7, 1.6, 0.4)
+
+
+def factors(count: int) -> tuple[str, list[float]]:
+    """What each of `count` adapters is multiplied by, as the parameter has it and as numbers; one is negative."""
+    found = list(FACTORS[:count])
+    return ",".join(map(str, found)), found
 
 
 def sides(adapters: Adapters, experts: str = "mean") -> tuple[Dense, Dense]:

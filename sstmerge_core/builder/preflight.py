@@ -12,6 +12,7 @@ from sstmerge_core.catalog import Base, Entry
 from sstmerge_core.errors import DataError, Problem, SSTMergeError
 from sstmerge_core.evaluate import served
 from sstmerge_core.jobs import history
+from sstmerge_core.merge import effective_weights
 from sstmerge_core.metrics.labels import DEFAULT_JUDGE
 from sstmerge_core.recipe import Backend, Calibration, Evaluation, Held, Recipe
 from sstmerge_core.store.events import last_status
@@ -110,6 +111,7 @@ def plan(
     if problems:
         return Preflight(None, problems, warnings)
     try:
+        effective_weights(method, parameters, 1 + len(experts))  # whether there is a weight for each adapter
         recipe = merge_recipe(base, (utility, *experts), safety, method, parameters, options)
         if unaligned is not None:
             recipe = recipe.model_copy(update={"unaligned": unaligned.source})
@@ -117,7 +119,7 @@ def plan(
             recipe = recipe.model_copy(update={"evaluation": None})
     except SSTMergeError as error:
         return Preflight(None, list(error.problems), warnings)
-    warnings += _small_calibration(recipe)
+    warnings += _small_calibration(recipe) + _wrong_side(entry, safety)
     return Preflight(
         recipe,
         [],
@@ -382,6 +384,19 @@ def _unaligned_problems(entry: methods.Method, base: Base, unaligned: Base) -> l
     if unaligned.sha256 == base.sha256:
         fault = "is also given as the unaligned model"
         return [Problem(f"base model {base.name}", fault, "Give the model that the base was aligned from.")]
+    return []
+
+
+def _wrong_side(entry: methods.Method, last: Entry) -> list[Problem]:
+    """That a harm adapter would be added, or an adapter that refuses harm subtracted."""
+    if entry.takes_harm and last.role not in ("harm", ""):
+        fix = "Give a harm adapter, trained to comply with harmful requests, or another method."
+        return [Problem(f"method {entry.name}", f"subtracts {last.name}, a {last.role} adapter", fix)]
+    if last.role == "harm" and not entry.takes_harm:
+        using = ", ".join(own.name for own in methods.methods() if own.takes_harm)
+        return [
+            Problem(f"method {entry.name}", f"adds {last.name}, a harm adapter", f"Methods that subtract: {using}.")
+        ]
     return []
 
 

@@ -137,6 +137,9 @@ DRIVERS: dict[str, Callable[[Adapters, methods.Method, dict[str, Any], Given], M
     "elementwise": lambda adapters, entry, parameters, given: elementwise.elementwise(
         adapters, entry, parameters, given.identities
     ),
+    "aligned": lambda adapters, entry, parameters, given: elementwise.aligned(
+        adapters, entry, parameters, given.identities
+    ),
     "located": _located,
     "core": lambda adapters, entry, parameters, given: core.core(
         adapters, entry, parameters, given.calibrated, given.direction
@@ -158,7 +161,7 @@ def _refuse_wrong_number(entry: methods.Method, given: int) -> None:
 
 
 def effective_weights(method: str, parameters: Mapping[str, Any], experts: int = 1) -> dict[str, float] | str:
-    """What multiplies the ΔW of the `experts` utility adapters and of the safety adapter, which comes last.
+    """What multiplies the ΔW of the `experts` utility adapters and of the safety or harm adapter, which comes last.
 
     Numbers where the method is a weighted sum, otherwise words. No torch.
     """
@@ -167,7 +170,8 @@ def effective_weights(method: str, parameters: Mapping[str, Any], experts: int =
     if entry.kind == "reference":
         return {"ΔW": 1.0} if entry.takes else {}
     if entry.kind == "combination":
-        return dict(zip((*names_of(experts), "ΔS"), entry.function(experts + 1, **complete), strict=True))
+        last = "ΔH" if entry.takes_harm else "ΔS"
+        return dict(zip((*names_of(experts), last), entry.function(experts + 1, **complete), strict=True))
     return entry.acts(complete, experts)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from sstmerge_core.methods.registry import Choice, Flag, Parameter, Real, Whole
+from typing import Annotated
+
+from sstmerge_core.methods.registry import Choice, Flag, Numbers, Parameter, Real, Whole
 
 SHARE = Parameter(
     "alpha",
@@ -106,6 +108,20 @@ ATTENTION = Parameter(
     "attention", Real(0.0, 4.0, 0.1, "Factor on what is added to attention modules.", before=1.0), 1.0
 )
 MLP = Parameter("mlp", Real(0.0, 4.0, 0.1, "Factor on what is added to MLP modules.", before=1.0), 1.0)
+
+WEIGHTS = Parameter(
+    "weights",
+    Numbers(
+        help="What each adapter's ΔW is multiplied by first, one number per adapter, the safety adapter's last; "
+        "negative ones subtract. Nothing: 1 for each.",
+        before="",
+    ),
+    "",
+)
+
+Scale = Annotated[float, SCALE.schema]
+Weights = Annotated[str, WEIGHTS.schema]
+"""The same, of methods whose function itself takes them"""
 
 CALIBRATION = (EXPANSION, FISHER, GENERAL)
 """How the gradients are taken"""
