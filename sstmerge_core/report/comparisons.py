@@ -84,7 +84,7 @@ def front_comparison(chapter: Chapter) -> Section | None:
     titles = {method: plain(style(method).title) for method in groups}
     by_setting = chapter.found.set_index("setting")
     if chapter.axes:
-        planes = [chapter.axes[name] for name in ("resistance", "utility")]
+        planes = [fronts.Axis(chapter.axes[name], chapter.topics.get(name)) for name in ("resistance", "utility")]
         volumes = {method: fronts.hypervolume_interval(planes, runs) for method, runs in groups.items()}
         compared = fronts.compare_fronts(planes, groups)
     else:
@@ -134,7 +134,11 @@ def over_seeds(chapter: Chapter) -> Section | None:
         scores = chapter.runs[["seed"]].assign(method=chapter.runs["run_id"].map(setting_of), value=values)
         planes = [chapter.axes[name] for name in measures if name in chapter.axes]
         found = best_method(
-            scores.dropna(subset=["method", "value"]), measure=title.lower(), outcomes=planes, titles=titles
+            scores.dropna(subset=["method", "value"]),
+            measure=title.lower(),
+            outcomes=planes,
+            topics=chapter.drawn(*measures),
+            titles=titles,
         )
         rows = [
             (names[row["method"]], str(row["n"]), *(figure(row[key]) for key in ("mean", "std", "min", "max")))
@@ -150,7 +154,8 @@ def against_first(chapter: Chapter, ranked: pd.DataFrame) -> dict[str, tuple[pai
     settings = [setting for setting in ranked["setting"] if all(setting in table for table in planes)]
     if len(planes) < 2 or len(settings) < 2 or settings[0] != ranked["setting"].iloc[0]:
         return {}
-    totals = {one: paired.compare_sums(planes, one, settings[0]) for one in settings[1:]}
+    drawn = chapter.drawn("resistance", "utility")
+    totals = {one: paired.compare_sums(planes, one, settings[0], topics=drawn) for one in settings[1:]}
     adjusted = holm([total.p_value for total in totals.values()])
     return {one: (total, float(p)) for (one, total), p in zip(totals.items(), adjusted, strict=True)}
 
@@ -180,7 +185,7 @@ def below_sentence(chapter: Chapter) -> str:
     table = chapter.axes.get("resistance")
     if table is None or alone["setting"] not in table:
         return f"{sentence}. By the figures alone the safety adapter made these less safe."
-    tests = paired.compare({"resistance": table}, list(below["setting"]), alone["setting"])
+    tests = paired.compare({"resistance": table}, list(below["setting"]), alone["setting"], topics=chapter.topics)
     shown = int((tests["p_holm"] < SIGNIFICANT).sum())
     return f"{sentence}; of these {shown} beyond chance (McNemar, Holm)."
 
@@ -188,7 +193,7 @@ def below_sentence(chapter: Chapter) -> str:
 def _side_table(chapter: Chapter, chosen: pd.DataFrame, side: str) -> Table:
     alone = chapter.references[side]
     changed = tables.differences(chosen, alone)
-    tests = paired.compare(chapter.axes, list(chosen["setting"]), alone["setting"])
+    tests = paired.compare(chapter.axes, list(chosen["setting"]), alone["setting"], topics=chapter.topics)
     known = {(row["run_id"], row["measure"]): row for row in tests.to_dict("records")}
     measures = ("resistance", "utility", "over_refusal")
     heads = [f"{'Δ ' + MEASURES[name].title} {'↑' if MEASURES[name].higher_is_better else '↓'}" for name in measures]
@@ -227,8 +232,10 @@ def _fronts_of(chapter: Chapter) -> dict[str, list[str]]:
 def _volumes_of_three(chapter: Chapter, groups: Mapping[str, list[str]]) -> dict[str, fronts.Hypervolume]:
     if not {"resistance", "utility", "over_refusal"} <= set(chapter.axes):
         return {}
-    spaces = [chapter.axes["resistance"], chapter.axes["utility"], 1.0 - chapter.axes["over_refusal"]]
-    complete = {method: [run for run in runs if run in spaces[2]] for method, runs in groups.items()}
+    tables = [chapter.axes["resistance"], chapter.axes["utility"], 1.0 - chapter.axes["over_refusal"]]
+    drawn = chapter.drawn("resistance", "utility", "over_refusal")
+    spaces = [fronts.Axis(table, topics) for table, topics in zip(tables, drawn, strict=True)]
+    complete = {method: [run for run in runs if run in tables[2]] for method, runs in groups.items()}
     return {method: fronts.hypervolume_interval(spaces, runs) for method, runs in complete.items() if runs}
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from sstmerge_core.analysis.decision import Decision, decide
-from sstmerge_core.report.points import axes, is_merge, outcomes, points, records
+from sstmerge_core.report.points import axes, is_merge, outcomes, points, records, topics
 from sstmerge_core.store import queries
 
 if TYPE_CHECKING:
@@ -39,10 +39,16 @@ class Chapter:
     """Leaderboard rows of the merges behind `found`, one a run."""
     decision: Decision
     """What Pareto and the command line say too"""
+    topics: Mapping[str, Sequence[str] | None] = field(default_factory=dict)
+    """Measure → the topic of each prompt of its table in `axes`; None where they have none"""
 
     @property
     def reported(self) -> bool:
         return self.source == "reported"
+
+    def drawn(self, *measures: str) -> list[Sequence[str] | None]:
+        """The topics of these measures' prompts, of those that have a table, in their order."""
+        return [self.topics.get(name) for name in measures if name in self.axes]
 
     @property
     def digits(self) -> int:
@@ -105,6 +111,7 @@ def _chapter(
         per_prompt = outcomes(queries.answers(con, list(rows["run_id"]), str(key["judge"])), rows)
     found = points(rows, per_prompt)
     merged = is_merge(found)
+    tables = {} if per_prompt is None else axes(found, per_prompt)
     return [
         Chapter(
             pair=pair,
@@ -114,11 +121,12 @@ def _chapter(
             suite="" if pd.isna(key["utility_suite"]) else str(key["utility_suite"]),
             found=found[merged].reset_index(drop=True),
             references={str(row["side"]): row for row in records(found[~merged]) if pd.notna(row.get("side"))},
-            axes={} if per_prompt is None else axes(found, per_prompt),
+            axes=tables,
             selection=points(selection),
             other_tables=group if reported else group.head(0),
             runs=merges,
             decision=decide(_alike(queries.pair_runs(con, pair, sources=[str(key["source"])]), key)),
+            topics={} if per_prompt is None else topics(tables, per_prompt),
         )
     ]
 
