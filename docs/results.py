@@ -26,6 +26,8 @@ SHOWN = {
     "pre-post": ("summary", "runs"),
     "search": ("finalists",),
 }
+REFERENCES = {"base": "Base model", "adapter": "Single adapter"}
+"""Rows that are no merges"""
 HEADS = {
     "resistance": "resistance ↑",
     "utility": "utility ↑",
@@ -61,7 +63,7 @@ def page(found: Sequence[Result]) -> str:
         lines += [f"## {one.number}. {one.title}", "", f"*{result.question}*", ""]
         lines += [f"- {sentence}" for sentence in result.findings]
         lines += [f"- {sentence}" for sentence in _sst(result)]
-        lines += [f"- Best method: {methods.get(best).title if best else 'none is shown to be best'}.", ""]
+        lines += [f"- {f'Best method: {methods.get(best).title}.' if best else result.why_none}", ""]
         for name in SHOWN[result.experiment]:
             lines += [*_table(result.table(name)), ""]
         lines += _other_settings(result)
@@ -121,7 +123,7 @@ def _cell(row: Mapping[str, Any], column: str) -> str:
     if value is None:
         return "–"
     if column in ("method", "first", "second"):
-        return methods.get(str(value)).title
+        return REFERENCES.get(str(value)) or methods.get(str(value)).title
     if isinstance(value, bool) or not isinstance(value, float):
         return str(value)
     start = "" if column == "mean" else f"{column}_"

@@ -17,6 +17,7 @@ from sstmerge_core.analysis.statistics import holm, p_text
 from sstmerge_core.plots.measures import MEASURES
 from sstmerge_core.plots.style import style
 from sstmerge_core.report import tables
+from sstmerge_core.report.basis import basis
 from sstmerge_core.report.document import (
     Block,
     Bullets,
@@ -36,6 +37,10 @@ from sstmerge_core.words import plain
 
 SIGNIFICANT = 0.05
 _SCORES = {"Sum": ("resistance", "utility"), "Resistance": ("resistance",), "Utility": ("utility",)}
+CLOSEST = (
+    "Each method stands with its setting closest to resistance 1 and utility 1, chosen on the prompts that tell it, "
+    "which flatters it."
+)
 SIDES = {"utility": "the utility adapter alone", "safety": "the safety adapter alone", "base": "the base model"}
 
 
@@ -57,7 +62,10 @@ def top_ten(chapter: Chapter) -> Section:
     sentence = f"Of the {len(ranked)} greatest sums: {told}."
     if totals:
         sentence += " " + equals_sentence(ranked, totals)
-    return Section("Ten greatest sums", (sentence, drop_empty(Table(head, tuple(rows)))), level=3)
+    caption = (
+        f"{basis(chapter, ('resistance', 'utility'))} Ranked on the prompts that tell them, which flatters the first."
+    )
+    return Section("Ten greatest sums", (sentence, drop_empty(Table(head, tuple(rows), caption=caption))), level=3)
 
 
 def single_adapters(chapter: Chapter) -> Section | None:
@@ -66,7 +74,7 @@ def single_adapters(chapter: Chapter) -> Section | None:
     chosen = tables.best_of_each_method(chapter.found)
     if not {"utility", "safety"} & set(chapter.references) or chosen.empty:
         return None
-    blocks: list[Block] = ["Each method stands with its run closest to resistance 1 and utility 1."]
+    blocks: list[Block] = [f"{CLOSEST} {basis(chapter)}"]
     if "utility" in chapter.references:
         blocks.append(below_sentence(chapter))
     for side in ("utility", "safety"):
@@ -110,12 +118,39 @@ def front_comparison(chapter: Chapter) -> Section | None:
         "Reference point (0, 0); the third axis is 1 − over-refusal. More runs give a front more chances to be high."
     )
     if chapter.axes:
-        caption += " Intervals: basic bootstrap over prompts, the same prompts for every method."
-    sentences = tuple(fronts.front_above(row, titles) for row in compared.to_dict("records"))
+        caption += (
+            " Hypervolumes are of these runs, told on other prompts than chose the front, with 95 % intervals over "
+            "prompts, the same for every method. Two fronts are compared over prompts and settings, at the smaller "
+            f"number of settings; of fewer than {fronts.LEAST} each only these runs are spoken of."
+        )
+    caption = f"{basis(chapter)} {caption}"
+    sentences = _front_sentences(compared, groups, titles)
     blocks: tuple[Block, ...] = (drop_empty(Table(head, tuple(rows), caption=caption)),)
     if sentences:
         blocks += (Bullets(sentences),)
     return Section("Is one front above another?", blocks, level=3)
+
+
+def _front_sentences(
+    compared: pd.DataFrame, groups: Mapping[str, list[str]], titles: Mapping[str, str]
+) -> tuple[str, ...]:
+    """A sentence for every two fronts; those that have too few settings and show nothing stand together in one."""
+    told: list[dict[str, Any]] = []
+    few: list[dict[str, Any]] = []
+    for row in records(compared):
+        unshown = row["answer"] == fronts.FEW and row["runs_answer"] != "yes"
+        (few if unshown else told).append(row)
+    sentences = [fronts.front_above(row, titles) for row in told]
+    if len(few) == 1:
+        sentences.append(fronts.front_above(few[0], titles))
+    elif few:
+        short = {m: len(runs) for m, runs in groups.items() if len(runs) < fronts.LEAST}
+        counts = listed((f"{titles[method]} {count}" for method, count in short.items()), most=20)
+        sentences.append(
+            f"Too few settings to tell {len(few)} pairs of methods apart: at least {fronts.LEAST} of each are needed, "
+            f"and there are of {counts}. Nor are their runs told apart by these prompts (paired bootstrap, Holm)."
+        )
+    return tuple(sentences)
 
 
 def over_seeds(chapter: Chapter) -> Section | None:
@@ -127,7 +162,7 @@ def over_seeds(chapter: Chapter) -> Section | None:
     names = {row["setting"]: point_link(row) for row in records(chosen)}
     titles = {row["setting"]: plain(style(row["method"]).title) for row in records(chosen)}
     setting_of = {run: row["setting"] for row in records(chosen) for run in row["run_ids"]}
-    blocks: list[Block] = ["Each method stands with its setting closest to resistance 1 and utility 1."]
+    blocks: list[Block] = [f"{CLOSEST} {basis(chapter, ('resistance', 'utility'))}"]
     head = ("Run", "Seeds", "Mean", "Std", "Least", "Greatest")
     for title, measures in _SCORES.items():
         values = chapter.runs[list(measures)].sum(axis=1, skipna=False)
@@ -187,7 +222,8 @@ def below_sentence(chapter: Chapter) -> str:
         return f"{sentence}. By the figures alone the safety adapter made these less safe."
     tests = paired.compare({"resistance": table}, list(below["setting"]), alone["setting"], topics=chapter.topics)
     shown = int((tests["p_holm"] < SIGNIFICANT).sum())
-    return f"{sentence}; of these {shown} beyond chance (McNemar, Holm)."
+    test = "paired bootstrap by topic" if chapter.topics.get("resistance") else "McNemar"
+    return f"{sentence}; of these {shown} beyond chance ({test}, Holm, n = {len(table)} test prompts)."
 
 
 def _side_table(chapter: Chapter, chosen: pd.DataFrame, side: str) -> Table:
@@ -209,7 +245,8 @@ def _side_table(chapter: Chapter, chosen: pd.DataFrame, side: str) -> Table:
         rows.append(tuple(cells))
     caption = f"Against {point_link(alone)}, {SIDES[side]}: {figures_sentence(alone, chapter.digits)}."
     if known:
-        caption += " McNemar and Cohen's h for rates, paired bootstrap and d for means, p after Holm within a column."
+        rates = "paired bootstrap by topic" if chapter.topics.get("resistance") else "McNemar"
+        caption += f" {rates} and Cohen's h for rates, paired bootstrap and d for means, p after Holm within a column."
     return drop_empty(Table(("Run", *heads), tuple(rows), caption=caption))
 
 
