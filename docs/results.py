@@ -27,6 +27,7 @@ SHOWN = {
     "pre-post": ("summary", "runs"),
     "search": ("finalists",),
 }
+"""Rows that are no merges"""
 HEADS = {
     "resistance": "resistance ↑",
     "utility": "utility ↑",
@@ -67,7 +68,7 @@ def page(found: Sequence[Result]) -> str:
         lines += [f"## {one.number}. {one.title}", "", f"*{result.question}*", ""]
         lines += [f"- {sentence}" for sentence in result.findings]
         lines += [f"- {sentence}" for sentence in _sst(result)]
-        lines += [f"- Best method: {title(best) if best else 'none is shown to be best'}.", ""]
+        lines += [f"- {f'Best method: {title(best)}.' if best else result.why_none}", ""]
         for name in SHOWN[result.experiment]:
             lines += [*_table(result.table(name)), ""]
         lines += _other_settings(result)

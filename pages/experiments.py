@@ -58,6 +58,9 @@ def launch_form() -> None:
     st.caption(f"Goes on where it was when it is stopped.{known}")
 
 
+TITLED = {*methods.names(), "base", "adapter"}
+
+
 def watch() -> None:
     """The newest job of this experiment while it runs; the whole page runs again when it ends."""
     newest = next(iter(mine()), None)
@@ -89,7 +92,7 @@ def table(one: experiments.Table) -> None:
     if "run_id" in rows:
         rows["open"] = [f"run?run={run_id}" for run_id in rows["run_id"]]
     for column in {"method", "first", "second"} & set(rows):
-        rows[column] = [pictures.style(name).title if name in methods.names() else name for name in rows[column]]
+        rows[column] = [pictures.style(name).title if name in TITLED else name for name in rows[column]]
     hidden = {column for column in rows if column.endswith(("_low", "_high", "_n"))} | {"run_id", "run_ids"}
     order = [*(["open"] if "open" in rows else []), *(column for column in one.columns if column not in hidden)]
     config = {column: heading(column, rows[column]) for column in order}
@@ -137,10 +140,11 @@ else:
             st.plotly_chart(foreseen, key="experiments.predicted", config=blocks.CHART_CONFIG, alt="Predicted front")
     with right:
         best = result.analysis.get("best_method")
-        st.metric("Best method", pictures.style(best).title if best else "none is shown", border=True)
+        st.metric("Best method", pictures.style(best).title if best else "No winner", border=True)
+        within = "" if best else f"{plain(result.why_none)} "
         st.caption(
-            f"{plain(result.base)} · {words.count(len(result.run_ids), 'run')} · judge {plain(result.judge)}. "
-            "A method is called best only where every other is shown worse."
+            f"{plain(result.base)} · {words.count(len(result.run_ids), 'run')} · {result.prompts} · "
+            f"judge {plain(result.judge)}. {within}A method is called best only where every other is shown worse."
         )
         for note in result.left_out:
             st.caption(plain(note))

@@ -8,6 +8,7 @@ from sstmerge_core import jobs
 from sstmerge_core.analysis.decision import decide
 from sstmerge_core.builder import presets
 from sstmerge_core.plots import pareto, standing, table
+from sstmerge_core.report.kept import kept_of_picks
 from sstmerge_core.store import queries
 from studio import blocks, pick, present, queue, start, visitor
 
@@ -53,7 +54,8 @@ with left:
             alt=f"Runs of {pair} between resistance and utility",
         )
         st.subheader(f"Which should I ship? {pair}", anchor=False, help=standing.about(choice))
-        st.markdown(standing.picks_table(choice) or choice.why_none)
+        kept = store.query(kept_of_picks, choice.rows)
+        st.markdown(standing.picks_table(choice, kept) or choice.why_none)
         st.caption(choice.how)
         with st.container(horizontal=True, vertical_alignment="center"):
             st.caption(f"{len(shown):,} of {len(runs):,} runs of {pair}.", width="content")

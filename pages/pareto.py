@@ -11,6 +11,7 @@ from sstmerge_core.plots import pareto, preview, standing
 from sstmerge_core.plots.area import Box, Lasso
 from sstmerge_core.plots.measures import AXES, MEASURES
 from sstmerge_core.plots.style import style
+from sstmerge_core.report.kept import kept_of_picks
 from sstmerge_core.report.volume import volume_interval
 from sstmerge_core.store import queries
 from sstmerge_core.words import plain
@@ -240,7 +241,8 @@ with right:
     else:
         st.subheader("Which should I ship?", anchor=False, help=standing.about(choice))
         limits_form()
-        st.markdown(standing.picks_table(choice) or choice.why_none)
+        kept = store.query(kept_of_picks, choice.rows)
+        st.markdown(standing.picks_table(choice, kept) or choice.why_none)
         st.caption(choice.how)
         with st.expander("Why, and how it was chosen"):
             st.markdown(standing.picks_words(choice))

@@ -152,7 +152,7 @@ def best_method(
         title = own.get(ranked[0], ranked[0])
         figure = f"{title} has the best mean {measure}, {by_method[ranked[0]].mean():.3f}"
         reason = "nothing varies over seeds and there are no answers to resample"
-        return BestMethod(summary, tests, None, f"No method is shown best: {figure}, but {reason}.", tuple(ranked))
+        return BestMethod(summary, tests, None, f"No winner can be told: {figure}, but {reason}.", tuple(ranked))
     found = _compared(ranked, figures, moved, units, measure, own, CONFIDENCE, sign)
     tests = _tests(found, by_method, blocks, tables, variance, sign)
     sentence = f"{found.sentence} Standard error of a difference: {variance.words}."

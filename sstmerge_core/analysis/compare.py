@@ -15,7 +15,7 @@ import pandas as pd
 from sstmerge_core import metrics as metric_registry
 from sstmerge_core.analysis import paired
 from sstmerge_core.analysis.effects import magnitude
-from sstmerge_core.analysis.statistics import holm
+from sstmerge_core.analysis.statistics import holm, usable_clusters
 from sstmerge_core.metrics.labels import NO_VERDICT, REFUSED
 
 LETTERS = "ABCDEF"
@@ -282,7 +282,8 @@ def _test(
     both = both[both.index.get_level_values("suite").isin(usable)]
     if both.empty:
         return {"outcome": "measured on other prompts"}
-    test = paired.compare({metric: both}, [side.letter], first.letter).iloc[0]
+    drawn = {metric: _topics(first, both.index)}
+    test = paired.compare({metric: both}, [side.letter], first.letter, topics=drawn).iloc[0]
     same = bool((both[first.letter] == both[side.letter]).all())
     return {
         "outcome": SAME if same else "",
@@ -292,6 +293,15 @@ def _test(
         "difference_high": test["high"],
         **{name: test[name] for name in ("test", "p_value", "effect", "effect_kind")},
     }
+
+
+def _topics(side: Side, prompts: pd.MultiIndex) -> list[str] | None:
+    """The topic of each of `prompts` (by suite, prompt id and prompt); suites share topics by name."""
+    if "topic" not in side.samples:
+        return None
+    rows = side.samples.dropna(subset=["topic"])
+    named = rows.set_index(["suite", "prompt_id"])["topic"].to_dict()
+    return usable_clusters(named.get((suite, prompt_id)) or f"{suite}\n{prompt_id}" for suite, prompt_id, *_ in prompts)
 
 
 def _outcome(row: Mapping[str, Any]) -> str:

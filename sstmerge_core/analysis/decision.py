@@ -43,6 +43,14 @@ class Decision:
         """Whether any goal has a merge that keeps within the limits on test."""
         return any(one.keeps and one.chosen.is_merge for one in self.told.values())
 
+    @property
+    def rows(self) -> list[Row]:
+        """The rows that are told: U alone, S and the base, then each pick, or the nearest."""
+        if "utility" not in self.parents:
+            return []
+        picked = [told.row or told.chosen.row for told in self.told.values()]
+        return [*self.parents.values(), *(row for row in picked if row is not None)]
+
     def as_object(self, pair: str, goal: str) -> dict[str, Any]:
         """One goal for programs: goal, pair, feasible, run_id, label, resistance, over_refusal, utility, n, and why.
 

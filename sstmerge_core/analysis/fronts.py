@@ -28,6 +28,10 @@ from sstmerge_core.analysis.statistics import SEED, holm, p_text
 CONFIDENCE = 0.95
 RESAMPLES = 1_000
 """Enough for a standard error, which is all that is taken from them"""
+LEAST = 4
+"""Settings of each method from which anything is said of the methods: Student's t of two or three is so wide that only
+settings without any spread would be told apart"""
+FEW = "too few settings"
 FOLDS, REPEATS = 5, 3
 Array = NDArray[np.float64]
 
@@ -110,7 +114,9 @@ def compare_fronts(
     More settings give a front more chances to be high, so both fronts are of as many settings as the smaller group
     has. Columns: first, second, settings (that number), first_hypervolume, second_hypervolume, difference, low, high
     (interval over prompts, the same resamples for both, and over settings), p_value, p_holm (over all pairs), covers
-    (no point of the second's front is beyond the first's), answer (``yes``, ``not shown``), sentence.
+    (no point of the second's front is beyond the first's), answer (``yes``, ``not shown``, or `FEW` of fewer than
+    `LEAST`), sentence; and runs_low, runs_high, runs_p_value, runs_p_holm, runs_answer: for these runs alone, over
+    prompts. Without `settings` all is for these runs alone.
     """
     found = _Refitted(axes, list(dict.fromkeys(run for group in groups.values() for run in group)), resamples, seed)
     known: dict[tuple[str, int], tuple[Array, Array]] = {}
@@ -124,8 +130,10 @@ def compare_fronts(
         first, second = sorted(pair, key=lambda name: -value[name])
         alone, both = (known[first, count][part] - known[second, count][part] for part in (0, 1))
         _, low, high, p_value = _told(alone, both if settings else alone, found.units, count, confidence)
-        rows.append(_row(first, second, value, covers=_covers(found, groups[first], groups[second])) | {
-            "settings": count, "low": low, "high": high, "p_value": p_value,
+        of_runs = _told(alone, alone, found.units, count, confidence)[1:]
+        own = dict(zip(("runs_low", "runs_high", "runs_p_value"), of_runs, strict=True))
+        rows.append(_row(first, second, value, covers=_covers(found, groups[first], groups[second])) | own | {
+            "settings": count, "of": "settings" if settings else "runs", "low": low, "high": high, "p_value": p_value,
         })  # fmt: skip
     return _answered(pd.DataFrame(rows))
 
@@ -136,8 +144,8 @@ def compare_figures(points: Mapping[str, NDArray[np.float64]]) -> pd.DataFrame:
     rows = []
     for pair in combinations(points, 2):
         first, second = sorted(pair, key=lambda name: -value[name])
-        nothing = {"settings": np.nan, "low": np.nan, "high": np.nan, "p_value": np.nan}
-        rows.append(_row(first, second, value, covers=covers(points[first], points[second])) | nothing)
+        nothing = dict.fromkeys(("settings", "low", "high", "p_value", "runs_low", "runs_high", "runs_p_value"), np.nan)
+        rows.append(_row(first, second, value, covers=covers(points[first], points[second])) | nothing | {"of": "runs"})
     return _answered(pd.DataFrame(rows))
 
 
@@ -155,14 +163,22 @@ def front_above(row: Mapping[str, Any] | pd.Series, names: Mapping[str, str] | N
     if pd.isna(row["low"]):
         relation = "the higher front" if row["difference"] > 0 else "no higher front"
         return f"By the figures alone {first} has {relation} than {second}: {volumes}, {where}; nothing to test with."
+    if row["answer"] == FEW:
+        own = {name: row[f"runs_{name}"] for name in ("low", "high", "p_holm", "answer")}
+        few = f"Too few settings to tell {first} and {second} apart: {row['settings']:.0f} of at least {LEAST}."
+        return f"{few} {front_above({**row, **own, 'of': 'runs'}, names)}"
     spread = f"difference {row['difference']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}]"
     tested = f"{spread}, p = {p_text(row['p_holm'])} after Holm, {words.count(int(row['settings']), 'setting')} each"
+    front, both = f"the front of {first}", f"{first} and {second}"
+    if row["of"] == "runs":
+        front, both = f"for these runs {front}", f"the runs of {both}"
     if row["answer"] == "yes" and row["covers"]:
-        return f"Yes: the front of {first} is above that of {second} ({volumes}; {tested}), {where}."
+        return f"Yes: {front} is above that of {second} ({volumes}; {tested}), {where}."
     if row["answer"] == "yes":
-        more = f"the front of {first} encloses more than that of {second}"
-        return f"On the whole, not everywhere: {more} ({volumes}; {tested}), {where}."
-    return f"Not shown: {first} and {second} are not told apart by these prompts ({volumes}; {tested})."
+        return (
+            f"On the whole, not everywhere: {front} encloses more than that of {second} ({volumes}; {tested}), {where}."
+        )
+    return f"Not shown: {both} are not told apart by these prompts ({volumes}; {tested})."
 
 
 def _row(first: str, second: str, value: Mapping[str, float], *, covers: bool) -> dict[str, Any]:
@@ -179,10 +195,13 @@ def _row(first: str, second: str, value: Mapping[str, float], *, covers: bool) -
 def _answered(rows: pd.DataFrame) -> pd.DataFrame:
     if rows.empty:
         return rows
-    tested = rows["p_value"].notna()
-    rows["p_holm"] = holm(rows["p_value"]) if tested.all() else np.nan
-    shown = (rows["p_holm"] < 1 - CONFIDENCE) & (rows["low"] > 0)
-    rows["answer"] = np.where(shown, "yes", "not shown")
+    for scope in ("", "runs_"):
+        tested = rows[f"{scope}p_value"].notna().all()
+        rows[f"{scope}p_holm"] = holm(rows[f"{scope}p_value"]) if tested else np.nan
+        shown = (rows[f"{scope}p_holm"] < 1 - CONFIDENCE) & (rows[f"{scope}low"] > 0)
+        rows[f"{scope}answer"] = np.where(shown, "yes", "not shown")
+    few = rows["of"].eq("settings") & (rows["settings"] < LEAST)
+    rows["answer"] = rows["answer"].where(~few, FEW)
     rows["sentence"] = [front_above(row) for row in rows.to_dict("records")]
     return rows
 

@@ -14,10 +14,12 @@ from sstmerge_core.analysis.statistics import (
     SEED,
     Interval,
     beyond_zero,
+    count_units,
     holm,
     mcnemar,
     paired_bootstrap,
     paired_p,
+    percentiles,
     resampled_columns,
 )
 
@@ -32,19 +34,26 @@ class Total(NamedTuple):
 
 
 def compare(
-    axes: Mapping[str, pd.DataFrame], runs: Sequence[str], reference: str, *, resamples: int = RESAMPLES
+    axes: Mapping[str, pd.DataFrame],
+    runs: Sequence[str],
+    reference: str,
+    *,
+    topics: Mapping[str, Sequence[str] | None] | None = None,
+    resamples: int = RESAMPLES,
 ) -> pd.DataFrame:
     """Each of `runs` against `reference` on each measure, one row each, columns `COLUMNS`.
 
-    `axes`: measure → prompts × runs. Rates (0 and 1 only) are tested by McNemar with Cohen's h, means by the paired
-    bootstrap with the paired d; intervals are those of the paired bootstrap. `p_holm` adjusts all runs of a measure
-    together. A run that did not answer the reference's prompts has no row.
+    `axes`: measure → prompts × runs; `topics`: measure → each prompt's topic, drawn whole. Rates (0 and 1 only) are
+    tested by McNemar with Cohen's h, means by the paired bootstrap with the paired d; intervals are those of the paired
+    bootstrap. McNemar takes prompts for independent: where there are topics, rates too are tested by the bootstrap.
+    `p_holm` adjusts all runs of a measure together. A run that did not answer the reference's prompts has no row.
     """
     rows = []
     for measure, table in axes.items():
         if reference in table:
             known = [run for run in runs if run in table and run != reference]
-            rows += [_row(measure, run, table[run], table[reference], resamples) for run in known]
+            own = (topics or {}).get(measure)
+            rows += [_row(measure, run, table[run], table[reference], resamples, own) for run in known]
     found = pd.DataFrame(rows, columns=list(COLUMNS))
     for _, group in found.groupby("measure"):
         found.loc[group.index, "p_holm"] = holm(group["p_value"].astype(float))
@@ -52,17 +61,30 @@ def compare(
 
 
 def compare_sums(
-    axes: Sequence[pd.DataFrame], first: str, second: str, *, resamples: int = RESAMPLES, seed: int = SEED
+    axes: Sequence[pd.DataFrame],
+    first: str,
+    second: str,
+    *,
+    topics: Sequence[Sequence[str] | None] = (),
+    resamples: int = RESAMPLES,
+    seed: int = SEED,
 ) -> Total:
-    """Sum of all measures of `first` − that of `second`; each measure's prompts are resampled by themselves."""
+    """Sum of all measures of `first` − that of `second`; each measure's prompts are resampled by themselves.
+
+    `topics`: of each of `axes`, its prompts' topics, which are drawn whole, or None.
+    """
     moved = np.zeros(resamples)
     difference = 0.0
+    units = []
     for number, table in enumerate(axes):
         own = (table[first] - table[second]).to_numpy(dtype=float)
-        moved += resampled_columns(own[:, None], resamples, seed + number)[:, 0]
+        clusters = topics[number] if number < len(topics) else None
+        moved += resampled_columns(own[:, None], resamples, seed + number, clusters)[:, 0]
         difference += float(own.mean())
-    low, high = np.quantile(moved, [0.025, 0.975])
-    return Total(difference, float(low), float(high), beyond_zero(moved))
+        units.append(count_units(own, clusters))
+    clustered = any(one is not None for one in topics)
+    low, high = percentiles(moved, min(units))
+    return Total(difference, low, high, beyond_zero(moved, min(units) if clustered else None))
 
 
 def sum_interval(parts: Sequence[tuple[float, float, float]]) -> Interval:
@@ -73,21 +95,19 @@ def sum_interval(parts: Sequence[tuple[float, float, float]]) -> Interval:
     return Interval(float(total - below), float(total + above))
 
 
-def _row(measure: str, run: str, own: pd.Series, reference: pd.Series, resamples: int) -> dict[str, object]:
+def _row(
+    measure: str, run: str, own: pd.Series, reference: pd.Series, resamples: int, topics: Sequence[str] | None
+) -> dict[str, object]:
     first, second = own.to_numpy(dtype=float), reference.to_numpy(dtype=float)
-    found = paired_bootstrap(first, second, resamples)
+    found = paired_bootstrap(first, second, resamples, clusters=topics)
     row: dict[str, object] = {"run_id": run, "measure": measure, "n": len(first), "difference": found.mean}
     row |= {"low": found.low, "high": found.high}
-    if np.isin([first, second], (0.0, 1.0)).all():
-        return row | {
-            "test": "McNemar",
-            "p_value": mcnemar(list(first == 1), list(second == 1)).p_value,
-            "effect": cohens_h(float(first.mean()), float(second.mean())),
-            "effect_kind": "Cohen's h",
-        }
-    return row | {
-        "test": "paired bootstrap",
-        "p_value": paired_p(first, second, resamples),
-        "effect": paired_d(first, second),
-        "effect_kind": "paired d",
-    }
+    rates = bool(np.isin([first, second], (0.0, 1.0)).all())
+    if rates:
+        row |= {"effect": cohens_h(float(first.mean()), float(second.mean())), "effect_kind": "Cohen's h"}
+    else:
+        row |= {"effect": paired_d(first, second), "effect_kind": "paired d"}
+    if rates and topics is None:
+        return row | {"test": "McNemar", "p_value": mcnemar(list(first == 1), list(second == 1)).p_value}
+    test = "paired bootstrap" if topics is None else "paired bootstrap by topic"
+    return row | {"test": test, "p_value": paired_p(first, second, resamples, clusters=topics)}

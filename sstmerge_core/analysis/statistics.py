@@ -7,9 +7,9 @@ every interval here covers is measured by ``python -m benchmarks.simulate``.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -138,15 +138,27 @@ def paired_p(
     seed: int = SEED,
     clusters: ArrayLike | None = None,
 ) -> float:
-    """Two-sided p-value of the mean difference over the same prompts (n,), from the resamples of `paired_bootstrap`."""
+    """Two-sided p-value of the mean difference over the same prompts (n,), from the resamples of `paired_bootstrap`.
+
+    With `clusters` widened for how few they are, as the interval is.
+    """
     difference = np.asarray(own, dtype=np.float64) - np.asarray(reference, dtype=np.float64)
-    return beyond_zero(_resampled_means(difference, resamples, seed, clusters))
+    units = None if clusters is None else count_units(difference, clusters)
+    return beyond_zero(_resampled_means(difference, resamples, seed, clusters), units)
 
 
-def beyond_zero(resampled: NDArray[np.float64]) -> float:
-    """Two-sided bootstrap p-value: twice the share of resampled differences (n,) on the rarer side of 0, 0 included."""
+def beyond_zero(resampled: NDArray[np.float64], units: int | None = None) -> float:
+    """Two-sided bootstrap p-value: twice the share of resampled differences (n,) on the rarer side of 0, 0 included.
+
+    With `units` drawn, the p-value at which the interval of `percentiles` just holds 0.
+    """
     beyond = min(np.count_nonzero(resampled <= 0), np.count_nonzero(resampled >= 0)) + 1
-    return float(min(1.0, 2 * beyond / (len(resampled) + 1)))
+    share = min(0.5, beyond / (len(resampled) + 1))
+    if units is not None and units < 2:
+        return 1.0
+    if units is not None:
+        share = float(stats.t.cdf(stats.norm.ppf(share) / np.sqrt(units / (units - 1)), units - 1))
+    return float(min(1.0, 2 * share))
 
 
 def ratio_bootstrap(
@@ -212,6 +224,15 @@ def covariance_of_means(
     units = len(sums)
     factor = units / (units - 1) if units > 1 else np.nan
     return factor * (sums.T @ sums) / len(table) ** 2, units
+
+
+def usable_clusters(topics: Iterable[Any]) -> list[str] | None:
+    """Prompts' topics (n,) as clusters; None where they say nothing.
+
+    That is where some are empty, all are one, or each has one prompt.
+    """
+    found = [topic if isinstance(topic, str) else "" for topic in topics]
+    return found if all(found) and 1 < len(set(found)) < len(found) else None
 
 
 def count_units(values: ArrayLike, clusters: ArrayLike | None = None) -> int:

@@ -64,6 +64,18 @@ def language_words(judge_id: str) -> str:
     return f"Measured in {len(rows)} languages: right on {worst[1]['accuracy']:.0%} or more ({worst[0]} least)."
 
 
+def unjudged_words(count: int, total: int, judge_id: str) -> str:
+    """How many of `total` answers are in no language of a judge, as sentences; empty where none is."""
+    if not count:
+        return ""
+    are = "is" if count == 1 else "are"
+    told = (
+        f"{count:,} of {total:,} answers {are} in a language that the judge does not cover: unjudged, and counted in "
+        "no rate."
+    )
+    return " ".join(filter(None, [told, language_words(judge_id)]))
+
+
 def _share(rate: Mapping[str, Any]) -> str:
     low, high = rate["interval"]
     return f"{rate['value']:.0%} ({low:.0%}–{high:.0%})"

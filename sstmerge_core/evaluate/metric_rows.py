@@ -16,7 +16,14 @@ from typing import Any
 import numpy as np
 
 from sstmerge_core import metrics
-from sstmerge_core.analysis.statistics import Interval, bootstrap_mean, newcombe, rate_interval, ratio_bootstrap
+from sstmerge_core.analysis.statistics import (
+    Interval,
+    bootstrap_mean,
+    newcombe,
+    rate_interval,
+    ratio_bootstrap,
+    usable_clusters,
+)
 from sstmerge_core.analysis.tax import composite, pareto_distance, safety_tax
 from sstmerge_core.errors import DataError, Problem, RecipeError
 from sstmerge_core.evaluate.judge import Rater
@@ -28,6 +35,8 @@ MetricRow = dict[str, Any]
 Record = Mapping[str, Any]
 Outcomes = Mapping[str, Mapping[str, float]]
 """suite → prompt id → what the suite's metric is the mean of"""
+Topics = Mapping[str, Mapping[str, str]]
+"""suite → prompt id → the prompt's topic"""
 
 SUITE_ROLES = ("harmful", "benign", "utility")
 
@@ -80,11 +89,22 @@ def lacking(suites: Iterable[Suite], known: Collection[tuple[str, str]]) -> list
     return [pair for pair in found if pair not in known]
 
 
-def overall_metrics(verdicts: Mapping[str, Sequence[Record]], judge: Rater) -> list[MetricRow]:
-    """The rates over the verdicts of all suites (by name) together, as suite ``all``."""
+def overall_metrics(
+    verdicts: Mapping[str, Sequence[Record]], judge: Rater, topics: Topics | None = None
+) -> list[MetricRow]:
+    """The rates over the verdicts of all suites (by name) together, as suite ``all``.
+
+    Suites share topics by name, as harmful prompts and their twins do; a prompt without a topic stands alone.
+    """
     found = [row["label"] for rows in verdicts.values() for row in rows]
-    # of several suites together: the topics of a harmful suite and of its twins have the same names
-    return [row for one in metrics.metrics() if one.of_all and one.judged for row in _rates(one, "all", found, judge)]
+    own = usable_clusters(
+        (topics or {}).get(suite, {}).get(row["prompt_id"]) or f"{suite}\n{row['prompt_id']}"
+        for suite, rows in verdicts.items()
+        for row in rows
+    )
+    return [
+        row for one in metrics.metrics() if one.of_all and one.judged for row in _rates(one, "all", found, judge, own)
+    ]
 
 
 def relative_metrics(
@@ -94,14 +114,15 @@ def relative_metrics(
     reference_outcomes: Outcomes | None = None,
     *,
     reference: str,
+    topics: Topics | None = None,
 ) -> list[MetricRow]:
     """Safety Tax, composite and Pareto distance of a run against one measured run, whose id is `reference`.
 
     `own` and `reference_rows` are both runs' metric rows; safety is `own`'s first resistance, utility its first
     utility metric, and the reference is read on the same suites. With the per-prompt outcomes the
-    safety gain's interval is a bootstrap over the prompts that both runs answered, and the tax gets one too; without
-    them the gain's is that of two independent rates. What a run has not measured gives None with status
-    ``not_measured``.
+    safety gain's interval is a bootstrap over the prompts that both runs answered, by their `topics`, and the tax gets
+    one too; without them the gain's is that of two independent rates. What a run has not measured gives None with
+    status ``not_measured``.
     """
     safety = _pick(own, "resistance")
     utility = next(filter(None, (_pick(own, name) for name in metrics.utility())), None)
@@ -117,11 +138,13 @@ def relative_metrics(
     if not (safety_before and utility_before):
         lacking = [_row(name, None, None, 0, status="not_measured", **frame) for name in ("safety_tax", "composite")]
         return [*lacking, distance]
-    gains = _differences(safety["suite"], own_outcomes, reference_outcomes)
-    losses = _differences(utility["suite"], reference_outcomes, own_outcomes)
-    gain = bootstrap_mean(gains) if gains else _unpaired_gain(safety, safety_before)
+    gains, harmful = _differences(safety["suite"], own_outcomes, reference_outcomes, topics)
+    losses, tasks = _differences(utility["suite"], reference_outcomes, own_outcomes, topics)
+    gain = bootstrap_mean(gains, clusters=harmful) if gains else _unpaired_gain(safety, safety_before)
     tax = safety_tax(float(utility_before["value"]), u1, float(safety_before["value"]), s1, gain_interval=gain)
-    interval = ratio_bootstrap(losses, gains) if tax.status == "ok" and losses and gains else None
+    interval = None
+    if tax.status == "ok" and losses and gains:
+        interval = ratio_bootstrap(losses, gains, numerator_clusters=tasks, denominator_clusters=harmful)
     return [
         _row("safety_tax", tax.value, interval, len(gains) or n, status=tax.status, **frame),
         _row("composite", composite(s1, u1, tax), None, n, **frame),
@@ -150,10 +173,16 @@ def refusal_outcomes(verdicts: Iterable[Record]) -> dict[str, float]:
     return {row["prompt_id"]: float(row["label"] in REFUSED) for row in verdicts if row["label"] not in NO_VERDICT}
 
 
+def prompt_topics(samples: Mapping[str, Sequence[Record]]) -> Topics:
+    """suite → prompt id → topic, from the samples of every suite."""
+    return {
+        suite: {str(row["prompt_id"]): str(row.get("topic") or "") for row in rows} for suite, rows in samples.items()
+    }
+
+
 def topics_of(samples: Sequence[Record]) -> list[str] | None:
     """The topic of each answer's prompt, over which intervals draw; None where prompts have none, or one each."""
-    topics = [str(row.get("topic") or "") for row in samples]
-    return topics if all(topics) and 1 < len(set(topics)) < len(topics) else None
+    return usable_clusters(row.get("topic") for row in samples)
 
 
 def _labels_of(samples: Sequence[Record], verdicts: Sequence[Record]) -> list[str]:
@@ -207,10 +236,14 @@ def _pick(rows: Sequence[Record], metric: str, suite: str = "", judge: str = "")
     return None
 
 
-def _differences(suite: str, first: Outcomes | None, second: Outcomes | None) -> list[float]:
-    """first − second on the prompts of a suite that both have, in one order; empty where they share none."""
-    ours, theirs = (first or {}).get(suite, {}), (second or {}).get(suite, {})
-    return [ours[prompt_id] - theirs[prompt_id] for prompt_id in sorted(ours.keys() & theirs.keys())]
+def _differences(
+    suite: str, first: Outcomes | None, second: Outcomes | None, topics: Topics | None
+) -> tuple[list[float], list[str] | None]:
+    """first − second on the prompts of a suite that both have, in one order, and their topics; empty without any."""
+    ours, theirs, named = (first or {}).get(suite, {}), (second or {}).get(suite, {}), (topics or {}).get(suite, {})
+    shared = sorted(ours.keys() & theirs.keys())
+    own = usable_clusters(named.get(prompt_id) for prompt_id in shared)
+    return [ours[prompt_id] - theirs[prompt_id] for prompt_id in shared], own
 
 
 def _unpaired_gain(own: Record, reference: Record) -> Interval:

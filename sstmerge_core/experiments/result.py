@@ -62,6 +62,22 @@ class Result:
         return next(table for table in self.tables if table.name == name)
 
     @property
+    def why_none(self) -> str:
+        """Why no method is called best, in a sentence; empty where one is."""
+        if self.analysis.get("best_method"):
+            return ""
+        return str(self.analysis.get("why") or "No winner: the differences are within noise.")
+
+    @property
+    def prompts(self) -> str:
+        """``64 prompts a suite``: of the rows that say so, else as the settings have it."""
+        names = ("resistance_n", "over_refusal_n", "utility_n")
+        counts = [row[name] for table in self.tables for row in table.rows for name in names if row.get(name)]
+        counts = [int(one) for one in counts] or [int(self.settings.get("n", 0))]
+        least, most = min(counts), max(counts)
+        return f"{least if least == most else f'{least} to {most}'} prompts a suite"
+
+    @property
     def run_ids(self) -> list[str]:
         """Every run behind the tables, each once."""
         found: dict[str, None] = {}

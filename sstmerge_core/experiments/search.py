@@ -90,6 +90,7 @@ def run(lab: Lab, settings: SearchSettings) -> Result:
         ],
         {
             "best_method": None,
+            "why": "A front has no single best method.",
             "front": [row["run_id"] for row in front],
             "hypervolume": hypervolume([row[:2] for row in points]) if points else None,
             "prediction": checked,

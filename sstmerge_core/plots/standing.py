@@ -25,15 +25,16 @@ ALIKE = 0.1
 """Two hypervolumes closer than the first are one, but for the rounding of figures; farther than the second, they are
 of other answers"""
 ABOUT = (
-    "Hypervolume: how much of what could be had lies below the front. 95 % interval over prompts, the runs on the "
-    "front taken as given."
+    "Hypervolume: how much of what could be had lies below the front. 95 % interval over prompts, topics drawn whole, "
+    "for these runs: those on the front are taken as given."
 )
 
 
 def about(decision: Decision) -> str:
     """How the goals are decided, in Markdown, for a tooltip."""
     rules = "  \n".join(f"**{LETTERS[goal]}** {GOALS[goal]}: {rule(goal, decision.limits)}." for goal in GOALS)
-    return f"{rules}  \nU, S and the base are in every contest. {decision.how}"
+    kept = "*Of U's*: share of the utility adapter's own utility on the same prompts, with Fieller's 95 % interval."
+    return f"{rules}  \nU, S and the base are in every contest. {decision.how} {kept}"
 
 
 @dataclass(frozen=True)
@@ -104,18 +105,22 @@ def volume_words(found: Standing, axes: Sequence[str], spread: Hypervolume | Non
     return f"{told} of {measures}, {found.words}"
 
 
-def picks_table(decision: Decision) -> str:
-    """The picks and the parents as a Markdown table, each run a link; empty where nothing can be ranked."""
+def picks_table(decision: Decision, kept: Mapping[str, Sequence[float]] | None = None) -> str:
+    """The picks and the parents as a Markdown table, each run a link; empty where nothing can be ranked.
+
+    `kept`: run id → its share of U's utility and the ends of its interval, of the runs whose answers are here.
+    """
     if not decision.told:
         return ""
     heads = [
         f"{MEASURES[name].title}\N{NO-BREAK SPACE}{'↑' if MEASURES[name].higher_is_better else '↓'}" for name in FIGURES
     ]
-    lines = [f"| For | Run | {' | '.join(heads)} |", "|:--|:--|--:|--:|--:|"]
+    heads += ["of\N{NO-BREAK SPACE}U's\N{NO-BREAK SPACE}↑"] if kept else []
+    lines = [f"| For | Run | {' | '.join(heads)} |", f"|:--|:--|{'--:|' * len(heads)}"]
     for goal, told in decision.told.items():
         title = f"**{LETTERS[goal]}** {GOALS[goal]}" if told.keeps else f"{GOALS[goal]}: none, nearest"
-        lines.append(_line(title, told.row or told.chosen.row))
-    lines += [_line(_ALONE[side], row) for side, row in decision.parents.items()]
+        lines.append(_line(title, told.row or told.chosen.row, kept))
+    lines += [_line(_ALONE[side], row, kept) for side, row in decision.parents.items()]
     return "\n".join(lines)
 
 
@@ -133,12 +138,21 @@ def picks_words(decision: Decision) -> str:
 _ALONE = {"utility": "Utility adapter", "safety": "Safety adapter", "base": "Base model"}
 
 
-def _line(title: str, row: Mapping[str, Any] | None) -> str:
+def _line(title: str, row: Mapping[str, Any] | None, kept: Mapping[str, Sequence[float]] | None) -> str:
     if row is None:
-        return f"| {title} | – | – | – | – |"
+        return f"| {title} |{' – |' * (len(FIGURES) + (2 if kept else 1))}"
     name = f"{row['pair']} alone" if row["method"] == "adapter" else str(row.get("label") or row["method"])
     run = f"[{plain(name)}](run?run={row['run_id']})"
-    return f"| {title} | {run} | {' | '.join(_figure(row, name) for name in FIGURES)} |"
+    cells = [_figure(row, name) for name in FIGURES]
+    if kept:
+        share = kept.get(row["run_id"])
+        cells.append("–" if share is None else _share(*share))
+    return f"| {title} | {run} | {' | '.join(cells)} |"
+
+
+def _share(value: float, low: float, high: float) -> str:
+    """``83 % (71–95)``; U's own share of itself has no interval."""
+    return f"{value:.0%}" if pd.isna(low) else f"{value:.0%} ({100 * low:.0f}–{100 * high:.0f})"
 
 
 def _figure(row: Mapping[str, Any], name: str) -> str:

@@ -7,8 +7,18 @@ from typing import Any
 
 from sstmerge_core import words
 from sstmerge_core.analysis import goals
-from sstmerge_core.report.document import Block, Bullets, Section, Table, drop_empty, measure_cell, run_link
+from sstmerge_core.report.document import (
+    Block,
+    Bullets,
+    Section,
+    Table,
+    drop_empty,
+    kept_cell,
+    measure_cell,
+    run_link,
+)
 from sstmerge_core.report.gather import Chapter
+from sstmerge_core.report.points import records
 from sstmerge_core.words import plain
 
 FIGURES = ("resistance", "over_refusal", "utility")
@@ -27,7 +37,7 @@ def recommendations(chapter: Chapter) -> Section:
             title += ". None keeps within the limits; the nearest"
         rows.append((title, *_cells(row, chapter)))
     rows += [(goals.SIDES[side], *_cells(row, chapter)) for side, row in decision.parents.items()]
-    head = ("Goal", "Run", "Resistance ↑", "Over-refusal ↓", "Utility ↑")
+    head = ("Goal", "Run", "Resistance ↑", "Over-refusal ↓", "Utility ↑", "of U's ↑")
     blocks: list[Block] = [drop_empty(Table(head, tuple(rows), texts=2, caption=decision.how))]
     sentences = [
         f"{goals.GOALS[goal]}: {words.count(number, 'run')} that did better on selection miss the limits on test."
@@ -48,6 +58,9 @@ def in_short(chapter: Chapter) -> list[str]:
 
 def _cells(row: Mapping[str, Any] | None, chapter: Chapter) -> tuple[str, ...]:
     if row is None:
-        return ("none", *["–"] * len(FIGURES))
+        return ("none", *["–"] * (len(FIGURES) + 1))
     name = f"{row['pair']} alone" if row["method"] == "adapter" else str(row.get("label") or row["method"])
-    return (run_link(str(row["run_id"]), name), *(measure_cell(row, figure, chapter.digits) for figure in FIGURES))
+    cells = (measure_cell(row, figure, chapter.digits) for figure in FIGURES)
+    points = [*chapter.references.values(), *records(chapter.found[["setting", "run_ids"]])]
+    setting = next((one["setting"] for one in points if row["run_id"] in one["run_ids"]), None)
+    return (run_link(str(row["run_id"]), name), *cells, kept_cell(chapter.kept.get(str(setting))))

@@ -17,6 +17,7 @@ from sstmerge_core.analysis.statistics import holm, p_text
 from sstmerge_core.plots.measures import MEASURES
 from sstmerge_core.plots.style import style
 from sstmerge_core.report import tables
+from sstmerge_core.report.basis import basis
 from sstmerge_core.report.document import (
     Block,
     Bullets,
@@ -36,6 +37,10 @@ from sstmerge_core.words import plain
 
 SIGNIFICANT = 0.05
 _SCORES = {"Sum": ("resistance", "utility"), "Resistance": ("resistance",), "Utility": ("utility",)}
+CLOSEST = (
+    "Each method stands with its setting closest to resistance 1 and utility 1, chosen on the prompts that tell it, "
+    "which flatters it."
+)
 SIDES = {"utility": "the utility adapter alone", "safety": "the safety adapter alone", "base": "the base model"}
 
 
@@ -57,7 +62,10 @@ def top_ten(chapter: Chapter) -> Section:
     sentence = f"Of the {len(ranked)} greatest sums: {told}."
     if totals:
         sentence += " " + equals_sentence(ranked, totals)
-    return Section("Ten greatest sums", (sentence, drop_empty(Table(head, tuple(rows)))), level=3)
+    caption = (
+        f"{basis(chapter, ('resistance', 'utility'))} Ranked on the prompts that tell them, which flatters the first."
+    )
+    return Section("Ten greatest sums", (sentence, drop_empty(Table(head, tuple(rows), caption=caption))), level=3)
 
 
 def single_adapters(chapter: Chapter) -> Section | None:
@@ -66,7 +74,7 @@ def single_adapters(chapter: Chapter) -> Section | None:
     chosen = tables.best_of_each_method(chapter.found)
     if not {"utility", "safety"} & set(chapter.references) or chosen.empty:
         return None
-    blocks: list[Block] = ["Each method stands with its run closest to resistance 1 and utility 1."]
+    blocks: list[Block] = [f"{CLOSEST} {basis(chapter)}"]
     if "utility" in chapter.references:
         blocks.append(below_sentence(chapter))
     for side in ("utility", "safety"):
@@ -84,7 +92,7 @@ def front_comparison(chapter: Chapter) -> Section | None:
     titles = {method: plain(style(method).title) for method in groups}
     by_setting = chapter.found.set_index("setting")
     if chapter.axes:
-        planes = [chapter.axes[name] for name in ("resistance", "utility")]
+        planes = [fronts.Axis(chapter.axes[name], chapter.topics.get(name)) for name in ("resistance", "utility")]
         volumes = {method: fronts.hypervolume_interval(planes, runs) for method, runs in groups.items()}
         compared = fronts.compare_fronts(planes, groups)
     else:
@@ -110,12 +118,39 @@ def front_comparison(chapter: Chapter) -> Section | None:
         "Reference point (0, 0); the third axis is 1 − over-refusal. More runs give a front more chances to be high."
     )
     if chapter.axes:
-        caption += " Intervals: basic bootstrap over prompts, the same prompts for every method."
-    sentences = tuple(fronts.front_above(row, titles) for row in compared.to_dict("records"))
+        caption += (
+            " Hypervolumes are of these runs, told on other prompts than chose the front, with 95 % intervals over "
+            "prompts, the same for every method. Two fronts are compared over prompts and settings, at the smaller "
+            f"number of settings; of fewer than {fronts.LEAST} each only these runs are spoken of."
+        )
+    caption = f"{basis(chapter)} {caption}"
+    sentences = _front_sentences(compared, groups, titles)
     blocks: tuple[Block, ...] = (drop_empty(Table(head, tuple(rows), caption=caption)),)
     if sentences:
         blocks += (Bullets(sentences),)
     return Section("Is one front above another?", blocks, level=3)
+
+
+def _front_sentences(
+    compared: pd.DataFrame, groups: Mapping[str, list[str]], titles: Mapping[str, str]
+) -> tuple[str, ...]:
+    """A sentence for every two fronts; those that have too few settings and show nothing stand together in one."""
+    told: list[dict[str, Any]] = []
+    few: list[dict[str, Any]] = []
+    for row in records(compared):
+        unshown = row["answer"] == fronts.FEW and row["runs_answer"] != "yes"
+        (few if unshown else told).append(row)
+    sentences = [fronts.front_above(row, titles) for row in told]
+    if len(few) == 1:
+        sentences.append(fronts.front_above(few[0], titles))
+    elif few:
+        short = {m: len(runs) for m, runs in groups.items() if len(runs) < fronts.LEAST}
+        counts = listed((f"{titles[method]} {count}" for method, count in short.items()), most=20)
+        sentences.append(
+            f"Too few settings to tell {len(few)} pairs of methods apart: at least {fronts.LEAST} of each are needed, "
+            f"and there are of {counts}. Nor are their runs told apart by these prompts (paired bootstrap, Holm)."
+        )
+    return tuple(sentences)
 
 
 def over_seeds(chapter: Chapter) -> Section | None:
@@ -127,14 +162,18 @@ def over_seeds(chapter: Chapter) -> Section | None:
     names = {row["setting"]: point_link(row) for row in records(chosen)}
     titles = {row["setting"]: plain(style(row["method"]).title) for row in records(chosen)}
     setting_of = {run: row["setting"] for row in records(chosen) for run in row["run_ids"]}
-    blocks: list[Block] = ["Each method stands with its setting closest to resistance 1 and utility 1."]
+    blocks: list[Block] = [f"{CLOSEST} {basis(chapter, ('resistance', 'utility'))}"]
     head = ("Run", "Seeds", "Mean", "Std", "Least", "Greatest")
     for title, measures in _SCORES.items():
         values = chapter.runs[list(measures)].sum(axis=1, skipna=False)
         scores = chapter.runs[["seed"]].assign(method=chapter.runs["run_id"].map(setting_of), value=values)
         planes = [chapter.axes[name] for name in measures if name in chapter.axes]
         found = best_method(
-            scores.dropna(subset=["method", "value"]), measure=title.lower(), outcomes=planes, titles=titles
+            scores.dropna(subset=["method", "value"]),
+            measure=title.lower(),
+            outcomes=planes,
+            topics=chapter.drawn(*measures),
+            titles=titles,
         )
         rows = [
             (names[row["method"]], str(row["n"]), *(figure(row[key]) for key in ("mean", "std", "min", "max")))
@@ -150,7 +189,8 @@ def against_first(chapter: Chapter, ranked: pd.DataFrame) -> dict[str, tuple[pai
     settings = [setting for setting in ranked["setting"] if all(setting in table for table in planes)]
     if len(planes) < 2 or len(settings) < 2 or settings[0] != ranked["setting"].iloc[0]:
         return {}
-    totals = {one: paired.compare_sums(planes, one, settings[0]) for one in settings[1:]}
+    drawn = chapter.drawn("resistance", "utility")
+    totals = {one: paired.compare_sums(planes, one, settings[0], topics=drawn) for one in settings[1:]}
     adjusted = holm([total.p_value for total in totals.values()])
     return {one: (total, float(p)) for (one, total), p in zip(totals.items(), adjusted, strict=True)}
 
@@ -180,15 +220,16 @@ def below_sentence(chapter: Chapter) -> str:
     table = chapter.axes.get("resistance")
     if table is None or alone["setting"] not in table:
         return f"{sentence}. By the figures alone the safety adapter made these less safe."
-    tests = paired.compare({"resistance": table}, list(below["setting"]), alone["setting"])
+    tests = paired.compare({"resistance": table}, list(below["setting"]), alone["setting"], topics=chapter.topics)
     shown = int((tests["p_holm"] < SIGNIFICANT).sum())
-    return f"{sentence}; of these {shown} beyond chance (McNemar, Holm)."
+    test = "paired bootstrap by topic" if chapter.topics.get("resistance") else "McNemar"
+    return f"{sentence}; of these {shown} beyond chance ({test}, Holm, n = {len(table)} test prompts)."
 
 
 def _side_table(chapter: Chapter, chosen: pd.DataFrame, side: str) -> Table:
     alone = chapter.references[side]
     changed = tables.differences(chosen, alone)
-    tests = paired.compare(chapter.axes, list(chosen["setting"]), alone["setting"])
+    tests = paired.compare(chapter.axes, list(chosen["setting"]), alone["setting"], topics=chapter.topics)
     known = {(row["run_id"], row["measure"]): row for row in tests.to_dict("records")}
     measures = ("resistance", "utility", "over_refusal")
     heads = [f"{'Δ ' + MEASURES[name].title} {'↑' if MEASURES[name].higher_is_better else '↓'}" for name in measures]
@@ -204,7 +245,8 @@ def _side_table(chapter: Chapter, chosen: pd.DataFrame, side: str) -> Table:
         rows.append(tuple(cells))
     caption = f"Against {point_link(alone)}, {SIDES[side]}: {figures_sentence(alone, chapter.digits)}."
     if known:
-        caption += " McNemar and Cohen's h for rates, paired bootstrap and d for means, p after Holm within a column."
+        rates = "paired bootstrap by topic" if chapter.topics.get("resistance") else "McNemar"
+        caption += f" {rates} and Cohen's h for rates, paired bootstrap and d for means, p after Holm within a column."
     return drop_empty(Table(("Run", *heads), tuple(rows), caption=caption))
 
 
@@ -227,8 +269,10 @@ def _fronts_of(chapter: Chapter) -> dict[str, list[str]]:
 def _volumes_of_three(chapter: Chapter, groups: Mapping[str, list[str]]) -> dict[str, fronts.Hypervolume]:
     if not {"resistance", "utility", "over_refusal"} <= set(chapter.axes):
         return {}
-    spaces = [chapter.axes["resistance"], chapter.axes["utility"], 1.0 - chapter.axes["over_refusal"]]
-    complete = {method: [run for run in runs if run in spaces[2]] for method, runs in groups.items()}
+    tables = [chapter.axes["resistance"], chapter.axes["utility"], 1.0 - chapter.axes["over_refusal"]]
+    drawn = chapter.drawn("resistance", "utility", "over_refusal")
+    spaces = [fronts.Axis(table, topics) for table, topics in zip(tables, drawn, strict=True)]
+    complete = {method: [run for run in runs if run in tables[2]] for method, runs in groups.items()}
     return {method: fronts.hypervolume_interval(spaces, runs) for method, runs in complete.items() if runs}
 
 

@@ -132,6 +132,11 @@ def measure_cell(row: Mapping[str, Any], measure: str, digits: int = 3) -> str:
     return figure(row[measure], row.get(f"{measure}_low"), row.get(f"{measure}_high"), digits=digits)
 
 
+def kept_cell(kept: Sequence[float] | None) -> str:
+    """``0.83 [0.71, 0.95]``: a share of U's utility and its interval; an en dash where there is none."""
+    return "–" if kept is None else figure(*kept, digits=2)
+
+
 def figures_sentence(row: Mapping[str, Any], digits: int = 3) -> str:
     """``resistance 0.609 [0.487, 0.719], utility …``: what was measured of a row."""
     parts = [

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from sstmerge_core.analysis.decision import Decision, decide
-from sstmerge_core.report.points import axes, is_merge, outcomes, points, records
+from sstmerge_core.report.kept import Kept, agrees, kept_of
+from sstmerge_core.report.matched import MatchedTaxes, matched_taxes
+from sstmerge_core.report.points import axes, is_merge, outcomes, points, records, suite_roles, topics
 from sstmerge_core.store import queries
 
 if TYPE_CHECKING:
@@ -39,10 +42,33 @@ class Chapter:
     """Leaderboard rows of the merges behind `found`, one a run."""
     decision: Decision
     """What Pareto and the command line say too"""
+    topics: Mapping[str, Sequence[str] | None] = field(default_factory=dict)
+    """Measure → the topic of each prompt of its table in `axes`; None where they have none"""
+    unjudged: tuple[int, int] = (0, 0)
+    """Answers to harmful and harmless prompts whose language the judge does not cover, and of how many"""
+
+    @cached_property
+    def matched(self) -> MatchedTaxes:
+        """Safety Taxes at the resistance levels that the curves reach."""
+        return matched_taxes(self.found, self.references, self.axes, self.topics)
+
+    @cached_property
+    def kept(self) -> dict[str, Kept]:
+        """Setting → its share of the utility adapter's own utility, of those that answered the same prompts."""
+        alone, table = self.references.get("utility"), self.axes.get("utility")
+        if alone is None or table is None or alone["setting"] not in table:
+            return {}
+        shares = kept_of(table, str(alone["setting"]), self.topics.get("utility"))
+        figures = {str(row["setting"]): row["utility"] for row in [*self.references.values(), *records(self.found)]}
+        return {name: own for name, own in shares.items() if agrees(own, figures.get(name), alone["utility"])}
 
     @property
     def reported(self) -> bool:
         return self.source == "reported"
+
+    def drawn(self, *measures: str) -> list[Sequence[str] | None]:
+        """The topics of these measures' prompts, of those that have a table, in their order."""
+        return [self.topics.get(name) for name in measures if name in self.axes]
 
     @property
     def digits(self) -> int:
@@ -100,11 +126,13 @@ def _chapter(
         return []
     sides = _of_chapter(alone, key, merges)
     rows = pd.concat([merges, sides], ignore_index=True) if len(sides) else merges
-    per_prompt = None
+    per_prompt, counted = None, (0, 0)
     if not reported:
-        per_prompt = outcomes(queries.answers(con, list(rows["run_id"]), str(key["judge"])), rows)
+        answers = queries.answers(con, list(rows["run_id"]), str(key["judge"]))
+        per_prompt, counted = outcomes(answers, rows), _unjudged(answers, rows)
     found = points(rows, per_prompt)
     merged = is_merge(found)
+    tables = {} if per_prompt is None else axes(found, per_prompt)
     return [
         Chapter(
             pair=pair,
@@ -114,13 +142,26 @@ def _chapter(
             suite="" if pd.isna(key["utility_suite"]) else str(key["utility_suite"]),
             found=found[merged].reset_index(drop=True),
             references={str(row["side"]): row for row in records(found[~merged]) if pd.notna(row.get("side"))},
-            axes={} if per_prompt is None else axes(found, per_prompt),
+            axes=tables,
             selection=points(selection),
             other_tables=group if reported else group.head(0),
             runs=merges,
             decision=decide(_alike(queries.pair_runs(con, pair, sources=[str(key["source"])]), key)),
+            unjudged=counted,
+            topics={} if per_prompt is None else topics(tables, per_prompt),
         )
     ]
+
+
+def _unjudged(answers: pd.DataFrame, runs: pd.DataFrame) -> tuple[int, int]:
+    """Answers to harmful and harmless prompts that are in no language of the judge, and of how many judged at all."""
+    roles = {str(run["run_id"]): suite_roles(run) for run in records(runs)}
+    asked = [
+        roles.get(run_id, {}).get(suite) in ("harmful", "benign")
+        for run_id, suite in zip(answers["run_id"], answers["suite"], strict=True)
+    ]
+    labels = answers.loc[asked, "label"].dropna()
+    return int(labels.eq("unjudged").sum()), len(labels)
 
 
 def _references(con: duckdb.DuckDBPyConnection, pair: str) -> pd.DataFrame:

@@ -13,7 +13,7 @@ import pandas as pd
 from sstmerge_core import metrics
 from sstmerge_core.analysis.fronts import average_seeds, wide
 from sstmerge_core.analysis.paired import sum_interval
-from sstmerge_core.analysis.statistics import bootstrap_mean
+from sstmerge_core.analysis.statistics import bootstrap_mean, usable_clusters
 from sstmerge_core.plots.pareto import REFERENCE_METHODS
 from sstmerge_core.plots.style import order
 
@@ -29,7 +29,7 @@ def is_merge(runs: pd.DataFrame) -> pd.Series:
 def points(runs: pd.DataFrame, outcomes: pd.DataFrame | None = None) -> pd.DataFrame:
     """One row a setting from leaderboard rows: runs that differ in their seed alone stand together, as their mean.
 
-    `runs` needs the columns of `queries.report_runs`; `outcomes` (run_id, suite, prompt_id, value) gives the averaged
+    `runs` needs the columns of `queries.report_runs`; `outcomes` (of `outcomes`) gives the averaged
     settings their intervals over prompts. Adds `setting` (the first run's id, the column of `axes`), `run_ids` and
     `seeds` (lists), `total` = resistance + utility with `total_low`, `total_high`, and `*_std` over seeds.
     """
@@ -51,7 +51,7 @@ def setting_keys(runs: pd.DataFrame, *, evaluation: bool = True) -> pd.Series:
 
 
 def outcomes(answers: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
-    """What each measure is the mean of, from `queries.answers`: rows run_id, suite, prompt_id, value, role.
+    """What each measure is the mean of, from `queries.answers`: rows run_id, suite, prompt_id, topic, value, role.
 
     On harmful and benign prompts 1 for a refusal and 0 otherwise, on utility prompts the score that the suite declares.
     """
@@ -60,7 +60,7 @@ def outcomes(answers: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
     rows_of_runs = runs.to_dict("records")
     roles = {run["run_id"]: suite_roles(run) for run in rows_of_runs}
     utility = {run["run_id"]: metrics.default_utility(run.get("utility_metric")) for run in rows_of_runs}
-    rows: list[tuple[str, str, str, float, str]] = []
+    rows: list[tuple[str, str, str, str, float, str]] = []
     asked: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for row in records(answers):  # once for all: a table a run and suite would take most of the time
         asked.setdefault((str(row["run_id"]), str(row["suite"])), []).append(row)
@@ -70,8 +70,9 @@ def outcomes(answers: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
             continue
         judged = group if role == "utility" else [row for row in group if pd.notna(row["label"])]
         values = refusal_outcomes(judged) if role != "utility" else metrics.outcomes(utility[run_id], judged)
-        rows += [(run_id, suite, prompt, value, role) for prompt, value in values.items()]
-    return pd.DataFrame(rows, columns=["run_id", "suite", "prompt_id", "value", "role"])
+        topic = {row["prompt_id"]: row.get("topic") or "" for row in group}
+        rows += [(run_id, suite, prompt, topic[prompt], value, role) for prompt, value in values.items()]
+    return pd.DataFrame(rows, columns=["run_id", "suite", "prompt_id", "topic", "value", "role"])
 
 
 def suite_roles(run: Mapping[str, Any]) -> dict[str, str]:
@@ -95,6 +96,20 @@ def axes(found: pd.DataFrame, outcomes: pd.DataFrame) -> dict[str, pd.DataFrame]
             averaged = average_seeds(rows.assign(suite=role), setting_of)
             tables[measure] = wide(averaged, role)
     return {measure: table for measure, table in tables.items() if table.size}
+
+
+def topics(tables: Mapping[str, pd.DataFrame], outcomes: pd.DataFrame) -> dict[str, list[str] | None]:
+    """Measure → the topic of each prompt of its table (of `axes`, or prompts × runs), over which intervals draw.
+
+    None where the prompts have no topics, or one each.
+    """
+    roles = {measure: role for role, measure in ROLES.items()}
+    found = {}
+    for measure, table in tables.items():
+        rows = outcomes[outcomes["role"] == roles[measure]]
+        named = dict(zip(rows["prompt_id"], rows["topic"], strict=True))
+        found[measure] = usable_clusters(named.get(prompt) for prompt in table.index)
+    return found
 
 
 def records(rows: pd.DataFrame) -> list[dict[str, Any]]:
@@ -124,7 +139,8 @@ def _averaged_interval(ids: Iterable[str], measure: str, outcomes: pd.DataFrame 
     rows = outcomes[outcomes["run_id"].isin(list(ids)) & outcomes["role"].eq(role)]
     if rows.empty:
         return np.nan, np.nan
-    low, high = bootstrap_mean(rows.groupby("prompt_id")["value"].mean().to_numpy())
+    averaged = rows.groupby("prompt_id").agg({"value": "mean", "topic": "first"})
+    low, high = bootstrap_mean(averaged["value"].to_numpy(), clusters=usable_clusters(averaged["topic"]))
     return low, high
 
 

@@ -8,9 +8,11 @@ from typing import Any
 
 import pandas as pd
 
+from sstmerge_core.analysis.tax import Matched
 from sstmerge_core.metrics.safety_tax import REASONS
 from sstmerge_core.plots.style import style
 from sstmerge_core.report import tables
+from sstmerge_core.report.basis import basis
 from sstmerge_core.report.document import (
     Bullets,
     Section,
@@ -42,14 +44,16 @@ def beside_expected(chapter: Chapter, expected: dict[str, dict[str, str]]) -> Se
     best = tables.taxes(tables.best_of_each_method(chapter.found), chapter.references.get("utility"))
     if best.empty:
         return None
-    head = ["Run", "Safety tax ↓", "expected tax", "Reduction against linear", "expected reduction"]
+    level, reductions = _reductions(chapter)
+    at = "" if level is None else f" at resistance {level:g}"
+    head = ["Run", "Safety tax ↓", "expected tax", f"Reduction against linear{at}", "expected reduction"]
     head += ["Safety ↑", "expected safety", "Utility ↑", "expected utility"]
     rows, outside = [], []
     for row in best.to_dict("records"):
         guide = expected.get(_guide_name(str(row["method"])), {})
         ends = (row.get("safety_tax_low"), row.get("safety_tax_high"))
         tax = figure(row["tax"], *ends) if pd.notna(row["tax"]) else REASONS.get(row["tax_status"], "–")
-        reduction = f"{row['reduction']:.0f} %" if pd.notna(row["reduction"]) else "–"
+        reduction = reductions.get(str(row["method"]), "–")
         cells = [point_link(row), tax, _range(guide, "safety_tax"), reduction, guide.get("target") or "–"]
         for measure, name in (("resistance", "safety"), ("utility", "utility")):
             cells += [measure_cell(row, measure, chapter.digits), _range(guide, name)]
@@ -57,12 +61,30 @@ def beside_expected(chapter: Chapter, expected: dict[str, dict[str, str]]) -> Se
         if guide:
             outside.append(_outcome(row, guide))
     caption = (
-        "Safety is resistance; each method stands with its run closest to resistance 1 and utility 1. The Safety Tax "
-        "is utility lost per resistance gained against the utility adapter alone, its reduction 1 − T/T(linear). The "
-        "guide's values are of other models and prompts: not targets."
+        f"{basis(chapter, ('resistance', 'utility'))} Safety is resistance; each method stands with its run closest to "
+        "resistance 1 and utility 1, chosen on the prompts that tell it. The Safety Tax is utility lost per resistance "
+        "gained against the utility adapter alone, at that run's own resistance; its reduction, in percent, is "
+        "1 − T/T(linear) of the method's best curve where both resist alike. The guide's values are of other models "
+        "and prompts: not targets."
     )
     blocks = (drop_empty(Table(tuple(head), tuple(rows), caption=caption)),)
     return Section("Beside the guide's expectations", blocks + ((Bullets(tuple(outside)),) if outside else ()), level=3)
+
+
+def _reductions(chapter: Chapter) -> tuple[float | None, dict[str, str]]:
+    """The resistance that most curves reach, and method → its greatest reduction against linear there."""
+    found = chapter.matched
+    level = found.level
+    if level is None or not found.linear:
+        return None, {}
+    greatest: dict[str, Matched] = {}
+    for name, (_, reduction) in found.taxes[level].items():
+        own = found.series[name].method
+        if own != "linear" and reduction.value is not None:
+            known = greatest.get(own)
+            if known is None or known.value is None or reduction.value > known.value:
+                greatest[own] = reduction
+    return level, {method: figure(*one, digits=0) for method, one in greatest.items()}
 
 
 def paper_section(rows: pd.DataFrame) -> Section | None:

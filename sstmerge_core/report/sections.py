@@ -14,6 +14,7 @@ from sstmerge_core.plots.measures import MEASURES
 from sstmerge_core.plots.style import style
 from sstmerge_core.report import tables
 from sstmerge_core.report.advice import in_short, recommendations
+from sstmerge_core.report.basis import basis, seeds, span, unjudged
 from sstmerge_core.report.claims import alpha_list
 from sstmerge_core.report.comparisons import (
     against_first,
@@ -32,12 +33,14 @@ from sstmerge_core.report.document import (
     Table,
     drop_empty,
     figure,
+    kept_cell,
     listed,
     measure_cell,
     point_link,
     runs_link,
 )
 from sstmerge_core.report.gather import Chapter
+from sstmerge_core.report.matched import LEVELS
 from sstmerge_core.report.points import records
 from sstmerge_core.words import plain
 
@@ -47,6 +50,7 @@ def chapter_sections(chapter: Chapter) -> list[Section]:
     parts = (
         recommendations(chapter),
         methods_and_alpha(chapter),
+        tax_at_matched_resistance(chapter),
         series(chapter),
         k_and_layerwise(chapter),
         k_comparison(chapter),
@@ -78,17 +82,58 @@ def opening(chapter: Chapter) -> Section:
 
 def methods_and_alpha(chapter: Chapter) -> Section:
     """Every setting in the order of the methods and of α."""
-    head = ("Run", "Resistance ↑", "Utility ↑", "Over-refusal ↓", "Sum ↑", "Safety tax ↓")
+    head = ("Run", "Resistance ↑", "Utility ↑", "of U's ↑", "Over-refusal ↓", "Sum ↑", "Safety tax ↓")
     rows = [
         (
             point_link(row),
-            *(measure_cell(row, name, chapter.digits) for name in ("resistance", "utility", "over_refusal", "total")),
+            *(measure_cell(row, name, chapter.digits) for name in ("resistance", "utility")),
+            kept_cell(chapter.kept.get(str(row["setting"]))),
+            *(measure_cell(row, name, chapter.digits) for name in ("over_refusal", "total")),
             _tax_cell(row),
         )
         for row in [*chapter.references.values(), *records(chapter.found)]
     ]
-    caption = "" if chapter.reported else "In brackets 95 % intervals: Wilson for rates, bootstrap for means."
+    caption = basis(chapter)
+    if not chapter.reported:
+        caption += " In brackets 95 % intervals: Wilson for rates, bootstrap for means, Fieller's for shares of U's "
+        caption += "utility; topics are drawn whole where prompts have any. A tax is told at its own run's resistance: "
+        caption += "those of different resistance are not compared."
     return Section("Methods and α", (drop_empty(Table(head, tuple(rows), caption=caption)),), level=3)
+
+
+def tax_at_matched_resistance(chapter: Chapter) -> Section | None:
+    """Each method's Safety Tax where it resists as much as the others, and by how much that is below linear's."""
+    found = chapter.matched
+    if not found.series or "utility" not in chapter.references:
+        return None
+    head = ("Method", "α measured", "Resistance", "Tax ↓", "below linear's, % ↑")
+    rows = []
+    for at, taxes in found.taxes.items():
+        for name, (tax, reduction) in sorted(taxes.items(), key=lambda item: float(item[1][0].value or 0.0)):
+            own = found.series[name]
+            cells = (runs_link(chapter.pair, own.run_ids, plain(name)), alpha_list(own.alphas), f"{at:g}")
+            less = "–" if name == found.linear else figure(*reduction, digits=0)
+            rows.append((*cells, figure(*tax), less))
+    told = (
+        "Taxes of merges of different resistance are not comparable. Here every method is read at the same one, "
+        "between neighbouring α, from all its α, none chosen: utility lost per resistance gained against the utility "
+        "adapter alone."
+    )
+    if not rows:
+        levels = listed(f"{at:g}" for at in LEVELS)
+        return Section("Safety Tax at matched resistance", (f"{told} No curve reaches {levels} from below.",), level=3)
+    reached = {name for taxes in found.taxes.values() for name in taxes}
+    beyond = [plain(name) for name in found.series if name not in reached]
+    caption = basis(chapter, ("resistance", "utility"))
+    if not chapter.reported:
+        caption += " In brackets 95 % intervals: bootstrap over prompts and their topics, every curve fitted anew; "
+        caption += "Fieller's for what is below linear's. Open where too many resamples do not reach that resistance."
+    if not found.linear:
+        caption += " Linear has no curve here, so nothing is told of its tax."
+    if beyond:
+        caption += f" Reached at none of these by {listed(beyond)}."
+    table = drop_empty(Table(head, tuple(rows), texts=2, caption=caption))
+    return Section("Safety Tax at matched resistance", (told, table), level=3)
 
 
 def series(chapter: Chapter) -> Section | None:
@@ -105,7 +150,7 @@ def series(chapter: Chapter) -> Section | None:
             low, high = (figure(line[f"{measure}_{end}"], digits=chapter.digits) for end in ("min", "max"))
             cells += [figure(line[f"{measure}_mean"], digits=chapter.digits), f"{low} – {high}"]
         rows.append(tuple(cells))
-    caption = "Means over different α grids must not be compared; the runs are those of the table above."
+    caption = "Means over different α grids must not be compared. " + basis(chapter, ("resistance", "utility"))
     return Section("Means over α", (Table(head, tuple(rows), texts=2, caption=caption),), level=3)
 
 
@@ -120,7 +165,8 @@ def k_and_layerwise(chapter: Chapter) -> Section | None:
         layerwise = "–" if pd.isna(row["layerwise"]) else "yes" if row["layerwise"] else "no"
         figures = (measure_cell(row, name, chapter.digits) for name in ("resistance", "utility", "total"))
         lines.append((point_link(row), f"{row['alpha']:g}", f"{row['k']:.0f}", layerwise, *figures))
-    return Section("k × layer-wise", (Table(head, tuple(lines)),), level=3)
+    caption = basis(chapter, ("resistance", "utility"))
+    return Section("k × layer-wise", (Table(head, tuple(lines), caption=caption),), level=3)
 
 
 def k_comparison(chapter: Chapter) -> Section | None:
@@ -155,19 +201,25 @@ def k_comparison(chapter: Chapter) -> Section | None:
         note = (
             f"{listed(pairs, most=9)} were run over different α grids: only the difference at shared α compares them."
         )
-    return Section("Comparison of k", (note, Table(head, tuple(rows), texts=5)), level=3)
+    note += " By the figures alone, nothing is tested."
+    caption = basis(chapter, ("resistance", "utility"))
+    return Section("Comparison of k", (note, Table(head, tuple(rows), texts=5, caption=caption)), level=3)
 
 
 def _measured_facts(chapter: Chapter) -> list[str]:
     found = chapter.found
     counts = {name: found[f"{name}_n"].dropna().unique() for name in ("resistance", "utility", "over_refusal")}
     titles = {"resistance": "harmful", "utility": chapter.suite, "over_refusal": "harmless look-alike"}
-    prompts = [f"{_span(n)} {plain(titles[name])}" for name, n in counts.items() if len(n)]
+    prompts = [f"{span(n)} {plain(titles[name])}" for name, n in counts.items() if len(n)]
+    drawn = ", topics drawn whole" if any(chapter.topics.values()) else ""
     facts = [
         f"{words.count(len(chapter.runs), 'run')} in {words.count(len(found), 'setting')} on "
         f"{plain(chapter.base) or 'an unnamed base model'}, test split only, {listed(prompts)} prompts; "
-        f"utility {_suite(chapter)}; judge **{plain(chapter.judge) or 'unknown'}**; 95 % intervals."
+        f"utility {_suite(chapter)}; judge **{plain(chapter.judge) or 'unknown'}**; {seeds(chapter)}; 95 % intervals"
+        f"{drawn}."
     ]
+    if told := unjudged(chapter):
+        facts.append(told)
     if found["asr_status"].eq("judge_cannot_tell").all():
         facts.append("This judge cannot tell harmful from harmless answers, so no attack success rate is given.")
     lacking = [row for row in records(found) if any(row["setting"] not in table for table in chapter.axes.values())]
@@ -215,8 +267,3 @@ def _suite(chapter: Chapter) -> str:
     known = chapter.found["utility_metric"].dropna()
     about = metrics.named().get(known.iloc[0]) if len(known) else None
     return f"{about.words if about else 'utility'} on {plain(chapter.suite)}"
-
-
-def _span(numbers: Any) -> str:
-    low, high = int(min(numbers)), int(max(numbers))
-    return str(low) if low == high else f"{low} to {high}"

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sstmerge_core.analysis.tax import SafetyTax, distance_to_ideal, safety_tax, safety_tax_reduction
+from sstmerge_core.analysis.tax import SafetyTax, distance_to_ideal, safety_tax
 
 SERIES = ["method", "k", "layerwise"]
 """What makes one line of points over α"""
@@ -132,18 +132,15 @@ def best_of_each_method(found: pd.DataFrame) -> pd.DataFrame:
 
 
 def taxes(best: pd.DataFrame, utility_adapter: Mapping[str, Any] | None) -> pd.DataFrame:
-    """`best` with `tax`, `tax_status` and `reduction`: percent by which the tax is below linear's, NaN if undefined.
+    """`best` with `tax` (NaN if undefined) and `tax_status`: each at its own resistance, so not to be compared.
 
     A stored Safety Tax is taken as it is (its status knows the gain's interval); otherwise it is computed from the
     figures against the utility adapter's row.
     """
     found = [_tax(row, utility_adapter) for row in best.to_dict("records")]
-    linear = next((tax for tax, method in zip(found, best["method"], strict=True) if method == "linear"), None)
-    reductions = [None if linear is None else safety_tax_reduction(tax, linear) for tax in found]
     return best.assign(
         tax=[np.nan if tax.value is None else tax.value for tax in found],
         tax_status=[tax.status for tax in found],
-        reduction=[np.nan if value is None else value for value in reductions],
     )
 
 

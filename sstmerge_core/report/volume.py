@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from sstmerge_core.analysis.fronts import Hypervolume, hypervolume_interval, wide
+from sstmerge_core.analysis.fronts import Axis, Hypervolume, hypervolume_interval, wide
 from sstmerge_core.plots.measures import MEASURES
-from sstmerge_core.report.points import ROLES, outcomes
+from sstmerge_core.report.points import ROLES, outcomes, topics
 from sstmerge_core.store import queries
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ RESAMPLES = 2_000
 
 
 def volume_interval(con: duckdb.DuckDBPyConnection, run_ids: Sequence[str], axes: Sequence[str]) -> Hypervolume | None:
-    """The 95 % interval over prompts of the hypervolume of `run_ids`, the runs on a front, which are taken as given.
+    """The 95 % interval over prompts, by topic, of the hypervolume of `run_ids`, the runs on a front, taken as given.
 
     None where an axis is not a mean over prompts, the runs are more than `MOST` or have no answers here, or were not
     all asked the same prompts.
@@ -40,5 +40,6 @@ def volume_interval(con: duckdb.DuckDBPyConnection, run_ids: Sequence[str], axes
         table = wide(rows, measure, run_ids)
         if set(table.columns) != set(run_ids):
             return None
-        tables.append(table if MEASURES[measure].higher_is_better else 1.0 - table)
+        drawn = topics({measure: table}, found)[measure]
+        tables.append(Axis(table if MEASURES[measure].higher_is_better else 1.0 - table, drawn))
     return hypervolume_interval(tables, run_ids, resamples=RESAMPLES)

@@ -350,7 +350,7 @@ def measure(
     for suite in chosen:
         own, by = answers[suite.name], verdicts[suite.name]
         rows += metric_rows.suite_metrics(suite.name, suite.role, own, by, judge, suite.metric)
-    return rows + metric_rows.overall_metrics(verdicts, judge)
+    return rows + metric_rows.overall_metrics(verdicts, judge, metric_rows.prompt_topics(answers))
 
 
 def _against(
@@ -373,6 +373,7 @@ def _against(
         metric_rows.outcomes(chosen, answers, verdicts),
         metric_rows.outcomes(chosen, theirs.samples, theirs.verdicts_by(judge_id)),
         reference=base.run_id,
+        topics=metric_rows.prompt_topics(answers),
     )
 
 

@@ -95,7 +95,9 @@ def _metrics(past: RunRecord, judge: Judge, reference: RunRecord | None) -> list
     for suite in past.suites:
         rows, by = past.samples[suite.name], verdicts[suite.name]
         own += metric_rows.suite_metrics(suite.name, suite.role, rows, by, judge, suite.metric)
-    own = [row for row in own if row["judge"] == judge.judge_id] + metric_rows.overall_metrics(verdicts, judge)
+    own = [row for row in own if row["judge"] == judge.judge_id] + metric_rows.overall_metrics(
+        verdicts, judge, metric_rows.prompt_topics(past.samples)
+    )
     if reference is None:
         return own
     measured = [row for row in past.metrics.values() if row["judge"] in metrics.without_judge()]
@@ -105,6 +107,7 @@ def _metrics(past: RunRecord, judge: Judge, reference: RunRecord | None) -> list
         metric_rows.outcomes(past.suites, past.samples, verdicts),
         metric_rows.outcomes(past.suites, reference.samples, reference.verdicts_by(judge.judge_id)),
         reference=past.reference,
+        topics=metric_rows.prompt_topics(past.samples),
     )
     return own + [row for row in relative if row["judge"] == judge.judge_id]
 

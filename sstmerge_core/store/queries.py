@@ -276,12 +276,12 @@ def report_runs(
 
 
 def answers(con: Connection, run_ids: Sequence[str], judge: str) -> pd.DataFrame:
-    """Every answer of `run_ids`: run_id, suite, prompt_id, response, reference, and the judge's label (NULL: none)."""
+    """Every answer of `run_ids`: run_id, suite, prompt_id, topic, response, reference, the label (NULL: no verdict)."""
     # both sides are cut down first: joining every verdict takes three times as long
     sql = """
         WITH asked AS (FROM samples WHERE run_id IN (SELECT unnest($runs))),
             judged AS (FROM verdicts WHERE judge = $judge AND run_id IN (SELECT unnest($runs)))
-        SELECT run_id, suite, prompt_id, response, reference, label
+        SELECT run_id, suite, prompt_id, topic, response, reference, label
         FROM asked LEFT JOIN judged USING (run_id, suite, prompt_id) ORDER BY run_id, suite, prompt_id
     """
     return con.execute(sql, {"runs": list(run_ids), "judge": judge}).df()

@@ -51,6 +51,19 @@ def test_mean_scores_are_tested_by_the_paired_bootstrap_with_the_paired_d() -> N
     assert row["test"] == "paired bootstrap" and row["outcome"] == compare.BETTER
 
 
+def test_prompts_are_drawn_by_their_topic_where_they_have_one() -> None:
+    given = {"A": {"harmful": [R] * 16 + [N] * 8}, "B": {"harmful": [R] * 4 + [N] * 20}}
+    alone, drawn = (
+        only(
+            compare.compare([side(letter, each=each, **own) for letter, own in given.items()], JUDGE), "resistance", "B"
+        )
+        for each in (0, 4)
+    )
+    assert (alone["test"], drawn["test"]) == ("McNemar", "paired bootstrap by topic")
+    assert alone["difference"] == drawn["difference"] and drawn["p_value"] > alone["p_value"]
+    assert drawn["difference_high"] - drawn["difference_low"] > alone["difference_high"] - alone["difference_low"]
+
+
 def test_p_values_are_adjusted_over_all_tests_of_the_comparison() -> None:
     first = side("A", harmful=[R] * 20, near_miss=[N] * 20)
     second = side("B", harmful=[R] * 12 + [N] * 8, near_miss=[R] * 6 + [N] * 14)
@@ -213,14 +226,15 @@ ROLES = {"harmful": "harmful", "near_miss": "benign"}
 METRICS = {"harmful": "resistance", "near_miss": "over_refusal"}
 
 
-def side(letter: str, *, split: str = "test", **answers: Any) -> Side:
-    """A run with these verdicts, or scores, on the prompts 0, 1, 2 … of each suite."""
+def side(letter: str, *, split: str = "test", each: int = 0, **answers: Any) -> Side:
+    """A run with these verdicts, or scores, on the prompts 0, 1, 2 … of each suite, `each` of them a topic."""
     samples, metrics, suites = [], [], []
     for suite, given in answers.items():
         judged = suite in ROLES
         suites.append({"name": suite, "split": split, "role": ROLES.get(suite, "utility"), "metric": ""})
         for place, value in enumerate(given):
-            row = {"suite": suite, "prompt_id": f"{suite}-{place}", "topic": "", "prompt": f"Question {place}?"}
+            row = {"suite": suite, "prompt_id": f"{suite}-{place}", "topic": f"t{place // each}" if each else ""}
+            row |= {"prompt": f"Question {place}?"}
             row |= {"label": value if judged else N, "score": np.nan if judged else value, "reference": ""}
             samples.append(row | {"response": f"{letter} says {value}"})
         counted = [value == R if judged else value for value in given]

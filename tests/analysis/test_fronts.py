@@ -6,6 +6,8 @@ import pytest
 
 from sstmerge_core.analysis.front import hypervolume
 from sstmerge_core.analysis.fronts import (
+    FEW,
+    LEAST,
     Axis,
     average_seeds,
     compare_figures,
@@ -36,7 +38,7 @@ def test_a_front_that_is_clearly_higher_is_found_above_and_the_other_way_round_i
         row = compare_fronts([safety, utility], groups, settings=False, resamples=500).iloc[0]
         assert (row["first"], row["answer"], row["covers"]) == ("A", "yes", True)
         assert row["difference"] == pytest.approx(hypervolume([[0.9, 0.6], [0.6, 0.9]]) - 0.27, abs=0.03)
-        assert row["low"] > 0 and row["sentence"].startswith("Yes: the front of A is above that of B")
+        assert row["low"] > 0 and row["sentence"].startswith("Yes: for these runs the front of A is above that of B")
 
 
 def test_two_settings_of_each_say_little_of_a_method_however_clear_they_are_themselves() -> None:
@@ -44,12 +46,21 @@ def test_two_settings_of_each_say_little_of_a_method_however_clear_they_are_them
     axes, groups = [answers(rates), answers(rates, seed=1)], {"A": ["a1", "a2"], "B": ["b1", "b2"]}
     given, drawn = (compare_fronts(axes, groups, settings=said, resamples=300).iloc[0] for said in (False, True))
     assert given["answer"] == "yes" and drawn["high"] - drawn["low"] > given["high"] - given["low"]
+    assert drawn["answer"] == FEW and drawn["runs_low"] == given["low"] and drawn["runs_answer"] == "yes"
+    assert drawn["sentence"] == f"Too few settings to tell A and B apart: 2 of at least {LEAST}. {given['sentence']}"
+
+
+def test_from_four_settings_on_methods_are_told_apart_and_not_these_runs_alone() -> None:
+    names = {name: [f"{name}{place}" for place in range(4)] for name in "AB"}
+    rates = dict(zip([*names["A"], *names["B"]], [0.9, 0.85, 0.8, 0.75, 0.4, 0.35, 0.3, 0.25], strict=True))
+    row = compare_fronts([answers(rates), answers(rates, seed=1)], names, resamples=300).iloc[0]
+    assert row["answer"] == "yes" and row["sentence"].startswith("Yes: the front of A is above that of B")
 
 
 def test_fronts_that_few_prompts_cannot_tell_apart_are_said_to_be_so() -> None:
     safety = pd.DataFrame({"a": [1, 1, 1, 0, 1, 0, 0, 1.0], "b": [0, 1, 1, 1, 0, 1, 0, 0.0]})
     utility = pd.DataFrame({"a": [1, 1, 0, 1.0], "b": [1, 0, 1, 1.0]})
-    row = compare_fronts([safety, utility], {"A": ["a"], "B": ["b"]}, resamples=500).iloc[0]
+    row = compare_fronts([safety, utility], {"A": ["a"], "B": ["b"]}, settings=False, resamples=500).iloc[0]
     assert row["answer"] == "not shown" and row["low"] < 0 < row["high"] and row["p_value"] > 0.05
     assert row["sentence"].startswith("Not shown")
 
@@ -91,7 +102,7 @@ def test_the_larger_group_is_compared_by_as_many_settings_as_the_smaller_has() -
     names = [f"a{place}" for place in range(9)] + ["b0", "b1", "b2"]
     axes = [pd.DataFrame((generator.random((64, 12)) < 0.6).astype(float), columns=names) for _ in range(2)]
     row = compare_fronts(axes, {"A": names[:9], "B": names[9:]}, resamples=200).iloc[0]
-    assert row["settings"] == 3 and row["answer"] == "not shown" and "3 settings each" in row["sentence"]
+    assert row["settings"] == 3 and row["answer"] == FEW and "3 of at least 4" in row["sentence"]
 
 
 def test_retention_is_a_share_of_the_run_it_is_of_and_one_at_most() -> None:

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from sstmerge_core.analysis.paired import compare, compare_sums, sum_interval
-from sstmerge_core.analysis.statistics import holm, mcnemar
+from sstmerge_core.analysis.statistics import holm, mcnemar, usable_clusters
 
 
 def test_rates_are_tested_by_mcnemar_and_means_by_the_bootstrap_all_runs_together() -> None:
@@ -37,3 +37,39 @@ def test_a_sum_of_two_measures_is_resampled_measure_by_measure() -> None:
 
 def test_the_interval_of_a_sum_adds_the_distances_in_squares() -> None:
     assert sum_interval([(0.5, 0.2, 0.6), (0.4, 0.0, 0.7)]) == pytest.approx((0.4, 0.9 + np.hypot(0.1, 0.3)))
+
+
+def test_prompts_of_one_topic_are_drawn_together_and_mcnemar_does_not_take_them_for_independent() -> None:
+    generator = np.random.default_rng(7)
+    topics = [f"t{row // 8}" for row in range(64)]
+    shift = np.repeat(generator.random(8) < 0.6, 8)
+    safety = pd.DataFrame({"ref": np.zeros(64), "a": shift.astype(float)})
+    utility = pd.DataFrame({"ref": np.zeros(64), "a": np.repeat(generator.normal(0.2, 0.2, 8), 8)})
+    tables = {"resistance": safety, "utility": utility}
+    alone = compare(tables, ["a"], "ref").set_index("measure")
+    drawn = compare(tables, ["a"], "ref", topics={"resistance": topics, "utility": topics}).set_index("measure")
+    for measure in tables:
+        assert drawn.loc[measure, "high"] - drawn.loc[measure, "low"] > 2 * (
+            alone.loc[measure, "high"] - alone.loc[measure, "low"]
+        )
+        assert drawn.loc[measure, "p_value"] > alone.loc[measure, "p_value"]
+    assert list(drawn["test"]) == ["paired bootstrap by topic"] * 2 and drawn.loc["resistance", "effect"] is not None
+    sums = [compare_sums([safety, utility], "a", "ref", topics=own) for own in ((), (topics, topics))]
+    assert sums[1].high - sums[1].low > 2 * (sums[0].high - sums[0].low) and sums[1].p_value > sums[0].p_value
+
+
+def test_a_p_value_by_topic_agrees_with_its_interval() -> None:
+    generator = np.random.default_rng(3)
+    topics = [f"t{row // 4}" for row in range(24)]
+    for effect in np.linspace(0.0, 0.6, 13):
+        values = np.repeat(generator.normal(effect, 0.4, 6), 4)
+        table = pd.DataFrame({"ref": np.zeros(24), "a": values})
+        row = compare({"utility": table}, ["a"], "ref", topics={"utility": topics}).iloc[0]
+        if not 0.045 < row["p_value"] < 0.055:
+            assert (row["p_value"] < 0.05) == (row["low"] > 0 or row["high"] < 0)
+
+
+def test_topics_that_say_nothing_are_none() -> None:
+    assert usable_clusters(["a", "a", "b"]) == ["a", "a", "b"]
+    for topics in ([], ["", "a", "a"], ["a", "a"], ["a", "b"], [None, "a", "a"], [float("nan"), "a", "a"]):
+        assert usable_clusters(topics) is None

@@ -168,6 +168,26 @@ def test_where_there_is_no_tax_the_status_says_why(own: tuple, reference: tuple,
     assert row["value"] == (0.0 if status == "free" else None)
 
 
+def test_prompts_of_one_topic_make_the_tax_less_sure() -> None:
+    own, reference = run(32, 30), run(8, 36)
+    # refusals and facts in blocks: a topic's prompts are all gained, or all lost
+    topics = {suite: {f"p{n}": f"t{n // 4}" for n in range(40)} for suite in ("harmful", "facts")}
+    rows = [
+        relative_metrics(own[0], reference[0], own[1], reference[1], reference="r0", topics=given)[0]
+        for given in (None, topics)
+    ]
+    assert rows[0]["value"] == rows[1]["value"] and rows[1]["status"] == "ok"
+    assert rows[1]["ci_low"] < rows[0]["ci_low"] or rows[1]["ci_high"] > 1.2 * rows[0]["ci_high"]
+
+
+def test_a_rate_over_all_suites_knows_topics_and_prompts_without_one_stand_alone() -> None:
+    labels = {"a": verdicts((["degenerate"] * 4 + ["refusal"] * 4) * 3), "b": verdicts(["refusal", "degenerate"])}
+    topics = {"a": {f"p{n}": f"t{n // 4}" for n in range(24)}, "b": {"p0": "", "p1": ""}}
+    alone, drawn = (overall_metrics(labels, LEXICAL, given)[0] for given in (None, topics))
+    assert alone["value"] == drawn["value"] == pytest.approx(13 / 26)
+    assert drawn["ci_high"] - drawn["ci_low"] > 1.3 * (alone["ci_high"] - alone["ci_low"])
+
+
 def test_a_gain_that_pairing_proves_is_uncertain_without_it() -> None:
     own, reference = run(15, 30), run(8, 36)
     assert against(own, reference)["safety_tax"]["status"] == "ok"

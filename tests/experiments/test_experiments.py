@@ -192,7 +192,8 @@ def test_retention_is_measured_on_every_experts_own_questions(workspace, tiny_ba
         epochs=1,
     )
     every_row_leads_to_finished_runs(workspace, result)
-    settings = [("linear", None), ("sst_gevp", "experts=sum"), ("sst_gevp", "experts=mean")]
+    settings = [("base", None), ("adapter", "S"), ("linear", None)]
+    settings += [("sst_gevp", "experts=sum"), ("sst_gevp", "experts=mean")]
     assert [(row["experts"], row["method"], row["parameters"]) for row in result.table("retention").rows] == [
         (count, *setting) for count in (2, 3) for setting in settings
     ]
@@ -200,6 +201,44 @@ def test_retention_is_measured_on_every_experts_own_questions(workspace, tiny_ba
     assert len(result.table("experts").rows) == 3
     row = result.table("retention").rows[0]
     assert row["utility_n"] == 10 and row["retention_n"] <= 2
+
+
+def experts(*, n: int = 12) -> dict[str, dict[str, float]]:
+    """Experts' own scores on five questions each."""
+    generator = np.random.default_rng(1)
+    return {
+        f"w{world}": {f"w{world}-{question}": float(generator.uniform(0.6, 1.0)) for question in range(5)}
+        for world in range(n)
+    }
+
+
+def test_retention_is_a_share_of_the_experts_own_utility_by_expert():
+    alone = experts()
+    own = interference._Own(alone)
+    questions = {question: score for scores in alone.values() for question, score in scores.items()}
+    assert own.retention(questions)["retention"] == pytest.approx(1.0)
+    # one expert's five questions are lost or kept together
+    lost = {question: score * (int(question[1:].split("-")[0]) % 2) for question, score in questions.items()}
+    found = own.retention(lost)
+    assert found["retention_n"] == 12 and found["retention_low"] < found["retention"] < found["retention_high"]
+    assert found["retention_high"] - found["retention_low"] > 0.4
+    missing = {question: score for question, score in questions.items() if question != "w0-0"}
+    assert own.retention(missing)["retention"] is None
+
+
+def test_a_merge_that_retains_most_is_best_only_beyond_chance():
+    alone = experts()
+    own = interference._Own(alone)
+    questions = {question: score for scores in alone.values() for question, score in scores.items()}
+    generator = np.random.default_rng(2)
+    noisy = {
+        name: {question: score * generator.uniform(0.4, 0.6) for question, score in questions.items()} for name in "ab"
+    }
+    titles = {"a": "Linear", "b": "TIES", "c": "Task Arithmetic"}
+    none = own.best(noisy, titles)
+    assert none.best is None and none.sentence.startswith("No winner: the differences are within noise")
+    clear = own.best(noisy | {"c": {question: 0.95 * score for question, score in questions.items()}}, titles)
+    assert clear.best == "c" and "Task Arithmetic is best" in clear.sentence
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ def test_an_experiment_shows_what_it_found_and_leads_to_its_runs(open_page: Open
     app = open_page(empty_workspace, "experiments", experiment="baselines")
     assert not app.exception and not app.error
     assert any("A finding." in text.value for text in app.markdown)
-    assert app.metric[0].value == "none is shown"
+    assert app.metric[0].value == "No winner"
     assert any("Three seeds." in text.value for text in app.caption)
     assert list(app.dataframe[1].value["open"]) == ["run?run=run42", "run?run=run43"]
 

@@ -12,7 +12,7 @@ import pytest
 from sstmerge_core.analysis.decision import decide
 from sstmerge_core.report.comparisons import over_seeds
 from sstmerge_core.report.gather import Chapter
-from sstmerge_core.report.points import axes, outcomes, points
+from sstmerge_core.report.points import axes, outcomes, points, topics
 
 
 def run(
@@ -93,6 +93,20 @@ def test_outcomes_are_refusals_and_rouge_without_what_the_judge_missed() -> None
     assert set(lin["suite"]) == {"harmful", "facts"}
     assert len(lin[lin["role"] == "harmful"]) == 19  # one miss
     assert lin[lin["role"] == "utility"]["value"].mean() == pytest.approx(0.5)
+
+
+def test_intervals_of_averaged_seeds_and_all_tests_know_the_topics() -> None:
+    by_topic = answers()
+    by_topic["topic"] = ["t" + str(int(prompt[1:] or 0) // 5) for prompt in by_topic["prompt_id"]]
+    wide, narrow = (
+        points(RUNS, outcomes(given, RUNS)).set_index("setting").loc["d42"] for given in (by_topic, answers())
+    )
+    assert wide["resistance_high"] - wide["resistance_low"] > narrow["resistance_high"] - narrow["resistance_low"]
+    found = points(RUNS, outcomes(by_topic, RUNS))
+    tables = axes(found, outcomes(by_topic, RUNS))
+    named = topics(tables, outcomes(by_topic, RUNS))
+    assert [f"t{int(prompt[1:]) // 5}" for prompt in tables["resistance"].index] == named["resistance"]
+    assert topics(tables, outcomes(answers(), RUNS)) == {"resistance": None, "utility": None}
 
 
 def test_runs_that_differ_in_their_seed_alone_are_one_setting() -> None:
