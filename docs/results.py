@@ -27,7 +27,6 @@ SHOWN = {
     "pre-post": ("summary", "runs"),
     "search": ("finalists",),
 }
-"""Rows that are no merges"""
 HEADS = {
     "resistance": "resistance ↑",
     "utility": "utility ↑",

@@ -3,6 +3,7 @@ from __future__ import annotations
 import importlib.util
 import json
 
+import numpy as np
 import pytest
 
 from sstmerge_core import catalog, cli, experiments, jobs
