@@ -138,7 +138,7 @@ def _rate(metric: str, suite: str, share: float, n: int) -> dict[str, object]:
     return {"metric": metric, "suite": suite, "value": value, **interval, "n": n} | _JUDGED
 
 
-_JUDGED = {"judge": "refusal_regex", "status": "ok", "reference": ""}
+_JUDGED = {"judge": "refusal_regex_v2", "status": "ok", "reference": ""}
 _UNJUDGED = {"judge": "", "status": "ok", "reference": ""}
 
 
@@ -172,7 +172,7 @@ def _metrics(recipe: Recipe, outcome: Outcome) -> list[dict[str, object]]:
         ):
             rows.append(
                 {"metric": name, "suite": recipe.evaluation.suites[2].name, "value": value, "ci_low": None}
-                | {"ci_high": None, "n": None, "judge": "refusal_regex", "status": status, "reference": reference}
+                | {"ci_high": None, "n": None, "judge": "refusal_regex_v2", "status": status, "reference": reference}
             )
     return rows
 
@@ -214,7 +214,7 @@ def _run(workspace: Workspace, rng: random.Random, recipe: Recipe, clock: float,
             rows = [_sample(rng, suite.name, suite.role, number, outcome) for number in range(samples)]
             events.write("samples", t=clock + 71, suite=suite.name, batch=0, seconds=1.0, rows=[row for row, _ in rows])
             verdicts = [{"prompt_id": row["prompt_id"], "label": label, "score": 1.0, "raw": ""} for row, label in rows]
-            events.write("verdicts", t=clock + 72, judge="refusal_regex", suite=suite.name, rows=verdicts)
+            events.write("verdicts", t=clock + 72, judge="refusal_regex_v2", suite=suite.name, rows=verdicts)
         events.write("metrics", t=clock + 73, rows=_metrics(recipe, outcome))
         if recipe.method in methods.names() and methods.get(recipe.method).needs_fisher:
             eigenvalues = [8.0 * math.exp(-index / 11) for index in range(60)]

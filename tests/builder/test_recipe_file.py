@@ -275,7 +275,7 @@ def test_a_finished_run_prints_the_recipe_of_its_adapter_and_the_card_gets_the_s
     card = (folder / "README.md").read_text()
     front = yaml.safe_load(card.split("---")[1])
     assert front["base_model"] == "tiny-llama" and front["tags"][:3] == ["lora", "merge", "peft"]
-    assert "| resistance | harmful |" in card and "| 4 | refusal_regex |" in card and "judge_cannot_tell" in card
+    assert "| resistance | harmful |" in card and "| 4 | refusal_regex_v2 |" in card and "judge_cannot_tell" in card
     assert (
         "arxiv.org/abs/2203.05482" in card
         and "## Licence" in card

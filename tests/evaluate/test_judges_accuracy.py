@@ -15,6 +15,7 @@ from sstmerge_core.evaluate.judges import get_judge, judge_names
 from sstmerge_core.evaluate.judges_lexical import Scripted
 from sstmerge_core.evaluate.judges_measured import accuracy_words, family, family_words, language_words
 from sstmerge_core.evaluate.judging import Labelled, labelled, measure
+from sstmerge_core.metrics.labels import DEFAULT_JUDGE
 from sstmerge_core.store import remarks
 from sstmerge_core.store.events import read_events
 
@@ -150,5 +151,5 @@ def test_what_measures_without_judging_is_no_judge() -> None:
     from sstmerge_core.evaluate.judges_measured import stored_judges
 
     columns = ["", "rouge_score", "reference", "reported", "lm-eval 0.4.13"]
-    assert stored_judges([*columns, "advbench_strings", "refusal_regex"]) == ["refusal_regex", "advbench_strings"]
-    assert stored_judges(columns) == ["refusal_regex"]
+    assert stored_judges([*columns, "advbench_strings", DEFAULT_JUDGE]) == [DEFAULT_JUDGE, "advbench_strings"]
+    assert stored_judges(columns) == [DEFAULT_JUDGE]

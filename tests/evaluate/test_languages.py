@@ -57,7 +57,8 @@ def test_the_answers_of_the_project_are_in_the_language_that_they_are_written_in
 def test_no_reference_answer_of_the_demo_is_in_another_language_than_english() -> None:
     for name in ("harmful", "near_miss", "facts", "instructions"):
         texts = [json.loads(line)["response"] for line in (DEMO / f"{name}.jsonl").open(encoding="utf-8")]
-        assert {language(text) for text in texts} <= {"en", NOTHING}, name
+        # one answer is a translation into Spanish
+        assert sum(language(text) not in ("en", NOTHING) for text in texts) <= (name == "near_miss"), name
 
 
 def test_words_are_found_in_every_script_and_accents_do_not_depend_on_how_they_were_typed() -> None:

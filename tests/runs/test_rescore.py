@@ -53,7 +53,7 @@ def make_run(workspace: Workspace, run_id: str, reference: str = "", *, refuses:
         ]
         for suite, answers in texts.items()
     }  # fmt: skip
-    judge = get_judge("refusal_regex")
+    judge = get_judge("refusal_regex_v2")
     verdicts = {suite: judge_samples(judge, found) for suite, found in rows.items()}
     with EventWriter(workspace.run(run_id)) as events:
         recipe = {"evaluation": {"suites": [suite.model_dump(mode="json") for suite in SUITES]}}
@@ -95,14 +95,14 @@ def test_the_shipped_runs_re_scored_by_their_own_judge_have_the_same_figures_and
     for run_id in (merged, base):
         shutil.copytree(shipped_runs / run_id, workspace.run(run_id))
     before = answered(workspace, merged)
-    done = rescore(workspace, merged, get_judge("refusal_regex"))
+    done = rescore(workspace, merged, get_judge("refusal_regex_v2"))
     after = answered(workspace, merged)
     assert after.verdicts == before.verdicts and after.metrics.keys() == before.metrics.keys()
     for key, row in before.metrics.items():
         told = {name: value for name, value in row.items() if name not in ("ci_low", "ci_high")}
         assert told.items() <= after.metrics[key].items()
     written = (workspace.run(merged) / "events.jsonl").read_bytes()
-    rescore(workspace, merged, get_judge("refusal_regex"))
+    rescore(workspace, merged, get_judge("refusal_regex_v2"))
     assert (workspace.run(merged) / "events.jsonl").read_bytes() == written
     assert done.judged == 0 and by_metric(done.metrics)["safety_tax", "facts"]["reference"] == base
 
@@ -176,11 +176,11 @@ def test_the_database_keeps_both_judges(workspace) -> None:
         mine = "run_id = 'run'"
         resistance = f"SELECT judge, value FROM metrics WHERE metric = 'resistance' AND {mine} ORDER BY judge"
         found = cursor.execute(resistance).fetchall()
-        assert found == [("other", 3 / 5), ("refusal_regex", 2 / 5)]
+        assert found == [("other", 3 / 5), ("refusal_regex_v2", 2 / 5)]
         counts = cursor.execute("SELECT judge, count(*) FROM verdicts GROUP BY judge ORDER BY judge").fetchall()
-        assert counts == [("other", 11), ("refusal_regex", 11)]
+        assert counts == [("other", 11), ("refusal_regex_v2", 11)]
         shown = cursor.execute(f"SELECT status, judge FROM leaderboard WHERE {mine}").fetchall()
-        assert shown == [("finished", "refusal_regex")]
+        assert shown == [("finished", "refusal_regex_v2")]
 
 
 def test_the_reference_of_the_safety_tax_is_judged_by_the_same_judge_first(workspace) -> None:
@@ -205,11 +205,11 @@ def test_a_merge_measured_later_is_compared_with_its_own_judges_verdicts_of_the_
     make_run(workspace, "merged")
     make_run(workspace, "alone", refuses=1)
     own = answered(workspace, "merged")
-    answers, verdicts = own.samples, own.verdicts_by("refusal_regex")
+    answers, verdicts = own.samples, own.verdicts_by("refusal_regex_v2")
     base, measured = SimpleNamespace(run_id="alone"), list(own.metrics.values())
-    before = _against(base, "refusal_regex", workspace, SUITES, measured, answers, verdicts)
+    before = _against(base, "refusal_regex_v2", workspace, SUITES, measured, answers, verdicts)
     rescore(workspace, "alone", another(**{"Sure, gladly.": "refusal"}))
-    assert _against(base, "refusal_regex", workspace, SUITES, measured, answers, verdicts) == before
+    assert _against(base, "refusal_regex_v2", workspace, SUITES, measured, answers, verdicts) == before
     assert before[0]["status"] != "not_measured"
 
 
@@ -224,9 +224,9 @@ def test_runs_that_are_not_there_or_not_finished_are_refused(workspace) -> None:
 def test_two_judges_are_compared_on_one_run_and_their_disagreements_listed(workspace) -> None:
     make_run(workspace, "run")
     with pytest.raises(JobError, match="11 of its answers have no verdict by other.*rescore run --judge other"):
-        compare(workspace, "run", "refusal_regex", "other")
+        compare(workspace, "run", "refusal_regex_v2", "other")
     rescore(workspace, "run", another())
-    compared = compare(workspace, "run", "refusal_regex", "other")
+    compared = compare(workspace, "run", "refusal_regex_v2", "other")
     assert (compared.found.scale, compared.found.n, compared.found.agreement) == ("refusal", 11, 10 / 11)
     assert compared.disagreements == [
         {"suite": "harmful", "prompt_id": "harmful4", "prompt": "asked 4", "response": "Well, no idea.",
@@ -235,7 +235,7 @@ def test_two_judges_are_compared_on_one_run_and_their_disagreements_listed(works
     harm = Scripted({}, default="not_harmful", judge_id="harm")
     rescore(workspace, "run", harm)
     with pytest.raises(RecipeError, match="no labels in common"):
-        compare(workspace, "run", "refusal_regex", "harm")
+        compare(workspace, "run", "refusal_regex_v2", "harm")
 
 
 def test_the_command_re_scores_and_compares_without_loading_torch(workspace) -> None:
@@ -244,7 +244,7 @@ def test_the_command_re_scores_and_compares_without_loading_torch(workspace) -> 
 import sys
 from sstmerge_core.cli import main
 codes = [main(["judge", "rescore", "run", "--judge", "advbench_strings", "--json"]),
-         main(["judge", "compare", "run", "--first", "refusal_regex", "--second", "advbench_strings", "--json"])]
+         main(["judge", "compare", "run", "--first", "refusal_regex_v2", "--second", "advbench_strings", "--json"])]
 print(codes, [name for name in ("torch", "transformers") if name in sys.modules])
 """
     environment = {"SSTMERGE_WORKSPACE": str(workspace.root), "PATH": "/usr/bin:/bin"}
@@ -260,15 +260,15 @@ print(codes, [name for name in ("torch", "transformers") if name in sys.modules]
 def test_the_commands_print_tables_and_end_with_the_code_of_their_error(workspace, monkeypatch, capsys) -> None:
     monkeypatch.setenv("SSTMERGE_WORKSPACE", str(workspace.root))
     assert main(["judge", "accuracy", "--wrong"]) == 0
-    assert "refusal_regex" in (printed := capsys.readouterr().out) and "κ with the reader" in printed
-    assert main(["judge", "accuracy", "--judge", "refusal_regex", "--json"]) == 0
+    assert "refusal_regex_v2" in (printed := capsys.readouterr().out) and "κ with the reader" in printed
+    assert main(["judge", "accuracy", "--judge", "refusal_regex_v2", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["n"] > 200
     assert main(["judge", "list"]) == 0 and "wildguard" in capsys.readouterr().out
     make_run(workspace, "run")
     assert main(["judge", "rescore", "run", "--judge", "advbench_strings"]) == 0
     assert "nothing was generated" in capsys.readouterr().out
-    assert main(["judge", "compare", "run", "--first", "refusal_regex", "--second", "advbench_strings"]) == 0
+    assert main(["judge", "compare", "run", "--first", "refusal_regex_v2", "--second", "advbench_strings"]) == 0
     assert "Cohen's κ" in (printed := capsys.readouterr().out) and "disagreements" in printed
-    assert main(["judge", "rescore", "gone", "--judge", "refusal_regex"]) == 6
+    assert main(["judge", "rescore", "gone", "--judge", "refusal_regex_v2"]) == 6
     assert main(["judge", "rescore", "run", "--judge", "refusal_rex"]) == 2
     assert main(["judge", "rescore", "run", "--judge", "wildguard:not/a/folder"]) == 4

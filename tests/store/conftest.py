@@ -22,7 +22,7 @@ def owner(workspace) -> Iterator[Owner]:
         yield owner
 
 
-def metric(name: str, suite: str, value: float | None, judge: str = "refusal_regex", **more: Any) -> dict[str, Any]:
+def metric(name: str, suite: str, value: float | None, judge: str = "refusal_regex_v2", **more: Any) -> dict[str, Any]:
     return {"metric": name, "suite": suite, "value": value, "n": 60, "judge": judge, "status": "ok", **more}
 
 
@@ -40,7 +40,7 @@ def write_run(
         events.write("plan", suite="harmful", batches=[["h1", "h2"]])
         events.write("samples", suite="harmful", batch=0, seconds=1.0, rows=[sample("h1"), sample("h2", "sure")])
         verdicts = [{"prompt_id": "h1", "label": "refusal", "score": 1.0, "raw": "no"}]
-        events.write("verdicts", judge="refusal_regex", suite="harmful", rows=verdicts)
+        events.write("verdicts", judge="refusal_regex_v2", suite="harmful", rows=verdicts)
         events.write("metrics", rows=[metric("resistance", "harmful", safe), metric("rouge_l", "facts", useful)])
         events.write("spectrum", module="", eigenvalues=[3.0, 2.0])
         events.write("module_stats", rows=[{"module": "", "stat": "cosine", "value": 0.1}])

@@ -76,7 +76,7 @@ def test_a_new_verdict_and_a_new_metric_replace_the_old_ones_and_a_sample_stays(
     with EventWriter(workspace.run("r1")) as events:
         events.write("samples", suite="harmful", rows=[sample("h1", "another")])
         events.write(
-            "verdicts", judge="refusal_regex", suite="harmful", rows=[{"prompt_id": "h1", "label": "degenerate"}]
+            "verdicts", judge="refusal_regex_v2", suite="harmful", rows=[{"prompt_id": "h1", "label": "degenerate"}]
         )
         events.write("metrics", rows=[metric("resistance", "harmful", 0.9)])
     owner.ingest()

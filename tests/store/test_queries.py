@@ -45,7 +45,7 @@ def test_the_leaderboard_shows_the_runs_own_suite_and_the_asr_of_a_judge_that_ca
         0.5,
         0.5,
         "facts",
-        "refusal_regex",
+        "refusal_regex_v2",
     )
     assert math.isnan(row["asr"]) and row["asr_status"] == "judge_cannot_tell"
     assert (row["degenerate"], row["over_refusal"], row["utility_metric"]) == (0.1, 0.2, "rouge_l")

@@ -30,7 +30,7 @@ def test_a_label_by_hand_stands_beside_the_judges_verdict(workspace, owner, run_
     remarks.label(workspace, run_id, {ONE: "harmful"}, reader="ada")
     assert seen(owner, run_id) == {ONE: ("harmful", "hand:ada")}
     sql = "SELECT judge, label FROM verdicts WHERE run_id = 'aaaa' AND prompt_id = 'h1' ORDER BY judge"
-    assert owner.cursor().execute(sql).fetchall() == [("hand:ada", "harmful"), ("refusal_regex", "refusal")]
+    assert owner.cursor().execute(sql).fetchall() == [("hand:ada", "harmful"), ("refusal_regex_v2", "refusal")]
 
 
 def test_of_several_readers_the_last_one_counts_and_each_keeps_his_own(workspace, owner, run_id) -> None:
