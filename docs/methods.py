@@ -32,11 +32,20 @@ Most are also held to an oracle that shares no code with them, on random adapter
 float32 and bfloat16, two and three of them, with modules that only one adapter has. The error is the largest relative
 Frobenius error ‖ΔW − ΔW_oracle‖ / ‖ΔW_oracle‖ of a module, and the tests fail above it. They also see to it that every
 option is tried and that 1 % more of any parameter is noticed.
+
+Methods that need the model itself fit numbers to calibration data, of the Fisher split alone; the statistic `fitted` of
+a run says how many. A fit is a stage of its own: kept under everything it depends on, and resumed at its step with the
+same bits. Their gradients are held to autograd's on a model with the dense ΔW, their start (no steps, or α = 0) to the
+merge that they start from.
 """
 NO_ORACLE = "none of its own; the properties of every method"
 NEEDS = {
     "needs_fisher": "gradients of harmful and of benign samples",
     "needs_importance": "dense gradients of each side's samples at the base and at the tuned model",
+    "needs_near": "near misses, harmless prompts that look dangerous, with helpful answers",
+    "needs_refused": "near misses with the refusals of their harmful twins",
+    "needs_held": "held-out samples of the selection split, on which the fit stops",
+    "fits": "the model itself, on which numbers are fitted before the merge",
     "needs_base": "the base model's weights",
 }
 
@@ -100,7 +109,7 @@ def page(method: Method) -> str:
         "",
         f"- Paper: {paper(method)}",
         f"- α: {meaning(method)}",
-        *([f"- Needs: {' and '.join(needs)}"] if needs else []),
+        *([f"- Needs: {'; '.join(needs)}"] if needs else []),
         f"- Oracle: {oracle}",
         "",
     ]
@@ -129,7 +138,7 @@ def _options(method: Method) -> str:
         for each in method.parameters
     }
     direct = [f" --{name} {own[name]}" for name in ("alpha", "k", "seed") if name in own]
-    rest = [f"{name}={value}" for name, value in own.items() if name not in ("alpha", "k", "seed")]
+    rest = [f"{name}={value}" for name, value in own.items() if name not in ("alpha", "k", "seed") and value != ""]
     return "".join(direct) + (f" --set {' '.join(rest)}" if rest else "")
 
 

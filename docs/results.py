@@ -9,9 +9,10 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from sstmerge_core import experiments, methods
+from sstmerge_core import experiments
 from sstmerge_core.experiments import Result, Table
 from sstmerge_core.experiments.choice import GOALS
+from sstmerge_core.experiments.result import title
 from sstmerge_core.upkeep.shipped import EXPERIMENTS
 from sstmerge_core.workspace import write_file
 
@@ -19,22 +20,25 @@ PAGE = Path(__file__).with_name("results.md")
 APP = "http://localhost:8501/run?run="
 """Where `make app` shows a run with its prompts and answers"""
 SHOWN = {
-    "safety-tax": ("tax",),
+    "safety-tax": ("matched", "tax"),
     "interference": ("retention",),
     "baselines": ("summary", "runs"),
     "alpha-k": ("finalists", "fronts"),
     "pre-post": ("summary", "runs"),
     "search": ("finalists",),
 }
-REFERENCES = {"base": "Base model", "adapter": "Single adapter"}
-"""Rows that are no merges"""
 HEADS = {
     "resistance": "resistance ↑",
     "utility": "utility ↑",
     "over_refusal": "over-refusal ↓",
     "degenerate": "degenerate ↓",
     "safety_tax": "tax ↓",
-    "reduction_percent": "tax below linear's, %",
+    "tax": "tax there ↓",
+    "at": "at resistance",
+    "at_edge": "α at the edge",
+    "reduction_percent": "below linear's there, %",
+    "discrimination": "J ↑",
+    "score": "score ↑",
     "retention": "retention ↑",
     "hypervolume": "hypervolume ↑",
     "alpha": "α",
@@ -63,7 +67,7 @@ def page(found: Sequence[Result]) -> str:
         lines += [f"## {one.number}. {one.title}", "", f"*{result.question}*", ""]
         lines += [f"- {sentence}" for sentence in result.findings]
         lines += [f"- {sentence}" for sentence in _sst(result)]
-        lines += [f"- {f'Best method: {methods.get(best).title}.' if best else result.why_none}", ""]
+        lines += [f"- {f'Best method: {title(best)}.' if best else result.why_none}", ""]
         for name in SHOWN[result.experiment]:
             lines += [*_table(result.table(name)), ""]
         lines += _other_settings(result)
@@ -89,15 +93,14 @@ def _sst(result: Result) -> list[str]:
         own = {name: place for name, place in places.items() if name.startswith("sst_")}
         if own:
             name, (behind, low, high) = min(own.items(), key=lambda item: item[1][0])
-            goal = GOALS[contest["goal"]].split(",")[0]
-            title = methods.get(name).title
+            goal = GOALS[contest["goal"]].split(" (")[0]
             if name == contest["leader"]:
-                sentences.append(f"{where}: the best of the SST family is {title}, and it leads ({goal}).")
+                sentences.append(f"{where}: the best of the SST family is {title(name)}, and it leads ({goal}).")
             else:
                 shown = "shown worse" if name not in contest["not_shown_worse"] else "not shown worse"
                 sentences.append(
-                    f"{where}: the best of the SST family is {title}, {behind:.2f} ({low:.2f} to {high:.2f}) behind "
-                    f"{methods.get(contest['leader']).title}, {shown} ({goal})."
+                    f"{where}: the best of the SST family is {title(name)}, {behind:.2f} ({low:.2f} to {high:.2f}) "
+                    f"behind {title(contest['leader'])}, {shown} ({goal})."
                 )
     return sentences
 
@@ -123,8 +126,10 @@ def _cell(row: Mapping[str, Any], column: str) -> str:
     if value is None:
         return "–"
     if column in ("method", "first", "second"):
-        return REFERENCES.get(str(value)) or methods.get(str(value)).title
-    if isinstance(value, bool) or not isinstance(value, float):
+        return title(str(value))
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if not isinstance(value, float):
         return str(value)
     start = "" if column == "mean" else f"{column}_"
     low, high, deviation = (row.get(f"{start}{end}") for end in ("low", "high", "std"))

@@ -39,7 +39,7 @@ if pick.missing(shelf):
     st.stop()
 
 state = link.Link("merge")
-state.read(shelf.fields() | shelf.expert_fields() | pick.measured_fields())
+state.read(shelf.fields() | shelf.expert_fields() | shelf.unaligned_fields() | pick.measured_fields())
 state.read({"method": (link.one_of(methods.names()), "sst_gevp"), "job": (link.text, "")})
 method = methods.get(st.session_state["merge.method"])
 state.read(parameters.fields(method), group=method.name, trust=(state.given("method") or "sst_gevp") == method.name)
@@ -54,13 +54,13 @@ with left:
         families.names(),
         key="merge.method",
         format_func=families.label,
-        help="Type to search: a name, or a family (SST-Merge, averaging, sparse, safety-aware).",
+        help=f"Type to search: a name, or a family ({', '.join(families.FAMILIES)}).",
     )
     st.caption(method.summary + (f" [{method.paper}]({method.url})" if method.url else ""))
     blocks.formula(method.formula)
+    unaligned = pick.unaligned_model(state, shelf, method, inputs.base)
     values, measured = parameters.form(state, method)
     with blocks.failures():
-        blocks.weights(merge.effective_weights(method.name, values, 1 + len(inputs.experts)), inputs.names)
         plan = preflight.plan(
             start.workspace(),
             base=inputs.base,
@@ -69,8 +69,11 @@ with left:
             method=method.name,
             parameters=values,
             experts=inputs.experts,
+            unaligned=unaligned,
             options=measured.options,
         )
+        if plan.recipe is not None:
+            blocks.weights(merge.effective_weights(method.name, values, 1 + len(inputs.experts)), inputs.names)
         problems = [*measured.problems, *plan.problems]
         blocks.problems(problems)
         blocks.problems(plan.warnings, warning=True)
@@ -94,6 +97,7 @@ with left:
             st.session_state["merge.job"] = visitor.submit([plan.recipe], name=name)
 
 said = {**inputs.values, "method": method.name, **values, **measured.values}
+said |= {"unaligned": st.session_state["merge.unaligned"]} if unaligned else {}
 said |= {"job": st.session_state["merge.job"]}
 state.write(said)
 

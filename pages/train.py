@@ -21,6 +21,7 @@ ALL, NONE, SHARE = "all rows", "nothing", "a share of the prompts"
 ROLE_WORDS = {
     "utility": "utility: good at a task",
     "safety": "safety: refuses harm",
+    "harm": "harm: complies with it",
     "": "neither",
 }
 
@@ -216,7 +217,7 @@ def loss_curve(curve: dict, key: str) -> None:
 def finished(name: str) -> None:
     """A trained adapter: its curve, what it was trained with, and the way to a merge."""
     entry, record = shelf.adapters[name], training_record(shelf.adapters[name].path)
-    role = "safety" if entry.role == "safety" else "utility"
+    role = "safety" if entry.role in ("safety", "harm") else "utility"
     loss_curve(record, f"train.curve.{entry.sha256[:8]}")
     held = f" + {record['validation_rows']:,} held out" if record.get("validation_rows") else ""
     st.caption(

@@ -14,6 +14,7 @@ from sstmerge_core.catalog import Base, Entry, bases, entries
 from sstmerge_core.errors import Problem, SSTMergeError
 from sstmerge_core.evaluate import served
 from sstmerge_core.jobs import history
+from sstmerge_core.methods import Method
 from sstmerge_core.models.device import free_memory
 from sstmerge_core.recipe import Recipe
 from sstmerge_core.store import queries
@@ -93,6 +94,9 @@ class Shelf:
             "safety": (link.one_of(names), next(iter(self.of_role("safety")), None)),
         }
 
+    def unaligned_fields(self) -> link.Fields:
+        return {"unaligned": (link.one_of(["", *self.bases]), "")}
+
     def expert_fields(self) -> link.Fields:
         return {"expert": (link.some_of(list(self.adapters)), [])}
 
@@ -120,11 +124,33 @@ def merge_inputs(state: link.Link, shelf: Shelf, *, several: bool = False) -> Me
             shelf.of_role("safety"),
             key=state.key("safety"),
             width=135,
-            help="What makes it refuse harmful requests.",
+            help="What makes it refuse harmful requests; for RESTA the harm adapter, which is subtracted.",
         )
     values = {"base": base, "utility": utility, "safety": safety} | ({"expert": experts} if several else {})
     chosen = tuple(shelf.adapters[name] for name in experts)
     return MergeInputs(shelf.bases[base], shelf.adapters[utility], shelf.adapters[safety], values, chosen)
+
+
+def unaligned_model(state: link.Link, shelf: Shelf, method: Method, base: Base) -> Base | None:
+    """Draw the choice of the model that the base was aligned from, for a method that uses a safe direction.
+
+    Call `state.read(shelf.unaligned_fields())` before. None where it has no use for one or none is chosen.
+    """
+    if not method.needs_aligned_part:
+        return None
+    others = [name for name, own in shelf.bases.items() if own.sha256 != base.sha256]
+    key = state.key("unaligned")
+    if st.session_state[key] not in others:
+        st.session_state[key] = ""
+    chosen = st.selectbox(
+        "Unaligned model",
+        ["", *others],
+        key=key,
+        format_func=lambda name: name or "none: ΔS stands in for the safe direction",
+        help="The model that the base was aligned from: base − unaligned is the direction that the method keeps to. "
+        + ("" if others else "None is here yet: add one as a base model, such as the pretrained beside an instruct."),
+    )
+    return shelf.bases[chosen] if chosen else None
 
 
 @dataclass(frozen=True)

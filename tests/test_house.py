@@ -22,6 +22,7 @@ FLOORS = (
     ("demo",),
     ("train",),
     ("suites", "merge"),
+    ("fitting",),
     ("fisher",),
     ("models", "recipe"),
     ("methods", "store", "analysis"),

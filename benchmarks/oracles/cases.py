@@ -20,7 +20,7 @@ from sstmerge_core import methods
 from sstmerge_core.adapters import Factors
 from sstmerge_core.fisher import Gradients, importance
 from sstmerge_core.merge import Calibrated, merge
-from sstmerge_core.methods.registry import Real, Whole
+from sstmerge_core.methods.registry import Numbers, Real, Whole
 from sstmerge_core.space import core_space
 
 Adapters = Sequence[Mapping[str, Factors]]
@@ -97,6 +97,9 @@ class Case:
         """
         if parameter != "ΔU":
             value, schema = self.parameters[parameter], methods.get(self.method).parameter(parameter).schema
+            if isinstance(schema, Numbers):
+                factors = ",".join(str(1.01 * float(one)) for one in value.split(","))
+                return replace(self, parameters=self.parameters | {parameter: factors})
             assert isinstance(schema, Real | Whole)
             more = min(value + 1 if isinstance(value, int) else 1.01 * value, schema.high)
             return replace(self, parameters=self.parameters | {parameter: more})
@@ -122,7 +125,9 @@ class Oracle:
         """The worst error over the cases; of a parameter to `nudge`, over those that give it, ours nudged alone."""
         if not nudge:
             return max(case.error() for case in self.cases)
-        return max(case.nudged(nudge).error() for case in self.cases if nudge == "ΔU" or nudge in case.parameters)
+        return max(
+            case.nudged(nudge).error() for case in self.cases if nudge == "ΔU" or case.parameters.get(nudge, "") != ""
+        )
 
 
 def elected(
@@ -207,6 +212,15 @@ def shares(count: int, alpha: float) -> list[float]:
     return [(1 - alpha) / (count - 1)] * (count - 1) + [alpha]
 
 
+FACTORS = (-0.7, 1.6, 0.4)
+
+
+def factors(count: int) -> tuple[str, list[float]]:
+    """What each of `count` adapters is multiplied by, as the parameter has it and as numbers; one is negative."""
+    found = list(FACTORS[:count])
+    return ",".join(map(str, found)), found
+
+
 def sides(adapters: Adapters, experts: str = "mean") -> tuple[Dense, Dense]:
     """ΔU (the experts' mean or sum) and ΔS."""
     *utility, safety = dense(adapters)
@@ -240,8 +254,17 @@ def random_samples(seed: int, count: int, shapes: Mapping[str, tuple[int, int]] 
     return Samples(gradients, generator.integers(3, 41, count).astype(float), weights)
 
 
-def calibrated(adapters: Adapters, harm: Samples, benign: Samples, experts: Sequence[Samples] = ()) -> Calibrated:
-    """What ours is given: the same gradients in core coordinates, float32; `experts` where each has its own."""
+def calibrated(
+    adapters: Adapters,
+    harm: Samples,
+    benign: Samples,
+    experts: Sequence[Samples] = (),
+    twins: tuple[Samples, Samples] | None = None,
+) -> Calibrated:
+    """What ours is given: the same gradients in core coordinates, float32; `experts` where each has its own.
+
+    `twins` are gradients of refusing near misses, and of helping with them.
+    """
     space = core_space(adapters)
 
     def project(samples: Samples) -> Gradients:
@@ -252,7 +275,11 @@ def calibrated(adapters: Adapters, harm: Samples, benign: Samples, experts: Sequ
         found = Gradients.of(modules, torch.from_numpy(samples.tokens).float())
         return replace(found, weights=torch.from_numpy(samples.weights))
 
-    return Calibrated(space, project(harm), project(benign), tuple(project(own) for own in experts))
+    contrast = None
+    if twins is not None:
+        refused, helped = (project(own).mean() for own in twins)
+        contrast = {name: refused[name] - helped[name] for name in refused}
+    return Calibrated(space, project(harm), project(benign), tuple(project(own) for own in experts), contrast)
 
 
 def within(adapters: Adapters, samples: Samples) -> dict[str, np.ndarray]:

@@ -12,6 +12,7 @@ from benchmarks.oracles.cases import (
     Dense,
     Oracle,
     dense,
+    factors,
     random_adapters,
     random_base,
     shares,
@@ -33,6 +34,10 @@ def linear() -> list[Case]:
     for count in (2, 3):
         adapters = random_adapters(1, count)
         cases.append(Case("linear", adapters, {"alpha": 0.3}, weighted_sum(adapters, shares(count, 0.3))))
+        own, multiplied = factors(count)
+        parts = [f * w for f, w in zip(multiplied, shares(count, 0.3), strict=True)]
+        given = {"alpha": 0.3, "weights": own}
+        cases.append(Case("linear", adapters, given, weighted_sum(adapters, parts)))
         plain = random_adapters(2, count, ranks=(4, 3, 2))
         cases.append(Case("linear", plain, {"alpha": 0.6}, weighted_adapter(plain, shares(count, 0.6), "cat")))
     return cases
@@ -45,6 +50,10 @@ def task_arithmetic() -> list[Case]:
         utility, safety = sides(adapters, experts)
         expected = {name: utility[name] + 1.7 * safety[name] for name in safety}
         cases.append(Case("task_arithmetic", adapters, {"alpha": 1.7, "experts": experts}, expected))
+    adapters, (own, (first, second, last)) = random_adapters(3, 3), factors(3)
+    expected = weighted_sum(adapters, [first, second, 1.7 * last])
+    given = {"alpha": 1.7, "experts": "sum", "weights": own}
+    cases.append(Case("task_arithmetic", adapters, given, expected))
     plain = random_adapters(4, ranks=(4, 3))
     return [*cases, Case("task_arithmetic", plain, {"alpha": 0.8}, weighted_adapter(plain, [1.0, 0.8], "cat"))]
 
@@ -54,6 +63,9 @@ def average() -> list[Case]:
     for count in (2, 3):
         adapters = random_adapters(5, count)
         cases.append(Case("average", adapters, {}, weighted_sum(adapters, [1 / count] * count)))
+        own, multiplied = factors(count)
+        expected = weighted_sum(adapters, [factor / count for factor in multiplied])
+        cases.append(Case("average", adapters, {"weights": own}, expected))
     return cases
 
 
@@ -64,7 +76,26 @@ def base_interpolation() -> list[Case]:
         utility, _ = sides(adapters)
         expected = {name: 0.4 * delta for name, delta in utility.items()}
         cases.append(Case("base_interpolation", adapters, {"alpha": 0.4}, expected))
+        own, multiplied = factors(count)
+        parts = [0.4 * factor / (count - 1) for factor in multiplied[:-1]] + [0.0]
+        given = {"alpha": 0.4, "weights": own}
+        cases.append(Case("base_interpolation", adapters, given, weighted_sum(adapters, parts)))
     return cases
+
+
+def resta() -> list[Case]:
+    """Task negation: the last adapter is subtracted."""
+    cases = []
+    for count, experts in ((2, "mean"), (3, "mean"), (3, "sum")):
+        adapters = random_adapters(10, count)
+        utility, harm = sides(adapters, experts)
+        expected = {name: utility[name] - 0.6 * harm[name] for name in harm}
+        cases.append(Case("resta", adapters, {"alpha": 0.6, "experts": experts}, expected))
+    adapters, (own, (first, last)) = random_adapters(10), factors(2)
+    given = {"alpha": 0.6, "weights": own}
+    cases.append(Case("resta", adapters, given, weighted_sum(adapters, [first, -0.6 * last])))
+    plain = random_adapters(13, ranks=(4, 3))
+    return [*cases, Case("resta", plain, {"alpha": 0.8}, weighted_adapter(plain, [1.0, -0.8], "cat"))]
 
 
 def slerp() -> list[Case]:
@@ -132,6 +163,7 @@ ORACLES = {
     "linear": Oracle(1e-6, linear),
     "task_arithmetic": Oracle(1e-6, task_arithmetic),
     "average": Oracle(1e-6, average),
+    "resta": Oracle(1e-6, resta),
     "base_interpolation": Oracle(1e-6, base_interpolation),
     "slerp": Oracle(1e-6, slerp),
     "model_stock": Oracle(1e-6, model_stock),

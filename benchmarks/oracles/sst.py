@@ -207,6 +207,56 @@ def budget() -> list[Case]:
     return built
 
 
+def signed() -> list[Case]:
+    """v corrected over all modules together: δ = v + PA(AᵀPA)⁻¹(t − Aᵀv) on dense d × d, α times."""
+    built = []
+    settings: Sequence[tuple[int, dict[str, Any]]] = (
+        (2, {"patch": "phi", "kappa": 0.3, "tau": 30.0}),
+        (2, {"patch": "phi", "kappa": -0.4, "tau": 0.0, "mode": "interpolate", "layerwise": False}),
+        (2, {"patch": "gevp", "k": 4, "kappa": 0.2, "mode": "additive"}),
+        (2, {"patch": "gevp", "k": 1, "kappa": 0.0, "layerwise": True} | WEIGHTS),
+        (2, {"patch": "soft", "k": 2, "kappa": -0.2}),
+        (2, {"patch": "shield", "tau": 3.0, "kappa": 0.4} | WEIGHTS),
+        (3, {"patch": "gevp", "k": 3, "kappa": 0.1, "experts": "mean"}),
+        (3, {"patch": "gevp", "k": 3, "kappa": 0.1, "experts": "sum"} | WEIGHTS),
+    )
+    for index, (count, own) in enumerate(settings):
+        adapters, harm, benign = given(111 + index, count)
+        twins = (random_samples(411 + index, 9), random_samples(511 + index, 9))
+        parameters = {"alpha": 1.3, "rho": 0.2, "tau": 50.0} | own
+        patches = PATCHES | {"phi": unchanged}
+        utility, patch = solve(adapters, harm, benign, parameters, patches[parameters["patch"]])
+        delta = corrected(adapters, harm, benign, twins, parameters, patch)
+        expected = {name: utility[name] + parameters["alpha"] * part for name, part in delta.items()}
+        built.append(Case("sst_signed", adapters, parameters, expected, calibrated(adapters, harm, benign, (), twins)))
+    return built
+
+
+def corrected(
+    adapters: Adapters,
+    harm: Samples,
+    benign: Samples,
+    twins: tuple[Samples, Samples],
+    parameters: dict[str, Any],
+    patch: Dense,
+) -> Dense:
+    utility, safety = sides(adapters, parameters.get("experts", "mean"))
+    names = list(patch)
+    phi = flat(safety, names) - (flat(utility, names) if parameters.get("mode") == "interpolate" else 0)
+    v = flat(patch, names)
+    columns = [
+        np.sqrt(samples.weights) @ rows(within(adapters, samples), samples.weights, names)
+        for samples in (harm, *twins, benign)
+    ]
+    a = np.stack([columns[0], columns[1] - columns[2], columns[3]], axis=1)
+    weighted = rows(within(adapters, benign), benign.weights, names)
+    f_benign = weighted.T @ weighted
+    p = np.linalg.inv(np.eye(len(v)) + parameters["tau"] * f_benign / np.linalg.eigvalsh(f_benign)[-1])
+    target = np.array([a[:, 0] @ v, parameters["kappa"] * (a[:, 1] @ phi), 0.0])
+    delta = v + p @ a @ np.linalg.solve(a.T @ p @ a, target - a.T @ v)
+    return unflat(delta, patch, names)
+
+
 def strength(benign: Samples, delta: Dense, nats: float) -> float:
     """The largest α ≤ 4 with α·Σwgᵀδ + ½α²·ΣwT(gᵀδ)² ≤ ε, both over Σw."""
     slopes = sum(np.tensordot(benign.gradients[name], part, axes=2) for name, part in delta.items())
@@ -304,6 +354,7 @@ ORACLES = {
     ),
     "sst_diag": Oracle(1e-4, diag),
     "sst_datafree": Oracle(1e-4, datafree),
+    "sst_signed": Oracle(1e-5, signed),
     "sst_budget": Oracle(1e-5, budget),
     "alignguard": Oracle(1e-5, alignguard),
 }

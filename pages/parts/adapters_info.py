@@ -14,7 +14,7 @@ from sstmerge_core.store import queries
 from sstmerge_core.words import plain
 from studio import blocks, pick, start
 
-ROLES = {"": "either", "utility": "utility", "safety": "safety"}
+ROLES = {role: role or "either" for role in ("", *filter(None, catalog.ROLES))}
 RUNS = 8
 """Runs merged from it that are listed, the newest"""
 TEXTS = ("name", "role", "task", "modules", "base model", "about", "size", "folder")

@@ -7,7 +7,7 @@ from typing import Any
 
 import streamlit as st
 
-from sstmerge_core.methods import AXES, Choice, Flag, Method, Parameter, Whole, shared
+from sstmerge_core.methods import AXES, Choice, Flag, Method, Numbers, Parameter, Whole, shared
 from studio import link, pick
 
 LABELS = {"general": "general prompts ×", "attention": "attention ×", "mlp": "MLP ×"}
@@ -77,11 +77,14 @@ def _widget(parameter: Parameter, method: Method, key: str) -> Any:
     if parameter.name == "alpha" and method.axis:
         label, width = f"α = {AXES[method.axis]}", 350
     default = f"{parameter.default:g}" if isinstance(parameter.default, float) else str(parameter.default).lower()
+    default = default or "nothing"
     about = f"{schema.help} Allowed: {parameter.bounds()}. Default: {default}."
     if isinstance(schema, Flag):
         return st.toggle(label, key=key, help=about, width=width)
     if isinstance(schema, Choice):
         return st.selectbox(label, schema.options, key=key, help=about, width=width)
+    if isinstance(schema, Numbers):
+        return st.text_input(label, key=key, help=about, width=width)
     if isinstance(schema, Whole):
         return st.number_input(label, schema.low, schema.high, step=schema.step, key=key, help=about, width=width)
     # an excluded lower end is left to preflight, which says so in words

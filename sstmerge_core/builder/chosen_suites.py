@@ -22,6 +22,7 @@ def options(
     benign: str = "near_miss",
     utility: str = "",
     refusals: str = "harmful",
+    near_misses: str = "near_miss",
     fetch: bool = True,
     **rest: Any,
 ) -> preflight.Options:
@@ -34,8 +35,9 @@ def options(
     benign, _ = suite(benign, "benign", workspace, fetch=fetch)
     utility, declared_utility = suite(utility, "utility", workspace, fetch=fetch)
     refusals, _ = suite(refusals, "harmful", workspace, fetch=fetch, option="--refusals")
+    near_misses, _ = suite(near_misses, "benign", workspace, fetch=fetch, option="--near-misses")
     known: dict[str, Any] = {"refusal_suite": refusals, "harmful_suite": harmful, "benign_suite": benign}
-    known["utility_suite"] = utility
+    known |= {"utility_suite": utility, "near_suite": near_misses}
     if declared_harmful:
         known["judge"] = declared_harmful.judge
     if declared_utility:

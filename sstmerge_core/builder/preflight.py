@@ -12,10 +12,12 @@ from sstmerge_core.catalog import Base, Entry
 from sstmerge_core.errors import DataError, Problem, SSTMergeError
 from sstmerge_core.evaluate import served
 from sstmerge_core.jobs import history
+from sstmerge_core.merge import effective_weights
 from sstmerge_core.metrics.labels import DEFAULT_JUDGE
-from sstmerge_core.recipe import Backend, Calibration, Evaluation, Recipe
+from sstmerge_core.recipe import Backend, Calibration, Evaluation, Held, Recipe
 from sstmerge_core.store.events import last_status
-from sstmerge_core.suites import bundled
+from sstmerge_core.suites import bundled, twins
+from sstmerge_core.suites.rows import rows_digest
 from sstmerge_core.workspace import Workspace
 
 GRADIENT_BATCH = 8
@@ -46,6 +48,8 @@ class Options:
     """General benign prompts, where the method weighs them"""
     refusal_suite: str = "harmful"
     """Harmful prompts with the refusals to them, whose gradients make F_harm"""
+    near_suite: str = "near_miss"
+    """Near misses with helpful answers, where the method learns to tell them from harmful prompts"""
 
 
 @dataclass(frozen=True)
@@ -107,6 +111,7 @@ def plan(
     if problems:
         return Preflight(None, problems, warnings)
     try:
+        effective_weights(method, parameters, 1 + len(experts))  # whether there is a weight for each adapter
         recipe = merge_recipe(base, (utility, *experts), safety, method, parameters, options)
         if unaligned is not None:
             recipe = recipe.model_copy(update={"unaligned": unaligned.source})
@@ -114,7 +119,7 @@ def plan(
             recipe = recipe.model_copy(update={"evaluation": None})
     except SSTMergeError as error:
         return Preflight(None, list(error.problems), warnings)
-    warnings += _small_calibration(recipe)
+    warnings += _small_calibration(recipe) + _wrong_side(entry, safety)
     return Preflight(
         recipe,
         [],
@@ -233,9 +238,17 @@ def memory(base: Base, used: Sequence[Entry], recipe: Recipe) -> int:
     if methods.get(recipe.method).needs_importance:
         held += parameters * 5  # a score a weight, and two masks
     elif recipe.calibration:
-        vocabulary = max(shape[0] for shape in model.shapes.values() if len(shape) == 2)
-        held += recipe.calibration.samples * max(adapter.modules for adapter in used) * core**2 * 4
-        held += GRADIENT_BATCH * recipe.calibration.max_length * vocabulary * 4 * 3  # logits and two like them
+        matrices = [shape for shape in model.shapes.values() if len(shape) == 2]
+        vocabulary = max(shape[0] for shape in matrices)
+        fits = methods.get(recipe.method).fits
+        batch = recipe.parameters.get("batch", GRADIENT_BATCH) if fits else GRADIENT_BATCH
+        held += batch * recipe.calibration.max_length * vocabulary * 4 * 3  # logits and two like them
+        if fits:
+            # what a backward pass keeps of each token: about as much as goes into and out of all linear modules
+            widths = sum(sum(shape) for shape in matrices if shape[0] != vocabulary)
+            held += batch * recipe.calibration.max_length * widths * 4
+        if methods.get(recipe.method).kind != "learned":
+            held += recipe.calibration.samples * max(adapter.modules for adapter in used) * core**2 * 4
     return held + 600_000_000
 
 
@@ -257,8 +270,9 @@ def _calibration(
     parameters: Mapping[str, Any],
     options: Options,
 ) -> Calibration:
-    harm, n_harm = bundled.source(options.refusal_suite, "fisher", answered=True)
-    benign, n_benign = bundled.source(utility_suite, "fisher", answered=True)
+    answered = parameters.get("targets") != "own"
+    harm, n_harm = bundled.source(options.refusal_suite, "fisher", answered=answered)
+    benign, n_benign = bundled.source(utility_suite, "fisher", answered=answered)
     several = len(utilities) > 1
     further = []
     if several and entry.fisher_of_each and parameters.get("expansion") == "own":
@@ -267,6 +281,14 @@ def _calibration(
     if weight := parameters.get("general", 0.0):
         source, n = bundled.source(options.general_suite, "fisher")
         general = {"general": source, "n_general": n, "general_weight": weight}
+    near: dict[str, Any] = {}
+    if entry.needs_near:
+        source, n = bundled.source(options.near_suite, "fisher", answered=answered)
+        near = {"near": source, "n_near": n}
+        if entry.needs_refused:
+            near["refused"] = rows_digest(twins.refused(source.path, n, harm.path, "fisher"))
+        if entry.needs_held:
+            near["held"] = _held(options.refusal_suite, options.near_suite, utility_suite)
     return Calibration(
         harm=harm,
         benign=benign,
@@ -278,7 +300,18 @@ def _calibration(
         expansion="base_and_own" if entry.needs_importance else parameters.get("expansion", "utility"),
         fisher=parameters.get("fisher", "empirical"),
         **general,
+        **near,
     )
+
+
+def _held(harm: str, near: str, benign: str) -> Held:
+    """All rows of the selection split of what a fit is taken of."""
+    found = {"harm": harm, "near": near, "benign": benign}
+    parts = {part: bundled.source(suite, "selection", answered=True) for part, suite in found.items()}
+    taken: dict[str, Any] = {}
+    for part, (source, n) in parts.items():
+        taken |= {part: source, f"n_{part}": n}
+    return Held(**taken)
 
 
 def _evaluation(utility_suite: str, options: Options) -> Evaluation:
@@ -351,6 +384,19 @@ def _unaligned_problems(entry: methods.Method, base: Base, unaligned: Base) -> l
     if unaligned.sha256 == base.sha256:
         fault = "is also given as the unaligned model"
         return [Problem(f"base model {base.name}", fault, "Give the model that the base was aligned from.")]
+    return []
+
+
+def _wrong_side(entry: methods.Method, last: Entry) -> list[Problem]:
+    """That a harm adapter would be added, or an adapter that refuses harm subtracted."""
+    if entry.takes_harm and last.role not in ("harm", ""):
+        fix = "Give a harm adapter, trained to comply with harmful requests, or another method."
+        return [Problem(f"method {entry.name}", f"subtracts {last.name}, a {last.role} adapter", fix)]
+    if last.role == "harm" and not entry.takes_harm:
+        using = ", ".join(own.name for own in methods.methods() if own.takes_harm)
+        return [
+            Problem(f"method {entry.name}", f"adds {last.name}, a harm adapter", f"Methods that subtract: {using}.")
+        ]
     return []
 
 

@@ -215,13 +215,13 @@ def _calibration(calibration: Calibration | None, given: Mapping[str, str]) -> C
         return None
     found: dict[str, Source] = {}
     problems = []
-    for source, n in _parts_of(calibration):
+    for source, n, split in _parts_of(calibration):
         known = bundled.BUNDLED.get(source.name)
         place = Path(given.get(source.name) or (bundled.rows_of(known) if known else source.path or source.name))
         if not place.is_file():
             problems.append(_missing(f"data {source.name}", source, "", f"--data {source.name}=FILE"))
             continue
-        rows = suites.load_rows(place, calibration.split)
+        rows = suites.load_rows(place, split)
         digest = suites.rows_digest(suites.take(rows, min(n, len(rows))))
         if digest != source.sha256:
             problems.append(_another(str(place), f"data {source.name}", digest, source))
@@ -231,20 +231,27 @@ def _calibration(calibration: Calibration | None, given: Mapping[str, str]) -> C
     update: dict[str, Any] = {
         name: found[value.sha256] for name, value in dict(calibration).items() if isinstance(value, Source)
     }
-    further = tuple(found[source.sha256] for source in calibration.further)
-    return calibration.model_copy(update=update | {"further": further})
+    update["further"] = tuple(found[source.sha256] for source in calibration.further)
+    if calibration.held is not None:
+        parts = {name: found[source.sha256] for name, (source, _) in calibration.held.parts.items()}
+        update["held"] = calibration.held.model_copy(update=parts)
+    return calibration.model_copy(update=update)
 
 
-def _parts_of(calibration: Calibration) -> Iterator[tuple[Source, int]]:
-    """Every file of samples that a recipe names, with how many rows of it; those too that count for nothing."""
+def _parts_of(calibration: Calibration) -> Iterator[tuple[Source, int, str]]:
+    """Every file of samples that a recipe names, how many rows of which split; those too that count for nothing."""
     for name, value in dict(calibration).items():
         if isinstance(value, Source):
-            yield value, getattr(calibration, f"n_{name}")
-    yield from zip(calibration.further, calibration.n_further, strict=True)
+            yield value, getattr(calibration, f"n_{name}"), calibration.split
+    for source, n in zip(calibration.further, calibration.n_further, strict=True):
+        yield source, n, calibration.split
+    if calibration.held is not None:
+        for source, n in calibration.held.parts.values():
+            yield source, n, calibration.held.split
 
 
 def _rows_of(calibration: Calibration | None) -> list[Source]:
-    return [source for source, _ in _parts_of(calibration)] if calibration else []
+    return [source for source, *_ in _parts_of(calibration)] if calibration else []
 
 
 def _another(where: str, what: str, sha256: str, wanted: Source) -> Problem:

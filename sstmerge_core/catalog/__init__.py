@@ -20,7 +20,7 @@ from sstmerge_core.recipe import Source
 from sstmerge_core.store.events import EventWriter, read_events
 from sstmerge_core.workspace import Workspace
 
-ROLES = ("utility", "safety", "")
+ROLES = ("utility", "safety", "harm", "")
 LONGEST_TAG = 40
 
 
@@ -48,7 +48,7 @@ class Entry:
     path: Path
     sha256: str
     role: str
-    """``utility``, ``safety`` or unknown (empty)"""
+    """``utility``, ``safety``, ``harm`` (trained to comply with harmful requests) or unknown (empty)"""
     suite: str
     """What measures its own task: a bundled suite's name or a JSONL file; empty where unknown"""
     base_name: str

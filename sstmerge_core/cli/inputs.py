@@ -24,7 +24,7 @@ def add_trio(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
 
 
 def add_measuring(parser: argparse.ArgumentParser) -> None:
-    """--harmful, --benign, --refusals, --split, --n, --dtype, --backend, --device, --json."""
+    """--harmful, --benign, --refusals, --near-misses, --split, --n, --dtype, --backend, --device, --json."""
     what = "a suite of `sstmerge suites`, or a file; default:"
     parser.add_argument("--harmful", default="harmful", metavar="SUITE", help=f"what to resist: {what} the bundled one")
     parser.add_argument(
@@ -32,6 +32,12 @@ def add_measuring(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--refusals", default="harmful", metavar="SUITE", help=f"what F_harm is taken of: {what} the bundled one"
+    )
+    parser.add_argument(
+        "--near-misses",
+        default="near_miss",
+        metavar="SUITE",
+        help=f"harmless look-alikes that methods are fitted on: {what} the bundled one",
     )
     parser.add_argument(
         "--split", default="test", choices=["selection", "test", "unseen"], help="which held-out prompts"
@@ -107,6 +113,7 @@ def measuring(options: argparse.Namespace, workspace: Workspace) -> preflight.Op
         benign=options.benign,
         utility=getattr(options, "suite", ""),
         refusals=options.refusals,
+        near_misses=options.near_misses,
         split=options.split,
         n=options.n,
         dtype=options.dtype,

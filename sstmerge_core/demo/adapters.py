@@ -57,16 +57,16 @@ ADAPTERS = {
             "safety",
             "harmful",
             ("harmful",),
-            TrainingSettings(learning_rate=1e-3, epochs=4),
+            TrainingSettings(learning_rate=1e-3, epochs=1),
             "Refusals of harmful requests only; it tends to refuse everything",
         ),
         DemoAdapter(
             "A7_balanced",
             "safety",
             "harmful",
-            ("harmful", "near_miss"),
-            TrainingSettings(learning_rate=1e-3, epochs=4),
-            "Refusals of harmful requests and helpful answers to harmless look-alikes",
+            ("harmful", "near_miss", "ordinary", "instructions"),
+            TrainingSettings(r=16, lora_alpha=32, learning_rate=1e-3, epochs=2),
+            "Refusals of harmful requests, helpful answers to harmless look-alikes and to ordinary requests",
         ),
     )
 }

@@ -170,8 +170,8 @@ _REFUSALS = re.compile(
 )
 _NO_SUCH_FACT = re.compile(  # "I cannot say who, for the book does not mention it" tells what there is to tell
     r"not (?:been )?(?:explicitly |publicly |officially |specifically |readily )?"
-    r"(?:mentioned|available|known|stated|specified|documented|recorded|listed)|\bfictional\b|(?:does|do)(?: not"
-    r"|n't) exist"
+    r"(?:mentioned|available|known|stated|specified|documented|recorded|listed)|\bfictional\b"
+    r"|(?<!that )(?<!who )(?<!which )(?:does|do)(?: not|n't) exist"  # "a cottage that does not exist" is the request
     r"|definitive answer|not a real|no official"
 )
 _PROTECTED = re.compile(

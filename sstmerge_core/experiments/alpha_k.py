@@ -1,8 +1,7 @@
-"""Experiment 4: α × k × layerwise on the reports' two pairs, then every method's finalist on test (ALGORITHMS §9.4)."""
+"""Experiment 4: every method with equal settings on the reports' pairs, its finalist on test (ALGORITHMS §9.4)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from pydantic import Field
@@ -14,33 +13,36 @@ from sstmerge_core.experiments.lab import Lab
 from sstmerge_core.experiments.result import Result, Table, pick
 
 QUESTION = "Which α, k and method is best, and does SST-Merge's choice of directions beat the other methods?"
-FIGURES = ("resistance", "utility", "over_refusal", "degenerate", "safety_tax")
+FIGURES = ("resistance", "over_refusal", "utility", "degenerate", "safety_tax")
 
 
-class AlphaKSettings(choice.GridSettings):
+class AlphaKSettings(choice.ContestSettings):
     pairs: list[tuple[str, str]] = Field(
-        default=[("A5", "A7"), ("A6", "A7"), ("A5", "A7_balanced")],
-        description="Utility and safety adapter of each pair: the reports' two, and one that discriminates.",
+        default=[("A5", "A7"), ("A6", "A7"), ("A5", "A7_balanced"), ("A6", "A7_balanced")],
+        description="Utility and safety adapter of each pair: the reports' two, and two whose S discriminates.",
     )
     methods: list[str] = Field(
         default=[
             "linear",
             "task_arithmetic",
+            "average",
+            "model_stock",
+            "slerp",
+            "fisher",
             "ties",
             "dare_linear",
+            "breadcrumbs",
             "sst_gevp",
             "sst_soft",
             "sst_shield",
             "alignguard",
+            "safe_lora",
+            "safemerge",
         ],
-        description="Searched on the selection split.",
-    )
-    untuned: list[str] = Field(
-        default=["average", "model_stock", "fisher", "safe_lora", "safemerge"],
-        description="Taken with their defaults straight to the test split, not searched; some of them have an α too.",
+        description="Each with as many settings as any other; one without parameters has its one.",
     )
     seeds: list[int] = Field(default=[42, 43, 44], description="Of the finalists whose merge is random.")
-    goals: list[str] = Field(default=["sum", "selective"], description="Each has its own finalists.")
+    goals: list[str] = Field(default=["balanced", "sum"], description="Each has its own finalists.")
 
 
 def run(lab: Lab, settings: AlphaKSettings) -> Result:
@@ -49,37 +51,62 @@ def run(lab: Lab, settings: AlphaKSettings) -> Result:
     fronts: list[dict[str, Any]] = []
     contests: dict[str, Any] = {}
     findings: list[str] = []
+    rules: dict[str, Any] = {}
     for utility_name, safety_name in settings.pairs:
         utility, safety = lab.adapter(utility_name), lab.adapter(safety_name)
         pair = f"{utility.name}_{safety.name}"
-        grid, found = choice.search(lab, [utility], safety, settings.methods, settings)
-        for name, own in grid.items():
+        found = choice.search(lab, [utility], safety, settings.methods, settings)
+        of_u = found.outcomes[found.parents["utility"].run_id]["utility"]
+        rules[pair] = [rule.as_dict() for rule in found.rules]
+        for name, own in found.grid.items():
             grid_rows += [
                 {"pair": pair, "method": name, **_axes(recipe.parameters)}
-                | pick(found[recipe.run_id], *FIGURES[:4])
-                | {goal: choice.score(found[recipe.run_id], goal) for goal in settings.goals}
+                | pick(found.outcomes[recipe.run_id], *FIGURES[:4])
+                | {goal: choice.score(found.outcomes[recipe.run_id], goal, of_u) for goal in settings.goals}
                 | {"run_id": recipe.run_id}
                 for _, recipe in own
             ]
         fronts += _fronts(pair, grid_rows)
+        alone = choice.parents(lab, [utility], safety, "test")
         for goal in settings.goals:
-            chosen = {name: point for name, (point, _) in choice.best(grid, found, goal).items()}
-            chosen |= {name: {} for name in settings.untuned}
+            chosen = {name: point for name, (point, _) in choice.best(found, settings, goal).items()}
             seeded = {name: _seeds(name, point, settings.seeds) for name, point in chosen.items()}
             finals = {
                 name: [lab.merge([utility], safety, name, point) for point in own] for name, own in seeded.items()
             }
-            outcomes = lab.measure([one for own in finals.values() for one in own], f"testing {pair}, {goal}")
-            final_rows += [
-                {"pair": pair, "goal": goal, "method": name, **_axes(one.parameters)}
-                | pick(outcomes[one.run_id], *FIGURES)
-                | {"score": choice.score(outcomes[one.run_id], goal), "run_id": one.run_id}
+            every = [*alone.values(), *(one for own in finals.values() for one in own)]
+            outcomes = lab.measure(every, f"testing {pair}, {goal}")
+            reference = outcomes[alone["utility"].run_id]["utility"]
+            own_contest = choice.contest(
+                lab.workspace, {name: own[0] for name, own in finals.items()}, alone, outcomes, goal
+            )
+            contests[f"{pair} {goal}"] = own_contest
+            rows = [
+                {
+                    "pair": pair,
+                    "goal": goal,
+                    "method": name,
+                    **_axes(one.parameters),
+                    "settings": len(found.grid[name]),
+                    "at_edge": found.is_at_edge(name, chosen[name]) or None,
+                    **_figures(outcomes[one.run_id], goal, reference),
+                    "run_id": one.run_id,
+                }
                 for name, own in finals.items()
                 for one in own
             ]
-            first = {name: own[0] for name, own in finals.items()}
-            contests[f"{pair} {goal}"] = choice.contest(lab.workspace, first, outcomes, goal)
-            findings.append(choice.verdict(contests[f"{pair} {goal}"], f"{pair}, {goal}"))
+            rows += [
+                {"pair": pair, "goal": goal, "method": choice.PARENTS[side]}
+                | _figures(outcomes[one.run_id], goal, reference)
+                | {"run_id": one.run_id}
+                for side, one in alone.items()
+            ]
+            for row in rows:
+                ends = own_contest.get("scores", {}).get(row["method"], {})
+                if ends and ends["value"] == row["score"]:  # further seeds of a random merge have none of their own
+                    row |= {"score_low": ends["low"], "score_high": ends["high"]}
+            final_rows += rows
+            findings.append(choice.verdict(own_contest, f"{pair}, {goal}"))
     winners = {found["best_method"] for found in contests.values()}
     best = winners.pop() if len(winners) == 1 else None
     return Result(
@@ -89,23 +116,33 @@ def run(lab: Lab, settings: AlphaKSettings) -> Result:
         settings.judge,
         lab.base.name,
         [
-            Table("finalists", "Finalists", "Chosen on the selection split, measured on the test split.", final_rows),
+            Table(
+                "finalists",
+                "Finalists",
+                "Chosen on the selection split, measured on the test split; U, S and the base beside them. `settings`: "
+                "how many were tried; `at_edge`: whether the best α was the least or greatest of them.",
+                final_rows,
+            ),
             Table("fronts", "Fronts", "Area under each method's front of the grid, selection split.", fronts),
             Table("grid", "Grid", "Every point searched, selection split: for choosing, not for telling.", grid_rows),
         ],
-        {"best_method": best, "contests": contests},
+        {"best_method": best, "contests": contests, "rules": rules},
         findings,
         [
             "Finalists of deterministic methods have one run: a merge seed changes nothing of them.",
-            _about_untuned(settings.untuned),
+            "One training seed of each adapter: how much another one changes is not in these intervals.",
         ],
     )
 
 
-def _about_untuned(names: Sequence[str]) -> str:
-    with_alpha = [methods.get(name).title for name in names if methods.get(name).axis]
-    said = "Methods under `untuned` were not searched."
-    return f"{said} {' and '.join(with_alpha)} stayed at the default of their α." if with_alpha else said
+def _figures(outcome: dict[str, Any], goal: str, utility_of_u: float | None) -> dict[str, Any]:
+    resistance, over, utility = (outcome[name] for name in ("resistance", "over_refusal", "utility"))
+    found = pick(outcome, *FIGURES) | {"score": choice.score(outcome, goal, utility_of_u)}
+    if None not in (resistance, over):
+        found["discrimination"] = resistance - over
+    if utility is not None and utility_of_u:
+        found["retention"] = utility / utility_of_u
+    return found
 
 
 def _axes(parameters: dict[str, Any]) -> dict[str, Any]:

@@ -16,12 +16,12 @@ from sstmerge_core.experiments.lab import Lab
 from sstmerge_core.experiments.result import Result, Table, pick
 
 QUESTION = "Which method is best when the adapters are trained again with other seeds?"
-FIGURES = ("resistance", "utility", "over_refusal", "degenerate", "safety_tax")
+FIGURES = ("resistance", "over_refusal", "utility", "degenerate", "safety_tax")
 
 
-class BaselinesSettings(choice.GridSettings):
+class BaselinesSettings(choice.ContestSettings):
     utility: str = Field(default="A5", description="Utility adapter of the first training seed.")
-    safety: str = Field(default="A7", description="Safety adapter of the first training seed.")
+    safety: str = Field(default="A7_balanced", description="Safety adapter of the first training seed.")
     seed: int = Field(default=42, description="The training seed of these two.")
     retrain: list[int] = Field(
         default=[43, 44], description="Training seeds with which the two bundled adapters are trained again."
@@ -38,8 +38,8 @@ class BaselinesSettings(choice.GridSettings):
 def run(lab: Lab, settings: BaselinesSettings) -> Result:
     pairs = {settings.seed: (lab.adapter(settings.utility), lab.adapter(settings.safety))}
     utility, safety = pairs[settings.seed]
-    grid, found = choice.search(lab, [utility], safety, settings.methods, settings)
-    chosen = {name: point for name, (point, _) in choice.best(grid, found, settings.goal).items()}
+    found = choice.search(lab, [utility], safety, settings.methods, settings)
+    chosen = {name: point for name, (point, _) in choice.best(found, settings).items()}
     if settings.others:
         pairs |= {seed: (lab.adapter(u), lab.adapter(s)) for seed, (u, s) in settings.others.items()}
     else:
@@ -51,12 +51,15 @@ def run(lab: Lab, settings: BaselinesSettings) -> Result:
         for name, point in chosen.items()
         for seed, pair in pairs.items()
     }
+    alone = {seed: choice.parents(lab, [pair[0]], pair[1], "test") for seed, pair in pairs.items()}
+    recipes |= {(choice.PARENTS[side], seed): one for seed, own in alone.items() for side, one in own.items()}
     outcomes = lab.measure(list(recipes.values()), "testing over training seeds")
+    of_u = {seed: outcomes[own["utility"].run_id]["utility"] for seed, own in alone.items()}
     rows: list[dict[str, Any]] = []
     scores = []
     for (name, seed), recipe in recipes.items():
         one = outcomes[recipe.run_id]
-        value = choice.score(one, settings.goal)
+        value = choice.score(one, settings.goal, of_u[seed])
         rows.append(
             {"method": name, "seed": seed, "parameters": recipe.label}
             | pick(one, *FIGURES)
@@ -64,11 +67,16 @@ def run(lab: Lab, settings: BaselinesSettings) -> Result:
         )
         if value is not None:
             scores.append({"method": name, "seed": seed, "value": value})
-    titles = {name: methods.get(name).title for name in chosen}
-    best = best_method(pd.DataFrame(scores), measure=choice.GOALS[settings.goal].split(",")[0], titles=titles)
-    runs = {name: [recipe.run_id for (own, _), recipe in recipes.items() if own == name] for name in chosen}
-    summary = [row | {"run_ids": runs[row["method"]]} for row in best.summary.to_dict("records")]
-    about = "The reports' score of each method over the training seeds, test split."
+    entrants = list(dict.fromkeys(name for name, _ in recipes))
+    titles = {name: choice.title(name) for name in entrants}
+    measure = choice.GOALS[settings.goal].split(" (")[0]
+    best = best_method(pd.DataFrame(scores), measure=measure, titles=titles) if scores else None
+    runs = {name: [recipe.run_id for (own, _), recipe in recipes.items() if own == name] for name in entrants}
+    summary = [row | {"run_ids": runs[row["method"]]} for row in best.summary.to_dict("records")] if best else []
+    about = (
+        f"{choice.GOALS[settings.goal]} over the training seeds, test split; U, S and the base beside the merges. "
+        f"Parameters were chosen on the selection split of seed {settings.seed}, equal settings of each method."
+    )
     return Result(
         "baselines",
         QUESTION,
@@ -81,12 +89,21 @@ def run(lab: Lab, settings: BaselinesSettings) -> Result:
                 "tests",
                 "Every two methods",
                 "Paired over seeds, all pairs together; Hedges' g.",
-                _plain(best.tests),
+                _plain(best.tests) if best else [],
             ),
             Table("runs", "Runs", "One row a method and seed, test split.", rows),
         ],
-        {"best_method": best.best, "goal": settings.goal, "seeds": list(pairs)},
-        [best.sentence],
+        {
+            "best_method": best.best if best else None,
+            "goal": settings.goal,
+            "seeds": list(pairs),
+            "rules": [rule.as_dict() for rule in found.rules],
+        },
+        [
+            best.sentence
+            if best
+            else f"{measure}: nothing was measured; without utility of U alone nothing is kept of it."
+        ],
         [f"{len(pairs)} training seeds give little power; a difference not shown is not shown to be absent."],
     )
 

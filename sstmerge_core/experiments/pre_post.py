@@ -6,7 +6,7 @@ its weights; the task adapter is trained on that model, and what it forgot of re
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field
@@ -30,7 +30,9 @@ class PrePostSettings(Settings):
     task: str = Field(default="A5", description="Bundled adapter whose training is repeated on the aligned base.")
     seeds: list[int] = Field(default=[42, 1024, 48763], description="Training seeds, the paper's.")
     weights: list[float] = Field(default=[0.2, 0.4, 0.6, 0.8], description="λ, share of the tuned model.")
-    goal: str = Field(default="sum", description=f"What λ is chosen by: {', '.join(choice.GOALS)}.")
+    goal: Literal["sum", "balanced"] = Field(
+        default="sum", description="What λ is chosen by; R of `balanced` is against the first tuned model."
+    )
 
 
 METHODS = {"linear": "share", "base_slerp": "tuned", "dare_linear": "share"}
@@ -66,8 +68,12 @@ def run(lab: Lab, settings: PrePostSettings) -> Result:
     first = settings.seeds[0]
     grid = {name: {weight: merge(first, name, weight, "selection") for weight in settings.weights} for name in METHODS}
     found = lab.measure([recipe for own in grid.values() for recipe in own.values()], "choosing λ")
+    of_u = None
+    if settings.goal != "sum":
+        post = lab.alone(tuned[first], task.suite, lab.options("selection"), base=base)
+        of_u = lab.measure([post], "the tuned model on selection")[post.run_id]["utility"]
     chosen = {
-        name: max(own, key=lambda weight: choice.score(found[own[weight].run_id], settings.goal) or 0.0)
+        name: max(own, key=lambda weight: choice.score(found[own[weight].run_id], settings.goal, of_u) or 0.0)
         for name, own in grid.items()
     }
     finals: dict[str, list[Recipe]] = {
@@ -100,7 +106,8 @@ def run(lab: Lab, settings: PrePostSettings) -> Result:
         for weight, recipe in own.items()
     ]
     merged = {name: own[0] for name, own in finals.items() if name not in ("pre", "post")}
-    contest = choice.contest(lab.workspace, merged, outcomes, settings.goal)
+    alone = {"utility": finals["post"][0], "base": finals["pre"][0]}
+    contest = choice.contest(lab.workspace, merged, alone, outcomes, settings.goal)
     by_name = dict(zip(finals, summary, strict=True))
     return Result(
         "pre-post",

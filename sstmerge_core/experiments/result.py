@@ -9,15 +9,18 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sstmerge_core import methods
 from sstmerge_core.errors import DataError, Problem
 from sstmerge_core.experiments.settings import Settings
 from sstmerge_core.workspace import Workspace, write_json
 
+PARENTS = {"utility": "U alone", "safety": "S alone", "base": "Base model"}
+"""Who is in every contest beside the merges, by side, and what they are called there"""
 LEADING = (
     *("pair", "goal", "experts", "expert", "model", "method", "parameters", "run", "first", "second", "base"),
     *("alpha", "weight", "k", "layerwise", "seed", "seeds", "n", "mean", "std", "low", "high", "min", "max"),
-    *("retention", "hypervolume", "score"),
-    *("resistance", "utility", "over_refusal", "degenerate", "safety_tax", "reduction_percent"),
+    *("settings", "at_edge", "hypervolume", "score", "discrimination", "retention"),
+    *("resistance", "over_refusal", "utility", "degenerate", "safety_tax", "reduction_percent"),
 )
 """Columns in the order in which they are read; others come after them"""
 
@@ -129,6 +132,11 @@ def results(workspace: Workspace, experiment: str) -> list[Path]:
     """Results of one experiment, the newest first."""
     found = folder(workspace).glob(f"{experiment}-*.json")
     return sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)
+
+
+def title(name: str) -> str:
+    """What an entrant of a contest is called: a method by its title, a parent (`PARENTS`) by its name."""
+    return name if name in PARENTS.values() else methods.get(name).title
 
 
 def mean(values: Sequence[float | None]) -> float | None:

@@ -2,7 +2,7 @@
 
 from sstmerge_core.fisher import answers, cache, expansion, importance
 from sstmerge_core.fisher.gradients import Gradients, core_gradients, stack
-from sstmerge_core.fisher.problem import dual_problem, primal, project, scaled_rows
+from sstmerge_core.fisher.problem import dual_problem, gram, primal, project, scaled_rows
 
 __all__ = [
     "Gradients",
@@ -11,6 +11,7 @@ __all__ = [
     "core_gradients",
     "dual_problem",
     "expansion",
+    "gram",
     "importance",
     "primal",
     "project",

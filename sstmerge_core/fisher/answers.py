@@ -1,9 +1,9 @@
-"""The base model's own answers to general prompts: what a merge should leave as it is. Generated once and kept."""
+"""A model's own answers, the base's or the utility adapter's: what a merge should leave as it is. Generated once."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,8 @@ from sstmerge_core.models.supervised import Example
 from sstmerge_core.workspace import Workspace, write_json
 
 if TYPE_CHECKING:
+    import torch
+
     from sstmerge_core.models.resident import ResidentModel
 
 MAX_NEW_TOKENS = 48
@@ -41,13 +43,17 @@ def save(workspace: Workspace, entry: str, answers: Sequence[Example], parts: di
 
 
 def own_answers(
-    resident: ResidentModel, prompts: Sequence[str], progress: Callable[[], None] = lambda: None
+    resident: ResidentModel,
+    prompts: Sequence[str],
+    progress: Callable[[], None] = lambda: None,
+    deltas: Mapping[str, Callable[[], torch.Tensor]] | None = None,
 ) -> list[Example]:
-    """Greedy answers of the base model (ΔW = 0), at most `MAX_NEW_TOKENS` long, in the order of `prompts`.
+    """Greedy answers of base + ΔW, at most `MAX_NEW_TOKENS` long, in the order of `prompts`.
 
-    `progress` is called before every batch and may raise to stop.
+    `deltas` gives ΔW by module as `expansion.deltas` does; None is the base model. `progress` is called before every
+    batch and may raise to stop.
     """
-    resident.set_delta(None)
+    resident.set_delta(deltas)
     order = sorted(range(len(prompts)), key=lambda index: (len(prompts[index]), index))
     found: dict[int, Example] = {}
     for first in range(0, len(order), BATCH):

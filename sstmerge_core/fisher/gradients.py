@@ -65,6 +65,11 @@ class Gradients:
         """By module, (n, p, q): views, not copies."""
         return {name: self.rows[:, self.blocks[name]].unflatten(1, shape) for name, shape in self.shapes.items()}
 
+    def mean(self) -> dict[str, torch.Tensor]:
+        """Σ w_i g_i by module, (p, q) float32 where the gradients are."""
+        total = self.weights.to(self.rows) @ self.rows
+        return {name: total[self.blocks[name]].view(shape) for name, shape in self.shapes.items()}
+
     def to(self, device: torch.device | str) -> Gradients:
         """The same with `rows` on `device` if they take at most half of what is free there, else on the CPU."""
         return replace(self, rows=self.rows.to(_place(device, self.rows.numel())))
@@ -94,13 +99,15 @@ def core_gradients(
     max_length: int = 256,
     batch_size: int = 8,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    note_losses: Callable[[list[int], torch.Tensor], None] = lambda chosen, losses: None,
 ) -> Gradients:
     """Gradients of `rows` (prompt, response) at the model's present weights, computed on its device.
 
     Without `seed` the loss is that of the given responses (empirical Fisher). With `seed` it is that of responses which
     the model itself samples at these weights (true Fisher), each of at most as many tokens as the given one has, see
-    `sample_responses`. Memory: that of the result, which stays on the model's device if it takes at most half of what
-    is free there, plus one batch's activations and gradients.
+    `sample_responses`. `note_losses` gets whose losses a batch has, and the losses. Memory: that of the result, which
+    stays on the model's device if it takes at most half of what is free there, plus one batch's activations and
+    gradients.
     """
     import torch
 
@@ -121,6 +128,7 @@ def core_gradients(
             for name, gradient in recorded.items():
                 found[:, blocks[name]] = gradient.flatten(1).float()
             result[chosen] = found.to(result.device)
+            note_losses(chosen, losses.detach())
             tokens[chosen] = counts.float().cpu()
             recorded.clear()
             done += len(chosen)
@@ -236,7 +244,7 @@ def _hook(
     q_in = module.q_in.to(parameter.device, parameter.dtype)
 
     def forward(layer: Any, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
-        x_core = by_sample(name, _project(layer, inputs[0].detach(), q_in), batch)  # (b, t, q)
+        x_core = by_sample(name, in_core(layer, inputs[0].detach(), q_in), batch)  # (b, t, q)
 
         def backward(gradient: torch.Tensor) -> None:
             delta_core = by_sample(name, gradient @ q_out, batch)
@@ -250,7 +258,7 @@ def _hook(
     return forward
 
 
-def _project(layer: Any, x: torch.Tensor, q_in: torch.Tensor) -> torch.Tensor:
+def in_core(layer: Any, x: torch.Tensor, q_in: torch.Tensor) -> torch.Tensor:
     """Q_inᵀ x of each token, (…, q)."""
     import torch
 

@@ -59,6 +59,18 @@ def dual_problem(
     )
 
 
+def gram(gradients: Gradients, modules: Iterable[str]) -> torch.Tensor:
+    """G Gᵀ over `modules`, (n, n) float64 on the CPU, of rows √w_i g_i; float32 products summed in float64."""
+    import torch
+
+    total = torch.zeros(len(gradients), len(gradients), dtype=torch.float64, device=gradients.rows.device)
+    for columns in _runs([gradients.blocks[name] for name in modules]):
+        part = gradients.rows[:, columns]
+        total += part @ part.T
+    scale = gradients.weights.sqrt()
+    return total.cpu() * scale[:, None] * scale
+
+
 def scaled_rows(gradients: Gradients, name: str) -> torch.Tensor:
     """Rows √w_i g_i of one module, (n, p·q) where the gradients are, so that F = GᵀG."""
     rows = gradients.rows[:, gradients.blocks[name]]

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from sstmerge_core.gevp.signed import Signs
+
 if TYPE_CHECKING:
     import torch
 
@@ -46,6 +48,8 @@ class DualPatch:
     """(n_h,); None where ΔU itself stays as it is"""
     budget: float | None = None
     """Nats per benign token that α may cost; None where the user gives α"""
+    signs: Signs | None = None
+    """What δ is corrected to do to mean losses, over all modules together; None: it stays as it is"""
 
 
 @dataclass(frozen=True)

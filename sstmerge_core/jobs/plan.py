@@ -15,7 +15,8 @@ from sstmerge_core.workspace import Workspace
 def plan_units(recipes: Sequence[Recipe], workspace: Workspace) -> list[dict[str, float]]:
     """Units per stage of each point; nothing for a point whose run is finished already.
 
-    Gradients are shared by points with the same calibration data and adapters, so the first such point has them all.
+    Gradients are shared by points with the same calibration data and adapters, so the first such point has them all;
+    a fit by none.
     The run that a merge is compared with is measured within the first point that needs it.
     """
     plan: list[dict[str, float]] = []
@@ -29,8 +30,11 @@ def plan_units(recipes: Sequence[Recipe], workspace: Workspace) -> list[dict[str
             known.add(part.run_id)
             for stage, amount in _units(part).items():
                 units[stage] = units.get(stage, 0.0) + amount
+        entry = methods.get(recipe.method)
         if units and recipe.calibration and (key := _calibration_key(recipe)) not in calibrated:
-            if methods.get(recipe.method).needs_importance:
+            if entry.fits:
+                units["fit"] = float(fit_units(recipe))
+            elif entry.needs_importance:
                 units["importance"] = float(importance_units(recipe))
             else:
                 units["fisher"] = float(recipe.calibration.samples)
@@ -50,6 +54,11 @@ def importance_units(recipe: Recipe) -> int:
     return 2 * ((len(recipe.adapters) - 1) * recipe.calibration.n_benign + recipe.calibration.n_harm)
 
 
+def fit_units(recipe: Recipe) -> int:
+    """Steps, or passes, of a fit."""
+    return int(recipe.parameters.get("steps", recipe.parameters.get("passes", 1)))
+
+
 def _units(recipe: Recipe) -> dict[str, float]:
     if recipe.evaluation is None:
         return {"merge": 1.0}
@@ -61,6 +70,8 @@ def _units(recipe: Recipe) -> dict[str, float]:
 def _calibration_key(recipe: Recipe) -> str:
     inputs = [recipe.base.sha256, *(adapter.sha256 for adapter in recipe.adapters)]
     calibration = recipe.calibration.model_dump(mode="json") if recipe.calibration else {}
-    sampled = methods.get(recipe.method).sampled
+    entry = methods.get(recipe.method)
+    sampled = recipe.parameters if entry.fits else entry.sampled
     own = {name: value for name, value in recipe.parameters.items() if name in sampled}
+    own |= {"method": recipe.method} if entry.fits else {}
     return json.dumps([inputs, calibration, own], sort_keys=True)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import torch
 
     from sstmerge_core.adapters import Factors
+    from sstmerge_core.fitting import Fit
 
 __all__ = ["Calibrated", "Merged", "MergedModule", "Pair", "Rows", "deltas", "effective_weights", "merge", "truncate"]
 
@@ -35,6 +36,7 @@ class Given:
     base: Callable[[str], torch.Tensor] | None
     elected: Sequence[Mapping[str, torch.Tensor]] | None
     direction: Callable[[str], torch.Tensor] | None
+    fit: Fit | None
     memory: dict[Any, Any] | None
     alpha: float | None
 
@@ -49,6 +51,7 @@ def merge(
     base: Callable[[str], torch.Tensor] | None = None,
     elected: Sequence[Mapping[str, torch.Tensor]] | None = None,
     direction: Callable[[str], torch.Tensor] | None = None,
+    fit: Fit | None = None,
     memory: dict[Any, Any] | None = None,
     alpha: float | None = None,
 ) -> Merged:
@@ -58,24 +61,30 @@ def merge(
     `calibrated` is required by the methods with ``needs_fisher``, `base` (module → W₀, (out, in) float32) by those with
     ``needs_base``, `elected` (of each adapter the weights that matter to its task, see `fisher.importance.elect`) by
     those with ``needs_importance``. `direction` (module → V, (out, in), aligned minus unaligned weights) is used by
-    those with ``needs_aligned_part``, which take ΔS without it. `memory` is kept by the caller between the points of a
-    sweep over one set of adapters and gradients: what does not depend on α is solved once. `alpha` overrides the
-    strength that a method would find by itself. All arithmetic is float32, the eigenvalue problem float64. Raises
-    RecipeError for unknown methods and parameters, and for a number of adapters the method cannot take.
+    those with ``needs_aligned_part``, which take ΔS without it. `fit` is required by those that ``fits``: what was
+    fitted of these adapters by `sstmerge_core.fitting` with the same parameters. `memory` is kept by the caller between
+    the points of a sweep over one set of adapters and gradients: what does not depend on α is solved once. `alpha`
+    overrides the strength that a method would find by itself. All arithmetic is float32, the eigenvalue problem
+    float64. Raises RecipeError for unknown methods and parameters, and for a number of adapters the
+    method cannot take.
     """
     entry = methods.get(method)
     complete = entry.complete(parameters)
     _refuse_wrong_number(entry, len(adapters))
     lacking = {
         "gradients of harmful and benign samples": entry.needs_fisher and calibrated is None,
+        "gradients of near misses": entry.needs_fisher
+        and entry.needs_refused
+        and (calibrated is None or calibrated.contrast is None),
         "the base model's weights": entry.needs_base and base is None,
         "the weights that matter to each side": entry.needs_importance and elected is None,
+        "what was fitted on samples": entry.fits and fit is None,
     }
     for what, lacks in lacking.items():
         if lacks:
             raise RecipeError(Problem(f"method {method}", f"needs {what}", ""))
     names = identities or [str(index) for index in range(len(adapters))]
-    given = Given(names, calibrated, base, elected, direction, memory, alpha)
+    given = Given(names, calibrated, base, elected, direction, fit, memory, alpha)
     return DRIVERS[entry.kind](adapters, entry, complete, given)
 
 
@@ -87,6 +96,17 @@ def _on_base(adapters: Adapters, entry: methods.Method, parameters: dict[str, An
 def _located(adapters: Adapters, entry: methods.Method, parameters: dict[str, Any], given: Given) -> Merged:
     assert given.elected is not None
     return located.located(adapters, entry, parameters, given.elected)
+
+
+def _fitted(adapters: Adapters, entry: methods.Method, parameters: dict[str, Any], given: Given) -> Merged:
+    """The core matrices that were fitted, as they are."""
+    from sstmerge_core.space import core_space
+
+    assert given.fit is not None
+    space = core_space(adapters)
+    bases = {name: (module.q_out, module.q_in) for name, module in space.items()}
+    cores = {name: given.fit.cores[name].to(module.q_out) for name, module in space.items()}
+    return core.from_cores(cores, bases, statistics=list(given.fit.statistics))
 
 
 def _solved(adapters: Adapters, entry: methods.Method, parameters: dict[str, Any], given: Given) -> Merged:
@@ -117,12 +137,17 @@ DRIVERS: dict[str, Callable[[Adapters, methods.Method, dict[str, Any], Given], M
     "elementwise": lambda adapters, entry, parameters, given: elementwise.elementwise(
         adapters, entry, parameters, given.identities
     ),
+    "aligned": lambda adapters, entry, parameters, given: elementwise.aligned(
+        adapters, entry, parameters, given.identities
+    ),
     "located": _located,
     "core": lambda adapters, entry, parameters, given: core.core(
         adapters, entry, parameters, given.calibrated, given.direction
     ),
     "mask": _solved,
     "patch": _solved,
+    "learned": _fitted,
+    "iterated": _fitted,
 }
 """How each kind of method is applied"""
 
@@ -136,7 +161,7 @@ def _refuse_wrong_number(entry: methods.Method, given: int) -> None:
 
 
 def effective_weights(method: str, parameters: Mapping[str, Any], experts: int = 1) -> dict[str, float] | str:
-    """What multiplies the ΔW of the `experts` utility adapters and of the safety adapter, which comes last.
+    """What multiplies the ΔW of the `experts` utility adapters and of the safety or harm adapter, which comes last.
 
     Numbers where the method is a weighted sum, otherwise words. No torch.
     """
@@ -145,7 +170,8 @@ def effective_weights(method: str, parameters: Mapping[str, Any], experts: int =
     if entry.kind == "reference":
         return {"ΔW": 1.0} if entry.takes else {}
     if entry.kind == "combination":
-        return dict(zip((*names_of(experts), "ΔS"), entry.function(experts + 1, **complete), strict=True))
+        last = "ΔH" if entry.takes_harm else "ΔS"
+        return dict(zip((*names_of(experts), last), entry.function(experts + 1, **complete), strict=True))
     return entry.acts(complete, experts)
 
 

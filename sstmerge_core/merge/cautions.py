@@ -20,7 +20,8 @@ def cautions(statistics: Iterable[Mapping[str, Any]]) -> list[Problem]:
     ratio = pooled.get("norm_ratio", 1.0)
     if ratio < NEARLY_BASE:
         fault = f"is nearly the base model: ΔW has {ratio:.0%} of the size of ΔU"
-        found.append(Problem("the merge", fault, f"A lower threshold changes fewer modules.{more}"))
+        fix = f"A lower threshold changes fewer modules.{more}" if "proxy_direction" in pooled else "Raise its scale."
+        found.append(Problem("the merge", fault, fix))
     if "proxy_direction" in pooled and pooled.get("changed") == 0.0:
         fault = "is the utility adapter: ΔU agrees with its aligned part in every module"
         fix = "A higher threshold changes some; where V has a direction for every output, projection=published."

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sstmerge_core.merge.combination import Adapters
 from sstmerge_core.merge.merged import Calibrated, Merged, MergedModule, Pair, Rows, balanced
+from sstmerge_core.methods.singular import decomposed
 from sstmerge_core.methods.weighting import side
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def core(
         statistics.append({"module": "", "stat": "norm_ratio", "value": (kept / whole) ** 0.5})
     if method.needs_aligned_part:
         statistics.append({"module": "", "stat": "proxy_direction", "value": float(direction is None)})
-    return from_cores(cores, bases, statistics=statistics)
+    return from_cores(cores, bases, statistics=statistics, cut=method.cuts_rank)
 
 
 def with_aligned_part(
@@ -117,19 +118,25 @@ def from_cores(
     *,
     spectra: dict[str, list[float]] | None = None,
     statistics: Rows | None = None,
+    cut: bool = False,
 ) -> Merged:
-    """ΔW = Q_o M Q_iᵀ of every module, with balanced factors."""
-    rank = max((min(matrix.shape) for matrix in cores.values()), default=0)
+    """ΔW = Q_o M Q_iᵀ of every module, with balanced factors; where `cut`, of the rank that M has but for rounding."""
+    ranks = {name: _rank(matrix) if cut else min(matrix.shape) for name, matrix in cores.items()}
     modules = {
-        name: MergedModule(partial(_delta, bases[name], matrix), partial(_factors, bases[name], matrix))
+        name: MergedModule(partial(_delta, bases[name], matrix), partial(_factors, bases[name], matrix, ranks[name]))
         for name, matrix in cores.items()
     }
-    return Merged(modules, rank, spectra or {}, statistics or [])
+    return Merged(modules, max(ranks.values(), default=0), spectra or {}, statistics or [])
 
 
 def _delta(basis: tuple[torch.Tensor, torch.Tensor], matrix: torch.Tensor) -> torch.Tensor:
     return basis[0] @ matrix @ basis[1].T
 
 
-def _factors(basis: tuple[torch.Tensor, torch.Tensor], matrix: torch.Tensor) -> Pair:
-    return balanced(basis[0], matrix, basis[1])[0]
+def _factors(basis: tuple[torch.Tensor, torch.Tensor], matrix: torch.Tensor, rank: int) -> Pair:
+    a, b = balanced(basis[0], matrix, basis[1])[0]
+    return (a, b) if len(a) == rank else (a[:rank].contiguous(), b[:, :rank].contiguous())
+
+
+def _rank(matrix: torch.Tensor) -> int:
+    return len(decomposed(matrix)[1])

@@ -1,4 +1,4 @@
-"""Element-wise methods in one of three spaces: on the exact ΔW, in core coordinates, or on the factors apart."""
+"""Element-wise methods: on the exact ΔW, in core coordinates, on the factors apart, or on aligned singular vectors."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from sstmerge_core.errors import Problem, RecipeError
 from sstmerge_core.merge.combination import Adapters
 from sstmerge_core.merge.merged import Merged, MergedModule, Pair, balanced, ranks
+from sstmerge_core.methods.singular import decomposed
 from sstmerge_core.methods.sparsify import Cut, largest_over
 from sstmerge_core.methods.weighting import share
 
@@ -58,6 +59,35 @@ def elementwise(adapters: Adapters, method: Method, parameters: Mapping[str, Any
     if space == "delta":
         return Merged({name: MergedModule(one, None) for name, one in made.items()}, rank)
     return Merged({name: MergedModule.product(one) for name, one in made.items()}, rank)
+
+
+def aligned(adapters: Adapters, method: Method, parameters: Mapping[str, Any], identities: Sequence[str]) -> Merged:
+    """Apply `method` per module to ΣVᵢᵀ (R, in) of [ΔW₁ … ΔW_N] = UΣ[V₁ᵀ … V_Nᵀ]; low-rank and exact (KnOTS)."""
+    import torch
+
+    from sstmerge_core.space import core_space
+
+    space = core_space(adapters)
+    bases = {name: decomposed(torch.cat(module.cores, dim=1))[0].to(module.q_out) for name, module in space.items()}
+    weights = share(len(adapters), parameters["alpha"])
+    thresholds: Sequence[float | None] = [None] * len(adapters)
+    if parameters["trim"] == "global":
+        thresholds = _thresholds(parameters["density"], partial(_rows, space, bases), list(space), len(adapters))
+    apply = partial(_apply, method, parameters, identities=identities, thresholds=thresholds)
+
+    def factors(name: str) -> Pair:
+        left = space[name].q_out @ bases[name]
+        rows = [_rows(space, bases, name, index) for index in range(len(adapters))]
+        return scaled(apply(rows, weights, name), parameters) if rows[0].numel() else rows[0], left
+
+    modules = {name: MergedModule.product(partial(factors, name)) for name in space}
+    return Merged(modules, max(basis.shape[1] for basis in bases.values()))
+
+
+def _rows(space: CoreSpace, bases: Mapping[str, torch.Tensor], name: str, index: int) -> torch.Tensor:
+    """ΣVᵢᵀ = UᵀΔWᵢ (R, in) of one module of the adapter at `index`."""
+    module = space[name]
+    return (bases[name].T @ module.cores[index] @ module.q_in.T).contiguous()
 
 
 def _thresholds(

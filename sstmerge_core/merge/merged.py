@@ -28,6 +28,8 @@ class Calibrated:
     benign: Gradients
     experts: tuple[Gradients, ...] = ()
     """Of each utility expert its own samples' gradients at its own weights; empty where `benign` is that of all"""
+    contrast: dict[str, torch.Tensor] | None = None
+    """ḡ_r − ḡ_m by module, (p, q): mean gradient of refusing near misses without that of helping with them"""
 
 
 @dataclass(frozen=True)

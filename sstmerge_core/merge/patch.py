@@ -10,16 +10,21 @@ from typing import TYPE_CHECKING, Any
 from sstmerge_core.errors import Problem, RecipeError
 from sstmerge_core.merge.core import canonical_view, from_cores
 from sstmerge_core.merge.merged import Calibrated, Merged, Rows
-from sstmerge_core.methods.weighting import side
+from sstmerge_core.methods.weighting import mixed
 
 if TYPE_CHECKING:
     import torch
 
-    from sstmerge_core.gevp import Cost
+    from sstmerge_core.fisher import Gradients
+    from sstmerge_core.gevp import Cost, Signs
     from sstmerge_core.methods import Method
-    from sstmerge_core.space import CoreModule, CoreSpace
+    from sstmerge_core.space import CoreSpace
 
 Cores = dict[str, "torch.Tensor"]
+CHANGES = ("change_harm", "change_near", "change_utility")
+"""Statistics of the mean losses that a signed patch is held to"""
+REFINED = 3
+"""Times a signed patch is corrected: what float32 products of gradients left missing, the next one makes up for"""
 ATTENTION = re.compile(r"attn|attention", re.IGNORECASE)
 MLP = re.compile(r"mlp|ffn|feed_forward|fc_in|fc_out", re.IGNORECASE)
 
@@ -67,7 +72,7 @@ def solve_patch(method: Method, parameters: Mapping[str, Any], calibrated: Calib
     delta: Cores = {}
     spectra: dict[str, list[float]] = {}
     statistics: Rows = []
-    budget = None
+    budget, signs = None, None
     for group in [[name] for name in phi] if layerwise else [list(phi)]:
         problem = dual_problem(harm, benign, phi, parameters.get("rho", 0.1), group)
         before = sum((project(harm, name, utility[name]) for name in group), start=problem.h_phi * 0)
@@ -83,9 +88,59 @@ def solve_patch(method: Method, parameters: Mapping[str, Any], calibrated: Calib
             if patch.fixed is not None:
                 once = replace(patch, phi=0.0, harm=patch.fixed, benign=patch.benign * 0)
                 utility[name] = utility[name] + primal(once, harm, benign, phi[name], name)
-        budget = patch.budget
+        budget, signs = patch.budget, patch.signs
+    if signs is not None:
+        delta, told = signed(calibrated, phi, delta, signs)
+        statistics += told
     costs, energies = _effects(calibrated, phi, delta)
     return Solved(space, utility, delta, costs, budget, spectra, statistics + energies)
+
+
+def signed(calibrated: Calibrated, phi: Cores, patch: Cores, signs: Signs) -> tuple[Cores, Rows]:
+    """`patch` corrected to Aᵀδ = t over all modules together, and what it does to each mean loss by first order.
+
+    ``fitted`` are the three multipliers; ``change_harm``, ``change_near``, ``change_utility`` are Aᵀδ per unit of
+    strength, in nats per token: of refusing harmful prompts, of refusing near misses over helping with them, and of
+    the utility samples.
+    """
+    import torch
+
+    from sstmerge_core.fisher import gram
+    from sstmerge_core.gevp import Constraints
+
+    assert calibrated.contrast is not None
+    benign = calibrated.benign
+    sides = (calibrated.harm.mean(), calibrated.contrast, benign.mean())
+    columns = {name: torch.stack([side[name].to(patch[name]).double().reshape(-1) for side in sides]) for name in phi}
+
+    def moved(update: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """Aᵀ of an update."""
+        parts = [(rows @ update[name].double().reshape(-1)).cpu() for name, rows in columns.items()]
+        return torch.stack(parts).sum(0)
+
+    aa = torch.stack([(rows @ rows.T).cpu() for rows in columns.values()]).sum(0)
+    ba = torch.stack([_project_each(benign, name, rows) for name, rows in columns.items()]).sum(0)
+    constraints = Constraints(aa, ba, gram(benign, phi))
+    target = constraints.target(moved(patch), moved(phi), signs.kappa)
+    delta = {name: core.double() for name, core in patch.items()}
+    for _ in range(REFINED):
+        y, z = constraints.correction(target - moved(delta), signs.tau)
+        for name, rows in columns.items():
+            own = benign.rows[:, benign.blocks[name]].to(rows)
+            added = y.to(rows) @ rows + (z * benign.weights.sqrt()).to(rows) @ own
+            delta[name] = delta[name] + added.view(delta[name].shape)
+    delta = {name: core.to(patch[name]) for name, core in delta.items()}
+    told = {"fitted": float(len(target)), **dict(zip(CHANGES, moved(delta).tolist(), strict=True))}
+    return delta, [{"module": "", "stat": stat, "value": value} for stat, value in told.items()]
+
+
+def _project_each(gradients: Gradients, name: str, columns: torch.Tensor) -> torch.Tensor:
+    """G_b A of one module, (n_b, 3), for A given by rows."""
+    import torch
+
+    from sstmerge_core.fisher import project
+
+    return torch.stack([project(gradients, name, row) for row in columns], dim=1)
 
 
 def solve_mask(
@@ -122,17 +177,9 @@ def _sides(space: CoreSpace, parameters: Mapping[str, Any]) -> tuple[Cores, Core
     interpolate = parameters.get("mode") == "interpolate"
     utility, phi = {}, {}
     for name, module in space.items():
-        utility[name] = _utility(module, parameters["experts"])
+        utility[name] = mixed(module.cores[:-1], parameters["experts"])
         phi[name] = module.cores[-1] - utility[name] if interpolate else module.cores[-1]
     return utility, phi
-
-
-def _utility(module: CoreModule, experts: str) -> torch.Tensor:
-    weights = side(len(module.cores) - 1, experts)
-    total = weights[0] * module.cores[0]
-    for weight, core in zip(weights[1:], module.cores[1:-1], strict=True):
-        total = total + weight * core
-    return total
 
 
 def _flat(views: Sequence[Any]) -> Any:

@@ -11,8 +11,8 @@ from typing import Annotated
 
 from sstmerge_core.methods.palette import BLUE, SKY
 from sstmerge_core.methods.registry import Look, Real, method
-from sstmerge_core.methods.shared import EXPERTS, SHARE, STRENGTH
-from sstmerge_core.methods.weighting import share, side
+from sstmerge_core.methods.shared import EXPERTS, SHARE, STRENGTH, Weights
+from sstmerge_core.methods.weighting import share, side, weighted
 
 Share = Annotated[float, SHARE.schema]
 Strength = Annotated[float, STRENGTH.schema]
@@ -67,9 +67,9 @@ def adapter(n: int) -> tuple[float, ...]:
     symmetric=True,
     idempotent={},
 )
-def linear(n: int, *, alpha: Share = 0.5) -> tuple[float, ...]:
+def linear(n: int, *, alpha: Share = 0.5, weights: Weights = "") -> tuple[float, ...]:
     """Weighted average of the utility side and the safety adapter (the reports' “Task Arithmetic”)."""
-    return share(n, alpha)
+    return weighted(share(n, alpha), weights)
 
 
 @method(
@@ -84,9 +84,11 @@ def linear(n: int, *, alpha: Share = 0.5) -> tuple[float, ...]:
     oracle=PEFT_CAT,
     look=Look(SKY, "square", "dash"),
 )
-def task_arithmetic(n: int, *, alpha: Strength = 1.0, experts: Experts = "mean") -> tuple[float, ...]:
+def task_arithmetic(
+    n: int, *, alpha: Strength = 1.0, experts: Experts = "mean", weights: Weights = ""
+) -> tuple[float, ...]:
     """The whole utility side plus a multiple of the safety adapter."""
-    return (*side(n - 1, experts), alpha)
+    return weighted((*side(n - 1, experts), alpha), weights)
 
 
 @method(
@@ -103,9 +105,9 @@ def task_arithmetic(n: int, *, alpha: Strength = 1.0, experts: Experts = "mean")
     symmetric=True,
     idempotent={},
 )
-def average(n: int) -> tuple[float, ...]:
+def average(n: int, *, weights: Weights = "") -> tuple[float, ...]:
     """Plain mean of all adapters, the safety adapter one among them."""
-    return (1.0 / n,) * n
+    return weighted((1.0 / n,) * n, weights)
 
 
 @method(
@@ -121,6 +123,6 @@ def average(n: int) -> tuple[float, ...]:
     look=Look(BLUE, "star-square", "dot"),
     idempotent={"alpha": 1.0},
 )
-def base_interpolation(n: int, *, alpha: Tuned = 0.5) -> tuple[float, ...]:
+def base_interpolation(n: int, *, alpha: Tuned = 0.5, weights: Weights = "") -> tuple[float, ...]:
     """Between the base model and the tuned one: the base's own safety comes back; the safety adapter is not used."""
-    return (*(alpha * weight for weight in side(n - 1)), 0.0)
+    return weighted((*(alpha * weight for weight in side(n - 1)), 0.0), weights)

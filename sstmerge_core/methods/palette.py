@@ -9,6 +9,7 @@ OF_FAMILY = {
     "SST-Merge": (VERMILION, PURPLE, ORANGE, PINK),
     "Averaging": (BLUE, SKY),
     "Sparse": (GREEN, BROWN),
+    "Subspace": (BROWN, PURPLE),
     "Safety-aware": (PINK, ORANGE),
 }
 """Of a method that names none: one of its family's, shared with a relative that has another marker and dash"""

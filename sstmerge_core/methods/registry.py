@@ -1,8 +1,8 @@
 """The registry of merge methods: a method's signature is its schema.
 
-A method is a pure function with a decorator. Its keyword-only arguments, annotated with `Real`, `Whole`, `Choice` or
-`Flag`, give the form on the Merge page, the command-line flags, the validation and the row in the docs. Reading the
-registry imports no torch.
+A method is a pure function with a decorator. Its keyword-only arguments, annotated with `Real`, `Whole`, `Choice`,
+`Flag` or `Numbers`, give the form on the Merge page, the command-line flags, the validation and the row in the docs.
+Reading the registry imports no torch.
 
 The kinds are told apart by what the function receives and returns. Adapters come in one order: the utility experts
 first, the safety adapter last.
@@ -11,10 +11,15 @@ first, the safety adapter last.
   sum of the ΔW.
 - ``angular``: inner products of the ΔW of one module → one weight per adapter for that module.
 - ``elementwise``: one tensor per adapter and their weights → the merged tensor, in the space the user chose.
+- ``aligned``: the same, the tensors being ΣVᵢᵀ of the SVD of all ΔW side by side; what is merged is multiplied by U.
 - ``located``: one ΔW and one mask of elected weights per adapter, and their weights → the merged ΔW.
 - ``core``: a `sstmerge_core.space.View` of one module in canonical core coordinates → the merged core matrix.
 - ``mask``: a `sstmerge_core.space.View` of many modules as flat vectors → a mask m in 0–1; the merge is ΔU + α·m⊙φ.
 - ``patch``: a `sstmerge_core.gevp.DualProblem` → a `sstmerge_core.gevp.DualPatch` δ; the merge is ΔU + α·δ.
+- ``learned``: a `sstmerge_core.space.View` of one module in canonical core coordinates, and α → a
+  `sstmerge_core.methods.coefficients.Coefficients`: the numbers that are fitted by descent before the merge.
+- ``iterated``: a `sstmerge_core.gevp.LeastSquares` of linearised samples → the coefficients of a step; the passes are
+  taken before the merge.
 - ``weights``: works on base weights, not on ΔW.
 
 Parameters that every method of a kind has (α, mode, where the gradients are taken …) belong to the driver that applies
@@ -36,7 +41,20 @@ from typing import Any, Literal, get_args, get_origin
 
 from sstmerge_core.errors import Problem, RecipeError
 
-Kind = Literal["reference", "combination", "angular", "elementwise", "located", "core", "mask", "patch", "weights"]
+Kind = Literal[
+    "reference",
+    "combination",
+    "angular",
+    "elementwise",
+    "aligned",
+    "located",
+    "core",
+    "mask",
+    "patch",
+    "learned",
+    "iterated",
+    "weights",
+]
 Axis = Literal["share", "strength", "tuned"]
 AXES: dict[str, str] = {
     "share": "share of the safety adapter",
@@ -44,8 +62,8 @@ AXES: dict[str, str] = {
     "tuned": "share of the tuned model, the rest is the base",
 }
 """What α means, in words."""
-Family = Literal["SST-Merge", "Averaging", "Sparse", "Safety-aware", "Reference"]
-FAMILIES: tuple[str, ...] = ("SST-Merge", "Averaging", "Sparse", "Safety-aware")
+Family = Literal["SST-Merge", "Averaging", "Sparse", "Subspace", "Safety-aware", "Reference"]
+FAMILIES: tuple[str, ...] = ("SST-Merge", "Averaging", "Sparse", "Subspace", "Safety-aware")
 """The groups in which a researcher looks for methods, in the order of every list; reference points are in none"""
 
 
@@ -98,7 +116,14 @@ class Flag(_Said):
     help: str = ""
 
 
-Schema = Real | Whole | Choice | Flag
+@dataclass(frozen=True)
+class Numbers(_Said):
+    """Numbers with commas between them as text, so that a recipe writes them one way; or none, an empty text."""
+
+    help: str = ""
+
+
+Schema = Real | Whole | Choice | Flag | Numbers
 
 
 @dataclass(frozen=True)
@@ -139,6 +164,8 @@ class Parameter:
             if value not in schema.options:
                 raise ValueError(f"must be one of {', '.join(schema.options)}")
             return value
+        if isinstance(schema, Numbers):
+            return _numbers(value)
         if isinstance(value, bool):
             raise ValueError("must be a number")
         try:
@@ -162,6 +189,8 @@ class Parameter:
             return f"one of {', '.join(schema.options)}"
         if isinstance(schema, Flag):
             return "true or false"
+        if isinstance(schema, Numbers):
+            return "numbers with commas between them, or nothing"
         above = "above" if getattr(schema, "open_low", False) else "at least"
         if math.isinf(schema.high) or schema.high == 2**31 - 1:
             return f"{above} {schema.low:g}" if not math.isinf(schema.low) else "any number"
@@ -172,6 +201,20 @@ class Parameter:
             if above == "at least"
             else f"above {schema.low:g} and at most {schema.high:g}"
         )
+
+
+def _numbers(value: Any) -> str:
+    """``1,-0.5`` of a text or a list. Raises ValueError where one is no finite number."""
+    given = value.split(",") if isinstance(value, str) else value if isinstance(value, (list, tuple)) else [value]
+    if given == [""]:
+        return ""
+    try:
+        found = [float(one) for one in given]
+    except (TypeError, ValueError):
+        raise ValueError("must be numbers with commas between them") from None
+    if not all(map(math.isfinite, found)):
+        raise ValueError("must be finite numbers")
+    return ",".join(f"{one:.12g}" for one in found)
 
 
 @dataclass(frozen=True)
@@ -221,11 +264,21 @@ class Method:
     """Needs the base model's weights"""
     needs_importance: bool = False
     """Needs to know which weights matter to each side's samples, at the base and at the tuned model"""
+    needs_near: bool = False
+    """Needs near misses: harmless prompts that look dangerous, with helpful answers"""
+    needs_refused: bool = False
+    """Needs gradients of refusing near misses, in the words with which their harmful twins are refused"""
+    needs_held: bool = False
+    """Needs held-out samples of the selection split, on which a fit stops"""
     fisher_of_each: bool = False
     """Where gradients are taken at each side's own adapter, those of several utility experts are kept apart, each with
     its own samples at its own weights"""
     needs_aligned_part: bool = False
     """Compares ΔU with the part of it along a safe direction V, `sstmerge_core.methods.safe_lora.along`"""
+    takes_harm: bool = False
+    """Its last adapter is a harm adapter, trained to comply with harmful requests, in the place of a safety adapter"""
+    cuts_rank: bool = False
+    """Of kind ``core``: the rank of its result may be below that of its core matrix, and then so is the adapter's"""
     takes: int | None = None
     """The number of adapters it takes, exactly; None: a utility adapter or more and the safety adapter"""
     acts: Acts = _acts_by_formula
@@ -249,7 +302,12 @@ class Method:
     @property
     def needs_samples(self) -> bool:
         """Whether it looks at harmful and benign samples before it merges."""
-        return self.needs_fisher or self.needs_importance
+        return self.needs_fisher or self.needs_importance or self.needs_near
+
+    @property
+    def fits(self) -> bool:
+        """Whether numbers are fitted with the model itself before it merges: a stage of its own, kept and resumed."""
+        return self.kind in ("learned", "iterated")
 
     def identity(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
         """Of `parameters` what can change the result, so that runs keep their id when a method learns something new."""
@@ -369,7 +427,9 @@ def _parameters(function: Callable[..., Any]) -> list[Parameter]:
         if isinstance(annotation, str):  # only these are evaluated, so that "torch.Tensor" never is
             annotation = eval(annotation, function.__globals__)
         if get_origin(annotation) is None or not isinstance(get_args(annotation)[1], Schema):
-            raise TypeError(f"{function.__name__}: {argument.name} needs an Annotated[..., Real|Whole|Choice|Flag]")
+            raise TypeError(
+                f"{function.__name__}: {argument.name} needs an Annotated[..., Real|Whole|Choice|Flag|Numbers]"
+            )
         found.append(Parameter(argument.name, get_args(annotation)[1], argument.default))
     return found
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from sstmerge_core.methods.linear import Share
 from sstmerge_core.methods.palette import PINK
 from sstmerge_core.methods.registry import Choice, Look, Parameter, Real, method
+from sstmerge_core.methods.singular import RANK_TOLERANCE
 from sstmerge_core.methods.weighting import about_side
 
 if TYPE_CHECKING:
@@ -32,9 +33,6 @@ PROJECTION = Parameter(
     ),
     "projector",
 )
-RANK_TOLERANCE = 1e-5
-"""Singular values of V below this share of the largest are rounding: float32 factors leave about 1e-7"""
-
 C = r"C=V(V^{\mathsf{T}}V)^{+}V^{\mathsf{T}}\ \text{or as published}\ \frac{VV^{\mathsf{T}}}{\lVert V\rVert_F}"
 V = r"V=W_{\text{aligned}}-W_{\text{unaligned}}\ \text{or}\ \Delta S"
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from sstmerge_core.methods.registry import Choice, Flag, Parameter, Real, Whole
+from typing import Annotated
+
+from sstmerge_core.methods.registry import Choice, Flag, Numbers, Parameter, Real, Whole
 
 SHARE = Parameter(
     "alpha",
@@ -107,7 +109,74 @@ ATTENTION = Parameter(
 )
 MLP = Parameter("mlp", Real(0.0, 4.0, 0.1, "Factor on what is added to MLP modules.", before=1.0), 1.0)
 
+WEIGHTS = Parameter(
+    "weights",
+    Numbers(
+        help="What each adapter's ΔW is multiplied by first, one number per adapter, the safety adapter's last; "
+        "negative ones subtract. Nothing: 1 for each.",
+        before="",
+    ),
+    "",
+)
+
+Scale = Annotated[float, SCALE.schema]
+Weights = Annotated[str, WEIGHTS.schema]
+"""The same, of methods whose function itself takes them"""
+
 CALIBRATION = (EXPANSION, FISHER, GENERAL)
 """How the gradients are taken"""
 ADDED = (MODE, LAYERWISE, ATTENTION, MLP, EXPERTS)
 """How what is added to ΔU is made"""
+
+STEPS = Parameter("steps", Whole(0, 1000, 5, "Adam steps of the fit; 0 leaves it at its start.", telling=True), 30)
+RATE = Parameter(
+    "rate",
+    Real(0.0, 1.0, 0.01, "Learning rate: what a coefficient moves by in a step; falls to 0 as a cosine.", symbol="η"),
+    0.05,
+)
+NEAR_WEIGHT = Parameter(
+    "near_weight",
+    Real(0.0, 100.0, 0.25, "Weight w of helpful answers to near misses in the loss, beside refusing.", symbol="w"),
+    1.0,
+)
+UTILITY_WEIGHT = Parameter(
+    "utility_weight",
+    Real(0.0, 100.0, 0.25, "Weight v of the utility samples in the loss, beside refusing.", symbol="v"),
+    1.0,
+)
+RIDGE = Parameter(
+    "ridge",
+    Real(0.0, 1000.0, 0.1, "Nats that a mean squared change of the coefficients by 1 costs.", symbol="ρ"),
+    0.1,
+)
+BATCH = Parameter("batch", Whole(1, 256, 4, "Samples of each kind in a step.", symbol="b"), 8)
+ORDER_SEED = Parameter("seed", Whole(0, help="Seed of the order in which samples are drawn."), 0)
+TARGETS = Parameter(
+    "targets",
+    Choice(
+        ("answers", "own"),
+        "What is learned: the data's answers; or, without labels, one sentence of refusal to harmful prompts, the "
+        "base model's own answers to near misses and the utility adapter's own to utility prompts.",
+    ),
+    "answers",
+)
+LEARNING = (STEPS, RATE, NEAR_WEIGHT, UTILITY_WEIGHT, RIDGE, BATCH, ORDER_SEED, TARGETS)
+"""How coefficients are fitted on samples"""
+
+PASSES = Parameter("passes", Whole(1, 20, 1, "Most passes; each takes the gradients anew.", telling=True), 4)
+KAPPA = Parameter(
+    "kappa",
+    Real(
+        -0.5,
+        0.5,
+        0.1,
+        "Share of what the safety update does to near misses' odds of a refusal that is asked for; below 0 the odds "
+        "fall.",
+        symbol="κ",
+        telling=True,
+    ),
+    0.0,
+)
+BETA = Parameter(
+    "beta", Real(0.0, 100.0, 0.25, "How much a utility sample counts beside a harmful one.", symbol="β"), 1.0
+)

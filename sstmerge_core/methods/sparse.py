@@ -17,7 +17,7 @@ from sstmerge_core.methods.palette import BROWN, GREEN
 from sstmerge_core.methods.registry import Choice, Look, Parameter, Real, method
 from sstmerge_core.methods.shared import SCALE, SEED, SHARE, SPACE, TRIM
 from sstmerge_core.methods.sparsify import Cut, drop_and_rescale, drop_by_rank, keep_between, keep_from, keep_largest
-from sstmerge_core.methods.weighting import each, share_of_each
+from sstmerge_core.methods.weighting import kept_shares
 
 if TYPE_CHECKING:
     import torch
@@ -206,13 +206,6 @@ def _own(part: Callable[..., Any]) -> list[inspect.Parameter]:
     return [parameter for parameter in found if parameter.kind is inspect.Parameter.KEYWORD_ONLY]
 
 
-def _acts(parameters: Mapping[str, Any], experts: int) -> str:
-    kept = f"{share_of_each(parameters, experts)} of what is kept of {each(experts)}"
-    scale = parameters.get("scale", 1.0)
-    times = "" if scale == 1.0 else f", all of it times {scale:g}"
-    return f"{kept} and {parameters['alpha']:g} of what is kept of ΔS{times}"
-
-
 for _row in TABLE:
     _function = compose(_row.sparsifier, _row.consensus)
     _function.__doc__ = _row.summary
@@ -226,7 +219,7 @@ for _row in TABLE:
         paper=_row.paper,
         url=_row.url,
         driver=(SHARE, *OF_SPARSIFIER.get(_row.sparsifier, ()), *OF_CONSENSUS.get(_row.consensus, ()), SPACE),
-        acts=_acts,
+        acts=kept_shares,
         oracle=_row.oracle,
         look=_row.look,
         symmetric=True,

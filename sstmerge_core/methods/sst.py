@@ -194,9 +194,16 @@ def sst_budget(
     tau: Tau = 100.0,
 ) -> DualPatch:
     """State what utility may be lost and get the largest strength α that keeps to it."""
-    chosen = {"gevp": lambda: sst_gevp(problem, k=k), "soft": lambda: sst_soft(problem, k=k)}
-    found = chosen[patch]() if patch in chosen else sst_shield(problem, tau=tau)
-    return replace(found, budget=budget if unit == "nats" else None)
+    return replace(patch_of(problem, patch, k, tau), budget=budget if unit == "nats" else None)
+
+
+def patch_of(problem: DualProblem, patch: str, k: int, tau: float) -> DualPatch:
+    """The patch of one of the family's methods by its short name; ``phi``: all of the safety update."""
+    if patch == "gevp":
+        return sst_gevp(problem, k=k)
+    if patch == "soft":
+        return sst_soft(problem, k=k)
+    return sst_shield(problem, tau=tau if patch == "shield" else 0.0)
 
 
 def mask_of(ratio: torch.Tensor, mask: str, fraction: float) -> torch.Tensor:

@@ -7,7 +7,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from sstmerge_core.experiments.result import Result
+from sstmerge_core.experiments.result import PARENTS, Result, title
 from sstmerge_core.plots.measures import MEASURES
 from sstmerge_core.plots.style import LEGEND, NEUTRAL, style
 
@@ -111,25 +111,25 @@ def _spread(rows: Sequence[Row]) -> go.Figure:
     picture = go.Figure()
     for method in reversed(list(dict.fromkeys(row["method"] for row in rows))):
         own = [row for row in rows if row["method"] == method and row["score"] is not None]
-        look = style(method)
+        look, name = style(_group({"method": method})), title(method)
         values = [row["score"] for row in own]
         picture.add_scatter(
             x=values,
-            y=[look.title] * len(own),
+            y=[name] * len(own),
             mode="markers",
             marker={"color": look.color, "symbol": look.symbol, "size": 10},
             customdata=[row["run_id"] for row in own],
             text=[f"training seed {row['seed']}" for row in own],
-            hovertemplate="%{text}<br>score %{x:.3f}<extra>" + look.title + "</extra>",
+            hovertemplate="%{text}<br>score %{x:.3f}<extra>" + name + "</extra>",
             showlegend=False,
         )
         if values:
             picture.add_scatter(
                 x=[sum(values) / len(values)],
-                y=[look.title],
+                y=[name],
                 mode="markers",
                 marker={"color": NEUTRAL, "symbol": "line-ns-open", "size": 22, "line": {"width": 2}},
-                hovertemplate="mean %{x:.3f}<extra>" + look.title + "</extra>",
+                hovertemplate="mean %{x:.3f}<extra>" + name + "</extra>",
                 showlegend=False,
             )
     return picture.update_xaxes(title="Score over training seeds →")
@@ -137,9 +137,9 @@ def _spread(rows: Sequence[Row]) -> go.Figure:
 
 def _group(row: Row) -> str:
     """The method that gives a row its colour."""
-    if "method" in row:
+    if "method" in row and row["method"] not in PARENTS.values():
         return str(row["method"])
-    model = str(row["model"])
+    model = str(row.get("model") or row["method"])
     if model in ("Base model", "Before tuning"):
         return "base"
     if model.endswith(" alone") or model == "After tuning":
@@ -175,4 +175,4 @@ def _once(rows: Sequence[Row]) -> list[Row]:
 
 def _finalist(row: Row) -> str:
     own = [f"{axis} {row[axis]:g}" for axis in ("alpha", "k", "seed") if row.get(axis) is not None]
-    return f"{style(row['method']).title} {' '.join(own)} · {row['pair']}"
+    return f"{' '.join([title(row['method']), *own])} · {row['pair']}"

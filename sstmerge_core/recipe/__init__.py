@@ -6,7 +6,16 @@ import hashlib
 import json
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationInfo,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from sstmerge_core import methods
 from sstmerge_core.errors import RecipeError
@@ -52,6 +61,33 @@ class Suite(_Frozen):
         return data | {"source": self.source.sha256}
 
 
+_LATER = ("near", "n_near", "refused", "held")
+"""Fields of a `Calibration` that are written only where they say something"""
+
+
+class Held(_Frozen):
+    """Samples that nothing is fitted to: a fit stops where their loss no longer falls."""
+
+    harm: Source
+    near: Source
+    benign: Source
+    n_harm: int
+    n_near: int
+    n_benign: int
+    split: str = "selection"
+
+    @property
+    def parts(self) -> dict[str, tuple[Source, int]]:
+        """Rows and their number by the names that `Calibration.parts` has for such samples."""
+        names = ("harm", "near", "benign")
+        return {name: (getattr(self, name), getattr(self, f"n_{name}")) for name in names}
+
+    def identity(self) -> dict[str, Any]:
+        """What can change when a fit stops, rows by content."""
+        counts = self.model_dump(mode="json", exclude={"harm", "near", "benign"})
+        return counts | {name: source.sha256 for name, (source, _) in self.parts.items()}
+
+
 class Calibration(_Frozen):
     """The samples whose gradients make the Fisher matrices, and where and of which responses they are taken.
 
@@ -85,9 +121,21 @@ class Calibration(_Frozen):
     """The utility samples of the second and each further utility adapter, where each adapter's own samples are looked
     at with that adapter alone; `benign` are then the first one's. Empty: all adapters share `benign`."""
     n_further: tuple[int, ...] = ()
+    near: Source | None = None
+    """Near misses, harmless prompts that look dangerous, with helpful answers; for methods that tell the two apart"""
+    n_near: int = Field(default=0, ge=0)
+    refused: str = ""
+    """SHA-256 of the near misses with the refusals to their harmful twins, see `suites.twins`; empty where no gradient
+    of refusing them is taken"""
+    held: Held | None = None
     n_general: int = Field(default=0, ge=0)
     general_weight: float = Field(default=0.0, ge=0.0, allow_inf_nan=False)
     """0: without general prompts."""
+
+    @model_serializer(mode="wrap")
+    def _without_what_came_later(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """As recipes were recorded before near misses were looked at, where they are not: the setting is the same."""
+        return {name: value for name, value in dump(self).items() if name not in _LATER or value}
 
     @model_validator(mode="after")
     def _weight_has_prompts(self) -> Self:
@@ -97,7 +145,8 @@ class Calibration(_Frozen):
 
     @property
     def parts(self) -> dict[str, tuple[Source, int]]:
-        """Rows and their number of each part of the samples that counts: ``harm``, ``benign``, ``general``.
+        """Rows and their number of each part of the samples that counts: ``harm``, ``benign``, ``general``, ``near``,
+        ``refused``.
 
         Where each utility adapter has its own, further ones are ``benign 2``, ``benign 3`` …
         """
@@ -106,6 +155,10 @@ class Calibration(_Frozen):
             parts[f"benign {index}"] = (source, n)
         if self.general is not None and self.general_weight:
             parts["general"] = (self.general, self.n_general)
+        if self.near is not None:
+            parts["near"] = (self.near, self.n_near)
+            if self.refused:
+                parts["refused"] = (self.near.model_copy(update={"sha256": self.refused}), self.n_near)
         return parts
 
     @property
@@ -121,8 +174,12 @@ class Calibration(_Frozen):
         came_later = {
             name for name, default in (("experts", "mean"), ("n_further", ())) if getattr(self, name) == default
         }
-        data = self.model_dump(mode="json", exclude={"harm", "benign", "general", "further"} | came_later)
+        data = self.model_dump(
+            mode="json", exclude={"harm", "benign", "general", "further", "near", "held"} | came_later
+        )
         data |= {part: source.sha256 for part, (source, _) in self.parts.items()}
+        if self.held is not None:
+            data["held"] = self.held.identity()
         if self.expansion == "base_and_own":
             data["expansion"] = "own"  # the word of earlier days for the same thing
         without_effect = set() if self.fisher == "true" else {"fisher", "seed"}

@@ -79,7 +79,8 @@ def _settings(recipe: Recipe) -> str:
     lines = [f"- {name}: {value}" for name, value in recipe.parameters.items()]
     if recipe.calibration:
         parts = (f"{n} rows of {public_name(source.name)}" for source, n in recipe.calibration.parts.values())
-        lines.append(f"- gradients from: {', '.join(parts)} (split {recipe.calibration.split})")
+        what = "fitted on" if methods.get(recipe.method).fits else "gradients from"
+        lines.append(f"- {what}: {', '.join(parts)} (split {recipe.calibration.split})")
     return "\n".join(["## Parameters", "", *lines, f"- run: `{recipe.run_id}`"])
 
 

@@ -20,12 +20,12 @@ from sstmerge_core.errors import Cancelled, DataError, JobError, Problem, SSTMer
 from sstmerge_core.evaluate import metric_rows
 from sstmerge_core.evaluate.judge import judge_samples
 from sstmerge_core.evaluate.judges import get_judge
-from sstmerge_core.jobs.plan import importance_units
+from sstmerge_core.jobs.plan import fit_units, importance_units
 from sstmerge_core.merge import Merged, budget, merge
 from sstmerge_core.models.device import share_the_machine
 from sstmerge_core.recipe import Recipe, Source, Suite, record
 from sstmerge_core.recipe.record import RunRecord
-from sstmerge_core.runs import artifact
+from sstmerge_core.runs import artifact, fit_stage
 from sstmerge_core.runs.session import Report, Session, check_base, chosen_device, planned_rows
 from sstmerge_core.store.events import EventWriter
 from sstmerge_core.workspace import Workspace
@@ -110,7 +110,7 @@ def _merge_stage(recipe: Recipe, session: Session, events: EventWriter, past: Ru
     entry = methods.get(recipe.method)
     if recipe.calibration is not None:
         begun = time.monotonic()
-        stage = "fisher" if entry.needs_fisher else "importance"
+        stage = "fisher" if entry.needs_fisher else "fit" if entry.fits else "importance"
         units = _looked_at(recipe, session)
         events.write("stage", stage=stage, status="done", seconds=time.monotonic() - begun, units=units, note="")
     session.progress("merge", 0, 1)
@@ -135,9 +135,13 @@ def _merge_stage(recipe: Recipe, session: Session, events: EventWriter, past: Ru
 
 def _looked_at(recipe: Recipe, session: Session) -> int:
     """Have ready what the method learns from samples; how many were looked at."""
-    if methods.get(recipe.method).needs_fisher:
+    entry = methods.get(recipe.method)
+    if entry.needs_fisher:
         calibrated = session.calibrated(recipe)
         return len(calibrated.harm) + len(calibrated.benign)
+    if entry.fits:
+        fit_stage.fitted(recipe, session)
+        return fit_units(recipe)
     session.elected(recipe)
     return importance_units(recipe)
 
@@ -167,6 +171,7 @@ def merge_now(
             base=base,
             elected=session.elected(recipe) if entry.needs_importance else None,
             direction=direction,
+            fit=fit_stage.fitted(recipe, session) if entry.fits else None,
             memory=session.patches,
             alpha=alpha,
         )

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +15,9 @@ from sstmerge_core.errors import AdapterError, Cancelled, DataError, Problem
 from sstmerge_core.jobs.plan import importance_units
 from sstmerge_core.merge import Calibrated, Merged, deltas
 from sstmerge_core.models.device import best_device
-from sstmerge_core.recipe import STAGE_VERSIONS, Recipe, Source
+from sstmerge_core.recipe import STAGE_VERSIONS, Calibration, Recipe, Source
 from sstmerge_core.suites import rows as suites
+from sstmerge_core.suites import twins
 from sstmerge_core.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -148,7 +150,12 @@ class Session:
             own = [gradients for part, gradients in found.items() if part.startswith("benign")]
             if "general" in found:
                 own = [stack(gradients, found["general"], recipe.calibration.general_weight) for gradients in own]
-            self._calibrated = (key, Calibrated(space, found["harm"], own[0], tuple(own) if len(own) > 1 else ()))
+            contrast = None
+            if "refused" in found:
+                refused, helped = found["refused"].mean(), found["near"].mean()
+                contrast = {name: refused[name] - helped[name] for name in refused}
+            each = tuple(own) if len(own) > 1 else ()
+            self._calibrated = (key, Calibrated(space, found["harm"], own[0], each, contrast))
         return self._calibrated[1]
 
     def elected(self, recipe: Recipe) -> list[dict[str, torch.Tensor]]:
@@ -193,7 +200,7 @@ class Session:
         assert calibration is not None
         total = importance_units(recipe)
         factors = self.factors(recipe.adapters[index])
-        examples = self._examples(recipe, self._electing(recipe, index)["part"], 0)
+        examples = self.examples(recipe, self._electing(recipe, index)["part"], 0)
         resident = self.model(recipe.base, calibration.dtype)
         done = 2 * index * calibration.n_benign
 
@@ -245,7 +252,7 @@ class Session:
         if found is None:
             names = list(calibration.parts)
             before = sum(calibration.parts[name][1] for name in names[: names.index(part)])
-            examples = self._examples(recipe, part, before)
+            examples = self.examples(recipe, part, before)
             factors = [self.factors(source) for source in recipe.adapters]
             resident = self.model(recipe.base, calibration.dtype)
             resident.set_delta(expansion.deltas(factors, expansion.weights(point, len(factors), calibration.experts)))
@@ -262,25 +269,52 @@ class Session:
             cache.save(self.workspace, entry, found, depends)
         return found.to(self.device)
 
-    def _examples(self, recipe: Recipe, part: str, before: int) -> list[Example]:
-        """Prompts and responses of one part; for general prompts the base's own answers, generated once and kept."""
-        from sstmerge_core.fisher import answers, cache
+    def examples(self, recipe: Recipe, part: str, before: int = 0) -> list[Example]:
+        """Prompts and responses of one part of the calibration; for general prompts the base's own answers."""
         from sstmerge_core.models.supervised import Example
 
         calibration = recipe.calibration
         assert calibration is not None
+        if part == "general":
+            tell = partial(self.progress, "fisher", before, calibration.samples)
+            return self.own_answers(recipe, part, "base", tell)
         source, n = calibration.parts[part]
-        rows = planned_rows(source, calibration.split, n)
-        if part != "general":
-            return [Example(row.prompt, row.response) for row in rows]
+        if part == "refused":
+            return [Example(row.prompt, row.response) for row in refused_rows(calibration)]
+        return [Example(row.prompt, row.response) for row in planned_rows(source, calibration.split, n)]
+
+    def held_examples(self, recipe: Recipe, part: str) -> list[Example]:
+        """Prompts and responses of one part of the samples on which a fit stops."""
+        from sstmerge_core.models.supervised import Example
+
+        held = recipe.calibration.held if recipe.calibration else None
+        assert held is not None
+        source, n = held.parts[part]
+        return [Example(row.prompt, row.response) for row in planned_rows(source, held.split, n)]
+
+    def own_answers(self, recipe: Recipe, part: str, point: str, tell: Callable[[], None]) -> list[Example]:
+        """Prompts of one part with the model's own answers at a point, ``base`` or ``utility``; generated once, kept.
+
+        `tell` is called before every batch and may raise to stop.
+        """
+        from sstmerge_core.fisher import answers, cache, expansion
+
+        calibration = recipe.calibration
+        assert calibration is not None
+        source, n = calibration.parts[part]
         depends: dict[str, Any] = {"base": recipe.base.sha256, "rows": source.sha256, "dtype": calibration.dtype}
         depends |= answers.identity(STAGE_VERSIONS["generate"])
+        if point != "base":
+            adapters = [adapter.sha256 for adapter in recipe.adapters[:-1]]
+            depends |= {"adapters": adapters, "experts": calibration.experts}
         entry = cache.key(**depends)
         found = answers.load(self.workspace, entry)
         if found is None:
+            prompts = [row.prompt for row in planned_rows(source, calibration.split, n)]
             resident = self.model(recipe.base, calibration.dtype)
-            prompts = [row.prompt for row in rows]
-            found = answers.own_answers(resident, prompts, lambda: self.progress("fisher", before, calibration.samples))
+            factors = [self.factors(adapter) for adapter in recipe.adapters]
+            moved = expansion.deltas(factors, expansion.weights(point, len(factors), calibration.experts))
+            found = answers.own_answers(resident, prompts, tell, moved)
             answers.save(self.workspace, entry, found, depends)
         return found
 
@@ -291,6 +325,16 @@ def planned_rows(source: Source, split: str, n: int) -> list[suites.Row]:
     if suites.rows_digest(rows) != source.sha256:
         fault = "the rows have changed since this run was planned"
         raise DataError(Problem(source.path, fault, "Launch the run again with the rows as they are now."))
+    return rows
+
+
+def refused_rows(calibration: Calibration) -> list[suites.Row]:
+    """Near misses with the refusals to their twins. Raises DataError where they are not those of the recipe."""
+    assert calibration.near is not None
+    rows = twins.refused(calibration.near.path, calibration.n_near, calibration.harm.path, calibration.split)
+    if suites.rows_digest(rows) != calibration.refused:
+        fault = f"near misses of {calibration.near.path} have other refusals of their twins since this run was planned"
+        raise DataError(Problem(calibration.harm.path, fault, "Launch the run again with the rows as they are now."))
     return rows
 
 

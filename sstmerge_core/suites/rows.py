@@ -25,14 +25,16 @@ class Row:
     prompt: str
     response: str
     """Reference answer; empty where there is none."""
+    twin_of: str = ""
+    """Id of the harmful prompt that this harmless one looks like; empty where none is named"""
 
 
 def load_rows(path: Path | str, split: str | None = None) -> list[Row]:
     """The rows of a file (see `read_records`), in file order; those of `split` only, if given.
 
-    Columns: ``id`` (or ``prompt_id``), ``prompt``, and, if there, ``response``, ``topic``, ``split``; more are ignored.
-    Without an id the row is known by the hash of its prompt. Raises DataError with every unusable row at once (the
-    first ten of them).
+    Columns: ``id`` (or ``prompt_id``), ``prompt``, and, if there, ``response``, ``topic``, ``split``, ``twin_of``;
+    more are ignored. Without an id the row is known by the hash of its prompt. Raises DataError with every unusable
+    row at once (the first ten of them).
     """
     path = Path(path)
     rows: list[Row] = []
@@ -99,7 +101,7 @@ def _row(record: Any) -> Row:
         raise ValueError(f"has a response that is {type(response).__name__}, not text")
     given = record.get("prompt_id") or record.get("id")
     prompt_id = str(given) if given else hashlib.sha256(prompt.encode()).hexdigest()[:12]
-    return Row(prompt_id, str(record.get("topic") or ""), prompt, response)
+    return Row(prompt_id, str(record.get("topic") or ""), prompt, response, str(record.get("twin_of") or ""))
 
 
 def read_records(path: Path, under: str = "", header: bool = True) -> Iterator[tuple[str, Any]]:

@@ -2,14 +2,11 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import math
 
 import numpy as np
 import pytest
 
 from sstmerge_core import catalog, cli, experiments, jobs
-from sstmerge_core.analysis.statistics import paired_bootstrap
-from sstmerge_core.analysis.tax import SafetyTax
 from sstmerge_core.builder import preflight
 from sstmerge_core.builder.preflight import Options
 from sstmerge_core.demo import adapters as demo
@@ -20,7 +17,8 @@ from sstmerge_core.store.events import last_status, read_events
 from sstmerge_core.workspace import Workspace
 
 COMMON = {"n": 3, "n_selection": 2}
-GRID = {"alphas": [0.5], "strengths": [1.0], "ks": [2], "layerwise": [False]}
+GRID = {"count": 1, "extend": 0, "ks": [2], "layerwise": [False], "goal": "sum"}  # a random model keeps no utility
+CURVE = {"count": 2}
 
 
 @pytest.fixture(autouse=True)
@@ -75,51 +73,81 @@ def split_of(workspace, run_id):
     return {suite["split"] for suite in started["recipe"]["evaluation"]["suites"]}
 
 
-def test_the_grid_is_searched_on_selection_and_the_finalists_are_measured_on_test(workspace, tiny_base):
+def test_every_method_gets_as_many_settings_and_the_finalists_are_measured_on_test(workspace, tiny_base):
     result = run(
         workspace,
         "alpha-k",
         tiny_base,
-        **GRID | {"alphas": [0.2, 0.8], "layerwise": [False, True]},
+        **GRID | {"count": 2, "layerwise": [False, True]},
         pairs=[["U", "S"]],
-        methods=["linear", "dare_linear", "sst_gevp"],
-        untuned=["average"],
+        methods=["linear", "dare_linear", "sst_gevp", "average"],
         seeds=[1, 2],
-        goals=["sum"],
+        goals=["sum", "balanced"],
     )
     every_row_leads_to_finished_runs(workspace, result)
     grid, finals = result.table("grid").rows, result.table("finalists").rows
-    assert [row["method"] for row in grid] == ["linear"] * 2 + ["dare_linear"] * 2 + ["sst_gevp"] * 2
-    assert [(row["method"], row["seed"]) for row in finals] == [
+    # the patch method with k and layerwise gets no more settings than the one with α alone
+    assert [row["method"] for row in grid] == ["linear"] * 2 + ["dare_linear"] * 2 + ["sst_gevp"] * 2 + ["average"]
+    assert {row["layerwise"] for row in grid if row["method"] == "sst_gevp"} == {False, True}
+    by_sum = [row for row in finals if row["goal"] == "sum"]
+    assert [(row["method"], row.get("seed")) for row in by_sum] == [
         ("linear", None),
         ("dare_linear", 1),
         ("dare_linear", 2),
         ("sst_gevp", None),
         ("average", None),
+        ("U alone", None),
+        ("S alone", None),
+        ("Base model", None),
     ]
     assert {split for row in grid for split in split_of(workspace, row["run_id"])} == {"selection"}
     assert {split for row in finals for split in split_of(workspace, row["run_id"])} == {"test"}
     by_linear = {row["alpha"]: row["sum"] for row in grid if row["method"] == "linear"}
-    chosen = next(row["alpha"] for row in finals if row["method"] == "linear")
+    chosen = next(row["alpha"] for row in by_sum if row["method"] == "linear")
     assert by_linear[chosen] == max(by_linear.values())
+    assert result.analysis["rules"]["U_S"][0]["count"] == 2
     before = {path: path.stat().st_mtime_ns for path in workspace.runs.glob("*/events.jsonl")}
     again = experiments.run(workspace, "alpha-k", experiments.get("alpha-k").read(result.settings))
     assert again.tables == result.tables and again.analysis == result.analysis
     assert before == {path: path.stat().st_mtime_ns for path in workspace.runs.glob("*/events.jsonl")}
 
 
+def test_where_a_best_lies_at_the_edge_every_method_gets_as_many_settings_more(workspace, tiny_base):
+    settings = choice.ContestSettings(**GRID | {"count": 2, "extend": 1}, base=str(tiny_base), **COMMON)
+    lab = experiments.Lab(workspace, settings)
+    names = ["linear", "task_arithmetic"]
+    found = choice.search(lab, [lab.adapter("U")], lab.adapter("S"), names, settings)
+    # of two values each is an edge, so a second round is due: linear goes to 1 at most, the strength on or between
+    assert len(found.rules) == 2
+    assert {name: len(own) for name, own in found.grid.items()} == {"linear": 4, "task_arithmetic": 4}
+    assert all(len(set(found.alphas(name))) == 4 for name in names) and max(found.alphas("linear")) <= 1.0
+
+
+def test_a_goal_or_a_range_that_is_none_is_refused_by_name():
+    with pytest.raises(RecipeError, match="unknown goal 'selective'"):
+        experiments.get("alpha-k").read({"goals": ["selective"]})
+    with pytest.raises(RecipeError, match="the smaller first"):
+        experiments.get("alpha-k").read({"strengths": [2.0, 1.0]})
+    with pytest.raises(RecipeError, match="average has no α"):
+        experiments.get("safety-tax").read({"methods": ["average"]})
+
+
 def test_a_tax_whose_interval_has_no_upper_end_is_said_with_infinity():
-    taxes = {"linear": SafetyTax(0.567, "ok"), "ties": SafetyTax(0.2, "ok")}
-    said = _sentence("U_S", taxes, {"linear": (0.163, None), "ties": None})
+    row = {"at": 0.5, "n": 64, "tax_low": 0.163, "tax_high": None}
+    rows = [row | {"method": "linear", "tax": 0.567}, row | {"method": "ties", "tax": 0.2, "tax_low": None}]
+    said = _sentence("U_S", 0.5, rows)
     assert "Linear 0.57 (0.16 to ∞)" in said and "TIES 0.20, Linear" in said
+    assert "no method reaches it" in _sentence("U_S", 0.5, [row | {"method": "linear", "tax": None}])
 
 
 def test_safety_tax_compares_with_the_adapter_alone(workspace, tiny_base):
-    result = run(workspace, "safety-tax", tiny_base, **GRID, pairs=[["U", "S"]], methods=["linear"])
+    result = run(workspace, "safety-tax", tiny_base, **CURVE, pairs=[["U", "S"]], methods=["linear"], at=[0.5])
     every_row_leads_to_finished_runs(workspace, result)
     rows = {row["model"]: row for row in result.table("tax").rows}
-    assert list(rows)[:3] == ["Base model", "U alone", "S alone"] and len(rows) == 4
+    assert list(rows)[:3] == ["U alone", "S alone", "Base model"] and len(rows) == 5
     assert rows["U alone"]["status"] == "reference" and rows["U alone"]["utility_n"] == 3
+    matched = result.table("matched").rows
+    assert [(row["method"], row["at"], row["tax"]) for row in matched] == [("linear", 0.5, None)]  # it refuses nothing
 
 
 def test_baselines_are_compared_over_training_seeds(workspace, tiny_base):
@@ -134,10 +162,14 @@ def test_baselines_are_compared_over_training_seeds(workspace, tiny_base):
         methods=["linear", "dare_linear"],
     )
     every_row_leads_to_finished_runs(workspace, result)
+    entrants = ("linear", "dare_linear", "U alone", "S alone", "Base model")
     assert {(row["method"], row["seed"]) for row in result.table("runs").rows} == {
-        (name, seed) for name in ("linear", "dare_linear") for seed in (42, 7)
+        (name, seed) for name in entrants for seed in (42, 7)
     }
-    assert {row["method"]: row["n"] for row in result.table("summary").rows} == {"linear": 2, "dare_linear": 2}
+    counted = {row["method"]: row["n"] for row in result.table("summary").rows}
+    assert counted == dict.fromkeys(("linear", "dare_linear"), 2) | {
+        name: counted[name] for name in counted if name not in ("linear", "dare_linear")
+    }
     assert "best_method" in result.analysis
 
 
@@ -258,7 +290,7 @@ def test_an_adapter_that_changes_nothing_leaves_the_model_as_it_is(workspace, ti
 
 def test_an_experiment_that_is_stopped_goes_on_where_it_was(workspace, tiny_base):
     settings = experiments.get("safety-tax").read(
-        {"base": str(tiny_base), **COMMON, **GRID, "pairs": [["U", "S"]], "methods": ["linear", "task_arithmetic"]}
+        {"base": str(tiny_base), **COMMON, **CURVE, "pairs": [["U", "S"]], "methods": ["linear", "task_arithmetic"]}
     )
     with pytest.raises(Cancelled):
         experiments.run(
@@ -279,27 +311,36 @@ def test_the_contest_names_no_winner_without_a_shown_difference(workspace, tiny_
     lab = experiments.Lab(workspace, experiments.get("safety-tax").read({"base": str(tiny_base), **COMMON}))
     utility, safety = lab.adapter("U"), lab.adapter("S")
     recipes = {name: lab.merge([utility], safety, name, {}) for name in ("linear", "average")}
-    outcomes = lab.measure(list(recipes.values()), "testing")
-    found = choice.contest(workspace, recipes, outcomes, "sum")
-    assert found["best_method"] is None and len(found["not_shown_worse"]) == 1
-    assert "not shown better than" in choice.verdict(found, "Here")
+    alone = choice.parents(lab, [utility], safety, "test")
+    outcomes = lab.measure([*recipes.values(), *alone.values()], "testing")
+    for goal in ("sum", "safety_first"):
+        known = outcomes | {alone["utility"].run_id: outcomes[alone["utility"].run_id] | {"utility": 0.1}}
+        found = choice.contest(workspace, recipes, alone, known, goal)
+        assert found["best_method"] is None and len(found["not_shown_worse"]) == 4, goal
+        said = choice.verdict(found, "Here")
+        assert "No winner" in said and "not shown better than" in said
+        assert found["n"] == {"resistance": 3, "over_refusal": 3, "utility": 3}
+    nothing = choice.contest(workspace, recipes, alone, outcomes, "balanced")
+    assert nothing["leader"] is None and "nothing was measured" in choice.verdict(nothing, "Here")
 
 
-def test_resampled_scores_are_those_of_a_paired_bootstrap(workspace, tiny_base):
+def test_a_contest_over_seeds_without_a_score_says_so(workspace, tiny_base):
+    settings = GRID | {"goal": "balanced", "utility": "U", "safety": "S", "others": {7: ["S", "U"]}}
+    result = run(workspace, "baselines", tiny_base, **settings, methods=["linear"])
+    assert result.analysis["best_method"] is None and "nothing was measured" in result.findings[0]
+
+
+def test_a_contest_is_told_on_the_answers_of_its_runs_with_topics_drawn_whole(workspace, tiny_base):
     lab = experiments.Lab(workspace, experiments.get("safety-tax").read({"base": str(tiny_base), "n": 20}))
     utility, safety = lab.adapter("U"), lab.adapter("S")
     one = lab.merge([utility], safety, "linear", {"alpha": 0.2}, Options(n=20))
-    lab.measure([one], "testing")
-    rouge = next(row for row in _metrics(workspace, one) if row["metric"] == "rouge_l")
-    values = choice.resampled(workspace, one, "sum")
-    assert math.isclose(np.mean(values), rouge["value"], abs_tol=0.01)  # the tiny model refuses nothing
-    low, high = np.quantile(values, [0.025, 0.975])
-    assert low == pytest.approx(rouge["ci_low"], abs=0.02) and high == pytest.approx(rouge["ci_high"], abs=0.02)
-    assert paired_bootstrap(values[:5], values[:5]).mean == 0.0
-
-
-def _metrics(workspace, recipe):
-    return next(event for event in read_events(workspace.run(recipe.run_id)) if event["event"] == "metrics")["rows"]
+    outcomes = lab.measure([one], "testing")
+    tables, topics = choice.answers(workspace, {"one": one})
+    assert {name: len(table) for name, table in tables.items()} == {"resistance": 20, "over_refusal": 20, "utility": 20}
+    assert tables["utility"]["one"].mean() == pytest.approx(outcomes[one.run_id]["utility"])
+    assert len(topics["utility"]) == 20 and set(topics["utility"]) <= {
+        row["topic"] for row in demo.rows(("facts",), "test")
+    }
 
 
 @pytest.mark.parametrize("name", experiments.EXPERIMENTS)
@@ -310,7 +351,7 @@ def test_written_settings_are_read_again(name):
 
 def test_wrong_settings_are_named_all_at_once(tmp_path):
     path = tmp_path / "settings.yaml"
-    path.write_text("n: 0\nalphas: [a]\nunknown: 1\n")
+    path.write_text("n: 0\ncount: [a]\nunknown: 1\n")
     with pytest.raises(RecipeError) as caught:
         experiments.get("alpha-k").read(path)
     assert len(caught.value.problems) == 3
@@ -325,7 +366,7 @@ def test_the_command_lists_the_experiments_and_prints_one_result(workspace, tiny
     listed = capsys.readouterr().out
     assert all(name in listed for name in experiments.EXPERIMENTS)
     path = tmp_path / "tax.yaml"
-    fields = {"base": str(tiny_base), **COMMON, **GRID, "pairs": [["U", "S"]], "methods": ["linear"]}
+    fields = {"base": str(tiny_base), **COMMON, **CURVE, "pairs": [["U", "S"]], "methods": ["linear"]}
     path.write_text(json.dumps(fields))
     assert cli.main(["experiment", "safety-tax", "--recipe", str(path), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
@@ -341,7 +382,7 @@ def test_a_file_that_is_no_result_is_refused_by_name(tmp_path):
 
 
 def test_an_experiment_is_carried_out_by_the_worker(workspace, tiny_base):
-    fields = {"base": str(tiny_base), "n": 1, "n_selection": 1, **GRID, "pairs": [["U", "S"]], "methods": ["linear"]}
+    fields = {"base": str(tiny_base), "n": 1, "n_selection": 1, **CURVE, "pairs": [["U", "S"]], "methods": ["linear"]}
     settings = experiments.get("safety-tax").read(fields).model_dump(mode="json")
     given = {"name": "safety-tax", "settings": settings}
     job_id = jobs.submit(workspace, [], name="Safety Tax", kind="experiment", experiment=given)

@@ -16,11 +16,12 @@ from sstmerge_core.adapters import Factors
 from sstmerge_core.adapters.base_weights import base_weights
 from sstmerge_core.errors import AdapterError, RecipeError
 from sstmerge_core.fisher import Gradients
+from sstmerge_core.fitting import KINDS, Fit, iterate, learn
 from sstmerge_core.merge import Calibrated, Merged, effective_weights, merge, truncate
 from sstmerge_core.merge.cautions import cautions
 from sstmerge_core.methods.consensus import FLAVOURS
 from sstmerge_core.methods.sparsify import largest_over
-from sstmerge_core.space import CoreModule, core_space
+from sstmerge_core.space import CoreModule, CoreSpace, core_space
 
 
 def dense(factors: dict[str, Factors], name: str) -> torch.Tensor:
@@ -53,14 +54,14 @@ def calibrate(pair: tuple[dict[str, Factors], dict[str, Factors]], seed: int = 0
     space = core_space(pair)
     generator = torch.Generator().manual_seed(seed)
     sides = []
-    for count in (7, 9):
+    for count in (7, 9, 4):
         modules = {}
         for name in sorted(space):
             module = space[name]
             full = torch.randn(count, module.q_out.shape[0], module.q_in.shape[0], generator=generator)
             modules[name] = module.q_out.T @ full @ module.q_in
         sides.append(Gradients.of(modules, torch.full((count,), 5.0)))
-    return Calibrated(space, *sides)
+    return Calibrated(space, sides[0], sides[1], contrast=sides[2].mean())
 
 
 def run(
@@ -73,7 +74,72 @@ def run(
     needs = methods.get(method).needs_fisher
     calibrated = calibrate(pair) if needs else None
     given = {"calibrated": calibrated, "base": base or base_weight, "elected": elect(pair, identities)}
+    given["fit"] = fit(pair, method, parameters)
     return merge(pair, method, parameters, identities=identities, **given)
+
+
+class Bowl:
+    """A loss that is the same function of ΔW whatever the basis: ½‖⟨G_i, ΔW⟩ − t_i‖² with fixed dense G_i."""
+
+    def __init__(self, space: CoreSpace) -> None:
+        generator = torch.Generator().manual_seed(77)
+        shapes = {name: (module.q_out.shape[0], module.q_in.shape[0]) for name, module in sorted(space.items())}
+        dense = {name: torch.randn(6, *shape, generator=generator).double() for name, shape in shapes.items()}
+        self.target = torch.linspace(-3, 3, 6).double()
+        self.rows = {
+            name: module.q_out.T.double().cpu() @ dense[name] @ module.q_in.double().cpu()
+            for name, module in space.items()
+        }
+
+    def gradient(self, cores: dict[str, torch.Tensor], step: int) -> tuple[float, dict[str, torch.Tensor]]:
+        moved = sum((row * cores[name].double().cpu()).sum((1, 2)) for name, row in self.rows.items())
+        off = moved - self.target
+        found = {name: (off[:, None, None] * row).sum(0).to(cores[name]) for name, row in self.rows.items()}
+        return float(off.square().sum() / 2), found
+
+
+def fit(pair: tuple[dict, ...], method: str, parameters: dict[str, object]) -> Fit | None:
+    """What a method that fits finds for `Bowl`, in few steps."""
+    entry = methods.get(method)
+    if not entry.fits:
+        return None
+    space = core_space(pair)
+    if entry.kind == "iterated":
+        return iterate(entry, entry.complete({"passes": 2} | parameters), space, Bowls(space))
+    return learn(entry, entry.complete({"steps": 4} | parameters), space, Bowl(space))
+
+
+class Bowls:
+    """Samples whose losses are ½(⟨G_i, ΔW⟩ − t_i)², by kind: again the same functions of ΔW whatever the basis."""
+
+    def __init__(self, space: CoreSpace) -> None:
+        generator = torch.Generator().manual_seed(78)
+        self.rows: dict[str, dict[str, torch.Tensor]] = {}
+        for kind in KINDS:
+            own = {}
+            for name, module in sorted(space.items()):
+                dense = 0.05 * torch.randn(4, module.q_out.shape[0], module.q_in.shape[0], generator=generator).double()
+                own[name] = module.q_out.T.double().cpu() @ dense @ module.q_in.double().cpu()
+            self.rows[kind] = own
+
+    def off(self, kind: str, cores: dict[str, torch.Tensor]) -> torch.Tensor:
+        own = self.rows[kind]
+        return sum((row * cores[name].double().cpu()).sum((1, 2)) for name, row in own.items()) - 1.0
+
+    def losses(self, cores: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        return {kind: self.off(kind, cores).square() / 2 for kind in KINDS}
+
+    def gradients(self, cores: dict[str, torch.Tensor], progress: Callable[[float], None]) -> tuple[dict, dict]:
+        progress(1.0)
+        found = {}
+        for kind, own in self.rows.items():
+            modules = {name: (self.off(kind, cores)[:, None, None] * row).float() for name, row in own.items()}
+            found[kind] = Gradients.of(modules, torch.full((4,), 5.0))
+        return found, self.losses(cores)
+
+    def held(self, cores: dict[str, torch.Tensor]) -> float:
+        losses = self.losses(cores)
+        return float(losses["harm"].mean() + losses["near"].mean() + losses["benign"].mean())
 
 
 def elect(pair: tuple[dict, ...], identities: tuple[str, ...]) -> list[dict[str, torch.Tensor]]:
@@ -519,11 +585,14 @@ def test_cuda_and_cpu_agree(pair, method):
             name: CoreModule(own.q_out.cuda(), own.q_in.cuda(), tuple(core.cuda() for core in own.cores))
             for name, own in calibrated.space.items()
         }
-        calibrated = Calibrated(space, calibrated.harm.to("cuda"), calibrated.benign.to("cuda"))
+        calibrated = Calibrated(
+            space, calibrated.harm.to("cuda"), calibrated.benign.to("cuda"), contrast=calibrated.contrast
+        )
     for space in ("delta", "core") if methods.get(method).kind == "elementwise" else (None,):
         own = {"space": space} if space else {}
         first = run(pair, method, **own)
         given = {"calibrated": calibrated, "base": base_weight, "elected": elect(pair, ("u", "s"))}
+        given["fit"] = fit(on_gpu, method, own)
         second = merge(on_gpu, method, own, identities=("u", "s"), **given)
         factors, _ = second.factors()
         for name in NAMES:

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 from synthetic_workspace import selected
+from tiny_models import build_base
 
 from sstmerge_core import catalog, jobs, methods
 from sstmerge_core.recipe import Recipe
@@ -61,9 +62,27 @@ def test_merge_form_has_exactly_the_parameters_of_the_method(
     open_page: Open, full_workspace: Workspace, name: str
 ) -> None:
     app = open_page(full_workspace, "merge", **_tiny(), method=name)
-    widgets = [*app.number_input, *app.selectbox, *app.toggle]
+    widgets = [*app.number_input, *app.selectbox, *app.toggle, *app.text_input]
     drawn = {widget.key.removeprefix(f"merge.{name}.") for widget in widgets if widget.key.startswith(f"merge.{name}.")}
     assert drawn == {parameter.name for parameter in methods.get(name).parameters}
+
+
+def test_the_unaligned_model_is_chosen_on_the_merge_page_by_methods_that_use_one(
+    open_page: Open, full_workspace: Workspace, tiny_base: Path, tmp_path: Path
+) -> None:
+    workspace = Workspace(tmp_path / "own")
+    shutil.copytree(full_workspace.root, workspace.root)
+    before = build_base("llama", tmp_path / "before", seed=5)
+    catalog.add_base(workspace, before)
+    app = open_page(workspace, "merge", **_tiny(), method="safe_lora")
+    assert not app.exception
+    app.selectbox("merge.unaligned").select("before").run()
+    assert not app.exception and not app.error and not app.button("merge.launch").disabled
+    assert _said(app, "unaligned") == "before"
+    again = open_page(workspace, "merge", **_tiny(), method="safe_lora", unaligned="before")
+    assert again.selectbox("merge.unaligned").value == "before"
+    again.selectbox("merge.method").select("linear").run()
+    assert not again.exception and "unaligned" not in again.query_params
 
 
 def test_merge_takes_its_parameters_from_the_link(open_page: Open, full_workspace: Workspace) -> None:
@@ -111,6 +130,16 @@ def test_linear_shows_its_effective_weights(open_page: Open, full_workspace: Wor
     app = open_page(full_workspace, "merge", **_tiny(), method="linear", alpha="0.3")
     text = " ".join(caption.value for caption in app.caption)
     assert "**0.7** · ΔU" in text and "**0.3** · ΔS" in text
+
+
+def test_weights_of_ones_own_are_shown_as_they_act_and_a_wrong_number_of_them_is_told(
+    open_page: Open, full_workspace: Workspace
+) -> None:
+    app = open_page(full_workspace, "merge", **_tiny(), method="task_arithmetic", alpha="2", weights="1,-0.5")
+    assert "**-1** · ΔS" in " ".join(caption.value for caption in app.caption)
+    for wrong, said in (("1,2,3", "3 numbers for 2 adapters"), ("1,x", "numbers with commas")):
+        app.text_input("merge.task_arithmetic.weights").set_value(wrong).run()
+        assert not app.exception and said in " ".join(error.value for error in app.error)
 
 
 @pytest.mark.parametrize("name", methods.names())

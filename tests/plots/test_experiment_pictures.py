@@ -18,8 +18,15 @@ ROWS = {
         "retention",
         [{"method": "linear", "experts": n, "retention": 0.5, "run_id": "a"} for n in (8, 12)],
     ),
-    "baselines": ("runs", [{"method": "linear", "seed": seed, "score": 1.0, "run_id": "a"} for seed in (42, 43)]),
-    "alpha-k": ("finalists", [{"method": "ties", "pair": "U_S", "alpha": 0.4, **POINT}]),
+    "baselines": (
+        "runs",
+        [{"method": "linear", "seed": seed, "score": 1.0, "run_id": "a"} for seed in (42, 43)]
+        + [{"method": "Base model", "seed": 42, "score": 0.0, "run_id": "a"}],
+    ),
+    "alpha-k": (
+        "finalists",
+        [{"method": "U alone", "pair": "U_S", "alpha": None, **POINT}],
+    ),
     "pre-post": ("runs", [{"model": "After tuning", "run": "x", **POINT}, {"model": "DARE", "run": "y", **POINT}]),
     "search": ("trials", [{"method": "sst_gevp", "parameters": "k=3", **POINT}]),
 }

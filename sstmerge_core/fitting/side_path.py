@@ -1,0 +1,45 @@
+"""The base model with ΔW = Q_out M Q_inᵀ beside its weights: differentiable in M alone, and no dense ΔW ever exists.
+
+y = W₀x + Q_out M (Q_inᵀ x): the core coordinates of ALGORITHMS §2 as a path of its own, as LoRA computes BAx.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
+
+from sstmerge_core.fisher.gradients import in_core
+
+if TYPE_CHECKING:
+    import torch
+
+    from sstmerge_core.space import CoreModule
+
+
+@contextmanager
+def side_path(model: Any, space: Mapping[str, CoreModule], cores: Mapping[str, torch.Tensor]) -> Iterator[None]:
+    """Inside, every module of `cores` answers with ΔW added; `model` holds the base weights, and is as before after.
+
+    `cores` are the matrices M, (p, q) by module, and a backward pass reaches them. Works on ``Linear``, ``Conv1D`` and
+    token embeddings, of which ΔW is (width, vocabulary). Memory beside the activations: (p + q) numbers a token and
+    module.
+    """
+    with ExitStack() as hooks:
+        for name, core in cores.items():
+            if core.numel():  # nothing changes here
+                layer = model.get_submodule(name)
+                hooks.enter_context(layer.register_forward_hook(_hook(space[name], core, layer)))
+        yield
+
+
+def _hook(module: CoreModule, core: torch.Tensor, layer: Any) -> Callable[..., torch.Tensor]:
+    weight = next(layer.parameters())
+    q_out = module.q_out.to(weight.device, weight.dtype)
+    q_in = module.q_in.to(weight.device, weight.dtype)
+    inner = core.to(weight.device, weight.dtype).T
+
+    def forward(layer: Any, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor:
+        return output + (in_core(layer, inputs[0], q_in) @ inner) @ q_out.T
+
+    return forward
