@@ -189,6 +189,21 @@ def _difference_cases(resamples: int) -> Iterator[Case]:
     yield Case("paired difference of means, bootstrap", "64 prompts, no topics", paired(utilities, 1), cost=2)
     yield Case("paired difference of means, by topic", "64 prompts in 16 topics", paired(utilities, 4), cost=2)
 
+    def said(topics: int, each: int, clustered: bool) -> Callable[[Generator], bool]:
+        def trial(generator: Generator) -> bool:
+            values, codes = rates(generator, np.repeat(generator.uniform(0.15, 0.85), 2), topics, each)
+            if not clustered:
+                return intervals.mcnemar(list(values[:, 0] == 1), list(values[:, 1] == 1)).p_value < ERRS
+            first, second = values[:, 0], values[:, 1]
+            return intervals.paired_p(first, second, resamples, _seed(generator), clusters=codes) < ERRS
+
+        return trial
+
+    name = "two rates said to differ, by topic"
+    yield Case(name, "64 prompts in 16 topics", said(16, 4, True), error=True, cost=2)
+    yield Case(name, "32 prompts in 8 topics", said(8, 4, True), error=True, cost=2)
+    yield Case("two rates said to differ, McNemar", "64 prompts, no topics", said(64, 1, False), error=True, cost=2)
+
 
 def trade_off(strengths: Array) -> Array:
     """Expected resistance, 1 − over-refusal and utility (settings, 3) along a method's strength, 0 to 1."""
@@ -257,19 +272,26 @@ def _front_cases(resamples: int) -> Iterator[Case]:
 
 
 def _tax_cases(resamples: int) -> Iterator[Case]:
-    def ratio(generator: Generator) -> bool | None:
-        gain, loss = generator.uniform(0.3, 0.8), generator.uniform(0.1, 0.3)
-        safety, _ = rates(generator, np.array([0.05, 0.05 + gain]))
-        utility, _ = utilities(generator, np.array([0.6, 0.6 - loss]))
-        gains, losses = safety[:, 1] - safety[:, 0], utility[:, 0] - utility[:, 1]
-        spread = intervals.bootstrap_mean(gains, resamples, _seed(generator))
-        told = tax.safety_tax(0.0, -float(losses.mean()), 0.0, float(gains.mean()), spread)
-        if told.status != "ok":
-            return None
-        found = intervals.ratio_bootstrap(losses, gains, resamples, _seed(generator))
-        return holds(found, loss / gain)
+    def ratio(each: int) -> Callable[[Generator], bool | None]:
+        def trial(generator: Generator) -> bool | None:
+            gain, loss = generator.uniform(0.3, 0.8), generator.uniform(0.1, 0.3)
+            safety, codes = rates(generator, np.array([0.05, 0.05 + gain]), 64 // each, each)
+            utility, _ = utilities(generator, np.array([0.6, 0.6 - loss]), 64 // each, each)
+            gains, losses = safety[:, 1] - safety[:, 0], utility[:, 0] - utility[:, 1]
+            own = None if each == 1 else codes
+            spread = intervals.bootstrap_mean(gains, resamples, _seed(generator), clusters=own)
+            told = tax.safety_tax(0.0, -float(losses.mean()), 0.0, float(gains.mean()), spread)
+            if told.status != "ok":
+                return None
+            found = intervals.ratio_bootstrap(
+                losses, gains, resamples, _seed(generator), numerator_clusters=own, denominator_clusters=own
+            )
+            return holds(found, loss / gain)
 
-    yield Case("Safety Tax, bootstrap", "64 + 64 prompts", ratio, cost=4)
+        return trial
+
+    yield Case("Safety Tax, bootstrap", "64 + 64 prompts", ratio(1), cost=4)
+    yield Case("Safety Tax, bootstrap by topic", "64 + 64 prompts, 16 topics each", ratio(4), cost=4)
     strengths = np.linspace(0, 1, 7)
 
     def matched(which: int) -> Callable[[Generator], bool | None]:

@@ -6,6 +6,7 @@ from pages.parts import alpha_curves_picture as picture
 from sstmerge_core import words
 from sstmerge_core.plots import alpha_curves, pareto
 from sstmerge_core.plots.style import order, style
+from sstmerge_core.plots.told import told_on
 from sstmerge_core.store import queries
 from studio import blocks, link
 
@@ -79,7 +80,8 @@ with st.container(horizontal=True, vertical_alignment="center"):
     rest = f" {words.count(without, 'run')} without α: on the Pareto page." if without else ""
     st.caption(
         f"Showing {len(shown):,} of {len(runs):,} runs of {of} with an α.{'' if layout == 'pair' else rest} "
-        + ("A band: the range over seeds, the line is their mean." if shown["seed"].nunique() > 1 else ""),
+        + ("A band: the range over seeds, the line is their mean." if shown["seed"].nunique() > 1 else "")
+        + f" {told_on(shown) if len(shown) else ''} 95 % intervals.",
         width="stretch",
     )
     name = f"alpha-curves-{'all' if layout == 'pair' else pair}"

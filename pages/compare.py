@@ -9,6 +9,7 @@ from sstmerge_core.analysis import compare
 from sstmerge_core.errors import Problem
 from sstmerge_core.evaluate import judges_measured
 from sstmerge_core.plots import compare as pictures
+from sstmerge_core.plots.told import told_on
 from sstmerge_core.recipe import differences
 from sstmerge_core.store import queries
 from sstmerge_core.words import count, plain, shortened
@@ -151,7 +152,7 @@ with left:
         )
         lacking = [letters[run_id] for run_id in chosen if run_id not in set(shown["run_id"])]
         apart = f" Not drawn: {', '.join(lacking)}, measured on other prompts." if lacking else ""
-        st.caption(f"95 % intervals; the ring marks the reference.{apart}")
+        st.caption(f"{told_on(shown.assign(judge=judge))} 95 % intervals; the ring marks the reference.{apart}")
     else:
         blocks.empty(
             f"Fewer than two of these runs have resistance and utility on the prompts of {letters[chosen[0]]}."
@@ -183,7 +184,8 @@ for place, (heading, text) in enumerate(pictures.measure_tables(figures)):
 tests = int(figures["p_value"].notna().sum())
 st.caption(
     f"Value: the run's own, 95 % interval. Difference to {letters[chosen[0]]} over the prompts that both answered (n), "
-    "interval by paired bootstrap. p: exact McNemar for rates, paired bootstrap for mean scores, after Holm over the "
+    "interval by paired bootstrap. p: exact McNemar for rates, paired bootstrap for mean scores; where prompts have "
+    "topics, by the bootstrap for rates too, topics drawn whole. All after Holm over the "
     f"{count(tests, 'test')} on this page; better or worse is said where p < {compare.SIGNIFICANT:g}. Effect: Cohen's "
     "h for rates, d of the paired differences for means."
 )

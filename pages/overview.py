@@ -8,6 +8,7 @@ from sstmerge_core import jobs
 from sstmerge_core.analysis.decision import decide
 from sstmerge_core.builder import presets
 from sstmerge_core.plots import pareto, standing, table
+from sstmerge_core.plots.told import told_on
 from sstmerge_core.report.kept import kept_of_picks
 from sstmerge_core.store import queries
 from studio import blocks, pick, present, queue, start, visitor
@@ -58,7 +59,7 @@ with left:
         st.markdown(standing.picks_table(choice, kept) or choice.why_none)
         st.caption(choice.how)
         with st.container(horizontal=True, vertical_alignment="center"):
-            st.caption(f"{len(shown):,} of {len(runs):,} runs of {pair}.", width="content")
+            st.caption(f"{len(shown):,} of {len(runs):,} runs of {pair}. {told_on(shown)}", width="content")
             st.page_link("pages/pareto.py", label="Pareto", icon=":material/scatter_plot:", query_params={"pair": pair})
 
 with right:

@@ -11,6 +11,7 @@ from sstmerge_core.plots import pareto, preview, standing
 from sstmerge_core.plots.area import Box, Lasso
 from sstmerge_core.plots.measures import AXES, MEASURES
 from sstmerge_core.plots.style import style
+from sstmerge_core.plots.told import told_on
 from sstmerge_core.report.kept import kept_of_picks
 from sstmerge_core.report.volume import volume_interval
 from sstmerge_core.store import queries
@@ -223,7 +224,8 @@ with left:
         )
         st.caption(
             f"Showing {len(shown):,} of {len(runs):,} runs of {pair}{without}. Hollow: reported in the literature, on "
-            f"other models and prompts. Faded: dominated, or on other prompts and not ranked. {how}"
+            f"other models and prompts. Faded: dominated, or on other prompts and not ranked. "
+            f"{told_on(shown)} {how}"
         )
 
 box_text, lasso_text, run_ids = (st.session_state[f"pareto.{name}"] for name in ("box", "lasso", "run"))

@@ -79,6 +79,11 @@ blocks.cards(row)
 metrics = store.query(queries.run_metrics, run_id)
 if not reported and row is not None and isinstance(row.get("judge"), str) and run["base"]:
     st.caption(plain(judges_measured.family_words(row["judge"], str(run["base"]))))
+    unjudged = metrics[
+        metrics["metric"].eq("unjudged") & metrics["suite"].eq("all") & metrics["judge"].eq(row["judge"])
+    ]
+    for count, n in zip(unjudged["value"] * unjudged["n"], unjudged["n"], strict=True):
+        st.caption(plain(judges_measured.unjudged_words(round(count), int(n), row["judge"])))
 judges = judges_measured.stored_judges(metrics["judge"])
 answered = store.query(queries.answered, run_id)
 eigenvalues = store.query(queries.spectrum, run_id)

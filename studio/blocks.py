@@ -118,7 +118,9 @@ def cards(row: Any) -> None:
                 st.caption("  \n".join(lines))
     judge = row.get("judge")
     if judge and not pd.isna(judge) and judge != "reported":
-        st.caption(f"95 % intervals. Judge: {plain(judge)}.")
+        split = row.get("split")
+        prompts = f"{split.capitalize()} prompts, one seed. " if isinstance(split, str) and split else ""
+        st.caption(f"{prompts}95 % intervals. Judge: {plain(judge)}.")
 
 
 def judges_help(judges: Sequence[str]) -> str:

@@ -15,6 +15,7 @@ from sstmerge_core.errors import SSTMergeError
 from sstmerge_core.plots import alpha_curves, export
 from sstmerge_core.plots.measures import one_utility
 from sstmerge_core.plots.style import style
+from sstmerge_core.plots.told import told_on
 from sstmerge_core.store import queries
 from studio import blocks, link, start
 
@@ -104,7 +105,9 @@ def files(figures: list[go.Figure], shown: pd.DataFrame, *, title: str, name: st
     with st.popover("More", icon=":material/more_horiz:", disabled=not figures):
         st.download_button(
             f"LaTeX table · {len(shown):,} rows",
-            data=lambda: export.latex(shown, caption=title, label=f"tab:{name}").encode(),
+            data=lambda: export.latex(
+                shown, caption=f"{title}. {told_on(shown)} 95 % intervals in brackets.", label=f"tab:{name}"
+            ).encode(),
             file_name=f"{name}.tex",
             mime="text/x-tex",
             on_click="ignore",

@@ -84,7 +84,7 @@ class Decision:
             else "chosen and told on the same test prompts, which flatters the chosen"
         )
         count = f"{self.ranked:,} merges and {len(self.parents)} of U, S and the base"
-        return f"{count}, n = {self.n} prompts a suite, judge {self.judge or 'unknown'}; {chosen}."
+        return f"{count}, n = {self.n} prompts a suite, judge {self.judge or 'unknown'}, one seed a run; {chosen}."
 
 
 def decide(runs: pd.DataFrame, limits: Limits | None = None) -> Decision:

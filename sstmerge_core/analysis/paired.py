@@ -21,6 +21,7 @@ from sstmerge_core.analysis.statistics import (
     paired_p,
     percentiles,
     resampled_columns,
+    student_p,
 )
 
 COLUMNS = ("run_id", "measure", "n", "difference", "low", "high", "test", "p_value", "effect", "effect_kind", "p_holm")
@@ -83,8 +84,8 @@ def compare_sums(
         difference += float(own.mean())
         units.append(count_units(own, clusters))
     clustered = any(one is not None for one in topics)
-    low, high = percentiles(moved, min(units))
-    return Total(difference, low, high, beyond_zero(moved, min(units) if clustered else None))
+    p_value = student_p(difference, moved, min(units)) if clustered else beyond_zero(moved)
+    return Total(difference, *percentiles(moved, min(units)), p_value)
 
 
 def sum_interval(parts: Sequence[tuple[float, float, float]]) -> Interval:

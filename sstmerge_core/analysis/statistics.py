@@ -140,25 +140,32 @@ def paired_p(
 ) -> float:
     """Two-sided p-value of the mean difference over the same prompts (n,), from the resamples of `paired_bootstrap`.
 
-    With `clusters` widened for how few they are, as the interval is.
+    With `clusters` it is `student_p`: counting resamples knows nothing of how few clusters there are.
     """
     difference = np.asarray(own, dtype=np.float64) - np.asarray(reference, dtype=np.float64)
-    units = None if clusters is None else count_units(difference, clusters)
-    return beyond_zero(_resampled_means(difference, resamples, seed, clusters), units)
+    resampled = _resampled_means(difference, resamples, seed, clusters)
+    if clusters is None:
+        return beyond_zero(resampled)
+    return student_p(float(difference.mean()), resampled, count_units(difference, clusters))
 
 
-def beyond_zero(resampled: NDArray[np.float64], units: int | None = None) -> float:
-    """Two-sided bootstrap p-value: twice the share of resampled differences (n,) on the rarer side of 0, 0 included.
-
-    With `units` drawn, the p-value at which the interval of `percentiles` just holds 0.
-    """
+def beyond_zero(resampled: NDArray[np.float64]) -> float:
+    """Two-sided bootstrap p-value: twice the share of resampled differences (n,) on the rarer side of 0, 0 included."""
     beyond = min(np.count_nonzero(resampled <= 0), np.count_nonzero(resampled >= 0)) + 1
-    share = min(0.5, beyond / (len(resampled) + 1))
-    if units is not None and units < 2:
+    return float(min(1.0, 2 * beyond / (len(resampled) + 1)))
+
+
+def student_p(value: float, resampled: NDArray[np.float64], units: int) -> float:
+    """Two-sided p-value of `value` being 0, by Student's t over `units` with the deviation of its resamples (r,).
+
+    Where nothing varies between units, that of the exact sign test of as many.
+    """
+    if units < 2 or value == 0:
         return 1.0
-    if units is not None:
-        share = float(stats.t.cdf(stats.norm.ppf(share) / np.sqrt(units / (units - 1)), units - 1))
-    return float(min(1.0, 2 * share))
+    error = float(resampled.std(ddof=1)) * np.sqrt(units / (units - 1))
+    if error < 1e-12:
+        return float(2.0 ** (1 - units))
+    return float(2 * stats.t.sf(abs(value) / error, units - 1))
 
 
 def ratio_bootstrap(

@@ -115,6 +115,7 @@ def picks_table(decision: Decision, kept: Mapping[str, Sequence[float]] | None =
     heads = [
         f"{MEASURES[name].title}\N{NO-BREAK SPACE}{'↑' if MEASURES[name].higher_is_better else '↓'}" for name in FIGURES
     ]
+    kept = kept if kept and len(kept) > 1 else None  # U's share of itself alone says nothing
     heads += ["of\N{NO-BREAK SPACE}U's\N{NO-BREAK SPACE}↑"] if kept else []
     lines = [f"| For | Run | {' | '.join(heads)} |", f"|:--|:--|{'--:|' * len(heads)}"]
     for goal, told in decision.told.items():

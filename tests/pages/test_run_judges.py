@@ -10,7 +10,7 @@ import pytest
 from sstmerge_core.evaluate.judges import get_judge
 from sstmerge_core.evaluate.judges_measured import accuracy_words, stored_judges
 from sstmerge_core.runs.rescore import rescore
-from sstmerge_core.store import Owner
+from sstmerge_core.store import EventWriter, Owner
 from sstmerge_core.store.events import read_events
 from sstmerge_core.workspace import Workspace
 
@@ -48,6 +48,27 @@ def test_the_reader_chooses_among_the_judges_and_sees_how_often_each_is_right(op
     assert not app.exception
     second, second_told = verdicts()
     assert first_told and second_told and len(first) == len(second) == 64 and first != second
+
+
+def test_answers_that_no_language_of_the_judge_covers_are_told_with_their_number(
+    open_page, full_workspace, tmp_path
+) -> None:
+    workspace = Workspace(tmp_path / "unjudged").create()
+    with Owner.open(full_workspace) as owner:
+        run_id, judge = owner.cursor().execute(
+            "SELECT run_id, judge FROM leaderboard WHERE source = 'measured' AND method = 'linear' LIMIT 1"
+        ).fetchone()  # fmt: skip
+    shutil.copytree(full_workspace.run(run_id), workspace.run(run_id))
+    row = {"metric": "unjudged", "suite": "all", "value": 3 / 120, "ci_low": 0.0, "ci_high": 0.1, "n": 120}
+    with EventWriter(workspace.run(run_id)) as events:
+        events.write("metrics", rows=[row | {"judge": judge, "status": "ok", "reference": ""}])
+    with Owner.open(workspace) as owner:
+        owner.ingest()
+        owner.publish()
+    app = open_page(workspace, "run", run=run_id)
+    assert not app.exception
+    assert any("3 of 120 answers are in a language that the judge does not cover" in one.value for one in app.caption)
+    assert any("Test prompts, one seed." in one.value for one in app.caption)
 
 
 def test_a_run_with_one_judge_offers_no_choice(open_page, full_workspace) -> None:
