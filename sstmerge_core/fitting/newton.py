@@ -67,7 +67,7 @@ def iterate(
     checkpoint = checkpoint or Checkpoint()
     total = parameters["passes"]
     utility = {name: mixed(own.cores[:-1], parameters["experts"]) for name, own in space.items()}
-    state = _State.of(checkpoint.load()) or _start(parameters, space, utility, landscape, checkpoint, progress)
+    state = _State.of(checkpoint.load(), utility) or _start(parameters, space, utility, landscape, checkpoint, progress)
     progress(state.passes, total)
     while state.passes < total and not state.ended:
         at = {name: core + state.delta[name] for name, core in utility.items()}
@@ -130,13 +130,13 @@ class _State(NamedTuple):
         return tensors, {"held": self.held}
 
     @classmethod
-    def of(cls, kept: tuple[dict[str, torch.Tensor], dict[str, Any]] | None) -> _State | None:
+    def of(cls, kept: tuple[dict[str, torch.Tensor], dict[str, Any]] | None, like: Cores) -> _State | None:
+        """What was kept, on the devices of `like`."""
         if kept is None:
             return None
         tensors, about = kept
         sides = [
-            {name.removeprefix(f"{side}/"): tensors[name] for name in tensors if name.startswith(f"{side}/")}
-            for side in ("delta", "best")
+            {name: tensors[f"{side}/{name}"].to(core) for name, core in like.items()} for side in ("delta", "best")
         ]
         return cls(sides[0], sides[1], tensors["before"], tensors["target"], about["held"])
 
@@ -169,7 +169,7 @@ def _rows(found: Mapping[str, Gradients], beta: float) -> Gradients:
     """X = [h; r − m; βb], every row with the weight 1."""
     import torch
 
-    parts = [found["harm"].rows, found["refused"].rows - found["near"].rows, beta * found["benign"].rows]
-    rows = torch.cat([part.to(parts[0].device) for part in parts])
+    own = {name: found[name].rows.to(found["harm"].rows.device) for name in KINDS}
+    rows = torch.cat([own["harm"], own["refused"] - own["near"], beta * own["benign"]])
     tokens = torch.cat([found[name].tokens for name in ("harm", "refused", "benign")])
     return Gradients(rows, found["harm"].shapes, tokens, torch.ones(len(rows), dtype=torch.float64))

@@ -16,6 +16,8 @@ TITLES = {
     "prepare": "Loading the model",
     "fisher": "Computing gradients",
     "importance": "Finding the weights that matter",
+    "fit": "Fitting coefficients",
+    "passes": "Fitting in passes",
     "budget": "Finding the strength",
     "merge": "Merging",
     "generate": "Generating answers",

@@ -32,12 +32,8 @@ def plan_units(recipes: Sequence[Recipe], workspace: Workspace) -> list[dict[str
                 units[stage] = units.get(stage, 0.0) + amount
         entry = methods.get(recipe.method)
         if units and recipe.calibration and (key := _calibration_key(recipe)) not in calibrated:
-            if entry.fits:
-                units["fit"] = float(fit_units(recipe))
-            elif entry.needs_importance:
-                units["importance"] = float(importance_units(recipe))
-            else:
-                units["fisher"] = float(recipe.calibration.samples)
+            count = fit_units if entry.fits else importance_units if entry.needs_importance else _samples
+            units[entry.stage] = float(count(recipe))
             calibrated.add(key)
         plan.append(units)
     # The model is loaded for the first answers or gradients; merging alone needs none.
@@ -52,6 +48,10 @@ def importance_units(recipe: Recipe) -> int:
     if recipe.calibration is None:
         return 0
     return 2 * ((len(recipe.adapters) - 1) * recipe.calibration.n_benign + recipe.calibration.n_harm)
+
+
+def _samples(recipe: Recipe) -> int:
+    return recipe.calibration.samples if recipe.calibration else 0
 
 
 def fit_units(recipe: Recipe) -> int:

@@ -309,6 +309,13 @@ class Method:
         """Whether numbers are fitted with the model itself before it merges: a stage of its own, kept and resumed."""
         return self.kind in ("learned", "iterated")
 
+    @property
+    def stage(self) -> str:
+        """The stage in which it looks at samples, as plans, progress and events call it; empty where it does not."""
+        if self.fits:
+            return "fit" if self.kind == "learned" else "passes"
+        return "fisher" if self.needs_fisher else "importance" if self.needs_importance else ""
+
     def identity(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
         """Of `parameters` what can change the result, so that runs keep their id when a method learns something new."""
         before = {parameter.name: parameter.schema.before for parameter in self.parameters}

@@ -110,9 +110,8 @@ def _merge_stage(recipe: Recipe, session: Session, events: EventWriter, past: Ru
     entry = methods.get(recipe.method)
     if recipe.calibration is not None:
         begun = time.monotonic()
-        stage = "fisher" if entry.needs_fisher else "fit" if entry.fits else "importance"
         units = _looked_at(recipe, session)
-        events.write("stage", stage=stage, status="done", seconds=time.monotonic() - begun, units=units, note="")
+        events.write("stage", stage=entry.stage, status="done", seconds=time.monotonic() - begun, units=units, note="")
     session.progress("merge", 0, 1)
     begun = time.monotonic()
     merged = merge_now(recipe, session, events, past)

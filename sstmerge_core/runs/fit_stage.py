@@ -37,7 +37,7 @@ def fitted(recipe: Recipe, session: Session) -> Fit:
         checkpoint = kept.checkpoint(session.workspace, key)
         space = _space(recipe, session)
         given = (entry, entry.complete(recipe.parameters), space)
-        how: dict[str, Any] = {"checkpoint": checkpoint, "progress": partial(session.progress, "fit")}
+        how: dict[str, Any] = {"checkpoint": checkpoint, "progress": partial(session.progress, entry.stage)}
         if entry.kind == "iterated":
             found = fitting.iterate(*given, _Samples(recipe, session, space), **how)
         else:

@@ -63,6 +63,9 @@ def changed(recipe: Path, **entries: object) -> Path:
         ("linear", ["alpha=0.3"]),
         ("dare_linear", ["seed=7", "p=0.4"]),
         ("sst_gevp", ["alpha=1.5", "k=3"]),
+        ("sst_signed", ["alpha=1.5", "patch=gevp"]),
+        ("sst_learned", ["steps=1"]),
+        ("sst_newton", ["passes=1"]),
     ],
 )
 def test_a_recipe_makes_the_same_bits_in_a_fresh_workspace(
@@ -377,6 +380,23 @@ def test_an_old_recipe_means_what_it_meant_and_keeps_its_id():
     today = Recipe(**given, parameters=methods.get("safe_lora").complete({}))
     assert old.run_id == explicit.run_id != today.run_id
     assert "projection=published" in old.label and "projection" not in today.label
+
+
+def test_a_calibration_without_near_misses_is_written_as_it_was_before_there_were_any():
+    source = Source(name="x", path="p", sha256="0" * 64)
+    old = Calibration(harm=source, benign=source, n_harm=1, n_benign=1)
+    assert not {"near", "n_near", "refused", "held"} & (set(old.model_dump()) | set(old.identity()))
+    near = {"near": source, "n_near": 2, "refused": "1" * 64}
+    held = dict.fromkeys(("harm", "near", "benign"), source) | {f"n_{name}": 3 for name in ("harm", "near", "benign")}
+    new = Calibration(harm=source, benign=source, n_harm=1, n_benign=1, **near, held=held)
+    assert Calibration.model_validate(new.model_dump(mode="json")) == new
+    assert new.identity()["near"] == "0" * 64 and new.identity()["refused"] == "1" * 64
+    moved = source.model_copy(update={"path": "q", "name": "y"})
+    there = new.model_copy(update={"near": moved, "held": new.held.model_copy(update={"near": moved})})
+    assert there.identity() == new.identity() != old.identity()
+    other = moved.model_copy(update={"sha256": "2" * 64})
+    for changed in ({"near": other}, {"refused": "3" * 64}, {"held": new.held.model_copy(update={"harm": other})}):
+        assert new.model_copy(update=changed).identity() != new.identity()
 
 
 @pytest.mark.parametrize("method", methods.methods(), ids=lambda method: method.name)

@@ -173,7 +173,13 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
 
 
 def options(**changes: Any) -> argparse.Namespace:
-    known = {"harmful": "harmful", "benign": "near_miss", "refusals": "harmful", "suite": ""}
+    known = {
+        "harmful": "harmful",
+        "benign": "near_miss",
+        "refusals": "harmful",
+        "near_misses": "near_miss",
+        "suite": "",
+    }
     known |= {"split": "test", "n": 5, "dtype": "float32", "backend": "transformers", "device": "auto"}
     return argparse.Namespace(**(known | changes))
 
@@ -214,6 +220,22 @@ def test_the_harmful_fisher_is_taken_of_the_refusals_that_an_option_names(worksp
     path.write_text(path.read_text() + json.dumps({"id": "r3", "split": "fisher", "prompt": "p3"}) + "\n")
     with pytest.raises(DataError, match="1 of 4 rows of split 'fisher' have no response, r3 among them"):
         preflight._calibration(methods.get("sst_gevp"), (), "facts", {}, given)
+
+
+def test_near_misses_are_those_that_an_option_names_and_only_where_a_method_looks_at_them(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    rows = [{"id": f"n{n}", "split": "fisher", "prompt": f"p{n}", "response": "Yes."} for n in range(3)]
+    path = tmp_path / "mine.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    given = inputs.measuring(options(near_misses=str(path)), workspace)
+    found = preflight._calibration(methods.get("sst_learned"), (), "facts", {}, given)
+    assert found.near is not None and (found.near.name, found.n_near, found.refused) == ("mine", 3, "")
+    signed = preflight._calibration(methods.get("sst_signed"), (), "facts", {}, given)
+    assert signed.refused and signed.samples == signed.n_harm + signed.n_benign + 2 * 3
+    assert preflight._calibration(methods.get("sst_gevp"), (), "facts", {}, given).near is None
+    with pytest.raises(RecipeError, match="--near-misses harmful: is a harmful suite, not a benign one"):
+        inputs.measuring(options(near_misses="harmful"), workspace)
 
 
 def test_two_suites_of_one_name_are_refused(workspace: Workspace) -> None:

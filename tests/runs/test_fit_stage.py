@@ -74,13 +74,13 @@ def test_a_fit_sees_the_fisher_split_alone(workspace, recipe):
 @pytest.mark.parametrize("method", FITS)
 def test_a_fit_is_planned_told_and_kept(method, workspace, recipe):
     one = recipe(method, **short(method, 2))
-    assert plan_units([one, one], workspace)[0]["fit"] == 2
+    assert plan_units([one, one], workspace)[0][methods.get(method).stage] == 2
     told = []
     execute([one], workspace, report=lambda point, stage, done, total: told.append((stage, done, total)))
-    whole = [(done, total) for stage, done, total in told if stage == "fit" and done == int(done)]
+    whole = [(done, total) for stage, done, total in told if stage == methods.get(method).stage and done == int(done)]
     assert list(dict.fromkeys(whole)) == [(0, 2), (1, 2), (2, 2)]
     events = list(read_events(workspace.run(one.run_id)))
-    stage = next(event for event in events if event["event"] == "stage" and event["stage"] == "fit")
+    stage = next(event for event in events if event["event"] == "stage" and event["stage"] == methods.get(method).stage)
     assert stage["units"] == 2
     rows = [row for event in events if event["event"] == "module_stats" for row in event["rows"]]
     assert next(row["value"] for row in rows if (row["module"], row["stat"]) == ("", "fitted")) > 0
@@ -88,7 +88,7 @@ def test_a_fit_is_planned_told_and_kept(method, workspace, recipe):
     told.clear()
     again = Workspace(workspace.root)
     merge_to(one, again, workspace.root / "out", report=lambda point, stage, done, total: told.append(stage))
-    assert "fit" not in told and "prepare" not in told
+    assert methods.get(method).stage not in told and "prepare" not in told
     assert (workspace.root / "out" / "adapter_model.safetensors").read_bytes() == weights(workspace, one)
 
 
@@ -100,7 +100,7 @@ from sstmerge_core.runs.execute import execute
 from sstmerge_core.workspace import Workspace
 
 def die(point, stage, done, total):
-    if stage == "fit" and done == 2:
+    if stage in ("fit", "passes") and done == 2:
         os.kill(os.getpid(), signal.SIGKILL)
 
 execute([Recipe.model_validate(json.load(open(sys.argv[2])))], Workspace(Path(sys.argv[1])).create(), report=die)
@@ -127,7 +127,7 @@ def test_a_run_that_was_killed_while_it_fitted_goes_on_at_its_step_to_the_same_b
         execute([one], workspace, report=lambda point, stage, done, total: told.append((stage, done)))
     finally:
         torch.set_num_threads(threads)
-    done = [done for stage, done in told if stage == "fit"]
+    done = [done for stage, done in told if stage == methods.get(method).stage]
     assert done[0] == 2 and done == sorted(done) and done[-1] <= 4
     assert weights(workspace, one) == weights(straight, one)
 
