@@ -33,7 +33,7 @@ judge is.
 | judge | what it is | tells refusals | tells harm |
 |---|---|---|---|
 | `refusal_regex` | our own patterns over the first 400 characters, English only; the default of before | yes | no |
-| `refusal_regex_v2` | wider patterns in eleven languages; tells `moralising` and `partial` apart; the default | yes | no |
+| `refusal_regex_v2` | wider patterns in eleven languages; tells `moralising`, `partial` apart; the default | yes | no |
 | `refusal_learned` | a linear model on n-grams, trained on our own English answers; tells the same | yes | no |
 | `advbench_strings` | the 29 strings of Zou et al. 2023, anywhere in the answer | yes | no |
 | `hf_classifier:MODEL` | a sequence classifier; what it tells is in the names of its classes | some | some |

@@ -56,7 +56,7 @@ def choose_methods() -> list[str]:
         key="sweep.method",
         wrap=True,
         format_func=families.label,
-        help="Type to search: a name, or a family (SST-Merge, averaging, sparse, safety-aware).",
+        help=f"Type to search: a name, or a family ({', '.join(families.FAMILIES)}).",
     )
     whole = [family for family in families.FAMILIES if set(families.names(family)) <= set(chosen)]
     st.session_state["sweep.families"] = st.session_state["sweep:whole"] = whole

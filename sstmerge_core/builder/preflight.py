@@ -154,7 +154,7 @@ def plan_sweep(
         problems.append(Problem("methods", "none is chosen", "Choose at least one method."))
     for name in methods:
         for parameters in grid(name, alphas, alphas if strengths is None else strengths, ks, seeds):
-            found = _method_problems(name, parameters)
+            found = _method_problems(name, parameters, safety)
             problems += [problem for problem in found if problem not in problems]
             if found or problems:
                 continue
@@ -400,9 +400,10 @@ def _wrong_side(entry: methods.Method, last: Entry) -> list[Problem]:
     return []
 
 
-def _method_problems(name: str, parameters: Mapping[str, Any]) -> list[Problem]:
+def _method_problems(name: str, parameters: Mapping[str, Any], last: Entry) -> list[Problem]:
     try:
-        return methods.get(name).problems(parameters)
+        entry = methods.get(name)
+        return entry.problems(parameters) + _wrong_side(entry, last)
     except SSTMergeError as error:
         return list(error.problems)
 

@@ -91,6 +91,16 @@ def test_subtracting_a_safety_adapter_and_adding_a_harm_adapter_are_warned_of(pl
     assert told("resta", "harm") == told("resta", "") == told("linear", "") == told("linear", "safety") == []
 
 
+def test_a_sweep_does_not_subtract_a_safety_adapter_among_many_runs(workspace, tiny_base, tiny_pair) -> None:
+    """Whoever takes a whole family gets RESTA with it."""
+    utility = catalog.entry(tiny_pair[0], name="U", role="utility", suite="facts")
+    for role, wrong in (("safety", "resta"), ("harm", "linear")):
+        last = catalog.entry(tiny_pair[1], name="L", role=role)
+        given = {"methods": ["linear", "resta"], "alphas": [0.2, 0.4]}
+        planned = preflight.plan_sweep(workspace, catalog.base_at(tiny_base), utility, last, **given)
+        assert [problem.where for problem in planned.problems] == [f"method {wrong}"] and planned.recipes == []
+
+
 def test_a_harm_adapter_is_registered_and_merged_from_the_command_line(
     workspace: Workspace, tiny_base: Path, tiny_pair: tuple[Path, Path], tmp_path: Path, capsys
 ) -> None:
