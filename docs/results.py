@@ -60,12 +60,12 @@ def page(found: Sequence[Result]) -> str:
         "is no ASR. Choices were made on the selection split, figures are from the test split unless a table says",
         "otherwise. A method is called best only where every other is shown worse.",
         "",
-        "**What changed.** Before, SST-Merge (GEVP) had 18 settings to choose from and the others three, the goal was",
-        "the reports' sum, which whoever refuses everything wins, and U, S and the base did not take part. Now every",
-        "method has as many settings, drawn by one rule that is recorded with the result, the goal is the balanced score",
-        "(harmonic mean of resistance − over-refusal and of the share of U's utility kept), and the parents are in every",
-        "contest. The prompts, the adapters A7 and A7_balanced and the judge are new too, so no figure here continues an",
-        "older one, and the experiments that are not below have not been run again yet.",
+        "**What changed.** Before, SST-Merge (GEVP) had 18 settings to choose from and the others three, the goal",
+        "was the reports' sum, which whoever refuses everything wins, and U, S and the base did not take part. Now",
+        "every method has as many settings, drawn by one rule that is recorded with the result, the goal is the",
+        "balanced score (harmonic mean of resistance − over-refusal and of the share of U's utility kept), and the",
+        "parents are in every contest. The prompts, the adapters A7 and A7_balanced and the judge are new too, so",
+        "no figure here continues an older one, and the experiments that are not below have not been run again yet.",
         "",
     ]
     for result in found:
