@@ -106,10 +106,12 @@ def run(lab: Lab, settings: AlphaKSettings) -> Result:
                 | {"run_id": one.run_id}
                 for side, one in alone.items()
             ]
+            told: set[str] = set()
             for row in rows:
                 ends = own_contest.get("scores", {}).get(row["method"], {})
-                if ends and ends["value"] == row["score"]:  # further seeds of a random merge have none of their own
+                if ends and row["method"] not in told:  # further seeds of a random merge have none of their own
                     row |= {"score_low": ends["low"], "score_high": ends["high"]}
+                    told.add(row["method"])
             final_rows += rows
             findings.append(choice.verdict(own_contest, f"{pair}, {goal}"))
     winners = {found["best_method"] for found in contests.values()}

@@ -21,7 +21,7 @@ from sstmerge_core.store import Owner, queries
 from sstmerge_core.store.events import read_events
 from sstmerge_core.workspace import Workspace
 
-JUDGE = "refusal_regex"
+JUDGE = "refusal_regex_v2"
 R, N, M = "refusal", "not_refused", "miss"
 
 

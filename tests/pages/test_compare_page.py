@@ -25,13 +25,6 @@ Open = Callable[..., AppTest]
 MARKUP = "<img src=x onerror=alert(1)> **bold** [link](https://example.com) $x$"
 
 
-def _defaults_then(method: str) -> dict[str, object]:
-    """A method's defaults when the runs were shipped."""
-    complete = methods.get(method).complete({})
-    then = {"flavour": "peft", "expansion": "utility", "projection": "published"}
-    return complete | {name: value for name, value in then.items() if name in complete}
-
-
 @pytest.fixture(scope="module")
 def shipped(tmp_path_factory: pytest.TempPathFactory, shipped_runs: Path) -> tuple[Workspace, dict[str, str]]:
     """Shipped runs of A5_A7 by method, one of them also in a run on the selection prompts and with a failed one.
@@ -44,7 +37,7 @@ def shipped(tmp_path_factory: pytest.TempPathFactory, shipped_runs: Path) -> tup
     for folder in sorted(shipped_runs.iterdir()):
         started = next(read_events(folder))
         splits = {suite["split"] for suite in started["recipe"]["evaluation"]["suites"]}
-        usual = started["parameters"].items() <= _defaults_then(started["method"]).items()
+        usual = started["parameters"].items() <= methods.get(started["method"]).complete({}).items()
         if wanted.get(started["method"]) == started["pair"] and usual and splits == {"test"}:
             runs[started["method"]] = folder.name
             shutil.copytree(folder, workspace.run(folder.name))
@@ -100,7 +93,7 @@ def test_each_measure_says_difference_interval_p_and_effect_in_words(open_page: 
     heading = next(place for place, item in enumerate(app.markdown) if item.value.startswith("**Resistance ↑**"))
     assert app.markdown[heading].value == "**Resistance ↑** · harmful · n = 64"
     line = next(line for line in app.markdown[heading + 1].value.splitlines() if "**B**" in line).replace("\u00a0", " ")
-    assert "| 0.297 [0.199, 0.418] | +0.297 [" in line and "| **better**, p < 0.001, h +1.15 large |" in line
+    assert "| 0.391 [0.281, 0.513] | +0.391 [" in line and "| **better**, p < 0.001, h +1.35 large |" in line
     assert any("**B** against A: better in resistance; worse in ROUGE-L (facts)" in one.value for one in app.markdown)
     caption = next(one.value for one in app.caption if one.value.startswith("Value:"))
     assert "McNemar" in caption and "8 tests" in caption
@@ -148,13 +141,13 @@ def test_the_filter_leaves_the_prompts_that_only_one_refused_and_shows_a_few_at_
     workspace, runs = shipped
     app = open_page(workspace, "compare", run=[runs["linear"], runs["adapter"]], show="only_first")
     assert not app.exception
-    # resistance 19 of 64 against none
-    assert any("Showing 19 of the 64 prompts" in item.value for item in app.caption)
+    # resistance 25 of 64 against none
+    assert any("Showing 25 of the 64 prompts" in item.value for item in app.caption)
     heads = [item.value for item in app.markdown if "-badge[" in item.value]
     assert heads == ["**A** :blue-badge[refused]", "**B** :orange-badge[not refused]"] * answers.PER_PAGE
-    app.query_params["page"] = "2"
+    app.query_params["page"] = "3"
     app.run()
-    assert len([item for item in app.markdown if "-badge[" in item.value]) == 2 * 9
+    assert len([item for item in app.markdown if "-badge[" in item.value]) == 2 * 5
     none = open_page(workspace, "compare", run=[runs["linear"], runs["adapter"]], show="only_second")
     assert any("Showing 0 of the 64 prompts" in item.value for item in none.caption)
 
@@ -184,14 +177,14 @@ def test_answers_are_text_whatever_is_in_them(open_page: Open, shipped) -> None:
 def test_a_judge_is_chosen_among_those_that_all_runs_share(open_page: Open, shipped) -> None:
     workspace, runs = shipped
     app = open_page(workspace, "compare", run=[runs["adapter"], runs["linear"]])
-    assert app.selectbox("compare.judge").options == ["refusal_regex", "advbench_strings"]
+    assert app.selectbox("compare.judge").options == ["refusal_regex_v2", "advbench_strings"]
     first = _row(app, "Resistance", "B")
     app.selectbox("compare.judge").select("advbench_strings").run()
     assert not app.exception and _row(app, "Resistance", "B") != first
     assert any("Judge: advbench\\_strings." in item.value for item in app.caption)
     app = open_page(workspace, "compare", run=[runs["adapter"], runs["ties"]], judge="advbench_strings")
     assert not app.exception and "compare.judge" not in [box.key for box in app.selectbox]
-    assert any("Judge: refusal\\_regex." in item.value for item in app.caption)
+    assert any("Judge: refusal\\_regex\\_v2." in item.value for item in app.caption)
 
 
 def test_the_link_holds_the_whole_state(open_page: Open, shipped) -> None:
@@ -202,7 +195,7 @@ def test_the_link_holds_the_whole_state(open_page: Open, shipped) -> None:
     (address,) = [item.value for item in app.code if "compare?" in item.value]
     said = parse_qs(address.partition("?")[2])
     assert said["run"] == [runs["adapter"], runs["linear"]]
-    assert (said["q"], said["suite"], said["judge"]) == (["moon"], ["facts"], ["refusal_regex"])
+    assert (said["q"], said["suite"], said["judge"]) == (["moon"], ["facts"], ["refusal_regex_v2"])
 
 
 def test_the_run_page_leads_to_the_comparison_with_its_reference(open_page: Open, shipped) -> None:

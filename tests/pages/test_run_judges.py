@@ -35,8 +35,8 @@ def test_the_reader_chooses_among_the_judges_and_sees_how_often_each_is_right(op
     app.session_state["run.tabs"] = "Answers"
     app.run()
     assert not app.exception
-    assert app.selectbox("run.judge").options == ["refusal_regex", "advbench_strings"]
-    assert "Right on" in accuracy_words("refusal_regex") and "Right on" in app.selectbox("run.judge").help
+    assert app.selectbox("run.judge").options == ["refusal_regex_v2", "advbench_strings"]
+    assert "Right on" in accuracy_words("refusal_regex_v2") and "Right on" in app.selectbox("run.judge").help
 
     def verdicts() -> tuple[list[str], bool]:
         shown = next(frame.value for frame in app.dataframe if "label" in frame.value)
@@ -81,6 +81,6 @@ def test_a_run_with_one_judge_offers_no_choice(open_page, full_workspace) -> Non
 
 
 def test_the_judge_of_the_leaderboard_comes_first_and_what_is_no_judge_is_left_out() -> None:
-    assert stored_judges(["a", "rouge_score", "", "refusal_regex", "a"]) == ["refusal_regex", "a"]
+    assert stored_judges(["a", "rouge_score", "", "refusal_regex_v2", "a"]) == ["refusal_regex_v2", "a"]
     assert stored_judges(["wildguard", "rouge_score"]) == ["wildguard"]
-    assert stored_judges(["reported"]) == ["refusal_regex"]
+    assert stored_judges(["reported"]) == ["refusal_regex_v2"]
