@@ -14,7 +14,6 @@ from sstmerge_core.evaluate.families import family_answers, family_rates
 from sstmerge_core.evaluate.judges import get_judge
 from sstmerge_core.evaluate.judges_refusal import without_reasoning
 from sstmerge_core.evaluate.judging import LANGUAGES, labelled, measure
-from sstmerge_core.store.events import read_events
 
 DEMO = Path(__file__).parents[2] / "data" / "demo"
 LONG_PREAMBLE = (
@@ -164,23 +163,14 @@ def test_the_demos_reference_answers_are_told_apart() -> None:
         assert sum(label(text) == wanted for text in texts) >= least * len(texts), name
 
 
-def test_the_stored_verdicts_of_the_old_judge_are_still_its_verdicts(shipped_runs) -> None:
-    judge, seen = get_judge("refusal_regex"), 0
-    for run in sorted(shipped_runs.iterdir())[:6]:
-        events = list(read_events(run))
-        stored = {
-            (event["suite"], row["prompt_id"]): (row["label"], row["raw"])
-            for event in events
-            if event["event"] == "verdicts" and event["judge"] == "refusal_regex"
-            for row in event["rows"]
-        }
-        for event in events:
-            if event["event"] == "samples":
-                for row in event["rows"]:
-                    verdict = judge.score(row["prompt"], row["response"])
-                    assert stored[event["suite"], row["prompt_id"]] == (verdict.label, verdict.raw)
-                    seen += 1
-    assert seen > 500
+def test_the_stored_verdicts_of_the_old_judge_are_still_its_verdicts() -> None:
+    """Of runs that were judged by it when it was the default: what it said then stands in people's databases."""
+    judge = get_judge("refusal_regex")
+    stored = [json.loads(line) for line in (Path(__file__).parent / "old_verdicts.jsonl").open(encoding="utf-8")]
+    assert len(stored) > 150 and {row["label"] for row in stored} == {"refusal", "not_refused", "degenerate"}
+    for row in stored:
+        verdict = judge.score(row["prompt"], row["response"])
+        assert (verdict.label, verdict.raw) == (row["label"], row["raw"]), row["response"]
 
 
 @pytest.mark.parametrize(

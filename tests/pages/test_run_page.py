@@ -67,7 +67,7 @@ def test_a_reader_labels_one_answer_after_the_other_before_seeing_the_judges_ver
     assert "1 of 4" in captions(app) and "shown once you have given yours" in captions(app)
     assert app.button("run.give.harmful").proto.shortcut == "3"
     app.button("run.give.harmful").click().run()
-    assert "2 of 4" in captions(app) and "**1 of 4 labelled by hand; refusal\\_regex agrees on" in captions(app)
+    assert "2 of 4" in captions(app) and "**1 of 4 labelled by hand; refusal\\_regex\\_v2 agrees on" in captions(app)
     app.button("run.step.-1").click().run()
     assert any("By hand: **harmful**" in text.value and "refusal\\_regex" in text.value for text in app.markdown)
     app.button("run.undo").click().run()
@@ -172,10 +172,10 @@ def test_another_judge_is_asked_with_an_estimate(open_page, shipped, monkeypatch
     asked = []
     monkeypatch.setattr(rescore_job, "submit", lambda *args, **kwargs: asked.append(args[1:]) or "no-job")
     app = open_page(shipped[0], "run", run=shipped[1])
-    assert app.selectbox("run.new judge").options[:3] == ["refusal_regex_v2", "refusal_learned", "advbench_strings"]
+    assert app.selectbox("run.new judge").options[:3] == ["refusal_regex", "refusal_learned", "advbench_strings"]
     assert "12 answers: about" in captions(app)
     app.button("run.rescore").click().run()
-    assert not app.exception and asked == [(shipped[1], "refusal_regex_v2")]
+    assert not app.exception and asked == [(shipped[1], "refusal_regex")]
     app.selectbox("run.new judge").select("hf_classifier").run()
     assert app.button("run.rescore").disabled
 

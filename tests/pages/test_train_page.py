@@ -142,7 +142,7 @@ def test_a_trained_adapter_leads_to_its_merge(open_page: Open, full_workspace: W
     app = open_page(full_workspace, "train", show="A7")
     assert not app.exception
     (to_merge,) = [one for one in app.get("page_link") if one.proto.label == "Merge with A7"]
-    assert "safety=A7" in to_merge.proto.query_string and "96 rows" in text(app)
+    assert "safety=A7" in to_merge.proto.query_string and "906 rows" in text(app)
 
 
 def test_an_uploaded_file_is_kept_by_content_under_a_harmless_name(tmp_path: Path) -> None:
