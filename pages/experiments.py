@@ -16,8 +16,10 @@ from studio import blocks, link, start
 store = blocks.store_or_stop()
 names = list(experiments.EXPERIMENTS)
 state = link.Link("experiments")
-state.read({"experiment": (link.one_of(names), names[0])})
 workspace = start.workspace()
+# the first with something to show
+first = next((name for name in names if experiments.results(workspace, name)), names[0])
+state.read({"experiment": (link.one_of(names), first)})
 
 st.segmented_control(
     "Experiment",
@@ -83,7 +85,10 @@ def heading(column: str, values: pd.Series) -> Any:
         return blocks.measure_column(column)
     title = column.replace("_percent", ", %").replace("_", " ")
     title = title[:1].upper() + title[1:]
-    return st.column_config.NumberColumn(title, format="%.4g") if pd.api.types.is_float_dtype(values) else title
+    if not pd.api.types.is_float_dtype(values):
+        return title
+    told = column in ("score", "discrimination", "retention", "hypervolume", "tax")  # beside rates of three decimals
+    return st.column_config.NumberColumn(title, format="%.3f" if told else "%.4g")
 
 
 def table(one: experiments.Table) -> None:

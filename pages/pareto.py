@@ -244,7 +244,7 @@ with right:
         st.subheader("Which should I ship?", anchor=False, help=standing.about(choice))
         limits_form()
         kept = store.query(kept_of_picks, choice.rows)
-        st.markdown(standing.picks_table(choice, kept) or choice.why_none)
+        st.markdown(standing.picks_table(choice, kept, narrow=True) or choice.why_none)
         st.caption(choice.how)
         with st.expander("Why, and how it was chosen"):
             st.markdown(standing.picks_words(choice))

@@ -105,10 +105,11 @@ def volume_words(found: Standing, axes: Sequence[str], spread: Hypervolume | Non
     return f"{told} of {measures}, {found.words}"
 
 
-def picks_table(decision: Decision, kept: Mapping[str, Sequence[float]] | None = None) -> str:
+def picks_table(decision: Decision, kept: Mapping[str, Sequence[float]] | None = None, *, narrow: bool = False) -> str:
     """The picks and the parents as a Markdown table, each run a link; empty where nothing can be ranked.
 
     `kept`: run id → its share of U's utility and the ends of its interval, of the runs whose answers are here.
+    `narrow`: the share alone, where there is no room for its interval.
     """
     if not decision.told:
         return ""
@@ -116,6 +117,8 @@ def picks_table(decision: Decision, kept: Mapping[str, Sequence[float]] | None =
         f"{MEASURES[name].title}\N{NO-BREAK SPACE}{'↑' if MEASURES[name].higher_is_better else '↓'}" for name in FIGURES
     ]
     kept = kept if kept and len(kept) > 1 else None  # U's share of itself alone says nothing
+    if kept and narrow:
+        kept = {run: (share[0], float("nan"), float("nan")) for run, share in kept.items()}
     heads += ["of\N{NO-BREAK SPACE}U's\N{NO-BREAK SPACE}↑"] if kept else []
     lines = [f"| For | Run | {' | '.join(heads)} |", f"|:--|:--|{'--:|' * len(heads)}"]
     for goal, told in decision.told.items():
