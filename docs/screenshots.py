@@ -27,7 +27,7 @@ PAIR = "A5_A7_balanced"
 PAGES = {
     "overview": "",
     "pareto": f"pareto?pair={PAIR}",
-    "alpha_curves": f"alpha_curves?pair={PAIR}",
+    "alpha_curves": f"alpha_curves?pair={PAIR}&split=selection",
     "adapters": "adapters",
 }
 EVERY = {
