@@ -21,6 +21,7 @@ from sstmerge_core.analysis import goals
 from sstmerge_core.analysis.best import resampled_scores, with_the_best
 from sstmerge_core.analysis.contest import Range, Rule, at_edge, best_of_each, draw, extend
 from sstmerge_core.analysis.statistics import RESAMPLES
+from sstmerge_core.builder import preflight
 from sstmerge_core.catalog import Entry
 from sstmerge_core.evaluate import metric_rows
 from sstmerge_core.experiments.lab import Lab, Outcomes
@@ -113,11 +114,10 @@ class Searched:
 def parents(lab: Lab, utilities: Sequence[Entry], safety: Entry, split: str) -> dict[str, Recipe]:
     """The recipes that measure U, S and the base alone, on the utility adapter's task. Of several U there is none."""
     options = lab.options(split)
-    suite = lab.merge(utilities, safety, "linear", {}, options).evaluation.suites[-1]  # type: ignore[union-attr]
-    own = options if suite.name == utilities[0].suite else lab.options(split, utility_suite=suite.name)
+    suite = utilities[0].suite or preflight.GENERAL_UTILITY  # as a merge takes it: a name, or a file of one's own
     found = {"utility": utilities[0]} if len(utilities) == 1 else {}
-    alone = {side: lab.alone(entry, suite.name, own) for side, entry in {**found, "safety": safety}.items()}
-    return alone | {"base": lab.alone(None, suite.name, own)}
+    alone = {side: lab.alone(entry, suite, options) for side, entry in {**found, "safety": safety}.items()}
+    return alone | {"base": lab.alone(None, suite, options)}
 
 
 def search(

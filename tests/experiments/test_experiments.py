@@ -123,6 +123,16 @@ def test_where_a_best_lies_at_the_edge_every_method_gets_as_many_settings_more(w
     assert all(len(set(found.alphas(name))) == 4 for name in names) and max(found.alphas("linear")) <= 1.0
 
 
+def test_a_contest_takes_a_task_that_is_a_file_of_ones_own(workspace, tiny_base, tmp_path):
+    rows = [{"id": f"q{n}", "prompt": f"Question {n}?", "response": "Yes.", "split": "test"} for n in range(4)]
+    path = tmp_path / "mine.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    catalog.change(workspace, catalog.find(workspace, "U").sha256, suite=str(path))
+    lab = experiments.Lab(workspace, experiments.get("safety-tax").read({"base": str(tiny_base), **COMMON}))
+    alone = choice.parents(lab, [lab.adapter("U")], lab.adapter("S"), "test")
+    assert {recipe.evaluation.suites[-1].name for recipe in alone.values()} == {"mine"}
+
+
 def test_a_goal_or_a_range_that_is_none_is_refused_by_name():
     with pytest.raises(RecipeError, match="unknown goal 'selective'"):
         experiments.get("alpha-k").read({"goals": ["selective"]})
