@@ -161,9 +161,9 @@ else:
             icon=":material/download:",
             on_click="ignore",
         )
-    first, *others = result.tables
-    st.subheader(first.title, anchor=False)
-    table(first)
+    main_table, *others = result.tables
+    st.subheader(main_table.title, anchor=False)
+    table(main_table)
     for one in others:
         with st.expander(f"{one.title} · {words.count(len(one.rows), 'row')}"):
             table(one)
