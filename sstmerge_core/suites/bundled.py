@@ -65,7 +65,7 @@ def split_there(name_or_path: str, split: str) -> str:
         return split
     bundled = BUNDLED.get(name_or_path)
     path = rows_of(bundled) if bundled else Path(name_or_path).expanduser().resolve()
-    known = {str(record.get("split") or "") for _, record in suites.read_records(path)} if path.is_file() else {split}
+    known = suites.splits(path) if path.is_file() else [split]
     return split if split in known else "test"
 
 
