@@ -43,7 +43,7 @@ HERE = """
 
 PAGES = {
     "": {"overview": "Overview"},
-    "Make": {"adapters": "Adapters", "train": "Train", "merge": "Merge", "sweep": "Sweep"},
+    "Make": {"adapters": "Adapters", "prompts": "Prompts", "train": "Train", "merge": "Merge", "sweep": "Sweep"},
     "Decide": {"pareto": "Pareto", "alpha_curves": "Alpha curves", "compare": "Compare"},
     "Look": {"run": "Run", "playground": "Playground", "query": "Query"},
     "Tell": {"experiments": "Experiments", "report": "Report"},

@@ -200,7 +200,7 @@ def measured(state: link.Link) -> Measured:
             )
         with st.popover("Prompt sets", icon=":material/list_alt:"):
             values |= {name: _suite(state, name) for name in SUITES}
-            st.caption("More of them, and how to declare your own: `sstmerge suites`.")
+            st.page_link("pages/prompts.py", label="Your own prompts, and how to get those that are not here")
     asked = {"harmful": values["harmful"], "benign": values["benign"], "utility": values["suite"]}
     how = {name: values[name] for name in ("split", "n", "backend") if name in values}
     try:
@@ -212,11 +212,12 @@ def measured(state: link.Link) -> Measured:
 def _suite(state: link.Link, name: str) -> str:
     label, role, _ = SUITES[name]
     known = chosen_suites.names(role, start.workspace())
+    absent = set(chosen_suites.absent(role, start.workspace()))
     return st.selectbox(
         label,
         ["", *known] if name == "suite" else known,
         key=state.key(name),
-        format_func=lambda one: one or "the utility adapter's own",
+        format_func=lambda one: (one or "the utility adapter's own") + (" · not here" if one in absent else ""),
     )
 
 

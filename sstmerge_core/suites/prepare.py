@@ -74,8 +74,7 @@ def prepare(suite: DeclaredSuite, workspace: Workspace, *, fetch: bool = True) -
             found, stamp = located, _stamp(located)
             if origin.native and suite.splits.by == "column" and len(found) == 1:
                 return _checked(_in_place(found[0], origin), origin, suite)
-        key = hashlib.sha256(f"{VERSION} {suite.identity(origin)} {stamp}".encode()).hexdigest()[:16]
-        target = workspace.cache / "suites" / key / f"{suite.name}.jsonl"
+        target = _target(suite, origin, stamp, workspace)
         if not target.with_name(SUMMARY).is_file():
             try:
                 records = _downloaded(origin, fetch) if origin.huggingface else _of_files(found, origin)
@@ -87,6 +86,23 @@ def prepare(suite: DeclaredSuite, workspace: Workspace, *, fetch: bool = True) -
         return _checked(_read(target, origin), origin, suite)
     reasons = f" ({'; '.join(missing)})" if missing else ""
     raise DataError(Problem(f"suite {suite.name}", f"its rows are not here{reasons}", suite.how_to_get(workspace)))
+
+
+def is_here(suite: DeclaredSuite, workspace: Workspace) -> bool:
+    """Whether one of its sources is on this machine; nothing is read or fetched to know it."""
+    for origin in suite.sources:
+        if origin.huggingface:
+            if _target(suite, origin, "", workspace).with_name(SUMMARY).is_file():
+                return True
+        elif not isinstance(_locate(origin, suite, workspace), str):
+            return True
+    return False
+
+
+def _target(suite: DeclaredSuite, origin: Origin, stamp: str, workspace: Workspace) -> Path:
+    """Where the prepared rows of one origin are kept."""
+    key = hashlib.sha256(f"{VERSION} {suite.identity(origin)} {stamp}".encode()).hexdigest()[:16]
+    return workspace.cache / "suites" / key / f"{suite.name}.jsonl"
 
 
 def assign(key: str, shares: Mapping[str, float]) -> str:
