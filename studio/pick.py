@@ -10,7 +10,7 @@ import streamlit as st
 
 from sstmerge_core import jobs, words
 from sstmerge_core.builder import chosen_suites, preflight
-from sstmerge_core.catalog import Base, Entry, bases, entries
+from sstmerge_core.catalog import Base, Entry, base_intake, bases, entries
 from sstmerge_core.errors import Problem, SSTMergeError
 from sstmerge_core.evaluate import served
 from sstmerge_core.jobs import history
@@ -88,11 +88,20 @@ class Shelf:
 
     def fields(self) -> link.Fields:
         names = list(self.adapters)
+        utility = next(iter(self.of_role("utility")), None)
+        safety = next((name for name in self.of_role("safety") if name != utility), utility)
         return {
-            "base": (link.one_of(list(self.bases)), next(iter(self.bases), None)),
-            "utility": (link.one_of(names), next(iter(self.of_role("utility")), None)),
-            "safety": (link.one_of(names), next(iter(self.of_role("safety")), None)),
+            "base": (link.one_of(list(self.bases)), self._base_of(utility)),
+            "utility": (link.one_of(names), utility),
+            "safety": (link.one_of(names), safety),
         }
+
+    def _base_of(self, adapter: str | None) -> str | None:
+        """The base that an adapter names, otherwise the first that is ready, otherwise the first."""
+        named = self.adapters[adapter].base_name if adapter else ""
+        ready = [name for name, base in self.bases.items() if base.ready]
+        meant = [name for name in ready if base_intake.means(named, self.bases[name])]
+        return next(iter([*meant, *ready, *self.bases]), None)
 
     def unaligned_fields(self) -> link.Fields:
         return {"unaligned": (link.one_of(["", *self.bases]), "")}

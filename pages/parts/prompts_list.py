@@ -16,6 +16,8 @@ from sstmerge_core.words import plain
 from studio import blocks, start
 
 SPLIT_WORDS = {"fisher": "Fisher", "selection": "selection", "test": "test", "train": "training", "unseen": "unseen"}
+MEASURED_AS = {"harmful": "harmful", "benign": "benign", "utility": "suite"}
+"""Role → what the Merge page's link calls a set of it"""
 SHOWN = 12
 """Rows of a set that are shown"""
 
@@ -79,6 +81,13 @@ def show(all_of: Found) -> None:
         prepared = prepare.prepare(suite, workspace, fetch=False)
         st.caption(counted(prepared))
         table(read_rows(prepared.path, limit=200)[:SHOWN])
+    if suite.role in MEASURED_AS:
+        st.page_link(
+            "pages/merge.py",
+            label="Measure a merge on it",
+            icon=":material/merge:",
+            query_params={MEASURED_AS[suite.role]: name},
+        )
     if own.is_own(workspace, name):
         if st.button(
             "Remove",

@@ -25,7 +25,19 @@ from sstmerge_core.workspace import Workspace
 from studio import families
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = ("overview", "adapters", "prompts", "train", "merge", "sweep", "pareto", "compare", "alpha_curves", "run", "experiments")
+PAGES = (
+    "overview",
+    "adapters",
+    "prompts",
+    "train",
+    "merge",
+    "sweep",
+    "pareto",
+    "compare",
+    "alpha_curves",
+    "run",
+    "experiments",
+)
 PAGES += ("query", "playground")
 Open = Callable[..., AppTest]
 
