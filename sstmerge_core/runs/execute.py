@@ -263,9 +263,8 @@ def _evaluate_stages(recipe: Recipe, session: Session, events: EventWriter, past
     session.progress("metrics", 0, 1)
     begun = time.monotonic()
     own = measure(evaluation.suites, answers, verdicts, judge)
-    base = recipe.reference
-    if base is not None:
-        own += _against(base, judge.judge_id, session.workspace, evaluation.suites, own, answers, verdicts)
+    if (alone := recipe.reference) is not None:
+        own += _against(alone.run_id, judge.judge_id, session.workspace, evaluation.suites, own, answers, verdicts)
     events.write("metrics", rows=own)
     if written is not None:
         artifact.tell_scores(recipe, written, own)
@@ -353,7 +352,7 @@ def measure(
 
 
 def _against(
-    base: Recipe,
+    reference: str,
     judge_id: str,
     workspace: Workspace,
     chosen: Sequence[Suite],
@@ -361,17 +360,17 @@ def _against(
     answers: dict[str, list[Any]],
     verdicts: dict[str, list[Any]],
 ) -> list[dict[str, Any]]:
-    """Safety Tax, composite and Pareto distance against the utility adapter alone, with per-prompt pairing.
+    """Safety Tax, composite and Pareto distance against the run `reference`, the utility adapter alone, by prompt.
 
     Both sides by one judge: the reference may have been re-scored by others since.
     """
-    theirs = record.read(workspace.run(base.run_id))
+    theirs = record.read(workspace.run(reference))
     return metric_rows.relative_metrics(
         own,
         list(theirs.metrics.values()),
         metric_rows.outcomes(chosen, answers, verdicts),
         metric_rows.outcomes(chosen, theirs.samples, theirs.verdicts_by(judge_id)),
-        reference=base.run_id,
+        reference=reference,
         topics=metric_rows.prompt_topics(answers),
     )
 

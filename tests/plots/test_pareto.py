@@ -209,13 +209,13 @@ def test_every_pick_keeps_to_the_limits_and_is_marked_in_the_picture() -> None:
         choice.parents["utility"]["run_id"]: (1.0, np.nan, np.nan),
         found.picks["balanced"]["run_id"]: (0.83, 0.71, 0.95),
     }
-    told = standing.picks_table(choice, kept).splitlines()
+    lines = standing.picks_table(choice, kept).splitlines()
     assert (
-        told[0].endswith("of\N{NO-BREAK SPACE}U's\N{NO-BREAK SPACE}↑ |")
-        and len({line.count("|") for line in told}) == 1
+        lines[0].endswith("of\N{NO-BREAK SPACE}U's\N{NO-BREAK SPACE}↑ |")
+        and len({line.count("|") for line in lines}) == 1
     )
-    assert next(line for line in told if "Balanced" in line).endswith("| 83% (71–95) |")
-    assert next(line for line in told if "Utility adapter" in line).endswith("| 100% |")
+    assert next(line for line in lines if "Balanced" in line).endswith("| 83% (71–95) |")
+    assert next(line for line in lines if "Utility adapter" in line).endswith("| 100% |")
 
 
 def test_where_no_run_keeps_to_the_limits_that_is_said_beside_the_nearest() -> None:

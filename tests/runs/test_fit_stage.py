@@ -23,6 +23,7 @@ from sstmerge_core.store.events import read_events
 from sstmerge_core.suites import rows as suites
 from sstmerge_core.suites import twins
 from sstmerge_core.workspace import Workspace
+from tests.there import there
 
 FITS = [own.name for own in methods.methods() if own.fits]
 
@@ -51,7 +52,7 @@ def recipe(workspace, tiny_base, tiny_pair):
             evaluate=False,
         )
         assert not plan.problems and plan.memory_bytes > 0
-        return plan.recipe
+        return there(plan.recipe)
 
     return make
 
@@ -85,10 +86,10 @@ def test_a_fit_is_planned_told_and_kept(method, workspace, recipe):
     rows = [row for event in events if event["event"] == "module_stats" for row in event["rows"]]
     assert next(row["value"] for row in rows if (row["module"], row["stat"]) == ("", "fitted")) > 0
     assert not list((workspace.cache / "fitted").glob("*.safetensors"))
-    told.clear()
     again = Workspace(workspace.root)
-    merge_to(one, again, workspace.root / "out", report=lambda point, stage, done, total: told.append(stage))
-    assert methods.get(method).stage not in told and "prepare" not in told
+    stages = []
+    merge_to(one, again, workspace.root / "out", report=lambda point, stage, done, total: stages.append(stage))
+    assert methods.get(method).stage not in stages and "prepare" not in stages
     assert (workspace.root / "out" / "adapter_model.safetensors").read_bytes() == weights(workspace, one)
 
 
@@ -175,6 +176,6 @@ def test_what_was_kept_comes_back(workspace, tmp_path):
     fit = Fit({"b": torch.randn(3, 2), "a": torch.randn(1, 4)}, [{"module": "", "stat": "fitted", "value": 3.0}])
     assert kept.load(workspace, "k") is None
     kept.save(workspace, "k", fit, {"x": 1})
-    found = kept.load(workspace, "k")
+    found = there(kept.load(workspace, "k"))
     assert found.statistics == fit.statistics
     assert all(torch.equal(found.cores[name], fit.cores[name]) for name in fit.cores)
