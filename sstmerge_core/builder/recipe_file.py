@@ -19,7 +19,7 @@ from sstmerge_core.adapters.write import OUTPUT_DTYPES
 from sstmerge_core.errors import AdapterError, DataError, Problem, RecipeError, SSTMergeError
 from sstmerge_core.recipe import Calibration, Recipe, Source, record, validated
 from sstmerge_core.suites import bundled
-from sstmerge_core.suites import rows as suites
+from sstmerge_core.suites.rows import load_rows, rows_digest, take
 from sstmerge_core.workspace import Workspace
 
 NAME = "recipe.yaml"
@@ -218,8 +218,8 @@ def _calibration(calibration: Calibration | None, given: Mapping[str, str]) -> C
         if not place.is_file():
             problems.append(_missing(f"data {source.name}", source, "", f"--data {source.name}=FILE"))
             continue
-        rows = suites.load_rows(place, split)
-        digest = suites.rows_digest(suites.take(rows, min(n, len(rows))))
+        rows = load_rows(place, split)
+        digest = rows_digest(take(rows, min(n, len(rows))))
         if digest != source.sha256:
             problems.append(_another(str(place), f"data {source.name}", digest, source))
         found[source.sha256] = source.model_copy(update={"path": str(place.resolve())})

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 from sstmerge_core.errors import DataError, Problem
-from sstmerge_core.suites import rows as suites
 from sstmerge_core.suites.declared import (
     Choice,
     Column,
@@ -30,6 +29,7 @@ from sstmerge_core.suites.declared import (
     Template,
     folder,
 )
+from sstmerge_core.suites.rows import Row, load_rows, read_records, rows_digest
 from sstmerge_core.workspace import Workspace, write_file, write_json
 
 VERSION = 1
@@ -41,7 +41,7 @@ _PLACE = re.compile(r"\{([^{}]*)\}")
 
 @dataclass(frozen=True)
 class Prepared:
-    """Rows ready to be read by `suites.load_rows`."""
+    """Rows ready to be read by `load_rows`."""
 
     path: Path
     origin: str
@@ -49,7 +49,7 @@ class Prepared:
     splits: dict[str, int]
     """Rows per split"""
     sha256: str
-    """`suites.rows_digest` of all rows, in file order"""
+    """`rows_digest` of all rows, in file order"""
     dropped: int = 0
     """Records whose prompt had come before, but for case and spaces"""
 
@@ -60,7 +60,7 @@ class Prepared:
 
 @dataclass(frozen=True)
 class _Row:
-    row: suites.Row
+    row: Row
     split: str
     where: str
 
@@ -183,7 +183,7 @@ def _stamp(files: Iterable[Path]) -> str:
 def _of_files(files: Iterable[Path], origin: Origin) -> Iterator[tuple[str, Any]]:
     """Their records; each also has the name of its file, without the ending, at ``_file``."""
     for file in files:
-        for where, record in suites.read_records(file, origin.under, origin.header):
+        for where, record in read_records(file, origin.under, origin.header):
             yield where, {**record, "_file": file.stem} if isinstance(record, Mapping) else record
 
 
@@ -255,12 +255,12 @@ def _wanted(record: Any, origin: Origin) -> bool:
     )
 
 
-def _row(record: Any, prompt: str, columns: Columns, taken: set[str]) -> suites.Row:
+def _row(record: Any, prompt: str, columns: Columns, taken: set[str]) -> Row:
     """An id that is not unique (a question asked in two splits of a hub set) gives way to the prompt's hash."""
     prompt_id = value(record, columns.id)
     if not prompt_id or prompt_id in taken:
         prompt_id = hashlib.sha256(normalised(prompt).encode()).hexdigest()[:12]
-    return suites.Row(prompt_id, value(record, columns.topic), prompt, value(record, columns.response))
+    return Row(prompt_id, value(record, columns.topic), prompt, value(record, columns.response))
 
 
 def _split(record: Any, prompt: str, columns: Columns, splits: Splits) -> str:
@@ -287,7 +287,7 @@ def _write(target: Path, rows: Sequence[_Row], dropped: int) -> None:
     ]
     write_file(target, "".join(lines))
     splits = dict(Counter(found.split for found in rows))
-    sha256 = suites.rows_digest(found.row for found in rows)
+    sha256 = rows_digest(found.row for found in rows)
     write_json(target.with_name(SUMMARY), {"splits": splits, "sha256": sha256, "dropped": dropped})
 
 
@@ -297,11 +297,11 @@ def _read(path: Path, origin: Origin) -> Prepared:
 
 def _in_place(path: Path, origin: Origin) -> Prepared:
     """A file of this program's own format, with the check that no prompt sits in two splits."""
-    rows = suites.load_rows(path)
+    rows = load_rows(path)
     seen: dict[str, str] = {}
     counts: Counter[str] = Counter()
     problems = []
-    for where, record in suites.read_records(path):
+    for where, record in read_records(path):
         key, split = normalised(record["prompt"]), str(record.get("split") or "")
         counts[split] += 1
         if seen.setdefault(key, split) != split:
@@ -309,7 +309,7 @@ def _in_place(path: Path, origin: Origin) -> Prepared:
             problems.append(Problem(where, fault, "Remove one of them: splits must be disjoint."))
     if problems:
         raise DataError(problems[:10])
-    return Prepared(path.resolve(), origin.name, dict(counts), suites.rows_digest(rows))
+    return Prepared(path.resolve(), origin.name, dict(counts), rows_digest(rows))
 
 
 def _checked(found: Prepared, origin: Origin, suite: DeclaredSuite) -> Prepared:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sstmerge_core.errors import DataError, Problem
-from sstmerge_core.suites import rows as suites
 from sstmerge_core.suites.prepare import assign, normalised
+from sstmerge_core.suites.rows import load_rows, read_records
 
 Pair = tuple[str, str]
 """Prompt and response"""
@@ -67,7 +67,7 @@ def splits(files: Iterable[str | Path]) -> list[str]:
     found = {
         str(record.get("split") or ""): None
         for file in files
-        for _, record in suites.read_records(Path(file))
+        for _, record in read_records(Path(file))
         if isinstance(record, dict)
     }
     return [name for name in found if name]
@@ -75,7 +75,7 @@ def splits(files: Iterable[str | Path]) -> list[str]:
 
 def _pairs(path: Path, split: str | None) -> list[Pair]:
     _check_columns(path)
-    rows = suites.load_rows(path, split)
+    rows = load_rows(path, split)
     lacking = [row for row in rows if not row.response.strip()]
     if lacking:
         problems = [
@@ -90,7 +90,7 @@ def _pairs(path: Path, split: str | None) -> list[Pair]:
 
 def _check_columns(path: Path) -> None:
     """One problem for a file whose columns have other names, instead of one for each row."""
-    _, first = next(iter(suites.read_records(path)), ("", None))
+    _, first = next(iter(read_records(path)), ("", None))
     if isinstance(first, dict) and (lacking := [name for name in ("prompt", "response") if name not in first]):
         columns = ", ".join(str(name) for name in list(first)[:8]) or "none"
         fault = f"has no column {' and no column '.join(lacking)}; its columns: {columns}"

@@ -21,7 +21,7 @@ from sstmerge_core.recipe import Calibration, Recipe, Source
 from sstmerge_core.runs.session import Session
 from sstmerge_core.space import core_space
 from sstmerge_core.store.events import read_events
-from sstmerge_core.suites import rows as suites
+from sstmerge_core.suites.rows import load_rows, rows_digest
 from sstmerge_core.workspace import Workspace
 from tests.there import there
 from tests.tiny_models import make_adapter
@@ -115,8 +115,8 @@ def calibration_file(folder: Path, name: str, rows) -> tuple[Source, int]:
     path = folder / f"{name}.jsonl"
     lines = [{"id": f"{name}-{i}", "split": "fisher", "prompt": p, "response": r} for i, (p, r) in enumerate(rows)]
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    loaded = suites.load_rows(path, "fisher")
-    return Source(name=name, path=str(path), sha256=suites.rows_digest(loaded)), len(loaded)
+    loaded = load_rows(path, "fisher")
+    return Source(name=name, path=str(path), sha256=rows_digest(loaded)), len(loaded)
 
 
 GENERAL = [("w30 w31", ""), ("w32", ""), ("w33 w34 w35", "")]

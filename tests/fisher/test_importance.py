@@ -18,7 +18,7 @@ from sstmerge_core.recipe import Calibration, Recipe, Source
 from sstmerge_core.runs.execute import execute, merge_now
 from sstmerge_core.runs.session import Session
 from sstmerge_core.store.events import read_events
-from sstmerge_core.suites import rows as suites
+from sstmerge_core.suites.rows import load_rows, rows_digest
 from sstmerge_core.workspace import Workspace
 from tests.there import there
 
@@ -106,7 +106,7 @@ def rows_file(folder: Path, name: str, rows) -> Source:
     path = folder / f"{name}.jsonl"
     lines = [{"id": f"{name}-{i}", "split": "fisher", "prompt": p, "response": r} for i, (p, r) in enumerate(rows)]
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    return Source(name=name, path=str(path), sha256=suites.rows_digest(suites.load_rows(path, "fisher")))
+    return Source(name=name, path=str(path), sha256=rows_digest(load_rows(path, "fisher")))
 
 
 @pytest.fixture

@@ -20,8 +20,8 @@ from sstmerge_core.runs import fit_stage
 from sstmerge_core.runs.execute import execute, merge_to
 from sstmerge_core.runs.session import Session
 from sstmerge_core.store.events import read_events
-from sstmerge_core.suites import rows as suites
 from sstmerge_core.suites import twins
+from sstmerge_core.suites.rows import load_rows, rows_digest, take
 from sstmerge_core.workspace import Workspace
 from tests.there import there
 
@@ -66,7 +66,7 @@ def test_a_fit_sees_the_fisher_split_alone(workspace, recipe):
     assert set(one.calibration.parts) == {"harm", "benign", "near"}
     session = Session(workspace, "cpu")
     for part, (source, n) in one.calibration.parts.items():
-        split = {row.prompt for row in suites.load_rows(source.path, "fisher")}
+        split = {row.prompt for row in load_rows(source.path, "fisher")}
         examples = session.examples(one, part)
         assert len(examples) == n and {example.prompt for example in examples} <= split
         assert all(example.response for example in examples)
@@ -153,8 +153,8 @@ def test_without_labels_the_models_own_answers_are_learned(workspace, recipe, ti
     changed = {}
     for part in ("near", "benign"):
         source, n = calibration.parts[part]
-        rows = suites.take(suites.load_rows(source.path, "fisher"), n)
-        changed[part] = source.model_copy(update={"sha256": suites.rows_digest(rows)})
+        rows = take(load_rows(source.path, "fisher"), n)
+        changed[part] = source.model_copy(update={"sha256": rows_digest(rows)})
     one = one.model_copy(update={"calibration": calibration.model_copy(update=changed)})
     session = Session(workspace, "cpu")
     parts = fit_stage._parts(one, session)
