@@ -62,7 +62,7 @@ def test_inputs_are_found_by_their_hashes_and_the_missing_ones_are_named(workspa
     elsewhere = [one.model_copy(update={"name": "renamed", "path": "/gone"}) for one in wanted.adapters]
     bases, entries = catalog.bases(workspace), catalog.entries(workspace)
     found = recipe_command.inputs(wanted.model_copy(update={"adapters": tuple(elsewhere)}), bases, entries)
-    assert isinstance(found, Inputs) and [found.utilities[0].name, found.safety.name] == ["mine", "safety"]
+    assert isinstance(found, Inputs) and [found.experts[0].name, found.safety.name] == ["mine", "safety"]
     unknown = wanted.base.model_copy(update={"sha256": "0" * 64, "name": "other"})
     missing = recipe_command.inputs(wanted.model_copy(update={"base": unknown}), bases, entries[:0])
     assert missing == ["base model other", *(f"adapter {one.name}" for one in wanted.adapters)]
@@ -73,7 +73,7 @@ def test_the_form_says_every_parameter_so_that_the_page_reads_the_same_recipe(wo
     wanted = recipe(workspace, method, parameters, split="selection", n=8)
     found = recipe_command.inputs(wanted, catalog.bases(workspace), catalog.entries(workspace))
     assert isinstance(found, Inputs)
-    entries = (*found.utilities, found.safety)
+    entries = (*found.experts, found.safety)
     names = {found.base.sha256: found.base.name} | {one.sha256: one.name for one in entries}
     values = recipe_command.form(wanted, found, names)
     said = {one.name: one.parse(str(values[one.name])) for one in methods.get(method).parameters}

@@ -472,12 +472,12 @@ def experts(tiny_base, tiny_pair, tmp_path) -> list[Path]:
 
 def test_each_expert_s_own_samples_are_planned_where_a_fisher_of_each_is_wanted(tiny_base, tiny_pair, experts):
     base, safety = catalog.base_at(tiny_base), catalog.entry(tiny_pair[1])
-    utilities = [
+    entries = [
         replace(catalog.entry(path), suite=suite)
         for path, suite in zip(experts, ("facts", "instructions"), strict=True)
     ]
 
-    def planned(method: str, some=utilities, **parameters: object) -> Calibration:
+    def planned(method: str, some=entries, **parameters: object) -> Calibration:
         found = preflight.merge_recipe(base, some, safety, method, parameters).calibration
         assert found is not None
         return found
@@ -485,10 +485,10 @@ def test_each_expert_s_own_samples_are_planned_where_a_fisher_of_each_is_wanted(
     own = planned("fisher")
     assert own.expansion == "own" and own.benign.name == "facts"
     assert [source.name for source in own.further] == ["instructions"] and own.n_further[0] > 0
-    assert not planned("fisher", expansion="utility").further and not planned("fisher", some=utilities[:1]).further
+    assert not planned("fisher", expansion="utility").further and not planned("fisher", some=entries[:1]).further
     assert not planned("sst_gevp", expansion="own").further
     assert planned("sst_gevp", experts="sum").experts == "sum" and planned("sst_gevp").experts == "mean"
-    assert planned("sst_gevp", some=utilities[:1], experts="sum").experts == "mean"
+    assert planned("sst_gevp", some=entries[:1], experts="sum").experts == "mean"
 
 
 def test_a_recipe_of_several_experts_makes_the_same_bits(tiny_base, tiny_pair, experts, places, tmp_path, capsys):
