@@ -183,17 +183,18 @@ def safe_direction(recipe: Recipe, session: Session) -> Callable[[str], torch.Te
 
     Raises DataError for files that have changed since the recipe was made, and for a module of another shape.
     """
-    assert recipe.unaligned is not None
-    for model in (recipe.base, recipe.unaligned):
+    other = recipe.unaligned
+    assert other is not None
+    for model in (recipe.base, other):
         check_base(model, session.workspace)
-    aligned, unaligned = (base_weights(model.path, session.device) for model in (recipe.base, recipe.unaligned))
+    aligned, unaligned = (base_weights(model.path, session.device) for model in (recipe.base, other))
 
     def direction(name: str) -> torch.Tensor:
         after, before = aligned(name), unaligned(name)
         if after.shape != before.shape:
             fault = f"{name} has the shape {tuple(before.shape)}, in the base {tuple(after.shape)}"
             fix = "Give the model that the base was aligned from."
-            raise DataError(Problem(f"unaligned model {recipe.unaligned.name}", fault, fix))  # type: ignore[union-attr]
+            raise DataError(Problem(f"unaligned model {other.name}", fault, fix))
         return after - before
 
     return direction

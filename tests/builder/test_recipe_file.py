@@ -153,7 +153,7 @@ BROKEN = {
     "a list": ("- 1\n", "is not a recipe of format"),
     "another format": ("format: 9\n", "is not a recipe of format"),
     "code": ("!!python/object/apply:os.system ['true']\n", "is not YAML"),
-    "a part missing": ("format: 1\nmethod: linear\nparameters: {}\n", "base: Field required"),
+    "a part missing": ("format: 1\nmethod: linear\nparameters: {}\n", "base: is missing"),
 }
 
 

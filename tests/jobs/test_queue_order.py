@@ -13,7 +13,7 @@ from sstmerge_core import jobs
 from sstmerge_core.errors import JobError
 from sstmerge_core.jobs.model import expected_starts
 from sstmerge_core.jobs.process import Process
-from sstmerge_core.jobs.queue import Queue
+from sstmerge_core.jobs.queue import Move, Queue
 from sstmerge_core.workspace import Workspace
 from tests.jobs.conftest import recipe
 from tests.there import there
@@ -23,7 +23,7 @@ CLAIMER = """
 import os, sys
 from pathlib import Path
 from sstmerge_core.jobs.process import Process
-from sstmerge_core.jobs.queue import Queue
+from sstmerge_core.jobs.queue import Move, Queue
 from sstmerge_core.workspace import Workspace
 queue, own = Queue(Workspace(Path(sys.argv[1]))), Process.of(os.getpid())
 print("ready", flush=True)
@@ -62,9 +62,9 @@ def order(queue: Queue, device: str = "cpu") -> list[str]:
         ("d", "down", "abcd"),
     ],
 )
-def test_a_waiting_job_moves_within_the_queue(queue: Queue, job: str, to: str, expected: str) -> None:
+def test_a_waiting_job_moves_within_the_queue(queue: Queue, job: str, to: Move, expected: str) -> None:
     add(queue, *"abcd")
-    assert queue.move(job, to) == expected.index(job) + 1  # type: ignore[arg-type]
+    assert queue.move(job, to) == expected.index(job) + 1
     assert order(queue) == list(expected)
     assert [there(queue.job(each)).queue_position for each in expected] == [1, 2, 3, 4]
 

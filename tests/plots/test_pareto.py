@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import plotly.graph_objects as go
 import pytest
 
 from sstmerge_core.analysis.decision import Decision, decide
@@ -44,8 +46,8 @@ def runs(n: int = 40, **changes: object) -> pd.DataFrame:
     return frame.assign(**changes)
 
 
-def points(figure: object) -> list:
-    return [trace for trace in figure.data if "method" in (trace.meta or {})]  # type: ignore[attr-defined]
+def points(figure: go.Figure) -> list[Any]:
+    return [trace for trace in figure.data if "method" in (trace.meta or {})]
 
 
 def test_ten_thousand_runs_are_a_megabyte_and_no_more_traces_than_a_few_methods_need() -> None:

@@ -175,7 +175,7 @@ def hub(monkeypatch: pytest.MonkeyPatch, answer: Any) -> list[Any]:
 
     module = types.ModuleType("datasets")
     module.__spec__ = ModuleSpec("datasets", None)
-    module.load_dataset = load_dataset  # type: ignore[attr-defined]
+    monkeypatch.setattr(module, "load_dataset", load_dataset, raising=False)
     monkeypatch.setitem(sys.modules, "datasets", module)
     return calls
 
