@@ -341,6 +341,42 @@ def merge_to(
     return model, errors + known
 
 
+def remake(
+    recipe: Recipe,
+    workspace: Workspace,
+    *,
+    device: str = "auto",
+    report: Report = lambda point, stage, done, total: None,
+    should_cancel: Callable[[], bool] = lambda: False,
+) -> adapters.Written:
+    """The adapter of a finished run again, where its weights are not here: merged into its place, nothing measured.
+
+    A strength that was found within a budget is not searched again. The card has the run's figures; the event file
+    records what was written. Raises what the merge raises; then nothing is written.
+    """
+    share_the_machine()
+    session = Session(workspace, chosen_device(device), report=report, should_cancel=should_cancel)
+    folder = workspace.run(recipe.run_id)
+    past = record.read(folder)
+    target = workspace.merged_adapter(recipe.run_id)
+    try:
+        if recipe.calibration is not None:
+            _looked_at(recipe, session)
+        session.progress("merge", 0, 1)
+        inputs = session.inputs(recipe)
+        written, _ = artifact.write_adapter(
+            recipe, inputs, lambda: merge_now(recipe, session, past=past), target, Output()
+        )
+        artifact.tell_scores(recipe, target, list(past.metrics.values()))
+        with EventWriter(folder) as events:
+            about = {"name": "adapter", "path": "artifacts/adapter", "sha256": written.sha256, "bytes": written.bytes}
+            events.write("artifact", **about)
+        session.progress("merge", 1, 1)
+    finally:
+        session.close()
+    return written
+
+
 def measure(
     chosen: Sequence[Suite], answers: dict[str, list[Any]], verdicts: dict[str, list[Any]], judge: Any
 ) -> list[dict[str, Any]]:

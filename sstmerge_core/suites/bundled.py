@@ -8,7 +8,7 @@ from typing import Any
 from sstmerge_core.errors import DataError, Problem
 from sstmerge_core.recipe import Source, Suite
 from sstmerge_core.suites.declared import SHIPPED, DeclaredSuite, read
-from sstmerge_core.suites.rows import load_rows, read_records, rows_digest, take
+from sstmerge_core.suites.rows import load_rows, rows_digest, splits, take
 
 
 def _declared() -> dict[str, DeclaredSuite]:
@@ -65,7 +65,7 @@ def split_there(name_or_path: str, split: str) -> str:
         return split
     bundled = BUNDLED.get(name_or_path)
     path = rows_of(bundled) if bundled else Path(name_or_path).expanduser().resolve()
-    known = {str(record.get("split") or "") for _, record in read_records(path)} if path.is_file() else {split}
+    known = splits(path) if path.is_file() else [split]
     return split if split in known else "test"
 
 

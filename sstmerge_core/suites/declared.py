@@ -20,6 +20,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from sstmerge_core import errors, metrics, resources
 from sstmerge_core.errors import DataError, Problem
 from sstmerge_core.metrics.labels import DEFAULT_JUDGE
+from sstmerge_core.suites.columns import NATIVE, Columns, Scalar
+from sstmerge_core.suites.columns import Choice as Choice
+from sstmerge_core.suites.columns import Constant as Constant
+from sstmerge_core.suites.columns import Template as Template
 from sstmerge_core.workspace import Workspace
 
 SHIPPED = resources.DATA / "suites"
@@ -40,47 +44,9 @@ ROLE_METRICS = {
 }
 """What each role may be measured by; the first is the role's own."""
 
-Scalar = str | int | float | bool
-
 
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Template(_Frozen):
-    """Text with {dotted.paths} into a record; the ends are stripped, so that a last empty field leaves no trace."""
-
-    template: str
-
-
-class Constant(_Frozen):
-    constant: str
-
-
-class Choice(_Frozen):
-    """A field's value by way of a table, such as 0 → A."""
-
-    path: str
-    values: dict[Scalar, str]
-
-
-Column = str | Template | Constant | Choice
-"""A dotted path into a record (``harm_categories.0``), or one of the others"""
-
-
-class Columns(_Frozen):
-    """Where a record has what a row needs."""
-
-    prompt: Column = "prompt"
-    response: Column | None = None
-    """The reference; none: the rows have none"""
-    topic: Column | None = None
-    id: Column | None = None
-    split: Column | None = None
-
-
-NATIVE = Columns(response="response", topic="topic", id="id", split="split")
-"""The columns of this program's own files"""
 
 
 class Origin(_Frozen):
