@@ -69,12 +69,12 @@ with left:
             safety=inputs.safety,
             method=method.name,
             parameters=values,
-            experts=inputs.experts,
+            further=inputs.further,
             unaligned=unaligned,
             options=measured.options,
         )
         if plan.recipe is not None:
-            blocks.weights(merge.effective_weights(method.name, values, 1 + len(inputs.experts)), inputs.names)
+            blocks.weights(merge.effective_weights(method.name, values, 1 + len(inputs.further)), inputs.names)
         problems = [*measured.problems, *plan.problems]
         blocks.problems(problems)
         blocks.problems(plan.warnings, warning=True)

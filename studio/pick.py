@@ -59,18 +59,18 @@ class MergeInputs:
     safety: Entry
     values: dict[str, Any]
     """For the link: the names as they stand in the URL."""
-    experts: tuple[Entry, ...] = ()
-    """Further utility adapters"""
+    further: tuple[Entry, ...] = ()
+    """The utility experts after the first"""
 
     @property
     def names(self) -> list[str]:
         """The adapters in the order of a merge: utility experts first, safety last."""
-        return [entry.name for entry in (self.utility, *self.experts, self.safety)]
+        return [entry.name for entry in (self.utility, *self.further, self.safety)]
 
     @property
     def pair(self) -> str:
         """The name of a merge of these adapters: ``A5_A7``, ``A5+A6_A7``."""
-        sources = tuple(entry.source for entry in (self.utility, *self.experts, self.safety))
+        sources = tuple(entry.source for entry in (self.utility, *self.further, self.safety))
         return Recipe(base=self.base.source, adapters=sources, method="average", parameters={}).pair
 
 
@@ -127,7 +127,7 @@ def merge_inputs(state: link.Link, shelf: Shelf, *, several: bool = False) -> Me
                 width=135,
                 help="What the model should do well.",
             )
-            experts = _experts(state, shelf, utility) if several else []
+            further = _further(state, shelf, utility) if several else []
         safety = st.selectbox(
             "Safety adapter",
             shelf.of_role("safety"),
@@ -135,8 +135,8 @@ def merge_inputs(state: link.Link, shelf: Shelf, *, several: bool = False) -> Me
             width=135,
             help="What makes it refuse harmful requests; for RESTA the harm adapter, which is subtracted.",
         )
-    values = {"base": base, "utility": utility, "safety": safety} | ({"expert": experts} if several else {})
-    chosen = tuple(shelf.adapters[name] for name in experts)
+    values = {"base": base, "utility": utility, "safety": safety} | ({"expert": further} if several else {})
+    chosen = tuple(shelf.adapters[name] for name in further)
     return MergeInputs(shelf.bases[base], shelf.adapters[utility], shelf.adapters[safety], values, chosen)
 
 
@@ -268,7 +268,7 @@ def missing(shelf: Shelf) -> bool:
     return False
 
 
-def _experts(state: link.Link, shelf: Shelf, utility: str) -> list[str]:
+def _further(state: link.Link, shelf: Shelf, utility: str) -> list[str]:
     """Further utility experts, out of the way of the many who merge one."""
     key = state.key("expert")
     st.session_state[key] = [name for name in st.session_state[key] if name != utility]
@@ -290,8 +290,8 @@ def _named(items: list[T]) -> dict[str, T]:
 
 def _forget_missing(state: link.Link, shelf: Shelf) -> None:
     """An adapter that was removed elsewhere is no longer chosen."""
-    if (experts := state.key("expert")) in st.session_state:
-        st.session_state[experts] = [name for name in st.session_state[experts] if name in shelf.adapters]
+    if (further := state.key("expert")) in st.session_state:
+        st.session_state[further] = [name for name in st.session_state[further] if name in shelf.adapters]
     for name, (_, default) in shelf.fields().items():
         known = shelf.bases if name == "base" else shelf.adapters
         if st.session_state[state.key(name)] not in known:

@@ -93,8 +93,8 @@ class MergeInputs:
     base: catalog.Base
     utility: catalog.Entry
     safety: catalog.Entry
-    experts: tuple[catalog.Entry, ...]
-    """Further utility adapters"""
+    further: tuple[catalog.Entry, ...]
+    """The utility experts after the first"""
 
     @property
     def plan(self) -> dict[str, Any]:

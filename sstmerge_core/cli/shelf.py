@@ -195,7 +195,7 @@ def _adapters(options: argparse.Namespace, workspace: Workspace) -> None:
         catalog.remove(workspace, catalog.find(workspace, options.name).sha256)
     elif options.action == "check":
         given = inputs.merge_inputs(options, workspace)
-        experts = (given.utility, *given.experts)
+        experts = (given.utility, *given.further)
         roles = ["utility"] if len(experts) == 1 else [f"utility {number}" for number in range(1, len(experts) + 1)]
         places = {role: one.path for role, one in zip(roles, experts, strict=True)}
         report = adapters.check_many(given.base.path, places | {"safety": given.safety.path})

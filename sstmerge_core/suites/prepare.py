@@ -17,10 +17,18 @@ from pathlib import Path
 from typing import Any
 
 from sstmerge_core.errors import DataError, Problem
-from sstmerge_core.suites import rows as suites
 from sstmerge_core.suites.chats import RowFault
 from sstmerge_core.suites.columns import Columns, at, part, value
 from sstmerge_core.suites.declared import DeclaredSuite, Origin, Splits, folder
+from sstmerge_core.suites.rows import (
+    Layout,
+    Row,
+    check_whole,
+    checked_rows,
+    grouped,
+    read_records,
+    rows_digest,
+)
 from sstmerge_core.workspace import Workspace, write_file, write_json
 
 VERSION = 1
@@ -31,7 +39,7 @@ SUMMARY = "summary.json"
 
 @dataclass(frozen=True)
 class Prepared:
-    """Rows ready to be read by `suites.load_rows`."""
+    """Rows ready to be read by `load_rows`."""
 
     path: Path
     origin: str
@@ -39,7 +47,7 @@ class Prepared:
     splits: dict[str, int]
     """Rows per split"""
     sha256: str
-    """`suites.rows_digest` of all rows, in file order"""
+    """`rows_digest` of all rows, in file order"""
     dropped: int = 0
     """Records whose prompt had come before, but for case and spaces"""
 
@@ -50,7 +58,7 @@ class Prepared:
 
 @dataclass(frozen=True)
 class _Row:
-    row: suites.Row
+    row: Row
     split: str
     where: str
 
@@ -155,7 +163,7 @@ def _of_files(files: Iterable[Path], origin: Origin) -> Iterator[tuple[str, Any]
     """Their records; each also has the name of its file, without the ending, at ``_file``."""
     for file in files:
         about = {"encoding": origin.columns.encoding, "delimiter": origin.columns.delimiter}
-        for where, record in suites.read_records(file, origin.under, origin.header, **about):
+        for where, record in read_records(file, origin.under, origin.header, **about):
             yield where, {**record, "_file": file.stem} if isinstance(record, Mapping) else record
 
 
@@ -184,7 +192,7 @@ def _rows(suite: DeclaredSuite, origin: Origin, records: Iterable[tuple[str, Any
     dropped = chosen = 0
     # what a declaration does not say of its columns is not there; one that says nothing leaves them to be found
     given = Columns(**dict(origin.columns)) if "columns" in origin.model_fields_set else None
-    layout = suites.Layout(f"suite {suite.name}: {origin.name}", given)
+    layout = Layout(f"suite {suite.name}: {origin.name}", given)
     for where, record in records:
         if isinstance(record, Mapping) and not _wanted(record, origin):
             continue
@@ -212,7 +220,7 @@ def _rows(suite: DeclaredSuite, origin: Origin, records: Iterable[tuple[str, Any
         ids.add(found.row.prompt_id)
         rows.append(found)
     if faults:
-        raise DataError(suites.grouped(faults, f"suite {suite.name}"))
+        raise DataError(grouped(faults, f"suite {suite.name}"))
     if not rows:
         fault = "no record passes `where`" if not chosen else "has no rows"
         raise DataError(Problem(f"suite {suite.name}", f"{origin.name}: {fault}", f"Correct {suite.path}."))
@@ -228,14 +236,14 @@ def _wanted(record: Any, origin: Origin) -> bool:
     )
 
 
-def _row(record: Any, prompt: str, columns: Columns, taken: set[str]) -> suites.Row:
+def _row(record: Any, prompt: str, columns: Columns, taken: set[str]) -> Row:
     """An id that is not unique (a question asked in two splits of a hub set) gives way to the prompt's hash."""
     prompt_id = value(record, columns.id)
     if not prompt_id or prompt_id in taken:
         prompt_id = hashlib.sha256(normalised(prompt).encode()).hexdigest()[:12]
     response = part(record, columns, "response")
-    suites.check_whole({"prompt": prompt, "response": response, "id": prompt_id})
-    return suites.Row(prompt_id, value(record, columns.topic), prompt, response)
+    check_whole({"prompt": prompt, "response": response, "id": prompt_id})
+    return Row(prompt_id, value(record, columns.topic), prompt, response)
 
 
 def _split(record: Any, prompt: str, columns: Columns, splits: Splits) -> str:
@@ -262,7 +270,7 @@ def _write(target: Path, rows: Sequence[_Row], dropped: int) -> None:
     ]
     write_file(target, "".join(lines))
     splits = dict(Counter(found.split for found in rows))
-    sha256 = suites.rows_digest(found.row for found in rows)
+    sha256 = rows_digest(found.row for found in rows)
     write_json(target.with_name(SUMMARY), {"splits": splits, "sha256": sha256, "dropped": dropped})
 
 
@@ -272,11 +280,11 @@ def _read(path: Path, origin: Origin) -> Prepared:
 
 def _in_place(path: Path, origin: Origin) -> Prepared:
     """A file of this program's own format, with the check that no prompt sits in two splits."""
-    rows: list[suites.Row] = []
+    rows: list[Row] = []
     seen: dict[str, str] = {}
     counts: Counter[str] = Counter()
     problems = []
-    for where, row in suites.checked_rows(path):
+    for where, row in checked_rows(path):
         rows.append(row)
         counts[row.split] += 1
         split = seen.setdefault(normalised(row.prompt), row.split)
@@ -287,7 +295,7 @@ def _in_place(path: Path, origin: Origin) -> Prepared:
         raise DataError(Problem(str(path), "has no rows", "Add rows with a prompt column."))
     if problems:
         raise DataError(problems[:10])
-    return Prepared(path.resolve(), origin.name, dict(counts), suites.rows_digest(rows))
+    return Prepared(path.resolve(), origin.name, dict(counts), rows_digest(rows))
 
 
 def _checked(found: Prepared, origin: Origin, suite: DeclaredSuite) -> Prepared:
