@@ -83,8 +83,18 @@ class Shelf:
         self.adapters = _named(entries(workspace))
 
     def of_role(self, role: str) -> list[str]:
-        """Every adapter's name, those made for `role` first."""
-        return sorted(self.adapters, key=lambda name: self.adapters[name].role != role)
+        """Every adapter's name: first those whose base is ready, then those for `role`, the user's own before others."""
+
+        def place(name: str) -> tuple[bool, bool, bool, bool]:
+            one = self.adapters[name]
+            return not self._is_ready(one), one.role not in ("", role), one.bundled, one.role != role
+
+        return sorted(self.adapters, key=place)
+
+    def _is_ready(self, one: Entry) -> bool:
+        """Whether the base that an adapter names is ready here; of one that names none nobody knows."""
+        meant = [base for base in self.bases.values() if base_intake.means(one.base_name, base)]
+        return any(base.ready for base in meant) if meant else not one.bundled
 
     def fields(self) -> link.Fields:
         names = list(self.adapters)
