@@ -255,7 +255,8 @@ def _copies(adapter: Adapter, base: BaseModel, where: str) -> list[Problem]:
             changed.append(name)
     if not changed:
         return []
-    fault = f"carries whole weights of {shown(', '.join(changed))} that are not the base's (trained, or a resized vocabulary)"
+    which = shown(", ".join(changed))
+    fault = f"carries whole weights of {which} that are not the base's (trained, or a resized vocabulary)"
     fix = "Train with target_modules and the base's own vocabulary, or give that model as the base."
     return [Problem(where, fault, fix)]
 

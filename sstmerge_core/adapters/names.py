@@ -66,6 +66,14 @@ def understand(key: str) -> Name | None:
     return None
 
 
+def with_prefix(key: str) -> str:
+    """The name as PEFT itself writes it: without wrappers, and with its prefix."""
+    bare = _inner(".".join(part for part in key.split(".") if part not in _WRAPPERS))
+    if bare.startswith(_PEFT):
+        return f"{_PEFT}{_module(key)}"
+    return bare if bare.startswith("base_model.") else f"{_PEFT}{bare}"  # VeRA keeps factors beside the model
+
+
 def _module(key: str) -> str:
     """The name without wrappers and PEFT's prefix."""
     bare = _inner(".".join(part for part in key.split(".") if part not in _WRAPPERS))

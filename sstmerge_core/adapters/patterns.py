@@ -1,8 +1,8 @@
 """Which pattern of an adapter's settings matches a module's name, in bounded time whatever the patterns are.
 
 PEFT matches them with Python's `re` (``get_pattern_key``: ``(.*\\.)?(pattern)$``), which takes exponential time for
-some. Here plain names are looked up, and all ways through another pattern are followed at once, as sets of places in the
-name (Thompson 1968, Regular expression search algorithm). The answers are those of `re`.
+some. Here plain names are looked up, and all ways through another pattern are followed at once, as sets of places in
+the name (Thompson 1968, Regular expression search algorithm). The answers are those of `re`.
 """
 
 from __future__ import annotations
@@ -90,6 +90,19 @@ class Patterns:
             except UnusablePattern as error:
                 raise UnusablePattern(f"{pattern[:60]} {error}") from None
         return []
+
+
+def whole(pattern: str, names: Iterable[str]) -> list[str]:
+    """The names that `pattern` matches from beginning to end (PEFT's `target_modules`). Raises UnusablePattern."""
+    budget, step = Patterns({}), _compiled(pattern)
+    start = frozenset({0})
+    return [name for name in names if len(name) in step(_Name(name, budget), start)]
+
+
+def plain(pattern: object) -> None:
+    """Raises UnusablePattern where `pattern` is more than a name."""
+    if not isinstance(pattern, str) or not _PLAIN.fullmatch(pattern):
+        raise UnusablePattern(f"{str(pattern)[:60]} is more than a name")
 
 
 def _starts(module: str) -> list[int]:

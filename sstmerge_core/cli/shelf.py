@@ -52,7 +52,8 @@ def register(command: Any) -> None:
     train.add_argument("--device", default="auto")
 
     shelf = command("adapters", _adapters, "List, add, rename, tag, remove and check adapters.")
-    actions = shelf.add_subparsers(dest="action", metavar="list|add|rename|tag|remove|restore|lineage|check|add-base")
+    known = "list|add|rename|tag|remove|restore|lineage|check|convert|add-base"
+    actions = shelf.add_subparsers(dest="action", metavar=known)
     actions.add_parser("list", help="the known adapters")
     add = actions.add_parser("add", help="register a folder, or take in a ZIP archive or a repository of the hub")
     add.add_argument(
@@ -72,6 +73,11 @@ def register(command: Any) -> None:
     actions.add_parser("restore", help="put a removed one back").add_argument("name")
     actions.add_parser("lineage", help="what one was merged from").add_argument("name")
     inputs.add_trio(actions.add_parser("check", help="whether adapters and a base fit together"))
+    convert = actions.add_parser("convert", help="make a LoRA that stands for an adapter of another kind")
+    convert.add_argument("path", help="DoRA, LoHa, LoKr, OFT, IA³, VeRA, pickled weights, MLX; or a file of kohya's")
+    convert.add_argument("--base", help="base model folder; default: the bundled one")
+    convert.add_argument("--out", required=True, type=Path, help="folder of the new adapter")
+    convert.add_argument("--rank", type=int, default=0, help="of the new adapter; default: the smallest exact one")
     actions.add_parser("add-base", help="register a base model's folder").add_argument("path")
 
 
@@ -178,6 +184,8 @@ def _adapters(options: argparse.Namespace, workspace: Workspace) -> None:
         print(catalog.restore(workspace, gone.sha256).path)
     elif options.action == "lineage":
         _lineage(ancestry(catalog.find(workspace, options.name), catalog.entries(workspace)))
+    elif options.action == "convert":
+        _convert(options, workspace)
     elif options.action == "add-base":
         print(catalog.add_base(workspace, options.path).name)
     elif options.action == "remove":
@@ -213,6 +221,14 @@ def _added(options: argparse.Namespace, workspace: Workspace) -> catalog.Entry:
         with open(options.path, "rb") as file:
             return intake.upload(workspace, [(Path(options.path).name, file)], info)
     return intake.folder(workspace, options.path, info)
+
+
+def _convert(options: argparse.Namespace, workspace: Workspace) -> None:
+    from sstmerge_core.adapters.convert import convert
+
+    made = convert(options.path, inputs.base(options.base, workspace).path, options.out, rank=options.rank)
+    error = f"relative error {made.rank_error:.1e}" if made.rank_error else "the same numbers"
+    print(f"{made.path}: LoRA of rank {made.adapter.rank} of {made.was}, {len(made.adapter.modules)} modules, {error}")
 
 
 def _lineage(one: Ancestry, depth: int = 0) -> None:
