@@ -41,6 +41,8 @@ class BaseModel:
     weights: dict[str, tuple[Path, TensorHeader]]
     """File and place of each weight by the module's name in the file; a tied output embedding is not in it"""
     model_type: str
+    several_modalities: bool
+    """It sees pictures or hears too; its text part has names of its own"""
     tied: bool
     """The output embedding is the input embedding (``tie_word_embeddings``)"""
 
@@ -118,6 +120,7 @@ def read_base(path: str | Path) -> BaseModel:
         vocabulary=_vocabulary(config),
         weights=weights,
         model_type=str(config.get("model_type")),
+        several_modalities=any(name in config for name in ("vision_config", "audio_config", "thinker_config")),
         # configurations leave out what is their class's default; an untied head would be in the file
         tied=bool(config.get("tie_word_embeddings", True)),
     )
@@ -203,6 +206,9 @@ def _fits_base(adapter: Adapter, base: BaseModel, role: str) -> tuple[list[Probl
             problems.append(Problem(where, fault, "Rename its tensors as PEFT does: base_model.model.<module>.lora_A."))
         else:
             fault = f"{count} are not in the base, the first is {shown(missing[0])}"
+            if base.several_modalities:
+                fault += f"; the base is of several modalities ({base.architecture})"
+                trained = "Give its text model alone as the base, and an adapter of that."
             problems.append(Problem(where, fault, trained))
     if wrong:
         name, own, expected = wrong[0]

@@ -50,6 +50,8 @@ def convert(source: str | Path, base: str | Path, out: str | Path, *, rank: int 
     if place.is_file() and place.name not in (CONFIG, WEIGHTS, PICKLE, MLX_WEIGHTS):
         return _of_file(place, model, out)
     place = place.parent if place.is_file() else place
+    if not place.is_dir():
+        raise AdapterError(Problem(str(place), "there is no such folder or file", "Give the folder of an adapter."))
     if not (place / CONFIG).is_file():
         raise AdapterError(places.no_adapter(place))
     try:

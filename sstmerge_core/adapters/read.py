@@ -74,7 +74,8 @@ class Adapter:
     @property
     def base_name(self) -> str:
         """The base model it says it was trained on."""
-        return str(self.config.get("base_model_name_or_path") or "")
+        named = self.config.get("base_model_name_or_path")
+        return named if isinstance(named, str) else ""
 
     @property
     def rank(self) -> int:
@@ -226,7 +227,7 @@ def _sort(
         problems.append(Problem(where, *names.about_foreign(unknown, str(path.parent))))
     if not pairs and not problems:
         problems.append(Problem(where, "holds no LoRA factors", "Give an adapter saved by PEFT."))
-    if module := names.image_model(module for module, _ in pairs):
+    if not problems and (module := names.image_model(module for module, _ in pairs)):
         fix = "This program merges adapters of language models."
         problems.append(Problem(where, f"is an adapter of an image model: it adapts {shown(module)}", fix))
     if problems:

@@ -112,5 +112,3 @@ def _config(tensors: Mapping[str, Any], base: BaseModel, config: dict[str, Any],
     modules = sorted({name.removeprefix("base_model.model.").rpartition(".lora_")[0] for name in tensors})
     said = {"peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": base_name or base.name}
     return said | {"bias": "none", "lora_dropout": 0.0, "inference_mode": True, "target_modules": modules} | config
-
-

@@ -90,7 +90,7 @@ def _entries(data: bytes) -> dict[str, Any]:
         except UnicodeEncodeError:
             raise ValueError("has a damaged header: a name in it is not valid text") from None
         entries[name] = value
-    metadata = entries.pop("__metadata__", _Pairs())
+    metadata = entries.pop("__metadata__", None) or _Pairs()
     if not isinstance(metadata, _Pairs) or not all(isinstance(value, str) for _, value in metadata):
         raise ValueError("has a damaged header: its __metadata__ is not a mapping from text to text")
     return entries

@@ -144,13 +144,13 @@ def _malformed(where: str, config: Mapping[str, Any]) -> list[Problem]:
     problems = []
     rank = config.get("r", 8)
     if not _is_rank(rank):
-        fault = f"r is {shown(rank, 40)}; a rank must be at least 1"
+        fault = f"r is {shown(_quoted(rank), 40)}; a rank must be at least 1"
         problems.append(Problem(where, fault, "Export the adapter again."))
     if not _is_number(config.get("lora_alpha", 8)):
-        fault = f"lora_alpha is {shown(config['lora_alpha'], 40)}, not a number that can be used"
+        fault = f"lora_alpha is {shown(_quoted(config['lora_alpha']), 40)}, not a number that can be used"
         problems.append(Problem(where, fault, "Export the adapter again."))
     if not isinstance(config.get("use_rslora") or False, bool):
-        fault = f"use_rslora is {shown(config['use_rslora'], 40)}, neither true nor false"
+        fault = f"use_rslora is {shown(_quoted(config['use_rslora']), 40)}, neither true nor false"
         problems.append(Problem(where, fault, "Export the adapter again."))
     checks: tuple[tuple[str, Callable[[Any], bool]], ...] = (("rank_pattern", _is_rank), ("alpha_pattern", _is_number))
     for name, usable in checks:
@@ -160,7 +160,7 @@ def _malformed(where: str, config: Mapping[str, Any]) -> list[Problem]:
             continue
         for pattern, value in patterns.items():
             if not usable(value):
-                fault = f"{name} gives {shown(pattern, 60)} the value {shown(value, 40)}"
+                fault = f"{name} gives {shown(pattern, 60)} the value {shown(_quoted(value), 40)}"
                 problems.append(Problem(where, fault, "Export the adapter again."))
         try:
             Patterns(patterns)
@@ -168,6 +168,11 @@ def _malformed(where: str, config: Mapping[str, Any]) -> list[Problem]:
             fix = "Write the modules' names instead, as they are in the weights file."
             problems.append(Problem(where, f"{name}: {shown(error)}", fix))
     return problems
+
+
+def _quoted(value: Any) -> Any:
+    """A text where a number should be is told by its quotation marks."""
+    return f'"{value}"' if isinstance(value, str) else value
 
 
 LARGEST_NUMBER = 1e9

@@ -18,7 +18,7 @@ PATIENCE = 600.0
 
 
 def unpickle(source: Path, target: Path) -> None:
-    """Write the tensors in the pickle `source` to `target` as safetensors. Raises AdapterError where it holds others."""
+    """Write the tensors in the pickle `source` to `target` as safetensors. Raises AdapterError where it has others."""
     command = [sys.executable, "-m", "sstmerge_core.adapters.unpickle", str(source), str(target)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)

@@ -348,7 +348,7 @@ def folder(bases, tmp_path):
         ({"peft_type": None}, "peft_type is None"),
         ({"peft_type": "lora"}, "peft_type is lora, not LORA"),
         ({"r": 0}, "a rank must be at least 1"),
-        ({"r": "four"}, "r is four"),
+        ({"r": "four"}, 'r is "four"'),
         ({"lora_alpha": None}, "lora_alpha is None"),
         ({"rank_pattern": {"q_proj": 0}}, "rank_pattern gives q_proj the value 0"),
         ({"alpha_pattern": {"(q_proj": 3}}, "no regular expression"),
