@@ -18,6 +18,7 @@ from sstmerge_core.adapters.places import WEIGHTS
 from sstmerge_core.adapters.read import AdaptedModule, Adapter, read
 from sstmerge_core.adapters.safetensors_header import TensorHeader, read_header, same_values
 from sstmerge_core.adapters.settings import unknown_settings
+from sstmerge_core.adapters.templates import template
 from sstmerge_core.errors import AdapterError, DataError, Problem, SSTMergeError
 
 _CONV1D = {"gpt2": ("c_attn", "q_attn", "c_proj", "c_fc"), "openai-gpt": ("c_attn", "c_proj", "c_fc")}
@@ -176,7 +177,7 @@ def check_many(base: str | Path, adapters: Mapping[str, str | Path]) -> Report:
     for role, adapter in found.items():
         problems, warnings = _fits_base(adapter, model, role)
         report.problems.extend(problems)
-        report.warnings.extend(warnings + _doubts(adapter, role))
+        report.warnings.extend(warnings + _doubts(adapter, role) + _own_template(adapter, model, role))
         report.facts |= _facts(role, adapter)
     report.facts["base"] = f"{model.name} ({model.architecture}, vocabulary {model.vocabulary:,})"
     if len(found) == len(adapters) > 1:
@@ -273,6 +274,16 @@ def _doubts(adapter: Adapter, role: str) -> list[Problem]:
         return []
     fault = f"its configuration has settings that are unknown here: {shown(', '.join(names))}"
     return [Problem(f"{role} adapter", fault, "Make sure that its update is s·BA.")]
+
+
+def _own_template(adapter: Adapter, base: BaseModel, role: str) -> list[Problem]:
+    """An adapter trained with another chat template answers otherwise than where it was trained."""
+    own = template(adapter.path)
+    if not own or own == template(base.path):
+        return []
+    fault = "its folder has a chat template of its own, which is not the base's; the base's is used"
+    fix = "Where it was trained with it, copy chat_template.jinja into a copy of the base."
+    return [Problem(f"{role} adapter {adapter.path}", fault, fix)]
 
 
 def _facts(role: str, adapter: Adapter) -> dict[str, str]:

@@ -108,6 +108,8 @@ def config_problems(where: str, config: Mapping[str, Any], folder: Path | str = 
     if "peft_type" not in config and ("fine_tune_type" in config or "lora_parameters" in config):
         return [Problem(where, "is the settings of an adapter in MLX's format", conversion(str(folder)))]
     kind = shown(config.get("peft_type"), 40)
+    if "peft_type" not in config:
+        return [Problem(where, "peft_type is None, not LORA", 'If it is a LoRA, add "peft_type": "LORA" to the file.')]
     if kind != "LORA":
         reason = _OTHER_TYPES.get(kind.upper())
         fault = f"peft_type is {kind}, not LORA" + (f"; {reason}" if reason else "")

@@ -72,7 +72,9 @@ def register(command: Any) -> None:
     actions.add_parser("remove", help="take one off the list").add_argument("name")
     actions.add_parser("restore", help="put a removed one back").add_argument("name")
     actions.add_parser("lineage", help="what one was merged from").add_argument("name")
-    inputs.add_trio(actions.add_parser("check", help="whether adapters and a base fit together"))
+    check = actions.add_parser("check", help="what is wrong with adapters, or whether they and a base fit together")
+    check.add_argument("path", nargs="*", help="folders to look at, on the base where one is given")
+    inputs.add_trio(check, required=False)
     convert = actions.add_parser("convert", help="make a LoRA that stands for an adapter of another kind")
     convert.add_argument("path", help="DoRA, LoHa, LoKr, OFT, IA³, VeRA, pickled weights, MLX; or a file of kohya's")
     convert.add_argument("--base", help="base model folder; default: the bundled one")
@@ -165,7 +167,6 @@ def _settings(options: argparse.Namespace, rows: int) -> TrainingSettings:
 
 
 def _adapters(options: argparse.Namespace, workspace: Workspace) -> None:
-    from sstmerge_core import adapters
 
     if options.action == "add":
         added = _added(options, workspace)
@@ -191,17 +192,7 @@ def _adapters(options: argparse.Namespace, workspace: Workspace) -> None:
     elif options.action == "remove":
         catalog.remove(workspace, catalog.find(workspace, options.name).sha256)
     elif options.action == "check":
-        given = inputs.merge_inputs(options, workspace)
-        experts = (given.utility, *given.experts)
-        roles = ["utility"] if len(experts) == 1 else [f"utility {number}" for number in range(1, len(experts) + 1)]
-        places = {role: one.path for role, one in zip(roles, experts, strict=True)}
-        report = adapters.check_many(given.base.path, places | {"safety": given.safety.path})
-        for name, value in report.facts.items():
-            print(f"{name}: {value}")
-        for warning in report.warnings:
-            print(f"note: {warning}")
-        raise_found(report.problems)
-        print("They fit together.")
+        _check(options, workspace)
     else:
         found = catalog.entries(workspace)
         rows = [
@@ -221,6 +212,36 @@ def _added(options: argparse.Namespace, workspace: Workspace) -> catalog.Entry:
         with open(options.path, "rb") as file:
             return intake.upload(workspace, [(Path(options.path).name, file)], info)
     return intake.folder(workspace, options.path, info)
+
+
+def _check(options: argparse.Namespace, workspace: Workspace) -> None:
+    """Adapters on their own, on a base, or as the two sides of a merge."""
+    from sstmerge_core import adapters
+
+    if options.path and (options.utility or options.safety):
+        raise RecipeError(Problem("PATH", "is given beside --utility or --safety", "Give the one or the other."))
+    if options.path and not options.base:
+        found = [catalog.find(workspace, path) for path in options.path]
+        for one in found:
+            print(f"{one.name}: rank {one.rank}, {one.modules} modules, base {one.base_name or '(none)'}")
+        return
+    if options.path:
+        places = {path: catalog.find(workspace, path).path for path in options.path}
+        report = adapters.check_many(inputs.base(options.base, workspace).path, places)
+    else:
+        if missing := [name for name in ("utility", "safety") if not getattr(options, name)]:
+            raise RecipeError([Problem(f"--{name}", "is missing", "Or give the folder alone.") for name in missing])
+        given = inputs.merge_inputs(options, workspace)
+        experts = (given.utility, *given.experts)
+        roles = ["utility"] if len(experts) == 1 else [f"utility {number}" for number in range(1, len(experts) + 1)]
+        sides = {role: one.path for role, one in zip(roles, experts, strict=True)}
+        report = adapters.check_many(given.base.path, sides | {"safety": given.safety.path})
+    for name, value in report.facts.items():
+        print(f"{name}: {value}")
+    for warning in report.warnings:
+        print(f"note: {warning}")
+    raise_found(report.problems)
+    print("They fit together.")
 
 
 def _convert(options: argparse.Namespace, workspace: Workspace) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+from sstmerge_core.adapters.json_file import shown
 from sstmerge_core.errors import DataError, Problem
 from sstmerge_core.models.resident import chat_ids
 from sstmerge_core.suites.rows import Row
@@ -29,24 +30,26 @@ def plan_batches(rows: Sequence[Row], model: Answering, batch_size: int, max_new
         return []
     length = {row.prompt_id: len(chat_ids(model.tokenizer, row.prompt)) for row in rows}
     ordered = sorted(length, key=lambda prompt_id: -length[prompt_id])
-    _check_lengths(ordered, length, model.max_length, max_new_tokens)
+    _check_lengths(rows, length, model.max_length, max_new_tokens)
     room = model.room(length[ordered[0]] + max_new_tokens)
     count = math.ceil(len(ordered) / max(1, min(batch_size, room)))
     cuts = [round(index * len(ordered) / count) for index in range(count + 1)]
     return [ordered[start:end] for start, end in pairwise(cuts)]
 
 
-def _check_lengths(ordered: Sequence[str], length: Mapping[str, int], longest: int | None, max_new_tokens: int) -> None:
+def _check_lengths(rows: Sequence[Row], length: Mapping[str, int], longest: int | None, max_new_tokens: int) -> None:
     """Prompt and answer have to fit: beyond its positions a model fails, or answers what it was never trained for."""
-    if longest is None or length[ordered[0]] + max_new_tokens <= longest:
+    over = [row for row in rows if longest is not None and length[row.prompt_id] + max_new_tokens > longest]
+    if not over:
         return
-    many = sum(length[prompt_id] + max_new_tokens > longest for prompt_id in ordered)
+    worst = max(over, key=lambda row: length[row.prompt_id])
     fault = (
-        f"has {length[ordered[0]]} tokens; with {max_new_tokens} of the answer that is more than the model's {longest}"
+        f"({shown(worst.prompt, 40)}) has {length[worst.prompt_id]} tokens; with {max_new_tokens} of the answer "
+        f"that is more than the model's {longest} positions"
     )
-    others = f" So have {many - 1} others." if many > 1 else ""
+    others = f" So have {len(over) - 1} others." if len(over) > 1 else ""
     fix = f"Shorten the row, leave it out, or allow shorter answers.{others}"
-    raise DataError(Problem(f"prompt {ordered[0]}", fault, fix))
+    raise DataError(Problem(f"prompt {worst.prompt_id}", fault, fix))
 
 
 def generate_suite(

@@ -260,14 +260,25 @@ def read_texts(folder: Path) -> tuple[Any, Any]:
         if getattr(config, "quantization_config", None):
             raise DataError(Problem(where, "the base model is quantized", "Use its float checkpoint."))
         tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left", **_LOCAL)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
+    except DataError:
+        raise
+    except Exception as error:  # of many kinds, some of libraries below; whatever it is, the folder is not usable
         raise _unreadable(where, error) from error
     check_template(tokenizer)
     return config, tokenizer
 
 
+_TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.*", "spiece.model", "*.tiktoken", "tekken.json")
+
+
 def _unreadable(where: str, error: Exception) -> DataError:
-    reason = str(error).strip().split("\n")[0]
+    reason = (str(error).strip() or type(error).__name__).split("\n")[0]
+    if "custom code" in reason:
+        fix = "Give a model of an architecture that transformers itself has."
+        return DataError(Problem(where, "needs code of its own folder, which is never run here", fix))
+    if not any(any(Path(where).glob(name)) for name in _TOKENIZERS):
+        fix = "Copy tokenizer.json and tokenizer_config.json of the model beside the weights."
+        return DataError(Problem(where, "holds no tokenizer", fix))
     return DataError(Problem(where, f"cannot be loaded: {reason}", "Check that the files are complete."))
 
 
