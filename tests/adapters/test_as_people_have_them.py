@@ -508,3 +508,45 @@ def test_short_names_of_models():
     assert places.without_precision("unsloth/Llama-3-8B-Instruct-bnb-4bit") == "llama-3-8b-instruct"
     assert places.without_precision("unsloth/Qwen3-8B-unsloth-bnb-4bit") == "qwen3-8b"
     assert places.without_precision("org/Qwen2-7B-Instruct-GPTQ-Int4") == "qwen2-7b-instruct"
+
+
+def test_a_single_folder_is_checked_alone_or_on_a_base(copy, tiny_base, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("SSTMERGE_WORKSPACE", str(tmp_path / "ws"))
+    assert main(["adapters", "check", str(copy)]) == 0 and "U: rank" in capsys.readouterr().out
+    assert main(["adapters", "check", str(copy), "--base", str(tiny_base)]) == 0
+    assert "They fit together." in capsys.readouterr().out
+    rename(copy, lambda key: key.replace(PREFIX, f"{PREFIX}foo."))
+    assert main(["adapters", "check", str(copy), "--base", str(tiny_base)]) == 3
+    assert "foo.model.layers.0" in capsys.readouterr().err
+    assert main(["adapters", "check"]) == 2
+
+
+def test_an_adapters_own_template_is_noted_where_it_is_another_one(copy, tiny_base):
+    def noted() -> bool:
+        report = adapters.check_many(tiny_base, {"utility": copy})
+        assert report.compatible
+        return any("chat template of its own" in str(warning) for warning in report.warnings)
+
+    assert not noted()
+    own = (tiny_base / "chat_template.jinja").read_text()
+    (copy / "chat_template.jinja").write_text(own)
+    assert not noted()
+    (copy / "chat_template.jinja").write_text(own + "!")
+    assert noted()
+    (copy / "chat_template.jinja").unlink()
+    (copy / "tokenizer_config.json").write_text(json.dumps({"chat_template": "{{ messages }}"}))
+    assert noted()
+
+
+def test_a_base_with_another_template_is_another_base_wherever_the_template_is_kept(tiny_base, tmp_path):
+    base = shutil.copytree(tiny_base, tmp_path / "base")
+    assert adapters.base_fingerprint(base) == adapters.base_fingerprint(tiny_base)
+    template = (base / "chat_template.jinja").read_text()
+    (base / "chat_template.jinja").unlink()
+    path = base / "tokenizer_config.json"
+    settings = json.loads(path.read_text())
+    found = {adapters.base_fingerprint(base)}
+    for one in (template, template + " ", [{"name": "default", "template": template}]):
+        path.write_text(json.dumps(settings | {"chat_template": one}))
+        found.add(adapters.base_fingerprint(base))
+    assert len(found) == 4

@@ -139,3 +139,24 @@ def test_training_refuses_such_a_template_too(tiny_base, tmp_path):
     with pytest.raises(DataError, match="leaves the prompt out"):
         train(folder, [("w1", "w2")], tmp_path / "out", TrainingSettings(epochs=1), device="cpu")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "without", "said"),
+    [
+        ({}, "token*", "holds no tokenizer"),
+        ({"model_type": "xyz", "auto_map": {"AutoConfig": "configuration_x.XConfig"}}, "", "code of its own"),
+        ({"vocab_size": "many"}, "", "cannot be loaded"),
+        ({"model_type": "no-such-type"}, "", "cannot be loaded"),
+    ],
+)
+def test_what_keeps_a_base_from_being_loaded_is_one_line(changes, without, said, tiny_base, tmp_path):
+    folder = shutil.copytree(tiny_base, tmp_path / "base")
+    for path in folder.glob(without) if without else ():
+        path.unlink()
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    with pytest.raises(DataError) as caught:
+        ResidentModel.load(folder, device="cpu")
+    (problem,) = caught.value.problems
+    assert said in problem.fault and problem.fix and str(folder) in problem.where and "\n" not in str(problem)
