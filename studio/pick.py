@@ -83,7 +83,7 @@ class Shelf:
         self.adapters = _named(entries(workspace))
 
     def of_role(self, role: str) -> list[str]:
-        """Every adapter's name: first those whose base is ready, then those for `role`, the user's own before others."""
+        """Every adapter's name: whose base is ready first, then those for `role`, the user's own before others."""
 
         def place(name: str) -> tuple[bool, bool, bool, bool]:
             one = self.adapters[name]
