@@ -40,6 +40,7 @@ def register(command: Any) -> None:
     merge.add_argument("--seed")
     merge.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", action="extend", help="further parameters")
     merge.add_argument("--suite", default="", help="for the benign Fisher: a suite of `sstmerge suites`, or a file")
+    inputs.add_columns(merge)
     for option, value in (("--adapter", "NAME=DIR"), ("--data", "NAME=FILE")):
         about = "where an input of the recipe lies, if it is not registered here"
         merge.add_argument(option, nargs="+", default=[], metavar=value, action="extend", help=about)
@@ -93,7 +94,9 @@ def _of_options(options: argparse.Namespace, workspace: Workspace) -> Recipe:
         parameters=parameters | inputs.assignments(options.set, "--set"),
         evaluate=False,
         unaligned=inputs.base(options.unaligned, workspace) if options.unaligned else None,
-        options=preflight.Options(utility_suite=chosen_suites.suite(options.suite, "utility", workspace)[0]),
+        options=preflight.Options(
+            utility_suite=chosen_suites.suite(options.suite, "utility", workspace, columns=inputs.columns(options))[0]
+        ),
     )
     raise_found(plan.problems)
     for warning in plan.warnings:
