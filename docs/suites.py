@@ -61,8 +61,9 @@ One reader serves suites and training. Without a word it reads:
 
 | what | how |
 | --- | --- |
-| `prompt`, `response`, `topic`, `split`, `id`, `twin_of` | in any case; `answer`, `output` or `completion` where it alone stands for the response |
-| chats | `messages`, ShareGPT's `conversations`, lists of turns as `prompt` and `completion`: one user turn and one answer |
+| `prompt`, `response`, `topic`, `split`, `id`, `twin_of` | in any case |
+| `answer`, `output`, `completion`, `reference` | the response, where there is one of them beside `prompt` |
+| chats of one question and one answer | `messages`, ShareGPT's `conversations`, lists of turns as `prompt` |
 | Alpaca | `instruction`, `input`, `output` |
 | CSV | commas, semicolons, tabs or bars between cells, whatever line ends and lines within quotes |
 | encodings | UTF-8, UTF-16, UTF-32, Shift-JIS, EUC-JP, ISO-2022-JP |
@@ -79,9 +80,10 @@ Anything else is refused once, in one line with the file's columns and what to g
 ```
 
 What is not named is found out; `response=` says that there is none. Refused with the line are rows that would come out
-otherwise than they were meant: cells beyond the last column, a row that ends early, a quote that is not closed, a system
-turn or further turns of a chat, text in `context` or `history` that no part takes, an id or a key that comes twice, half
-a character. The same prompt may come again where no ids are given. Files are regular files of at most 256 MiB of text.
+otherwise than they were meant: cells beyond the last column, a row that ends early, a quote that is not closed, a
+system turn or further turns of a chat, text in `context` or `history` that no part takes, an id or a key that comes
+twice, half a character. The same prompt may come again where no ids are given. Files are regular files of at most
+256 MiB of text.
 
 ## Splits
 
