@@ -214,6 +214,8 @@ def _problem(
 
 
 def _fix(columns: Columns | None, names: tuple[str, ...]) -> str:
+    if not names:
+        return "Give it a prompt and a response."
     prompt = columns.prompt if columns else names[0]
     column = columns.response if columns else None
     if column is None:
