@@ -17,6 +17,7 @@ from sstmerge_core.errors import JobError, Problem, RecipeError
 from sstmerge_core.merge.cautions import cautions
 from sstmerge_core.recipe import Recipe
 from sstmerge_core.store.events import last_status
+from sstmerge_core.suites import prepare
 from sstmerge_core.workspace import Workspace, write_file
 
 _ERRORS = {
@@ -118,12 +119,15 @@ def _of_file(options: argparse.Namespace, workspace: Workspace) -> RecipeFile:
 
 def _located(options: argparse.Namespace, recipe: Recipe, output: Output, workspace: Workspace) -> Recipe:
     entry = methods.get(recipe.method)
+    data = inputs.assignments(options.data, "--data")
+    if columns := inputs.columns(options):
+        data = {name: str(prepare.mapped(file, columns, workspace)) for name, file in data.items()}
     return recipe_file.locate(
         recipe,
         workspace,
         base=inputs.base(options.base, workspace) if options.base else None,
         unaligned=inputs.base(options.unaligned, workspace) if options.unaligned else None,
-        given=inputs.assignments(options.adapter, "--adapter") | inputs.assignments(options.data, "--data"),
+        given=inputs.assignments(options.adapter, "--adapter") | data,
         needs_base=bool(entry.needs_samples or entry.needs_base or recipe.unaligned or output.kind == "model"),
     )
 
