@@ -32,6 +32,7 @@ def register(command: Any) -> None:
     train.add_argument(
         "--data", nargs="+", help="files with the columns prompt and response, or suites of `sstmerge suites`"
     )
+    inputs.add_columns(train)
     train.add_argument("--split", help="take only the rows of this split; default of a suite: train")
     train.add_argument("--out", required=True, type=Path)
     train.add_argument("--name", default="")
@@ -137,11 +138,14 @@ def _training_data(options: argparse.Namespace, workspace: Workspace) -> Trainin
         patience = preset.patience if options.patience is None else options.patience
         share = VALIDATION_SHARE if patience and not options.validation_split else 0.0
     rows, validation = [], []
+    given = inputs.columns(options)
     for name in options.data:
         found = None if Path(name).is_file() else declared.find(name, workspace)
         path = prepare.prepare(found, workspace).path if found else name
         split = options.split or ("train" if found else None)
-        part = training_data.read([path], split, validation_split=options.validation_split, share=share)
+        columns = None if found else given
+        held = options.validation_split
+        part = training_data.read([path], split, validation_split=held, share=share, columns=columns)
         rows += part.rows
         validation += part.validation
     return TrainingData(rows, validation)

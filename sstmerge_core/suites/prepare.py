@@ -113,6 +113,22 @@ def _target(suite: DeclaredSuite, origin: Origin, stamp: str, workspace: Workspa
     return workspace.cache / "suites" / key / f"{suite.name}.jsonl"
 
 
+def mapped(path: Path | str, columns: Columns, workspace: Workspace) -> Path:
+    """A file's rows under `columns` as a file of this program's own columns, made once while the file stays as it is.
+
+    Its name is the file's own. Raises DataError as `suites.read_rows` does.
+    """
+    path = Path(path).expanduser().resolve()
+    found = [_Row(row, row.split, where) for where, row in checked_rows(path, columns)]
+    if not found:
+        raise DataError(Problem(str(path), "has no rows", "Add rows with a prompt column."))
+    key = hashlib.sha256(f"{VERSION} {path} {rows_digest(one.row for one in found)}".encode()).hexdigest()[:16]
+    name = Path(path.stem).stem if path.suffix.lower() == ".gz" else path.stem
+    target = workspace.cache / "suites" / key / f"{name}.jsonl"
+    _write(target, found, 0)
+    return target
+
+
 def assign(key: str, shares: Mapping[str, float]) -> str:
     """The split of a topic or prompt: its hash as a number in [0, 1) against the shares' running sum."""
     position = int.from_bytes(hashlib.sha256(key.encode()).digest()[:8]) / 2**64
@@ -219,6 +235,7 @@ def _rows(suite: DeclaredSuite, origin: Origin, records: Iterable[tuple[str, Any
             continue
         ids.add(found.row.prompt_id)
         rows.append(found)
+    layout.check_seen()
     if faults:
         raise DataError(grouped(faults, f"suite {suite.name}"))
     if not rows:
@@ -262,6 +279,7 @@ def _write(target: Path, rows: Sequence[_Row], dropped: int) -> None:
                 "split": found.split,
                 "prompt": found.row.prompt,
                 "response": found.row.response,
+                **({"twin_of": found.row.twin_of} if found.row.twin_of else {}),
             },
             ensure_ascii=False,
         )
