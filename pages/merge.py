@@ -10,7 +10,7 @@ from sstmerge_core import jobs, merge, methods
 from sstmerge_core.builder import preflight, presets
 from sstmerge_core.plots import beside, pareto
 from sstmerge_core.store import queries
-from studio import adapter, blocks, families, link, pick, preset, queue, start, visitor
+from studio import adapter, blocks, families, link, navigation, pick, preset, queue, start, visitor
 
 
 def choose_preset() -> None:
@@ -87,6 +87,7 @@ with left:
                 disabled=bool(problems),
                 help="See the problems above." if problems else None,
                 key="merge.launch",
+                shortcut=navigation.MAIN,
             )
             if plan.known:
                 st.caption("Already known: the same recipe has finished here.", width="content")
@@ -139,6 +140,6 @@ with right:
             "pages/pareto.py",
             label="Open on the Pareto page",
             icon=":material/scatter_plot:",
-            query_params={"pair": pair},
+            query_params={"pair": pair} | ({"run": shown_run} if shown_run else {}),
         )
     blocks.share_box(link.share(start.base_url(), "merge", said))

@@ -17,7 +17,7 @@ from sstmerge_core.suites.guess import Guess, guess_columns
 from sstmerge_core.suites.rows import read_rows
 from sstmerge_core.words import plain
 from sstmerge_core.workspace import write_file
-from studio import blocks, start
+from studio import blocks, navigation, start
 
 ENDINGS = ["csv", "tsv", "jsonl", "json", "parquet", "yaml", "gz"]
 LARGEST = 200 * 2**20
@@ -120,7 +120,7 @@ def _what_for(path: Path, columns: Columns) -> None:
     if few:
         st.caption(f":orange[:material/warning: Few {' and '.join(few)} prompts: a rate of them has a wide interval.]")
     prompts_list.table(read_rows(prepared.path, limit=prompts_list.SHOWN))
-    if st.button("Make the set", type="primary", icon=":material/add:", key="prompts.make"):
+    if st.button("Make the set", type="primary", icon=":material/add:", key="prompts.make", shortcut=navigation.MAIN):
         made = own.add(start.workspace(), path, suite)
         st.session_state["prompts:next"] = made.name
         st.toast(f"Made {made.name}. Merge and Sweep offer it under *Prompt sets*.")
