@@ -7,5 +7,5 @@ from studio import navigation, start
 start.settle()
 page = navigation.menu()
 st.set_page_config(page_title=f"{page.title} · SST-Merge Studio", page_icon=navigation.ICON, layout="wide")
-st.html(navigation.STYLE.replace("PAGE", page.title))
+st.html(navigation.style(page))
 page.run()

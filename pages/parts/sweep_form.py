@@ -105,7 +105,7 @@ def plan(
         strengths=grid.numbers(read["strength"], where="strength"),
         ks=grid.numbers(read["k"], where="k", whole=True),
         seeds=grid.numbers(read["seed"], where="seed", whole=True),
-        experts=inputs.experts,
+        further=inputs.further,
         options=options,
     )
 

@@ -86,10 +86,18 @@ def suite(
 
 
 def names(role: str, workspace: Workspace) -> list[str]:
-    """Suites of a role: the bundled ones first, then the declared ones, whether their rows are here or not."""
+    """Suites of a role: the bundled ones first, then the others that are here, then those that are not."""
     bundled = [name for name, own in ROLES.items() if own == role and _bundled(name, workspace)]
-    known = [one.name for one in declared.suites(workspace) if isinstance(one, DeclaredSuite) and one.role == role]
-    return list(dict.fromkeys([*bundled, *known]))
+    known = [one for one in declared.suites(workspace) if isinstance(one, DeclaredSuite) and one.role == role]
+    here = {one.name: prepare.is_here(one, workspace) for one in known}
+    return list(dict.fromkeys([*bundled, *(name for name in here if here[name]), *here]))
+
+
+def absent(role: str, workspace: Workspace) -> list[str]:
+    """Those of `names` whose rows are not here."""
+    known = [one for one in declared.suites(workspace) if isinstance(one, DeclaredSuite) and one.role == role]
+    bundled = {name for name in ROLES if _bundled(name, workspace)}
+    return [one.name for one in known if one.name not in bundled and not prepare.is_here(one, workspace)]
 
 
 def _bundled(name: str, workspace: Workspace) -> bool:

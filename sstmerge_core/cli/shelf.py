@@ -10,11 +10,11 @@ from typing import Any
 
 from sstmerge_core import catalog, words
 from sstmerge_core.builder import presets
-from sstmerge_core.catalog import intake
+from sstmerge_core.catalog import base_intake, intake
 from sstmerge_core.catalog.lineage import Ancestry, ancestry
 from sstmerge_core.cli import inputs
 from sstmerge_core.cli.printing import line, raise_found, table
-from sstmerge_core.errors import AdapterError, Problem, RecipeError
+from sstmerge_core.errors import AdapterError, DataError, Problem, RecipeError
 from sstmerge_core.suites import declared, prepare
 from sstmerge_core.train import TrainingSettings, training_data
 from sstmerge_core.train.training_data import TrainingData
@@ -53,7 +53,9 @@ def register(command: Any) -> None:
     train.add_argument("--device", default="auto")
 
     shelf = command("adapters", _adapters, "List, add, rename, tag, remove and check adapters.")
-    actions = shelf.add_subparsers(dest="action", metavar="list|add|rename|tag|remove|restore|lineage|check|add-base")
+    actions = shelf.add_subparsers(
+        dest="action", metavar="list|add|rename|tag|remove|restore|lineage|check|add-base|remove-base"
+    )
     actions.add_parser("list", help="the known adapters")
     add = actions.add_parser("add", help="register a folder, or take in a ZIP archive or a repository of the hub")
     add.add_argument(
@@ -73,7 +75,10 @@ def register(command: Any) -> None:
     actions.add_parser("restore", help="put a removed one back").add_argument("name")
     actions.add_parser("lineage", help="what one was merged from").add_argument("name")
     inputs.add_trio(actions.add_parser("check", help="whether adapters and a base fit together"))
-    actions.add_parser("add-base", help="register a base model's folder").add_argument("path")
+    base = actions.add_parser("add-base", help="register a base model's folder, or fetch one of the hub")
+    base.add_argument("path", help="a folder, or hf:owner/name, with @ and a revision behind it if you like")
+    base.add_argument("--name", default="", help="what it is called here; default: its own name")
+    actions.add_parser("remove-base", help="take a base model off the list; its folder stays").add_argument("name")
 
 
 def _train(options: argparse.Namespace, workspace: Workspace) -> None:
@@ -183,12 +188,18 @@ def _adapters(options: argparse.Namespace, workspace: Workspace) -> None:
     elif options.action == "lineage":
         _lineage(ancestry(catalog.find(workspace, options.name), catalog.entries(workspace)))
     elif options.action == "add-base":
-        print(catalog.add_base(workspace, options.path).name)
+        print(_added_base(options, workspace).name)
+    elif options.action == "remove-base":
+        base = next((one for one in catalog.bases(workspace) if options.name in (one.name, one.sha256)), None)
+        if base is None:
+            names = ", ".join(one.name for one in catalog.bases(workspace)[1:]) or "none"
+            raise DataError(Problem(f"base model {options.name}", "is not registered here", f"Registered: {names}."))
+        print(catalog.remove_base(workspace, base.sha256).path)
     elif options.action == "remove":
         catalog.remove(workspace, catalog.find(workspace, options.name).sha256)
     elif options.action == "check":
         given = inputs.merge_inputs(options, workspace)
-        experts = (given.utility, *given.experts)
+        experts = (given.utility, *given.further)
         roles = ["utility"] if len(experts) == 1 else [f"utility {number}" for number in range(1, len(experts) + 1)]
         places = {role: one.path for role, one in zip(roles, experts, strict=True)}
         report = adapters.check_many(given.base.path, places | {"safety": given.safety.path})
@@ -205,6 +216,19 @@ def _adapters(options: argparse.Namespace, workspace: Workspace) -> None:
             for e in found
         ]
         table(("name", "role", "suite", "rank", "base", "tags", "description"), rows)
+
+
+def _added_base(options: argparse.Namespace, workspace: Workspace) -> catalog.Base:
+    """The base model of a folder, or of a repository of the hub."""
+    if not options.path.startswith("hf:"):
+        return catalog.add_base(workspace, options.path, options.name)
+    repository, _, revision = options.path.removeprefix("hf:").partition("@")
+
+    def progress(done: int, total: int) -> None:
+        line(f"{words.size(done)} of {words.size(total)}", done == total)
+
+    base = base_intake.download(workspace, repository, revision, progress)
+    return catalog.add_base(workspace, base.path, options.name) if options.name else base
 
 
 def _added(options: argparse.Namespace, workspace: Workspace) -> catalog.Entry:

@@ -16,7 +16,7 @@ from sstmerge_core.jobs import history, logs
 from sstmerge_core.jobs.dispatch import reconcile, settle, stop
 from sstmerge_core.jobs.model import INSPECTION, Job, expected_starts
 from sstmerge_core.jobs.queue import Move, Queue, unknown
-from sstmerge_core.recipe import Recipe, Source
+from sstmerge_core.recipe import Recipe, Source, validated
 from sstmerge_core.store.events import EventWriter, last_status
 from sstmerge_core.workspace import Workspace
 
@@ -101,7 +101,7 @@ def retry(workspace: Workspace, job_id: str, run_ids: Sequence[str] | None = Non
     asked = queue.job(job_id) if workspace.queue.exists() else None
     if asked is None:
         raise unknown(job_id)
-    recipes = [Recipe.model_validate(recipe) for recipe in queue.spec(job_id).get("recipes", [])]
+    recipes = [validated(recipe, f"job {job_id}") for recipe in queue.spec(job_id).get("recipes", [])]
     if run_ids is None:
         run_ids = [run_id for run_id in asked.run_ids if last_status(workspace.run(run_id)) == "failed"]
     again = [recipe for recipe in recipes if recipe.run_id in set(run_ids)]
@@ -168,7 +168,7 @@ def resume(workspace: Workspace, job_id: str) -> None:
     stopped = queue.job(job_id)
     seconds = None
     if stopped is not None and stopped.run_ids:
-        recipes = [Recipe.model_validate(recipe) for recipe in queue.spec(job_id)["recipes"]]
+        recipes = [validated(recipe, f"job {job_id}") for recipe in queue.spec(job_id)["recipes"]]
         seconds = history.predict(workspace, recipes, stopped.device)
     queue.requeue(job_id, seconds)
     settle(workspace)

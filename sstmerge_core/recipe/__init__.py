@@ -11,13 +11,14 @@ from pydantic import (
     ConfigDict,
     Field,
     SerializerFunctionWrapHandler,
+    ValidationError,
     ValidationInfo,
     field_validator,
     model_serializer,
     model_validator,
 )
 
-from sstmerge_core import methods
+from sstmerge_core import errors, methods
 from sstmerge_core.errors import RecipeError
 from sstmerge_core.metrics.labels import DEFAULT_JUDGE
 
@@ -295,6 +296,16 @@ class Recipe(_Frozen):
         else:
             del data["unaligned"]  # as above
         return data | {"versions": STAGE_VERSIONS}
+
+
+def validated(
+    fields: Any, where: str, fix: str = "A newer version of the program may have written it: update this one."
+) -> Recipe:
+    """The recipe of these fields, as a file, a run's events or a job hold it. Raises RecipeError that names `where`."""
+    try:
+        return Recipe.model_validate(fields)
+    except ValidationError as error:
+        raise RecipeError(errors.of_validation(error, where, fix, fields=list(Recipe.model_fields))) from None
 
 
 def _digest(value: Any) -> str:

@@ -183,17 +183,18 @@ def safe_direction(recipe: Recipe, session: Session) -> Callable[[str], torch.Te
 
     Raises DataError for files that have changed since the recipe was made, and for a module of another shape.
     """
-    assert recipe.unaligned is not None
-    for model in (recipe.base, recipe.unaligned):
+    other = recipe.unaligned
+    assert other is not None
+    for model in (recipe.base, other):
         check_base(model, session.workspace)
-    aligned, unaligned = (base_weights(model.path, session.device) for model in (recipe.base, recipe.unaligned))
+    aligned, unaligned = (base_weights(model.path, session.device) for model in (recipe.base, other))
 
     def direction(name: str) -> torch.Tensor:
         after, before = aligned(name), unaligned(name)
         if after.shape != before.shape:
             fault = f"{name} has the shape {tuple(before.shape)}, in the base {tuple(after.shape)}"
             fix = "Give the model that the base was aligned from."
-            raise DataError(Problem(f"unaligned model {recipe.unaligned.name}", fault, fix))  # type: ignore[union-attr]
+            raise DataError(Problem(f"unaligned model {other.name}", fault, fix))
         return after - before
 
     return direction
@@ -263,9 +264,8 @@ def _evaluate_stages(recipe: Recipe, session: Session, events: EventWriter, past
     session.progress("metrics", 0, 1)
     begun = time.monotonic()
     own = measure(evaluation.suites, answers, verdicts, judge)
-    base = recipe.reference
-    if base is not None:
-        own += _against(base, judge.judge_id, session.workspace, evaluation.suites, own, answers, verdicts)
+    if (alone := recipe.reference) is not None:
+        own += _against(alone.run_id, judge.judge_id, session.workspace, evaluation.suites, own, answers, verdicts)
     events.write("metrics", rows=own)
     if written is not None:
         artifact.tell_scores(recipe, written, own)
@@ -341,6 +341,42 @@ def merge_to(
     return model, errors + known
 
 
+def remake(
+    recipe: Recipe,
+    workspace: Workspace,
+    *,
+    device: str = "auto",
+    report: Report = lambda point, stage, done, total: None,
+    should_cancel: Callable[[], bool] = lambda: False,
+) -> adapters.Written:
+    """The adapter of a finished run again, where its weights are not here: merged into its place, nothing measured.
+
+    A strength that was found within a budget is not searched again. The card has the run's figures; the event file
+    records what was written. Raises what the merge raises; then nothing is written.
+    """
+    share_the_machine()
+    session = Session(workspace, chosen_device(device), report=report, should_cancel=should_cancel)
+    folder = workspace.run(recipe.run_id)
+    past = record.read(folder)
+    target = workspace.merged_adapter(recipe.run_id)
+    try:
+        if recipe.calibration is not None:
+            _looked_at(recipe, session)
+        session.progress("merge", 0, 1)
+        inputs = session.inputs(recipe)
+        written, _ = artifact.write_adapter(
+            recipe, inputs, lambda: merge_now(recipe, session, past=past), target, Output()
+        )
+        artifact.tell_scores(recipe, target, list(past.metrics.values()))
+        with EventWriter(folder) as events:
+            about = {"name": "adapter", "path": "artifacts/adapter", "sha256": written.sha256, "bytes": written.bytes}
+            events.write("artifact", **about)
+        session.progress("merge", 1, 1)
+    finally:
+        session.close()
+    return written
+
+
 def measure(
     chosen: Sequence[Suite], answers: dict[str, list[Any]], verdicts: dict[str, list[Any]], judge: Any
 ) -> list[dict[str, Any]]:
@@ -353,7 +389,7 @@ def measure(
 
 
 def _against(
-    base: Recipe,
+    reference: str,
     judge_id: str,
     workspace: Workspace,
     chosen: Sequence[Suite],
@@ -361,17 +397,17 @@ def _against(
     answers: dict[str, list[Any]],
     verdicts: dict[str, list[Any]],
 ) -> list[dict[str, Any]]:
-    """Safety Tax, composite and Pareto distance against the utility adapter alone, with per-prompt pairing.
+    """Safety Tax, composite and Pareto distance against the run `reference`, the utility adapter alone, by prompt.
 
     Both sides by one judge: the reference may have been re-scored by others since.
     """
-    theirs = record.read(workspace.run(base.run_id))
+    theirs = record.read(workspace.run(reference))
     return metric_rows.relative_metrics(
         own,
         list(theirs.metrics.values()),
         metric_rows.outcomes(chosen, answers, verdicts),
         metric_rows.outcomes(chosen, theirs.samples, theirs.verdicts_by(judge_id)),
-        reference=base.run_id,
+        reference=reference,
         topics=metric_rows.prompt_topics(answers),
     )
 

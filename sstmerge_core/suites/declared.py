@@ -12,12 +12,12 @@ import json
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from sstmerge_core import metrics, resources
+from sstmerge_core import errors, metrics, resources
 from sstmerge_core.errors import DataError, Problem
 from sstmerge_core.metrics.labels import DEFAULT_JUDGE
 from sstmerge_core.suites.columns import NATIVE, Columns, Scalar
@@ -209,7 +209,8 @@ def _read(path: Path, changed: int) -> DeclaredSuite:
     try:
         suite = DeclaredSuite.model_validate(content)
     except ValidationError as error:
-        raise DataError([_problem(path, found) for found in error.errors()]) from None
+        fix = "Correct the field; docs/suites.md describes them."
+        raise DataError(errors.of_validation(error, str(path), fix, fields=_FIELDS, unsaid=_UNION_BRANCHES)) from None
     if suite.name != path.stem:
         fault = f"is called {path.stem} but declares the suite {suite.name!r}"
         raise DataError(Problem(f"{path}: name", fault, "Give file and suite one name."))
@@ -252,19 +253,5 @@ def suites(workspace: Workspace) -> Iterator[DeclaredSuite | DataError]:
             yield error
 
 
-def _problem(path: Path, found: Any) -> Problem:
-    """One complaint of pydantic's with the field it is about, and what to do."""
-    kinds = {"Template", "Constant", "Choice", "str"}  # which branch of a union: says nothing to a user
-    place = ".".join(str(part) for part in found["loc"] if part not in kinds)
-    message = found["msg"].removeprefix("Value error, ")
-    if found["type"] == "missing":
-        fault, fix = "is missing", "Add the field."
-    elif found["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(str(found["loc"][-1]), _FIELDS, 1, 0.6)
-        fault, fix = "is no field", f"Did you mean `{near[0]}`?" if near else "Remove it."
-    else:
-        fault, fix = message, "Correct the field; docs/suites.md describes them."
-    return Problem(f"{path}: {place}" if place else str(path), fault, fix)
-
-
+_UNION_BRANCHES = ("Template", "Constant", "Choice", "str")
 _FIELDS = sorted({name for model in (DeclaredSuite, Origin, Columns, Splits, Harness) for name in model.model_fields})

@@ -17,10 +17,18 @@ from pathlib import Path
 from typing import Any
 
 from sstmerge_core.errors import DataError, Problem
-from sstmerge_core.suites import rows as suites
 from sstmerge_core.suites.chats import RowFault
 from sstmerge_core.suites.columns import Columns, at, part, value
 from sstmerge_core.suites.declared import DeclaredSuite, Origin, Splits, folder
+from sstmerge_core.suites.rows import (
+    Layout,
+    Row,
+    check_whole,
+    checked_rows,
+    grouped,
+    read_records,
+    rows_digest,
+)
 from sstmerge_core.workspace import Workspace, write_file, write_json
 
 VERSION = 1
@@ -31,7 +39,7 @@ SUMMARY = "summary.json"
 
 @dataclass(frozen=True)
 class Prepared:
-    """Rows ready to be read by `suites.load_rows`."""
+    """Rows ready to be read by `load_rows`."""
 
     path: Path
     origin: str
@@ -39,7 +47,7 @@ class Prepared:
     splits: dict[str, int]
     """Rows per split"""
     sha256: str
-    """`suites.rows_digest` of all rows, in file order"""
+    """`rows_digest` of all rows, in file order"""
     dropped: int = 0
     """Records whose prompt had come before, but for case and spaces"""
 
@@ -50,7 +58,7 @@ class Prepared:
 
 @dataclass(frozen=True)
 class _Row:
-    row: suites.Row
+    row: Row
     split: str
     where: str
 
@@ -74,8 +82,7 @@ def prepare(suite: DeclaredSuite, workspace: Workspace, *, fetch: bool = True) -
             found, stamp = located, _stamp(located)
             if origin.native and suite.splits.by == "column" and len(found) == 1:
                 return _checked(_in_place(found[0], origin), origin, suite)
-        key = hashlib.sha256(f"{VERSION} {suite.identity(origin)} {stamp}".encode()).hexdigest()[:16]
-        target = workspace.cache / "suites" / key / f"{suite.name}.jsonl"
+        target = _target(suite, origin, stamp, workspace)
         if not target.with_name(SUMMARY).is_file():
             try:
                 records = _downloaded(origin, fetch) if origin.huggingface else _of_files(found, origin)
@@ -95,14 +102,31 @@ def mapped(path: Path | str, columns: Columns, workspace: Workspace) -> Path:
     Its name is the file's own. Raises DataError as `suites.read_rows` does.
     """
     path = Path(path).expanduser().resolve()
-    found = [_Row(row, row.split, where) for where, row in suites.checked_rows(path, columns)]
+    found = [_Row(row, row.split, where) for where, row in checked_rows(path, columns)]
     if not found:
         raise DataError(Problem(str(path), "has no rows", "Add rows with a prompt column."))
-    key = hashlib.sha256(f"{VERSION} {path} {suites.rows_digest(one.row for one in found)}".encode()).hexdigest()[:16]
+    key = hashlib.sha256(f"{VERSION} {path} {rows_digest(one.row for one in found)}".encode()).hexdigest()[:16]
     name = Path(path.stem).stem if path.suffix.lower() == ".gz" else path.stem
     target = workspace.cache / "suites" / key / f"{name}.jsonl"
     _write(target, found, 0)
     return target
+
+
+def is_here(suite: DeclaredSuite, workspace: Workspace) -> bool:
+    """Whether one of its sources is on this machine; nothing is read or fetched to know it."""
+    for origin in suite.sources:
+        if origin.huggingface:
+            if _target(suite, origin, "", workspace).with_name(SUMMARY).is_file():
+                return True
+        elif not isinstance(_locate(origin, suite, workspace), str):
+            return True
+    return False
+
+
+def _target(suite: DeclaredSuite, origin: Origin, stamp: str, workspace: Workspace) -> Path:
+    """Where the prepared rows of one origin are kept."""
+    key = hashlib.sha256(f"{VERSION} {suite.identity(origin)} {stamp}".encode()).hexdigest()[:16]
+    return workspace.cache / "suites" / key / f"{suite.name}.jsonl"
 
 
 def assign(key: str, shares: Mapping[str, float]) -> str:
@@ -155,7 +179,7 @@ def _of_files(files: Iterable[Path], origin: Origin) -> Iterator[tuple[str, Any]
     """Their records; each also has the name of its file, without the ending, at ``_file``."""
     for file in files:
         about = {"encoding": origin.columns.encoding, "delimiter": origin.columns.delimiter}
-        for where, record in suites.read_records(file, origin.under, origin.header, **about):
+        for where, record in read_records(file, origin.under, origin.header, **about):
             yield where, {**record, "_file": file.stem} if isinstance(record, Mapping) else record
 
 
@@ -184,7 +208,7 @@ def _rows(suite: DeclaredSuite, origin: Origin, records: Iterable[tuple[str, Any
     dropped = chosen = 0
     # what a declaration does not say of its columns is not there; one that says nothing leaves them to be found
     given = Columns(**dict(origin.columns)) if "columns" in origin.model_fields_set else None
-    layout = suites.Layout(f"suite {suite.name}: {origin.name}", given)
+    layout = Layout(f"suite {suite.name}: {origin.name}", given)
     for where, record in records:
         if isinstance(record, Mapping) and not _wanted(record, origin):
             continue
@@ -213,7 +237,7 @@ def _rows(suite: DeclaredSuite, origin: Origin, records: Iterable[tuple[str, Any
         rows.append(found)
     layout.check_seen()
     if faults:
-        raise DataError(suites.grouped(faults, f"suite {suite.name}"))
+        raise DataError(grouped(faults, f"suite {suite.name}"))
     if not rows:
         fault = "no record passes `where`" if not chosen else "has no rows"
         raise DataError(Problem(f"suite {suite.name}", f"{origin.name}: {fault}", f"Correct {suite.path}."))
@@ -229,14 +253,14 @@ def _wanted(record: Any, origin: Origin) -> bool:
     )
 
 
-def _row(record: Any, prompt: str, columns: Columns, taken: set[str]) -> suites.Row:
+def _row(record: Any, prompt: str, columns: Columns, taken: set[str]) -> Row:
     """An id that is not unique (a question asked in two splits of a hub set) gives way to the prompt's hash."""
     prompt_id = value(record, columns.id)
     if not prompt_id or prompt_id in taken:
         prompt_id = hashlib.sha256(normalised(prompt).encode()).hexdigest()[:12]
     response = part(record, columns, "response")
-    suites.check_whole({"prompt": prompt, "response": response, "id": prompt_id})
-    return suites.Row(prompt_id, value(record, columns.topic), prompt, response)
+    check_whole({"prompt": prompt, "response": response, "id": prompt_id})
+    return Row(prompt_id, value(record, columns.topic), prompt, response)
 
 
 def _split(record: Any, prompt: str, columns: Columns, splits: Splits) -> str:
@@ -264,7 +288,7 @@ def _write(target: Path, rows: Sequence[_Row], dropped: int) -> None:
     ]
     write_file(target, "".join(lines))
     splits = dict(Counter(found.split for found in rows))
-    sha256 = suites.rows_digest(found.row for found in rows)
+    sha256 = rows_digest(found.row for found in rows)
     write_json(target.with_name(SUMMARY), {"splits": splits, "sha256": sha256, "dropped": dropped})
 
 
@@ -274,11 +298,11 @@ def _read(path: Path, origin: Origin) -> Prepared:
 
 def _in_place(path: Path, origin: Origin) -> Prepared:
     """A file of this program's own format, with the check that no prompt sits in two splits."""
-    rows: list[suites.Row] = []
+    rows: list[Row] = []
     seen: dict[str, str] = {}
     counts: Counter[str] = Counter()
     problems = []
-    for where, row in suites.checked_rows(path):
+    for where, row in checked_rows(path):
         rows.append(row)
         counts[row.split] += 1
         split = seen.setdefault(normalised(row.prompt), row.split)
@@ -289,7 +313,7 @@ def _in_place(path: Path, origin: Origin) -> Prepared:
         raise DataError(Problem(str(path), "has no rows", "Add rows with a prompt column."))
     if problems:
         raise DataError(problems[:10])
-    return Prepared(path.resolve(), origin.name, dict(counts), suites.rows_digest(rows))
+    return Prepared(path.resolve(), origin.name, dict(counts), rows_digest(rows))
 
 
 def _checked(found: Prepared, origin: Origin, suite: DeclaredSuite) -> Prepared:

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sstmerge_core.errors import DataError, Problem
-from sstmerge_core.suites import rows as suites
 from sstmerge_core.suites.columns import Columns
 from sstmerge_core.suites.guess import guess_columns, lacks_response
 from sstmerge_core.suites.prepare import assign, normalised
+from sstmerge_core.suites.rows import load_rows
+from sstmerge_core.suites.rows import splits as splits_of
 
 Pair = tuple[str, str]
 """Prompt and response"""
@@ -71,11 +72,11 @@ def read(
 
 def splits(files: Iterable[str | Path], columns: Columns | None = None) -> list[str]:
     """The splits that the files name, in order of appearance; empty where they have none. Raises DataError."""
-    return list(dict.fromkeys(name for file in files for name in suites.splits(file, columns)))
+    return list(dict.fromkeys(name for file in files for name in splits_of(file, columns)))
 
 
 def _pairs(path: Path, split: str | None, columns: Columns | None) -> list[Pair]:
-    rows = suites.load_rows(path, split, columns)
+    rows = load_rows(path, split, columns)
     lacking = [row for row in rows if not row.response.strip()]
     if lacking:
         found = guess_columns(path, columns)

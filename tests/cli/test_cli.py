@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -49,7 +50,7 @@ def test_k_seed_and_set_reach_the_method(merge, tmp_path):
     assert json.loads((tmp_path / "other" / "sstmerge.json").read_text())["recipe"]["parameters"]["seed"] == 7
 
 
-BAD = {
+BAD: dict[str, tuple[Callable[[Path], object], int, str]] = {
     "a truncated file": (lambda f: (f / "adapter_model.safetensors").write_bytes(b"\x10" * 40), 3, "truncated"),
     "another base": (lambda f: edit(f, base_model_name_or_path="x/other"), 3, "trained on x/other"),
     "rank 0": (lambda f: edit(f, r=0), 3, "rank must be at least 1"),

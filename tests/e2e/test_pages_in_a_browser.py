@@ -18,6 +18,7 @@ SOMETHING = '[data-testid="stMainBlockContainer"] [data-testid="stElementContain
 MARKS = {
     "": CHART,
     "adapters": '[data-testid="stDataFrame"]',
+    "prompts": '[data-testid="stDataFrame"]',
     "merge": ".st-key-merge-launch",
     "sweep": ".st-key-sweep-launch",
     "pareto": CHART,

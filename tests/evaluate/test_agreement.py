@@ -5,6 +5,7 @@ import pytest
 
 from sstmerge_core.errors import RecipeError
 from sstmerge_core.evaluate.agreement import agreement, cohens_kappa, confusion, kappa_interval, on_scale, scores
+from tests.there import there
 
 
 def labels(text: str) -> list[str]:
@@ -39,7 +40,7 @@ def test_the_interval_of_kappa_is_that_of_answers_drawn_with_replacement() -> No
     drawn = [generator.integers(60, size=60) for _ in range(2000)]
     kappas = [cohens_kappa(list(first[rows]), list(second[rows])) for rows in drawn]
     expected = np.quantile(np.array(kappas, dtype=float), [0.025, 0.975])
-    assert np.allclose(kappa_interval(list(first), list(second)), expected, atol=0.03)
+    assert np.allclose(there(kappa_interval(list(first), list(second))), expected, atol=0.03)
 
 
 def test_precision_recall_and_f1_of_one_label() -> None:
@@ -77,6 +78,7 @@ def test_an_unjudged_answer_is_left_out_like_a_missed_one() -> None:
 def test_what_a_judge_missed_is_left_out_and_counted_and_differences_are_named_by_place() -> None:
     found = agreement(labels("rmnnr"), labels("rrmrr"))
     assert (found.n, found.missed, found.disagreements) == (3, 2, (3,))
-    assert found.agreement == pytest.approx(2 / 3) and found.interval.low < 2 / 3 < found.interval.high
+    interval = there(found.interval)
+    assert found.agreement == pytest.approx(2 / 3) and interval.low < 2 / 3 < interval.high
     nothing = agreement(labels("mm"), labels("rr"))
     assert (nothing.n, nothing.agreement, nothing.kappa, nothing.disagreements) == (0, None, None, ())

@@ -8,25 +8,28 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
-from synthetic_workspace import selected
-from tiny_models import build_base
 
 from sstmerge_core import catalog, jobs, methods
 from sstmerge_core.recipe import Recipe
 from sstmerge_core.store import Owner, queries
 from sstmerge_core.workspace import Workspace
 from studio import families
+from tests.synthetic_workspace import selected
+from tests.there import there
+from tests.tiny_models import build_base
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = ("overview", "adapters", "train", "merge", "sweep", "pareto", "compare", "alpha_curves", "run", "experiments")
-PAGES += ("query", "playground")
+PAGES = (
+    *("overview", "adapters", "prompts", "train", "merge", "sweep", "pareto", "compare", "alpha_curves"),
+    *("run", "experiments", "query", "playground"),
+)
 Open = Callable[..., AppTest]
 
 
@@ -147,7 +150,12 @@ def test_every_method_can_be_launched_with_the_parameters_of_its_form(
     open_page: Open, full_workspace: Workspace, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     launched: list[Recipe] = []
-    monkeypatch.setattr(jobs, "submit", lambda workspace, recipes, **_: launched.extend(recipes) or "")
+
+    def submit(workspace: Workspace, recipes: Sequence[Recipe], **_: object) -> str:
+        launched.extend(recipes)
+        return ""
+
+    monkeypatch.setattr(jobs, "submit", submit)
     alpha = {} if methods.get(name).axis is None else {"alpha": "0.35"}
     app = open_page(full_workspace, "merge", **_tiny(), method=name, split="selection", **alpha)
     assert not app.exception and not app.error
@@ -156,7 +164,7 @@ def test_every_method_can_be_launched_with_the_parameters_of_its_form(
     (recipe,) = launched
     expected = methods.get(name).complete({key: float(value) for key, value in alpha.items()})
     assert recipe.method == name and recipe.parameters == expected
-    assert {suite.split for suite in recipe.evaluation.suites} == {"selection"}
+    assert {suite.split for suite in there(recipe.evaluation).suites} == {"selection"}
 
 
 def test_methods_without_alpha_show_none_and_the_others_say_what_it_means(
@@ -434,7 +442,9 @@ def _said(app: AppTest, name: str) -> str:
 
 def _numbers(values: Any) -> list[float]:
     """A trace's numbers as plotly writes them: a list, or bytes of an array."""
-    return values if isinstance(values, list) else np.frombuffer(base64.b64decode(values["bdata"]), values["dtype"])
+    if isinstance(values, list):
+        return values
+    return np.frombuffer(base64.b64decode(values["bdata"]), values["dtype"]).tolist()
 
 
 def _figure(app: AppTest) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from sstmerge_core.recipe import Recipe
 from sstmerge_core.runs.execute import execute, inspect
 from sstmerge_core.store.events import last_status, read_events
 from sstmerge_core.workspace import Workspace
+from tests.there import there
 
 SMALL = preflight.Options(n=6)
 
@@ -38,21 +39,22 @@ def inputs(tiny_base, tiny_pair):
 def recipe(workspace, inputs, method="linear", **parameters) -> Recipe:
     plan = preflight.plan(workspace, **inputs, method=method, parameters=parameters, options=SMALL)
     assert not plan.problems
-    return short(plan.recipe)
+    return short(there(plan.recipe))
 
 
 def short(one: Recipe) -> Recipe:
     """The same recipe with answers of at most four tokens, in two batches."""
-    suites = tuple(suite.model_copy(update={"max_new_tokens": 4}) for suite in one.evaluation.suites)
-    return one.model_copy(update={"evaluation": one.evaluation.model_copy(update={"suites": suites, "batch_size": 3})})
+    evaluation = there(one.evaluation)
+    suites = tuple(suite.model_copy(update={"max_new_tokens": 4}) for suite in evaluation.suites)
+    return one.model_copy(update={"evaluation": evaluation.model_copy(update={"suites": suites, "batch_size": 3})})
 
 
 def results(workspace, run_id):
     """Everything of a run that must not depend on interruptions: answers, verdicts, metrics, plan."""
-    found = {}
+    found: dict[tuple[str, ...], object] = {}
     for event in read_events(workspace.run(run_id)):
         if event["event"] == "samples":
-            found.setdefault("samples", {})[event["suite"], event["batch"]] = event["rows"]
+            found["samples", event["suite"], event["batch"]] = event["rows"]
         elif event["event"] in ("verdicts", "metrics", "plan"):
             found[event["event"], event.get("suite", "")] = {k: v for k, v in event.items() if k != "t"}
     return found
@@ -67,8 +69,9 @@ def test_every_method_runs_from_recipe_to_stored_metrics(workspace, inputs, meth
     rows = {(row["metric"], row["suite"]): row for row in next(e for e in events if e["event"] == "metrics")["rows"]}
     assert rows["resistance", "harmful"]["n"] == 6
     assert rows["asr", "harmful"]["value"] is None and rows["asr", "harmful"]["status"] == "judge_cannot_tell"
-    assert rows["safety_tax", "facts"]["reference"] == one.reference.run_id
-    assert last_status(workspace.run(one.reference.run_id)) == "finished"
+    reference = there(one.reference).run_id
+    assert rows["safety_tax", "facts"]["reference"] == reference
+    assert last_status(workspace.run(reference)) == "finished"
     written = adapters.read(workspace.run(one.run_id) / "artifacts" / "adapter")
     assert written.rank >= 4
     spectra = [event for event in events if event["event"] == "spectrum"]
@@ -77,10 +80,11 @@ def test_every_method_runs_from_recipe_to_stored_metrics(workspace, inputs, meth
 
 def test_a_budget_in_rouge_points_is_kept_on_the_selection_split(workspace, inputs):
     one = recipe(workspace, inputs, "sst_budget", unit="rouge_l", budget=1.0)
-    assert one.selection.split == "selection" and one.selection.source.sha256 not in {
-        suite.source.sha256 for suite in one.evaluation.suites
+    selection = there(one.selection)
+    assert selection.split == "selection" and selection.source.sha256 not in {
+        suite.source.sha256 for suite in there(one.evaluation).suites
     }
-    one = one.model_copy(update={"selection": one.selection.model_copy(update={"max_new_tokens": 4})})
+    one = one.model_copy(update={"selection": selection.model_copy(update={"max_new_tokens": 4})})
     execute([one], workspace)
     events = list(read_events(workspace.run(one.run_id)))
     probes = {event["alpha"]: event["score"] for event in events if event["event"] == "budget_probe"}
@@ -152,7 +156,7 @@ def test_a_sweep_killed_five_times_ends_with_the_bits_of_one_that_was_not(worksp
         command = [sys.executable, "-c", KILLED, str(workspace.root), str(file), "2"]
         assert subprocess.run(command, check=False, capture_output=True).returncode == -signal.SIGKILL
     execute(sweep, workspace)
-    for one in (*sweep, sweep[0].reference):
+    for one in (*sweep, there(sweep[0].reference)):
         assert last_status(workspace.run(one.run_id)) == "finished"
         assert results(workspace, one.run_id) == results(other, one.run_id)
     starts = [e["event"] for e in read_events(workspace.run(sweep[0].run_id))].count("run_started")
@@ -190,7 +194,12 @@ def test_gradients_are_computed_once_for_a_whole_sweep(workspace, inputs, monkey
 
     calls = []
     original = fisher.core_gradients
-    monkeypatch.setattr(fisher, "core_gradients", lambda *a, **k: calls.append(1) or original(*a, **k))
+
+    def counted(*arguments, **named):
+        calls.append(1)
+        return original(*arguments, **named)
+
+    monkeypatch.setattr(fisher, "core_gradients", counted)
     execute([recipe(workspace, inputs, "sst_gevp", alpha=alpha, k=k) for alpha in (0.5, 1) for k in (2, 5)], workspace)
     execute([recipe(workspace, inputs, "sst_shield", alpha=1)], workspace)
     assert len(calls) == 2  # harm and benign
@@ -227,10 +236,10 @@ def test_a_worker_killed_with_minus_nine_is_seen_as_lost_and_resumes(workspace, 
     with __import__("sqlite3").connect(workspace.queue) as connection:
         pid = connection.execute("SELECT pid FROM jobs WHERE job_id = ?", [job_id]).fetchone()[0]
     os.kill(pid, signal.SIGKILL)
-    state = jobs.job(workspace, job_id)
+    state = there(jobs.job(workspace, job_id))
     while time.time() < deadline and state.state == "running":
         time.sleep(0.1)
-        state = jobs.job(workspace, job_id)
+        state = there(jobs.job(workspace, job_id))
     before = (workspace.run(sweep[0].run_id) / "events.jsonl").read_bytes()
     if state.state == "lost":  # it may have been done before the signal came
         jobs.resume(workspace, job_id)
