@@ -13,7 +13,7 @@ from sstmerge_core.plots.told import told_on
 from sstmerge_core.recipe import differences
 from sstmerge_core.store import queries
 from sstmerge_core.words import count, plain, shortened
-from studio import answers, blocks, link, start
+from studio import answers, blocks, decision, link, start
 
 MOST = blocks.COMPARED
 
@@ -59,7 +59,7 @@ if len(runs) < 2:
 
 titles: dict[str, str] = store.recall("compare.names", lambda: pictures.names(runs))
 state = link.Link("compare")
-state.read({"run": (link.texts, []), "judge": (link.text, ""), **answers.fields()})
+state.read({"run": (link.texts, decision.pick_beside_utility(store)), "judge": (link.text, ""), **answers.fields()})
 asked = list(dict.fromkeys(st.session_state["compare.run"]))
 state.problems += filter(None, map(why_not, asked))
 known = [run_id for run_id in asked if run_id in titles]

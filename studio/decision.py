@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pandas as pd
 import streamlit as st
 
@@ -9,6 +11,7 @@ from sstmerge_core.analysis.decision import Decision, decide
 from sstmerge_core.analysis.goals import GOALS, Limits
 from sstmerge_core.plots import beside, standing
 from sstmerge_core.report.kept import kept_of_picks
+from sstmerge_core.store import queries
 from studio import adapter, blocks, link, start
 
 DEFAULT = "balanced"
@@ -78,6 +81,17 @@ def card(store: start.Store, page: str, pair: str, choice: Decision, *, heading:
     with st.expander("All three goals, and how it was chosen"):
         st.markdown(standing.picks_table(choice, kept, narrow=True))
         st.markdown(standing.picks_words(choice))
+
+
+def pick_beside_utility(store: start.Store) -> list[str]:
+    """Run ids of U alone and of the balanced pick of the first pair that has one; none where no merge is picked."""
+    for pair in store.query(queries.merge_pairs):
+        runs = store.query(queries.pair_runs, pair)
+        choice = store.recall(("decision", pair, str(Limits())), partial(decide, runs))
+        told, utility = choice.told.get(DEFAULT), choice.parents.get("utility")
+        if told is not None and told.keeps and told.chosen.is_merge and told.row is not None and utility is not None:
+            return [str(utility["run_id"]), str(told.row["run_id"])]
+    return []
 
 
 def _actions(run_id: str, label: str, choice: Decision, page: str) -> None:

@@ -121,9 +121,17 @@ def test_more_runs_than_fit_are_told(open_page: Open, shipped) -> None:
     assert app.multiselect("compare.run").value == ids[:6] and blocks.COMPARED == len(LETTERS) == 6
 
 
-def test_without_a_choice_the_page_says_what_to_do_and_offers_an_example(open_page: Open, shipped) -> None:
+def test_without_a_choice_the_pick_is_beside_its_utility_adapter(open_page: Open, shipped) -> None:
     workspace, runs = shipped
     app = open_page(workspace, "compare")
+    first, second = app.multiselect("compare.run").value
+    assert not app.exception and first == runs["adapter"] and second not in (first, runs["selection"])
+
+
+def test_an_emptied_choice_says_what_to_do_and_offers_an_example(open_page: Open, shipped) -> None:
+    workspace, runs = shipped
+    app = open_page(workspace, "compare")
+    app.multiselect("compare.run").set_value([]).run()
     assert not app.exception and any("The first is the reference" in item.value for item in app.markdown)
     app.button("compare.example").click().run()
     assert not app.exception
@@ -215,7 +223,8 @@ def test_a_selection_on_the_pareto_page_leads_to_its_comparison(open_page: Open,
     assert sorted(parse_qs(query)["run"]) == sorted(both) and not disabled
     ((_, disabled),) = _compare_links(open_page(workspace, "pareto", pair="A5_A7", run=both[:1]))
     assert disabled
-    assert _compare_links(open_page(workspace, "pareto", pair="A5_A7")) == []
+    ((query, _),) = _compare_links(open_page(workspace, "pareto", pair="A5_A7", goal="safety_first"))
+    assert parse_qs(query)["run"][0] == runs["adapter"], "without a selection the card compares its pick with U"
 
 
 def _key(app: AppTest) -> str:
