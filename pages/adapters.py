@@ -21,7 +21,10 @@ else:
 adapters_info.removed()
 with st.expander("Add an adapter", icon=":material/add:", expanded=not names):
     adapters_add.form(store, shelf)
-with st.expander(f"Base models: {len(shelf.bases)}", icon=":material/deployed_code:", key="adapters.bases"):
+ready = [base for base in shelf.bases.values() if base.ready]
+with st.expander(
+    f"Base models: {len(shelf.bases)}", icon=":material/deployed_code:", expanded=not ready, key="adapters.bases"
+):
     adapters_base.known(shelf)
     st.markdown("**Add a base model**")
     adapters_base.form(shelf)

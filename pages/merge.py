@@ -6,11 +6,11 @@ import streamlit as st
 
 from pages.parts import first_merge
 from pages.parts import merge_parameters as parameters
-from sstmerge_core import merge, methods
+from sstmerge_core import jobs, merge, methods
 from sstmerge_core.builder import preflight, presets
 from sstmerge_core.plots import beside, pareto
 from sstmerge_core.store import queries
-from studio import adapter, blocks, families, link, pick, preset, queue, start, visitor
+from studio import adapter, blocks, families, link, navigation, pick, preset, queue, start, visitor
 
 
 def choose_preset() -> None:
@@ -79,13 +79,15 @@ with left:
         blocks.problems(problems)
         blocks.problems(plan.warnings, warning=True)
         with st.container(horizontal=True, vertical_alignment="center"):
+            running = jobs.working_on(start.workspace(), [plan.run_id] if plan.recipe else [])
             launch = st.button(
-                "Merge",
-                type="secondary" if plan.known else "primary",
-                icon=":material/merge:",
+                "This is running: watch it" if running else "Merge",
+                type="secondary" if plan.known or running else "primary",
+                icon=":material/visibility:" if running else ":material/merge:",
                 disabled=bool(problems),
                 help="See the problems above." if problems else None,
                 key="merge.launch",
+                shortcut=navigation.MAIN,
             )
             if plan.known:
                 st.caption("Already known: the same recipe has finished here.", width="content")
@@ -94,7 +96,8 @@ with left:
                 pick.estimate(plan, [plan.recipe], inputs.base)
         at_once = st.session_state.pop(first_merge.AT_ONCE, False) and not plan.known and not problems
         if (launch or at_once) and plan.recipe is not None:
-            st.toast("Started. Its progress is on this page; it goes on when you leave.")
+            if running is None:
+                st.toast("Started. Its progress is on this page; it goes on when you leave.")
             name = f"{plan.recipe.label} · {plan.recipe.pair}"
             st.session_state["merge.job"] = visitor.submit([plan.recipe], name=name)
 
@@ -137,6 +140,6 @@ with right:
             "pages/pareto.py",
             label="Open on the Pareto page",
             icon=":material/scatter_plot:",
-            query_params={"pair": pair},
+            query_params={"pair": pair} | ({"run": shown_run} if shown_run else {}),
         )
     blocks.share_box(link.share(start.base_url(), "merge", said))

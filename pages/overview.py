@@ -11,7 +11,7 @@ from sstmerge_core.builder import presets
 from sstmerge_core.plots import pareto, standing, table
 from sstmerge_core.plots.told import told_on
 from sstmerge_core.store import queries
-from studio import blocks, decision, link, pick, present, queue, start, visitor
+from studio import blocks, decision, link, navigation, pick, present, queue, start, visitor
 
 store = blocks.store_or_stop()
 counts = store.query(queries.counts)
@@ -35,6 +35,7 @@ with left:
                 type="primary",
                 icon=":material/merge:",
                 key="overview.merge",
+                shortcut=navigation.MAIN,
                 help=f"A merge that was not made yet, measured on {first_merge.PROMPTS} prompts of each set: about a "
                 "minute on two cores. You see it run, and its point in the chart.",
             ):

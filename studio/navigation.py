@@ -11,6 +11,8 @@ ICON = str(Path(__file__).with_name("icon.png"))
 STYLE = """
 <style>
 /* a wide table scrolls by itself, never the page; narrow cells let a telephone show one whole */
+/* draws nothing */
+.st-key-window {position: absolute; width: 0; height: 0; overflow: hidden}
 [data-testid='stMarkdownContainer'] table {display: block; overflow-x: auto}
 [data-testid='stMarkdownContainer'] :is(td, th) {padding: 0.3rem 0.45rem}
 [data-testid='stMarkdownContainer'] td[style*='right'] {white-space: nowrap}
@@ -43,12 +45,25 @@ HERE = """
 
 PAGES = {
     "": {"overview": "Overview"},
-    "Make": {"adapters": "Adapters", "train": "Train", "merge": "Merge", "sweep": "Sweep"},
+    "Make": {"adapters": "Adapters", "prompts": "Prompts", "train": "Train", "merge": "Merge", "sweep": "Sweep"},
     "Decide": {"pareto": "Pareto", "alpha_curves": "Alpha curves", "compare": "Compare"},
     "Look": {"run": "Run", "playground": "Playground", "query": "Query"},
     "Tell": {"experiments": "Experiments", "report": "Report"},
 }
 """The pages by the question that they serve: section → file → title"""
+FIRST = "overview"
+MAIN = "Ctrl+Enter"
+"""Shortcut of a page's main action"""
+KEYS = {
+    "Overview": [(MAIN, "Try it: a small merge")],
+    "Prompts": [(MAIN, "Make the set")],
+    "Train": [(MAIN, "Start the training")],
+    "Merge": [(MAIN, "Merge")],
+    "Sweep": [(MAIN, "Start the runs")],
+    "Run": [("← →", "The answer before, the next one"), ("1 … 5", "Your label of the answer; 0 takes it back")],
+    "Query": [(MAIN, "Run the query")],
+}
+"""Title → the page's own shortcuts, as the window lists them under ?"""
 
 
 def menu() -> StreamlitPage:
@@ -58,9 +73,7 @@ def menu() -> StreamlitPage:
     """
     st.session_state["navigation:entered"] = True
     pages = {
-        section: [
-            st.Page(f"pages/{name}.py", title=title, default=name == "overview") for name, title in listed.items()
-        ]
+        section: [st.Page(f"pages/{name}.py", title=title, default=name == FIRST) for name, title in listed.items()]
         for section, listed in PAGES.items()
     }
     return st.navigation(pages, position="top")

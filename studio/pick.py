@@ -10,7 +10,7 @@ import streamlit as st
 
 from sstmerge_core import jobs, words
 from sstmerge_core.builder import chosen_suites, preflight
-from sstmerge_core.catalog import Base, Entry, bases, entries
+from sstmerge_core.catalog import Base, Entry, base_intake, bases, entries
 from sstmerge_core.errors import Problem, SSTMergeError
 from sstmerge_core.evaluate import served
 from sstmerge_core.jobs import history
@@ -83,16 +83,35 @@ class Shelf:
         self.adapters = _named(entries(workspace))
 
     def of_role(self, role: str) -> list[str]:
-        """Every adapter's name, those made for `role` first."""
-        return sorted(self.adapters, key=lambda name: self.adapters[name].role != role)
+        """Every adapter's name: whose base is ready first, then those for `role`, the user's own before others."""
+
+        def place(name: str) -> tuple[bool, bool, bool, bool]:
+            one = self.adapters[name]
+            return not self._is_ready(one), one.role not in ("", role), one.bundled, one.role != role
+
+        return sorted(self.adapters, key=place)
+
+    def _is_ready(self, one: Entry) -> bool:
+        """Whether the base that an adapter names is ready here; of one that names none nobody knows."""
+        meant = [base for base in self.bases.values() if base_intake.means(one.base_name, base)]
+        return any(base.ready for base in meant) if meant else not one.bundled
 
     def fields(self) -> link.Fields:
         names = list(self.adapters)
+        utility = next(iter(self.of_role("utility")), None)
+        safety = next((name for name in self.of_role("safety") if name != utility), utility)
         return {
-            "base": (link.one_of(list(self.bases)), next(iter(self.bases), None)),
-            "utility": (link.one_of(names), next(iter(self.of_role("utility")), None)),
-            "safety": (link.one_of(names), next(iter(self.of_role("safety")), None)),
+            "base": (link.one_of(list(self.bases)), self._base_of(utility)),
+            "utility": (link.one_of(names), utility),
+            "safety": (link.one_of(names), safety),
         }
+
+    def _base_of(self, adapter: str | None) -> str | None:
+        """The base that an adapter names, otherwise the first that is ready, otherwise the first."""
+        named = self.adapters[adapter].base_name if adapter else ""
+        ready = [name for name, base in self.bases.items() if base.ready]
+        meant = [name for name in ready if base_intake.means(named, self.bases[name])]
+        return next(iter([*meant, *ready, *self.bases]), None)
 
     def unaligned_fields(self) -> link.Fields:
         return {"unaligned": (link.one_of(["", *self.bases]), "")}
@@ -200,7 +219,7 @@ def measured(state: link.Link) -> Measured:
             )
         with st.popover("Prompt sets", icon=":material/list_alt:"):
             values |= {name: _suite(state, name) for name in SUITES}
-            st.caption("More of them, and how to declare your own: `sstmerge suites`.")
+            st.page_link("pages/prompts.py", label="Your own prompts, and how to get those that are not here")
     asked = {"harmful": values["harmful"], "benign": values["benign"], "utility": values["suite"]}
     how = {name: values[name] for name in ("split", "n", "backend") if name in values}
     try:
@@ -212,11 +231,12 @@ def measured(state: link.Link) -> Measured:
 def _suite(state: link.Link, name: str) -> str:
     label, role, _ = SUITES[name]
     known = chosen_suites.names(role, start.workspace())
+    absent = set(chosen_suites.absent(role, start.workspace()))
     return st.selectbox(
         label,
         ["", *known] if name == "suite" else known,
         key=state.key(name),
-        format_func=lambda one: one or "the utility adapter's own",
+        format_func=lambda one: (one or "the utility adapter's own") + (" · not here" if one in absent else ""),
     )
 
 

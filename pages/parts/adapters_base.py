@@ -71,7 +71,7 @@ def form(shelf: pick.Shelf) -> None:
 
 def offer(entry: Entry, shelf: pick.Shelf) -> None:
     """Beside an adapter whose base model is not known here: the way to it."""
-    if not entry.base_name or any(_same(entry.base_name, base) for base in shelf.bases.values()):
+    if not entry.base_name or any(base_intake.means(entry.base_name, base) for base in shelf.bases.values()):
         return
     found = base_intake.named(entry.base_name, cached())
     name = plain(words.shortened(entry.base_name))
@@ -86,12 +86,6 @@ def offer(entry: Entry, shelf: pick.Shelf) -> None:
                 _fetch(entry.base_name, "")
         else:
             st.markdown(f"It names **{name}** as its base model, which is not here. Add it below.", width="stretch")
-
-
-def _same(name: str, base: Base) -> bool:
-    """Whether an adapter that gives `name` means this base: by name, by folder, or by the last part of either."""
-    last = name.strip().rstrip("/").rpartition("/")[2].casefold()
-    return last in (base.name.rpartition("/")[2].casefold(), base.path.name.casefold())
 
 
 def _folder(shelf: pick.Shelf) -> None:

@@ -10,7 +10,7 @@ import streamlit as st
 from sstmerge_core import methods, words
 from sstmerge_core.builder import grid, preflight, presets
 from sstmerge_core.plots import table
-from studio import families, link, pick, preset, start
+from studio import families, link, navigation, pick, preset, start
 
 FIRST = presets.sweeps()["compare"]
 LISTS = {
@@ -119,6 +119,7 @@ def launch(plan: preflight.SweepPlan, inputs: pick.MergeInputs, *, blocked: bool
             icon=":material/play_arrow:",
             disabled=blocked or not plan.recipes,
             key="sweep.launch",
+            shortcut=navigation.MAIN,
         )
         if plan.points and not blocked:
             known = f", {plan.skipped} of them known already" if plan.skipped else ""

@@ -10,13 +10,12 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from sstmerge_core import words
-from sstmerge_core.adapters.read import CONFIG, WEIGHTS
+from sstmerge_core.adapters.places import CONFIG, PICKLE, WEIGHTS
 from sstmerge_core.adapters.write import RECORD
 from sstmerge_core.errors import AdapterError, Problem
 
 FILES = (CONFIG, WEIGHTS, RECORD)
 """What is taken of an adapter from elsewhere: settings, weights, and this program's own record where there is one"""
-PICKLE = "adapter_model.bin"
 LARGEST = 4_000_000_000
 """Bytes of an adapter's files together; a LoRA of rank 64 on a model of 70 billion parameters has about 3 GB"""
 _CHUNK = 1 << 20

@@ -5,15 +5,20 @@ Values are looked at only to find NaN, and to compare a copy of base weights tha
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
-from sstmerge_core.adapters.read import WEIGHTS, AdaptedModule, Adapter, read
+from sstmerge_core.adapters import places
+from sstmerge_core.adapters.json_file import read_object, shown
+from sstmerge_core.adapters.places import WEIGHTS
+from sstmerge_core.adapters.read import AdaptedModule, Adapter, read
 from sstmerge_core.adapters.safetensors_header import TensorHeader, read_header, same_values
 from sstmerge_core.adapters.settings import unknown_settings
+from sstmerge_core.adapters.templates import template
 from sstmerge_core.errors import AdapterError, DataError, Problem, SSTMergeError
 
 _CONV1D = {"gpt2": ("c_attn", "q_attn", "c_proj", "c_fc"), "openai-gpt": ("c_attn", "c_proj", "c_fc")}
@@ -21,6 +26,9 @@ _CONV1D = {"gpt2": ("c_attn", "q_attn", "c_proj", "c_fc"), "openai-gpt": ("c_att
 EMBEDDINGS = ("embed_tokens", "wte", "tokens_embed", "embed_in", "word_embeddings", "tok_embeddings")
 _POSITIONS = ("wpe", "positions_embed")
 _HEADS = ("lm_head", "embed_out")
+_BODIES = dict.fromkeys(("gpt2", "gptj", "gpt_neo", "gpt_bigcode", "bloom", "falcon", "codegen", "mpt"), "transformer")
+_BODIES |= {"openai-gpt": "transformer", "gpt_neox": "gpt_neox", "mamba": "backbone", "mamba2": "backbone"}
+"""What causal models call their body, by model type, where it is not ``model`` (transformers' base_model_prefix)"""
 
 
 @dataclass(frozen=True)
@@ -34,6 +42,8 @@ class BaseModel:
     weights: dict[str, tuple[Path, TensorHeader]]
     """File and place of each weight by the module's name in the file; a tied output embedding is not in it"""
     model_type: str
+    several_modalities: bool
+    """It sees pictures or hears too; its text part has names of its own"""
     tied: bool
     """The output embedding is the input embedding (``tie_word_embeddings``)"""
 
@@ -45,14 +55,23 @@ class BaseModel:
     def weight(self, module: str) -> tuple[Path, TensorHeader] | None:
         """File and place of a module's weight, None where the base has no such module.
 
-        Files may leave out the model's own prefix (GPT-2's ``transformer.``), and a tied output embedding.
+        Files may leave out the model's own prefix (GPT-2's ``transformer.``), and a tied output embedding. No other
+        part of a name is left out: where it were, a name that PEFT does not know would be taken for one that it does.
         """
-        bare = module.split(".", 1)[-1]
-        found = self.weights.get(module) or self.weights.get(bare)
+        body = f"{_BODIES.get(self.model_type, 'model')}."
+        found = self.weights.get(module)
+        if found is None and module.startswith(body) and self.is_bare:
+            found = self.weights.get(module.removeprefix(body))
         if found is None and self.tied and module.rsplit(".", 1)[-1] in _HEADS:
             names = [name for name in self.weights if name.rsplit(".", 1)[-1] in EMBEDDINGS]
             found = self.weights[names[0]] if len(names) == 1 else None
         return found
+
+    @cached_property
+    def is_bare(self) -> bool:
+        """Whether the file was saved of the model's body alone, so that names lack what the whole model calls it."""
+        body = f"{_BODIES.get(self.model_type, 'model')}."
+        return not any(name.startswith(body) for name in self.weights)
 
     def is_transposed(self, module: str) -> bool:
         """Whether the module's weight is stored as (in, out): embeddings, and GPT-2's ``Conv1D``."""
@@ -75,17 +94,16 @@ class Report:
 
 def read_base(path: str | Path) -> BaseModel:
     """The base model in folder `path`. Raises DataError naming the missing or damaged file."""
-    folder = Path(path).expanduser().resolve()
+    folder = places.snapshot(Path(path).expanduser().resolve())
     if not folder.is_dir():
         fix = "Give the folder of a model saved with save_pretrained (safetensors)."
         raise DataError(Problem(str(folder), "there is no such base model folder", fix))
     try:
-        config = json.loads((folder / "config.json").read_text())
+        config = read_object(folder / "config.json")
     except OSError:
-        fix = "Give the folder of a transformers model."
-        raise DataError(Problem(str(folder / "config.json"), "the file is missing", fix)) from None
-    except ValueError:
-        raise DataError(Problem(str(folder / "config.json"), "is not valid JSON", "Download it again.")) from None
+        raise DataError(_no_base(folder)) from None
+    except ValueError as error:
+        raise DataError(places.damaged(folder / "config.json", error)) from None
     files = sorted(folder.glob("*.safetensors"))
     if not files:
         raise DataError(Problem(str(folder), "holds no safetensors weights", "Save the model as safetensors."))
@@ -94,18 +112,44 @@ def read_base(path: str | Path) -> BaseModel:
         try:
             header = read_header(file)
         except ValueError as error:
-            raise DataError(Problem(str(file), str(error), "Copy or download the file again.")) from None
+            raise DataError(places.damaged(file, error, "Copy or download the file again.")) from None
         weights |= {key.removesuffix(".weight"): (file, tensor) for key, tensor in header.items()}
     return BaseModel(
         path=folder,
-        name=config.get("_name_or_path") or config.get("_model_name_or_path") or folder.name,
-        architecture=(config.get("architectures") or ["unknown"])[0],
-        vocabulary=int(config.get("vocab_size") or 0),
+        name=_text(config, "_name_or_path", "_model_name_or_path") or places.repository(folder) or folder.name,
+        architecture=_architecture(config),
+        vocabulary=_vocabulary(config),
         weights=weights,
         model_type=str(config.get("model_type")),
+        several_modalities=any(name in config for name in ("vision_config", "audio_config", "thinker_config")),
         # configurations leave out what is their class's default; an untied head would be in the file
         tied=bool(config.get("tie_word_embeddings", True)),
     )
+
+
+def _no_base(folder: Path) -> Problem:
+    """What a folder without config.json is, and what to give instead."""
+    if (folder / places.CONFIG).is_file():
+        fix = "Give the base model that it was trained on as the base, and this folder as an adapter."
+        return Problem(str(folder), "is an adapter, not a base model", fix)
+    return Problem(str(folder / "config.json"), "the file is missing", "Give the folder of a transformers model.")
+
+
+def _text(config: dict[str, Any], *names: str) -> str:
+    """The first of these settings that is a text."""
+    return next((config[name] for name in names if config.get(name) and isinstance(config[name], str)), "")
+
+
+def _architecture(config: dict[str, Any]) -> str:
+    named = config.get("architectures")
+    return named[0] if isinstance(named, list) and named and isinstance(named[0], str) else "unknown"
+
+
+def _vocabulary(config: dict[str, Any]) -> int:
+    """The number of tokens, of a model of several modalities that of its text part; 0 where it is not told."""
+    inner = config.get("text_config")
+    found = config.get("vocab_size") or (inner.get("vocab_size") if isinstance(inner, dict) else 0)
+    return found if isinstance(found, int) else 0
 
 
 def check_pair(base: str | Path, utility: str | Path, safety: str | Path) -> Report:
@@ -131,8 +175,9 @@ def check_many(base: str | Path, adapters: Mapping[str, str | Path]) -> Report:
         report.problems.extend(error.problems)
         return report
     for role, adapter in found.items():
-        report.problems.extend(_fits_base(adapter, model, role))
-        report.warnings.extend(_doubts(adapter, role))
+        problems, warnings = _fits_base(adapter, model, role)
+        report.problems.extend(problems)
+        report.warnings.extend(warnings + _doubts(adapter, role) + _own_template(adapter, model, role))
         report.facts |= _facts(role, adapter)
     report.facts["base"] = f"{model.name} ({model.architecture}, vocabulary {model.vocabulary:,})"
     if len(found) == len(adapters) > 1:
@@ -140,14 +185,14 @@ def check_many(base: str | Path, adapters: Mapping[str, str | Path]) -> Report:
     return report
 
 
-def _fits_base(adapter: Adapter, base: BaseModel, role: str) -> list[Problem]:
+def _fits_base(adapter: Adapter, base: BaseModel, role: str) -> tuple[list[Problem], list[Problem]]:
+    """Problems and warnings. One model has many names: another one is a warning where every shape fits."""
     where = f"{role} adapter {adapter.path}"
+    trained = "Choose the base model that it was trained on."
+    other = _named_otherwise(adapter, base)
+    if other:
+        trained = f"Choose the base model that it was trained on, {shown(adapter.base_name)}."
     problems = []
-    declared, known = _short(adapter.base_name), _short(base.name)
-    if declared and declared != known and declared != _short(str(base.path)):
-        fault = f"it was trained on {adapter.base_name}, the base model is {base.name}"
-        fix = "Choose the base it was trained on; if the two are one model, correct base_model_name_or_path."
-        problems.append(Problem(where, fault, fix))
     missing, wrong = [], []
     for name, module in adapter.modules.items():
         shape = _shape(base, name, module)
@@ -156,14 +201,43 @@ def _fits_base(adapter: Adapter, base: BaseModel, role: str) -> list[Problem]:
         elif (module.out_features, module.in_features) != shape:
             wrong.append((name, (module.out_features, module.in_features), shape))
     if missing:
-        fault = f"{len(missing)} of its {len(adapter.modules)} modules are not in the base, the first is {missing[0]}"
-        problems.append(Problem(where, fault, "Choose the base model that it was trained on."))
+        count = f"{len(missing)} of its {len(adapter.modules)} modules"
+        if extra := _prefix(missing[0], base):
+            fault = f"{count} have a prefix that is not known here, {extra}, the first is {shown(missing[0])}"
+            problems.append(Problem(where, fault, "Rename its tensors as PEFT does: base_model.model.<module>.lora_A."))
+        else:
+            fault = f"{count} are not in the base, the first is {shown(missing[0])}"
+            if base.several_modalities:
+                fault += f"; the base is of several modalities ({base.architecture})"
+                trained = "Give its text model alone as the base, and an adapter of that."
+            problems.append(Problem(where, fault, trained))
     if wrong:
         name, own, expected = wrong[0]
         vocabulary = " (another vocabulary)" if _is_vocabulary(name) else ""
         fault = f"{len(wrong)} modules have another shape than the base: {name} is {own}, not {expected}{vocabulary}"
-        problems.append(Problem(where, fault, "Choose the base model that it was trained on."))
-    return problems + _copies(adapter, base, where)
+        problems.append(Problem(where, fault, trained))
+    problems += _copies(adapter, base, where)
+    warnings = []
+    if other and not problems:
+        fault = f"it names the base {shown(adapter.base_name)}, the base given is {shown(base.name)}; every shape fits"
+        warnings.append(Problem(where, fault, "Make sure that the two are the same weights."))
+    return problems, warnings
+
+
+def _named_otherwise(adapter: Adapter, base: BaseModel) -> bool:
+    """Whether the adapter names another base; not where the name differs only in where the model lay."""
+    declared = places.short_name(adapter.base_name)
+    known = {places.short_name(name) for name in (base.name, base.path.name, places.repository(base.path))}
+    return bool(declared) and declared not in known
+
+
+def _prefix(module: str, base: BaseModel) -> str:
+    """What stands before a module's name that the base has; empty where no end of the name is in the base."""
+    parts = module.split(".")
+    for length in range(1, len(parts) - 1):
+        if base.weight(".".join(parts[length:])):
+            return ".".join(parts[:length])
+    return ""
 
 
 def _shape(base: BaseModel, name: str, module: AdaptedModule) -> tuple[int, ...] | None:
@@ -188,7 +262,8 @@ def _copies(adapter: Adapter, base: BaseModel, where: str) -> list[Problem]:
             changed.append(name)
     if not changed:
         return []
-    fault = f"carries whole weights of {', '.join(changed)} that are not the base's (trained, or a resized vocabulary)"
+    which = shown(", ".join(changed))
+    fault = f"carries whole weights of {which} that are not the base's (trained, or a resized vocabulary)"
     fix = "Train with target_modules and the base's own vocabulary, or give that model as the base."
     return [Problem(where, fault, fix)]
 
@@ -197,13 +272,18 @@ def _doubts(adapter: Adapter, role: str) -> list[Problem]:
     names = unknown_settings(adapter.config)
     if not names:
         return []
-    fault = f"its configuration has settings that are unknown here: {', '.join(names)}"
+    fault = f"its configuration has settings that are unknown here: {shown(', '.join(names))}"
     return [Problem(f"{role} adapter", fault, "Make sure that its update is s·BA.")]
 
 
-def _short(name: str) -> str:
-    """The last part of a hub id or path, for comparing names that differ only in where the model lay."""
-    return name.rstrip("/").split("/")[-1].lower()
+def _own_template(adapter: Adapter, base: BaseModel, role: str) -> list[Problem]:
+    """An adapter trained with another chat template answers otherwise than where it was trained."""
+    own = template(adapter.path)
+    if not own or own == template(base.path):
+        return []
+    fault = "its folder has a chat template of its own, which is not the base's; the base's is used"
+    fix = "Where it was trained with it, copy chat_template.jinja into a copy of the base."
+    return [Problem(f"{role} adapter {adapter.path}", fault, fix)]
 
 
 def _facts(role: str, adapter: Adapter) -> dict[str, str]:
@@ -220,8 +300,8 @@ def _facts(role: str, adapter: Adapter) -> dict[str, str]:
 
 def _compare(report: Report, adapters: Mapping[str, Adapter]) -> None:
     where = "pair" if len(adapters) == 2 else "adapters"
-    if len({_short(adapter.base_name) for adapter in adapters.values()}) > 1:
-        named = [f"{role} names the base {adapter.base_name or '(none)'}" for role, adapter in adapters.items()]
+    if len({places.without_precision(adapter.base_name) for adapter in adapters.values()}) > 1:
+        named = [f"{role} names the base {shown(adapter.base_name) or '(none)'}" for role, adapter in adapters.items()]
         fix = "Make sure that all were trained on the same weights."
         report.warnings.append(Problem(where, ", ".join(named), fix))
     changed = {role: set(adapter.modules) for role, adapter in adapters.items()}

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import fnmatch
-import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sstmerge_core.adapters.json_file import read_object
 from sstmerge_core.adapters.safetensors_header import TensorHeader, read_header
 from sstmerge_core.adapters.safetensors_writer import CODES, NAMES, Layout, is_finite, layout, size, write_tensors
 from sstmerge_core.adapters.write import RECORD, Describe, Weights, check_dtype, refuse_foreign, rounding_rows
@@ -106,7 +106,7 @@ def write_model(
 
 def _config(base: Path) -> dict[str, Any]:
     try:
-        config = json.loads((base / "config.json").read_text())
+        config = read_object(base / "config.json")
     except (OSError, ValueError):
         fix = "Give the folder of a transformers model."
         raise DataError(Problem(str(base / "config.json"), "is missing or not valid JSON", fix)) from None
@@ -129,20 +129,20 @@ def _plan(
     modules = dict(skeleton.named_modules())
     untied = _untie(skeleton, modules, tensors, deltas)
     prefix = getattr(skeleton, "base_model_prefix", "")
-    problems = []
+    unknown = []
     for name in deltas:
         # some checkpoints were saved without the head, so that their names lack the body's prefix
         keys = [f"{name}.weight", f"{name.removeprefix(prefix + '.')}.weight"]
         key = next((key for key in keys if key in tensors), None)
         if key is None or name not in modules or "F" not in tensors[key].header.dtype:
-            fix = "Use an adapter of this base model."
-            problems.append(Problem(name, "the base has no floating-point weight of this name", fix))
+            unknown.append(name)
             continue
         one = tensors[key]
         transposed = type(modules[name]).__name__ in ("Conv1D", "Embedding")
         tensors[key] = _Stored(one.file, one.key, one.header, name, transposed)
-    if problems:
-        raise AdapterError(problems)
+    if unknown:
+        fault = f"has no floating-point weight of {len(unknown)} modules of the adapters, the first is {unknown[0]}"
+        raise AdapterError(Problem(f"base model {base}", fault, "Use adapters of this base model."))
     return tensors, untied
 
 
@@ -183,7 +183,11 @@ def _skeleton(base: Path) -> Any:
 def _weight_files(base: Path) -> list[Path]:
     """The files that make the model, by its index where there is one: a folder may hold the same weights twice."""
     if (base / INDEX).is_file():
-        return [base / name for name in sorted(set(json.loads((base / INDEX).read_text())["weight_map"].values()))]
+        try:
+            return [base / name for name in sorted(set(read_object(base / INDEX)["weight_map"].values()))]
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            fault = "is no index of weight files"
+            raise DataError(Problem(str(base / INDEX), fault, "Copy or download the file again.")) from None
     whole = base / "model.safetensors"
     files = [whole] if whole.is_file() else sorted(base.glob("*.safetensors"))
     if not files:

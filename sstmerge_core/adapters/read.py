@@ -2,34 +2,30 @@
 
 from __future__ import annotations
 
-import json
-import re
+import math
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
+from sstmerge_core.adapters import names, places
 from sstmerge_core.adapters.fingerprint import adapter_fingerprint
-from sstmerge_core.adapters.safetensors_header import TensorHeader, is_finite, is_float, read_header
-from sstmerge_core.adapters.settings import config_problems, rank_of, scaling_of
+from sstmerge_core.adapters.json_file import read_object, shown
+from sstmerge_core.adapters.names import Kind
+from sstmerge_core.adapters.patterns import UnusablePattern
+from sstmerge_core.adapters.places import CONFIG, MLX_WEIGHTS, PICKLE, WEIGHTS
+from sstmerge_core.adapters.safetensors_header import TensorHeader, is_float, magnitude, read_header
+from sstmerge_core.adapters.settings import Scales, config_problems
 from sstmerge_core.errors import AdapterError, Problem
 from sstmerge_core.workspace import Workspace
 
 if TYPE_CHECKING:
     import torch
 
-WEIGHTS = "adapter_model.safetensors"
-CONFIG = "adapter_config.json"
-Kind = Literal["linear", "embedding"]
-_KEY = re.compile(
-    r"^base_model\.model\.(?P<module>.+)\.lora_"
-    r"(?:(?P<linear>[AB])(?:\.default)?\.weight|embedding_(?P<embedding>[AB])(?:\.default)?)$"
-)
-"""PEFT keeps a linear module's factors as modules with a weight, an embedding's as bare parameters."""
-_COPIED = re.compile(r"^base_model\.model\.(?P<module>(?!.*lora_).+?)(?:\.base_layer)?\.weight$")
-"""PEFT saves the whole base weight beside the factors of embed_tokens and lm_head."""
 _SPARE = ".lora_velora_"
 """What VeLoRA's backward pass remembers"""
+LARGEST_UPDATE = 1e12
+"""Bound on the numbers in a ΔW. Trained ones stay below 10; squares of much larger ones overflow float32"""
 
 
 @dataclass(frozen=True)
@@ -72,12 +68,14 @@ class Adapter:
 
     @property
     def name(self) -> str:
-        return self.path.name
+        """That of its folder, or of its repository in the Hugging Face cache."""
+        return places.called(self.path)
 
     @property
     def base_name(self) -> str:
         """The base model it says it was trained on."""
-        return str(self.config.get("base_model_name_or_path") or "")
+        named = self.config.get("base_model_name_or_path")
+        return named if isinstance(named, str) else ""
 
     @property
     def rank(self) -> int:
@@ -120,21 +118,25 @@ class Adapter:
 def read(path: str | Path, *, check_values: bool = True) -> Adapter:
     """The adapter in folder `path`.
 
-    Raises AdapterError with every problem found: missing or truncated files, every kind of adapter whose ΔW is not
-    s·BA (see `settings`), ranks that contradict the configuration, unpaired or misshapen factors, tensors that are no
-    factors, and (with `check_values`) NaN or infinity.
+    Raises AdapterError with every problem found: missing, truncated or damaged files, every kind of adapter whose ΔW is
+    not s·BA (see `settings`), ranks that contradict the configuration, unpaired or misshapen factors, tensors whose
+    names are not known (see `names`), and (with `check_values`) NaN, infinity, or numbers too large to compute with.
     """
-    folder = Path(path).expanduser().resolve()
+    folder = places.snapshot(Path(path).expanduser().resolve())
     config = _read_config(folder)
-    problems = config_problems(str(folder / CONFIG), config)
+    problems = config_problems(str(folder / CONFIG), config, folder)
     if config.get("peft_type") != "LORA":
         raise AdapterError(problems)  # its tensors follow other rules
     try:
         tensors = _read_tensors(folder)
+        modules, copied, found = _sort(folder / WEIGHTS, tensors, {} if problems else config)
     except AdapterError as error:
         raise AdapterError([*problems, *error.problems]) from None
-    modules, copied, found = _sort(folder / WEIGHTS, tensors, {} if problems else config)
-    problems += found + (_values(folder / WEIGHTS, tensors) if check_values else [])
+    problems += found
+    if check_values:
+        problems += _values(folder / WEIGHTS, tensors, modules)
+    if not problems:
+        problems = _second_opinion(folder / WEIGHTS)
     if problems:
         raise AdapterError(problems)
     dtypes = {tensors[key].dtype for module in modules.values() for key in (module.key_a, module.key_b)}
@@ -143,32 +145,50 @@ def read(path: str | Path, *, check_values: bool = True) -> Adapter:
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
+    if folder.is_file():
+        fix = f"Give its folder, {folder.parent}." if folder.name in (CONFIG, WEIGHTS) else "Give an adapter's folder."
+        raise AdapterError(Problem(str(folder), "is a file, not the folder of an adapter", fix))
     if not folder.is_dir():
         raise AdapterError(Problem(str(folder), "there is no such folder", "Give the folder of a PEFT LoRA adapter."))
     path = folder / CONFIG
     if not path.is_file():
-        fix = f"Give the folder that holds {CONFIG} and {WEIGHTS}."
-        raise AdapterError(Problem(str(path), "the file is missing, so this is no PEFT adapter", fix))
+        raise AdapterError(places.no_adapter(folder))
     try:
-        config = json.loads(path.read_text())
-        if not isinstance(config, dict):
-            raise ValueError
-    except ValueError:
-        raise AdapterError(Problem(str(path), "is not valid JSON", "Export the adapter again.")) from None
-    return config
+        return read_object(path)
+    except ValueError as error:
+        raise AdapterError(places.damaged(path, error, "Export the adapter again.")) from None
 
 
 def _read_tensors(folder: Path) -> dict[str, TensorHeader]:
     path = folder / WEIGHTS
     if not path.is_file():
-        pickled = (folder / "adapter_model.bin").is_file()
-        fault = "the file is missing; adapter_model.bin is a pickle, which can run code" if pickled else "is missing"
-        fix = "Save it with safe_serialization=True." if pickled else "Copy or download the whole folder."
-        raise AdapterError(Problem(str(path), fault, fix))
+        raise AdapterError(_without_weights(folder))
     try:
         return read_header(path)
     except ValueError as error:
-        raise AdapterError(Problem(str(path), str(error), "Copy or download the file again.")) from None
+        raise AdapterError(places.damaged(path, error, "Copy or download the file again.")) from None
+
+
+def _without_weights(folder: Path) -> Problem:
+    where = str(folder / WEIGHTS)
+    if (folder / PICKLE).is_file():
+        fault = f"the file is missing; {PICKLE} is a pickle, which can run code"
+        return Problem(where, fault, names.conversion(str(folder)))
+    if (folder / MLX_WEIGHTS).is_file():
+        return Problem(where, f"the file is missing; {MLX_WEIGHTS} is in MLX's format", names.conversion(str(folder)))
+    return Problem(where, "is missing", "Copy or download the whole folder.")
+
+
+def _second_opinion(path: Path) -> list[Problem]:
+    """What the library that will load the values has against the file."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy"):
+            return []
+    except (SafetensorError, OSError, ValueError) as error:
+        fault = f"the safetensors library cannot read it ({shown(error)})"
+        return [Problem(str(path), fault, "Copy or download the file again.")]
 
 
 def _sort(
@@ -180,28 +200,50 @@ def _sort(
     """
     where = str(path)
     pairs: dict[tuple[str, Kind], dict[str, str]] = {}
-    copied, foreign = {}, []
+    copied, unknown, twice, trained = {}, [], [], set()
     for key, tensor in tensors.items():
-        if match := _KEY.match(key):
-            kind: Kind = "linear" if match["linear"] else "embedding"
-            pairs.setdefault((match["module"], kind), {})[match["linear"] or match["embedding"]] = key
-        elif (match := _COPIED.match(key)) and len(tensor.shape) == 2:
-            copied[match["module"]] = tensor
-        elif _SPARE not in key:
-            foreign.append(key)
-    modules, problems = _pair(where, pairs, tensors, config)
-    if foreign and config:
-        fault = f"{len(foreign)} tensors are not LoRA factors of linear modules or embeddings"
-        fix = "Only lora_A and lora_B, lora_embedding_A and lora_embedding_B can be merged."
-        problems.append(Problem(where, f"{fault}, the first is {foreign[0]}", fix))
-    if not pairs:
+        said = names.understand(key)
+        if said is None or (not said.side and len(tensor.shape) != 2):
+            if _SPARE not in key:
+                unknown.append(key)
+        elif not said.side:
+            copied[said.module] = tensor
+        else:
+            trained.add(said.adapter)
+            sides = pairs.setdefault((said.module, said.kind), {})
+            if said.side in sides:
+                twice.append((sides[said.side], key))
+            sides[said.side] = key
+    problems = []
+    if len(trained) > 1:
+        fault = (
+            f"holds {len(trained)} adapters: {', '.join(shown(name or '(no name)', 40) for name in sorted(trained))}"
+        )
+        problems.append(Problem(where, fault, "Save them apart: save_pretrained(…, selected_adapters=[NAME])."))
+    elif twice:
+        fault = f"two tensors are one factor: {shown(twice[0][0])} and {shown(twice[0][1])}"
+        problems.append(Problem(where, fault, "Export the adapter again."))
+    if unknown and config:
+        problems.append(Problem(where, *names.about_foreign(unknown, str(path.parent))))
+    if not pairs and not problems:
         problems.append(Problem(where, "holds no LoRA factors", "Give an adapter saved by PEFT."))
-    wrong = [(name, rank_of(name, config)) for name, module in modules.items() if module.rank != rank_of(name, config)]
+    if not problems and (module := names.image_model(module for module, _ in pairs)):
+        fix = "This program merges adapters of language models."
+        problems.append(Problem(where, f"is an adapter of an image model: it adapts {shown(module)}", fix))
+    if problems:
+        return {}, {}, problems
+    try:
+        scales = Scales(config)
+        modules, problems = _pair(where, pairs, tensors, scales)
+        wrong = [(name, scales.rank(name)) for name, module in modules.items() if module.rank != scales.rank(name)]
+    except UnusablePattern as error:
+        fix = "Write the modules' names instead, as they are in the weights file."
+        return {}, {}, [Problem(str(path.parent / CONFIG), f"rank_pattern or alpha_pattern: {shown(error)}", fix)]
     if wrong and config:
         name, said = wrong[0]
         fault = f"{len(wrong)} modules have another rank than r and rank_pattern say: {name} has {modules[name].rank}"
         fix = f"Correct {CONFIG} to what it was trained with; its scaling α/r follows from it."
-        problems.append(Problem(where, f"{fault}, not {said}", fix))
+        problems.append(Problem(where, f"{fault}, not {shown(said, 20)}", fix))
     return modules, copied, problems
 
 
@@ -209,41 +251,51 @@ def _pair(
     where: str,
     pairs: dict[tuple[str, Kind], dict[str, str]],
     tensors: dict[str, TensorHeader],
-    config: dict[str, Any],
+    scales: Scales,
 ) -> tuple[dict[str, AdaptedModule], list[Problem]]:
     """Modules of which both factors are there and fit; one problem for each way in which the others do not."""
     modules: dict[str, AdaptedModule] = {}
     faults: dict[str, list[str]] = {}
     for (name, kind), keys in pairs.items():
+        about = shown(name)
         if len(keys) < 2:
-            faults.setdefault("lack a factor", []).append(f"{name} has only lora_{next(iter(keys))}")
+            faults.setdefault("lack a factor", []).append(f"{about} has only lora_{next(iter(keys))}")
             continue
         a, b = tensors[keys["A"]], tensors[keys["B"]]
         if max(len(a.shape), len(b.shape)) > 2:
-            faults.setdefault("are convolutions, not linear", []).append(f"{name}: A {a.shape}, B {b.shape}")
+            faults.setdefault("are convolutions, not linear", []).append(f"{about}: A {a.shape}, B {b.shape}")
         elif min(len(a.shape), len(b.shape)) < 2 or 0 in (*a.shape, *b.shape):
-            text = f"{name}: A {a.shape}, B {b.shape}"
+            text = f"{about}: A {a.shape}, B {b.shape}"
             faults.setdefault("have empty factors (shards not gathered when it was saved?)", []).append(text)
         elif a.shape[0] != b.shape[1]:
-            faults.setdefault("have factors that do not fit", []).append(f"{name}: A {a.shape}, B {b.shape}")
+            faults.setdefault("have factors that do not fit", []).append(f"{about}: A {a.shape}, B {b.shape}")
         elif not (is_float(a) and is_float(b)):
-            faults.setdefault("have factors that are not floating point", []).append(f"{name}: {a.dtype}, {b.dtype}")
+            faults.setdefault("have factors that are not floating point", []).append(f"{about}: {a.dtype}, {b.dtype}")
         elif name in modules:
-            faults.setdefault("are both linear and embedding", []).append(name)
+            faults.setdefault("are both linear and embedding", []).append(about)
         else:
             rank = a.shape[0]
-            scaling = scaling_of(name, rank, config)
-            modules[name] = AdaptedModule(rank, a.shape[1], b.shape[0], scaling, keys["A"], keys["B"], kind)
+            modules[name] = AdaptedModule(
+                rank, a.shape[1], b.shape[0], scales.scaling(name, rank), keys["A"], keys["B"], kind
+            )
     return modules, [
         Problem(where, f"{len(names)} modules {fault}, the first is {names[0]}", "Train or export the adapter again.")
         for fault, names in faults.items()
     ]
 
 
-def _values(path: Path, tensors: dict[str, TensorHeader]) -> list[Problem]:
-    bad = [name for name, tensor in tensors.items() if not is_finite(path, tensor)]
-    if not bad:
-        return []
-    fault = f"{len(bad)} tensors hold NaN or infinity, the first is {bad[0]}"
+def _values(path: Path, tensors: dict[str, TensorHeader], modules: dict[str, AdaptedModule]) -> list[Problem]:
+    """Tensors that are not finite, and modules whose ΔW may have numbers beyond `LARGEST_UPDATE`."""
+    largest = {name: magnitude(path, tensor) for name, tensor in tensors.items()}
     fix = "Train or export the adapter again; its training diverged or the file is damaged."
-    return [Problem(str(path), fault, fix)]
+    if bad := [name for name, found in largest.items() if found == math.inf]:
+        fault = f"{len(bad)} tensors hold NaN or infinity, the first is {shown(bad[0])}"
+        return [Problem(str(path), fault, fix)]
+    # |ΔW| ≤ s · r · max|A| · max|B|, in Python's own numbers, of which a product may be infinite but does not fail
+    bounds = {
+        name: abs(one.scaling) * one.rank * largest[one.key_a] * largest[one.key_b] for name, one in modules.items()
+    }
+    if huge := [name for name, bound in bounds.items() if bound > LARGEST_UPDATE]:
+        fault = f"{len(huge)} modules have an update too large to compute with: {shown(huge[0])}"
+        return [Problem(str(path), f"{fault}, up to {bounds[huge[0]]:.0e} with its scaling", fix)]
+    return []

@@ -6,6 +6,7 @@ Format: 8 bytes little-endian header length, a JSON header, the data. Source: th
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +14,13 @@ from typing import Any
 
 import numpy as np
 
-_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "F8_E5M2": 1}
-_BYTES |= {"I64": 8, "I32": 4, "I16": 2, "I8": 1, "U64": 8, "U32": 4, "U16": 2, "U8": 1, "BOOL": 1}
+from sstmerge_core.adapters.json_file import shown, stand_in
+
+_BITS = {"F64": 64, "F32": 32, "F16": 16, "BF16": 16, "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8, "C64": 64}
+_BITS |= {"I64": 64, "I32": 32, "I16": 16, "I8": 8, "U64": 64, "U32": 32, "U16": 16, "U8": 8, "BOOL": 8}
+_BITS |= {"F8_E4M3FNUZ": 8, "F8_E5M2FNUZ": 8, "F6_E2M3": 6, "F6_E3M2": 6, "F4": 4}
+LARGEST_HEADER = 32_000_000
+"""Bytes; the format permits 100 million. An adapter of 100,000 expert matrices has about 30 million"""
 _NOT_FINITE: dict[str, tuple[Any, int]] = {
     "F64": (np.uint64, 0x7FF0000000000000),
     "F32": (np.uint32, 0x7F800000),
@@ -42,39 +48,95 @@ class TensorHeader:
 def read_header(path: Path) -> dict[str, TensorHeader]:
     """Tensors of the file at `path`.
 
-    Raises ValueError that says what is wrong with the file (truncated, not safetensors, inconsistent offsets).
+    Raises ValueError that says what is wrong with the file. What the format forbids is refused even where the tensors
+    could be found: bytes after the last tensor, tensors that overlap or leave a gap, a header in another encoding.
     """
     size = path.stat().st_size
     with path.open("rb") as file:
         prefix = file.read(8)
-        if len(prefix) < 8:
-            raise ValueError(f"is only {size} bytes long; it was truncated or is not a safetensors file")
         length = int.from_bytes(prefix, "little")
-        if length > 100_000_000 or 8 + length > size:
-            raise ValueError("is truncated or not a safetensors file: its header is longer than the file")
-        try:
-            header = json.loads(file.read(length))
-            entries = list(header.items())
-        except (ValueError, AttributeError):
-            raise ValueError("is not a safetensors file: its header is not JSON") from None
-    tensors = {}
-    for name, entry in entries:
-        if name == "__metadata__":
-            continue
-        try:
-            start, end = entry["data_offsets"]
-            tensor = TensorHeader(tuple(entry["shape"]), entry["dtype"], 8 + length + start, 8 + length + end)
-        except (KeyError, TypeError, ValueError):
-            raise ValueError(f"has a damaged header entry for {name}") from None
-        if not 8 + length <= tensor.start <= tensor.end:
-            raise ValueError(f"has a damaged header entry for {name}")
-        if tensor.end > size:
-            raise ValueError(f"is truncated: {tensor.end - size} bytes are missing from tensor {name} on")
-        expected = int(np.prod(tensor.shape, dtype=np.int64)) * _BYTES.get(tensor.dtype, 0)
-        if tensor.dtype in _BYTES and expected != tensor.end - tensor.start:
-            raise ValueError(f"has a damaged header: the shape of {name} does not match its length")
-        tensors[name] = tensor
+        whole = len(prefix) == 8 and length <= LARGEST_HEADER and 8 + length <= size
+        data = file.read(length if whole else 512)
+    if not whole and (fault := stand_in(prefix + data)):
+        raise ValueError(fault)
+    if len(prefix) < 8:
+        raise ValueError(f"is only {size} bytes long; it was truncated or is not a safetensors file")
+    if 8 + length > size:
+        raise ValueError("is truncated or not a safetensors file: its header is longer than the file")
+    if not whole:
+        raise ValueError(f"has a header of more than {LARGEST_HEADER / 1e6:.0f} MB")
+    entries = _entries(data)
+    tensors = {name: _tensor(name, entry, 8 + length) for name, entry in entries.items()}
+    _check_places(tensors, 8 + length, size)
     return tensors
+
+
+def _entries(data: bytes) -> dict[str, Any]:
+    """The header's entries by tensor name, without its metadata."""
+    try:
+        pairs = json.loads(data.decode("utf-8"), object_pairs_hook=_Pairs)
+    except RecursionError:
+        raise ValueError("has a damaged header: it is nested too deeply") from None
+    except ValueError:
+        raise ValueError("is not a safetensors file: its header is not JSON in UTF-8") from None
+    if not isinstance(pairs, _Pairs):
+        raise ValueError("is not a safetensors file: its header is not a JSON object")
+    entries: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in entries:
+            raise ValueError(f"has a damaged header: {shown(name)} is in it twice")
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            raise ValueError("has a damaged header: a name in it is not valid text") from None
+        entries[name] = value
+    metadata = entries.pop("__metadata__", None) or _Pairs()
+    if not isinstance(metadata, _Pairs) or not all(isinstance(value, str) for _, value in metadata):
+        raise ValueError("has a damaged header: its __metadata__ is not a mapping from text to text")
+    return entries
+
+
+class _Pairs(list[tuple[str, Any]]):
+    """A JSON object as its pairs: a name that is there twice is a fault, and not the last one's."""
+
+
+def _tensor(name: str, entry: Any, begin: int) -> TensorHeader:
+    """One entry of the header; `begin` is where the data begin."""
+    damaged = ValueError(f"has a damaged header entry for {shown(name)}")
+    if not isinstance(entry, _Pairs):
+        raise damaged
+    fields = dict(entry)
+    shape: Any = fields.get("shape")
+    offsets: Any = fields.get("data_offsets")
+    dtype = fields.get("dtype")
+    if not _whole(shape) or not _whole(offsets) or len(offsets) != 2 or not isinstance(dtype, str):
+        raise damaged
+    start, end = offsets
+    if dtype not in _BITS:
+        raise ValueError(f"has a tensor of an unknown format: {shown(name)} is {shown(dtype, 40)}")
+    # Python's own whole numbers: no product is too large for them
+    if start > end or math.prod(shape) * _BITS[dtype] != 8 * (end - start):
+        raise ValueError(f"has a damaged header: the shape of {shown(name)} does not match its length")
+    return TensorHeader(tuple(shape), dtype, begin + start, begin + end)
+
+
+def _whole(value: Any) -> bool:
+    """Whether it is a list of counts; JSON's true is no count, nor is 4.0."""
+    return isinstance(value, list) and len(value) <= 64 and all(type(one) is int and one >= 0 for one in value)
+
+
+def _check_places(tensors: dict[str, TensorHeader], begin: int, size: int) -> None:
+    """The tensors fill the file from `begin` to its end, one after another."""
+    at = begin
+    for name, tensor in sorted(tensors.items(), key=lambda item: (item[1].start, item[1].end)):
+        if tensor.end > size:
+            raise ValueError(f"is truncated: {tensor.end - size} bytes are missing from tensor {shown(name)} on")
+        if tensor.start != at:
+            how = "overlaps another one" if tensor.start < at else "leaves a gap before it"
+            raise ValueError(f"has a damaged header: tensor {shown(name)} {how}")
+        at = tensor.end
+    if at != size:
+        raise ValueError(f"has {size - at} bytes after its last tensor, which the format forbids")
 
 
 def is_float(tensor: TensorHeader) -> bool:
@@ -82,11 +144,25 @@ def is_float(tensor: TensorHeader) -> bool:
     return tensor.dtype in _NOT_FINITE
 
 
-def is_finite(path: Path, tensor: TensorHeader) -> bool:
-    """Whether the tensor holds no NaN and no infinity; integer tensors always are."""
+def magnitude(path: Path, tensor: TensorHeader) -> float:
+    """Largest absolute value of the tensor, infinity where it holds NaN or infinity; 0 for integers and empty ones."""
     if tensor.dtype not in _NOT_FINITE or tensor.start == tensor.end:
-        return True
-    return all(finite_bits(bits, tensor.dtype) for bits in _bits(path, tensor))
+        return 0.0
+    kind, mask = _NOT_FINITE[tensor.dtype]
+    # without the sign, bit patterns of floating-point numbers are in the order of the numbers
+    unsigned = kind(np.iinfo(kind).max >> 1)
+    largest = max(int((bits & unsigned).max()) for bits in _bits(path, tensor))
+    return math.inf if largest >= mask else _number(largest, tensor.dtype)
+
+
+def _number(bits: int, dtype: str) -> float:
+    """A positive floating-point number of its bit pattern."""
+    if dtype == "F8_E4M3":  # one sign, four exponent (bias 7) and three fraction bits
+        exponent, fraction = bits >> 3, (bits & 7) / 8
+        return fraction * 2.0**-6 if exponent == 0 else (1 + fraction) * 2.0 ** (exponent - 7)
+    if dtype == "F8_E5M2":
+        return _number(bits << 8, "F16")
+    return float(_numbers(np.array([bits], _NOT_FINITE[dtype][0]), dtype)[0])
 
 
 def finite_bits(bits: np.ndarray, dtype: str) -> bool:

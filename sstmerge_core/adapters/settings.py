@@ -7,10 +7,13 @@ them with the PEFT that is installed, so that a new kind of adapter is never tak
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
+from sstmerge_core.adapters.json_file import shown
+from sstmerge_core.adapters.names import conversion
+from sstmerge_core.adapters.patterns import Patterns, UnusablePattern
 from sstmerge_core.errors import Problem
 
 ENTERS = frozenset({"peft_type", "r", "lora_alpha", "use_rslora", "rank_pattern", "alpha_pattern"})
@@ -30,19 +33,21 @@ WITHOUT_EFFECT = frozenset(
     }
 )
 
+_CONVERT = "convert"
+"""Stands for the command that makes a LoRA of it"""
 _RETRAIN = "Train without it, or merge the adapter into a dense model."
 
 REFUSED: Mapping[str, tuple[str, str]] = {
     "use_dora": (
         "is a DoRA adapter; its ΔW is not s·BA",
-        "Merge the magnitudes into a dense model first, or train with use_dora=False.",
+        _CONVERT,
     ),
     "bias": ("trains biases (bias={})", "Train with bias='none'."),
     "lora_bias": ("adds a bias to lora_B (lora_bias)", "Train with lora_bias=False."),
-    "modules_to_save": ("carries fully trained modules ({})", "Train without modules_to_save."),
+    "modules_to_save": ("carries fully trained modules ({})", _CONVERT),
     "trainable_token_indices": (
         "trains single token embeddings (trainable_token_indices)",
-        "Train embed_tokens by target_modules instead.",
+        _CONVERT,
     ),
     "target_parameters": (
         "adapts bare parameters such as fused experts (target_parameters: {})",
@@ -68,16 +73,26 @@ REFUSED: Mapping[str, tuple[str, str]] = {
     ),
 }
 """Fault and fix of each setting that `_is_set` finds; ``{}`` is its value."""
+RECOMPUTED = ("pissa", "olora")
+"""Initialisations that PEFT computes again from the base when it loads the adapter, so that ΔW is known"""
 
 _PROMPTS = "trains prompt vectors, not weights"
+_MIXES = "it mixes adapters by token or task"
 _OTHER_TYPES = {
     "ADALORA": "its ΔW has singular values of its own and pruned ranks",
     "IA3": "it rescales activations",
     "VERA": "its factors are random and shared, only scales are trained",
     "LOHA": "its ΔW is a Hadamard product",
     "LOKR": "its ΔW is a Kronecker product",
-    "XLORA": "it mixes adapters by token",
+    **dict.fromkeys(("XLORA", "POLY"), _MIXES),
     "TRAINABLE_TOKENS": "it trains single token embeddings",
+    "MISS": "its ΔW is made of one repeated block",
+    "FOURIERFT": "its ΔW is an inverse Fourier transform",
+    "VBLORA": "its factors are put together from a bank of vectors",
+    "RANDLORA": "its factors are random, only scales are trained",
+    "HIRA": "its ΔW is a product with the base weight",
+    "DELORA": "its ΔW is normalised",
+    "GRALORA": "its ΔW is made of blocks",
     **dict.fromkeys(("OFT", "BOFT", "HRA"), "it rotates the weights"),
     **dict.fromkeys(
         ("PROMPT_TUNING", "MULTITASK_PROMPT_TUNING", "P_TUNING", "PREFIX_TUNING", "ADAPTION_PROMPT", "CPT"), _PROMPTS
@@ -88,20 +103,30 @@ _INITIAL = frozenset({"true", "false", "none", "gaussian", "eva", "orthogonal", 
 """Initialisations that leave the base weights as they are (PEFT 0.21, tuners/lora/layer.py)"""
 
 
-def config_problems(where: str, config: Mapping[str, Any]) -> list[Problem]:
+def config_problems(where: str, config: Mapping[str, Any], folder: Path | str = "DIR") -> list[Problem]:
     """Everything in an adapter_config.json that keeps ΔW from being s·BA, each by name, with what to do about it."""
-    kind = str(config.get("peft_type"))
+    if "peft_type" not in config and ("fine_tune_type" in config or "lora_parameters" in config):
+        return [Problem(where, "is the settings of an adapter in MLX's format", conversion(str(folder)))]
+    kind = shown(config.get("peft_type"), 40)
+    if "peft_type" not in config:
+        return [Problem(where, "peft_type is None, not LORA", 'If it is a LoRA, add "peft_type": "LORA" to the file.')]
     if kind != "LORA":
         reason = _OTHER_TYPES.get(kind.upper())
         fault = f"peft_type is {kind}, not LORA" + (f"; {reason}" if reason else "")
-        convertible = reason is not _PROMPTS and kind != "None"
-        fix = " PEFT's save_as_lora approximates some other types by one." if convertible else ""
-        return [Problem(where, fault, f"Only LoRA adapters have a ΔW = s·BA to merge.{fix}")]
+        fix = "Only LoRA adapters have a ΔW = s·BA to merge."
+        return [Problem(where, fault, conversion(str(folder)) if is_convertible(kind) else fix)]
     problems = []
     for name, (fault, fix) in REFUSED.items():
         if _is_set(name, config.get(name)):
-            problems.append(Problem(where, fault.format(_text(config[name])), fix))
+            recomputed = name == "init_lora_weights" and str(config[name]).lower() in RECOMPUTED
+            way_out = conversion(str(folder)) if fix == _CONVERT or recomputed else fix
+            problems.append(Problem(where, fault.format(shown(_text(config[name]))), way_out))
     return problems + _malformed(where, config)
+
+
+def is_convertible(peft_type: str) -> bool:
+    """Whether adapters of this type of PEFT's change weights, so that a LoRA can stand for them."""
+    return peft_type in _OTHER_TYPES and _OTHER_TYPES[peft_type] not in (_PROMPTS, _MIXES)
 
 
 def _is_set(name: str, value: Any) -> bool:
@@ -121,9 +146,13 @@ def _malformed(where: str, config: Mapping[str, Any]) -> list[Problem]:
     problems = []
     rank = config.get("r", 8)
     if not _is_rank(rank):
-        problems.append(Problem(where, f"r is {rank}; a rank must be at least 1", "Export the adapter again."))
+        fault = f"r is {shown(_quoted(rank), 40)}; a rank must be at least 1"
+        problems.append(Problem(where, fault, "Export the adapter again."))
     if not _is_number(config.get("lora_alpha", 8)):
-        fault = f"lora_alpha is {config['lora_alpha']}, not a number"
+        fault = f"lora_alpha is {shown(_quoted(config['lora_alpha']), 40)}, not a number that can be used"
+        problems.append(Problem(where, fault, "Export the adapter again."))
+    if not isinstance(config.get("use_rslora") or False, bool):
+        fault = f"use_rslora is {shown(_quoted(config['use_rslora']), 40)}, neither true nor false"
         problems.append(Problem(where, fault, "Export the adapter again."))
     checks: tuple[tuple[str, Callable[[Any], bool]], ...] = (("rank_pattern", _is_rank), ("alpha_pattern", _is_number))
     for name, usable in checks:
@@ -133,28 +162,33 @@ def _malformed(where: str, config: Mapping[str, Any]) -> list[Problem]:
             continue
         for pattern, value in patterns.items():
             if not usable(value):
-                fault = f"{name} gives {pattern} the value {value}"
+                fault = f"{name} gives {shown(pattern, 60)} the value {shown(_quoted(value), 40)}"
                 problems.append(Problem(where, fault, "Export the adapter again."))
-            elif not _compiles(pattern):
-                fault = f"{name} holds {pattern}, which is no regular expression"
-                problems.append(Problem(where, fault, "Correct the pattern."))
+        try:
+            Patterns(patterns)
+        except UnusablePattern as error:
+            fix = "Write the modules' names instead, as they are in the weights file."
+            problems.append(Problem(where, f"{name}: {shown(error)}", fix))
     return problems
 
 
+def _quoted(value: Any) -> Any:
+    """A text where a number should be is told by its quotation marks."""
+    return f'"{value}"' if isinstance(value, str) else value
+
+
+LARGEST_NUMBER = 1e9
+"""Of a rank and of α; those of real adapters stay below a hundred thousand"""
+
+
 def _is_rank(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= LARGEST_NUMBER
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _compiles(pattern: str) -> bool:
-    try:
-        re.compile(rf"(.*\.)?({pattern})$")
-    except re.error:
-        return False
-    return True
+    # NaN is not below anything; a whole number of any length can be compared, though not turned into a float
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return number and -LARGEST_NUMBER <= value <= LARGEST_NUMBER
 
 
 def unknown_settings(config: Mapping[str, Any]) -> list[str]:
@@ -163,20 +197,20 @@ def unknown_settings(config: Mapping[str, Any]) -> list[str]:
     return sorted(name for name, value in config.items() if value and name not in known)
 
 
-def rank_of(module: str, config: Mapping[str, Any]) -> int:
-    """The rank PEFT gives `module`."""
-    return int(_by_pattern(module, config.get("rank_pattern"), config.get("r", 8)))
+class Scales:
+    """Ranks and scalings of modules by an adapter's settings. Raises UnusablePattern, see `patterns`."""
 
+    def __init__(self, config: Mapping[str, Any]):
+        self._r, self._alpha = config.get("r", 8), config.get("lora_alpha", 8)
+        self._ranks = Patterns(config.get("rank_pattern") or {})
+        self._alphas = Patterns(config.get("alpha_pattern") or {})
+        self._rslora = bool(config.get("use_rslora"))
 
-def scaling_of(module: str, rank: int, config: Mapping[str, Any]) -> float:
-    """α/r, or α/√r for rsLoRA (arXiv 2312.03732), with the α PEFT gives `module`."""
-    alpha = float(_by_pattern(module, config.get("alpha_pattern"), config.get("lora_alpha", 8)))
-    return alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
+    def rank(self, module: str) -> int:
+        """The rank PEFT gives `module`."""
+        return int(self._ranks.value(module, self._r))
 
-
-def _by_pattern(module: str, patterns: Mapping[str, Any] | None, default: Any) -> Any:
-    """The value of the first pattern that matches the whole name or its end after a dot (PEFT's `get_pattern_key`)."""
-    for pattern, value in (patterns or {}).items():
-        if re.match(rf"(.*\.)?({pattern})$", module):
-            return value
-    return (patterns or {}).get(module, default)
+    def scaling(self, module: str, rank: int) -> float:
+        """α/r, or α/√r for rsLoRA (arXiv 2312.03732), with the α PEFT gives `module`."""
+        alpha = float(self._alphas.value(module, self._alpha))
+        return alpha / (math.sqrt(rank) if self._rslora else rank)

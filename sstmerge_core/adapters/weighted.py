@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from sstmerge_core.adapters.read import WEIGHTS, AdaptedModule, Adapter
+from sstmerge_core.adapters.places import WEIGHTS
+from sstmerge_core.adapters.read import AdaptedModule, Adapter
 from sstmerge_core.adapters.write import Lazy
 
 if TYPE_CHECKING:

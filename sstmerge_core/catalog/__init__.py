@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import time
@@ -12,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from sstmerge_core import adapters
-from sstmerge_core.adapters import RECORD
+from sstmerge_core.adapters import RECORD, places
+from sstmerge_core.adapters.json_file import read_object
 from sstmerge_core.demo import model as demo_model
 from sstmerge_core.demo.adapters import ADAPTERS
 from sstmerge_core.errors import AdapterError, DataError, Problem
@@ -91,7 +91,13 @@ def bases(workspace: Workspace) -> list[Base]:
 def base_at(path: str | Path, workspace: Workspace | None = None) -> Base:
     """The base model in a local folder, registered or not. Raises DataError where it cannot be read."""
     model = adapters.read_base(path)
-    return Base(model.path.name, model.path, adapters.base_fingerprint(model.path, workspace), True, model.architecture)
+    return Base(
+        places.called(model.path),
+        model.path,
+        adapters.base_fingerprint(model.path, workspace),
+        True,
+        model.architecture,
+    )
 
 
 def add_base(workspace: Workspace, path: str | Path, name: str = "") -> Base:
@@ -351,11 +357,10 @@ _RECORD_TYPES = {"name": str, "role": str, "suite": str, "description": str, "sc
 def _record(folder: Path) -> dict[str, Any]:
     """What an adapter's own record says of it; a record from elsewhere may be anything, and what is odd is left out."""
     try:
-        found = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        found = read_object(folder / RECORD)
     except (OSError, ValueError):
         return {}
-    told = found.items() if isinstance(found, dict) else ()
-    return {key: value for key, value in told if isinstance(value, _RECORD_TYPES.get(key, ()))}
+    return {key: value for key, value in found.items() if isinstance(value, _RECORD_TYPES.get(key, ()))}
 
 
 def _state(workspace: Workspace, kind: str) -> list[dict[str, Any]]:

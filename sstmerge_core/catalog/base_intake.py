@@ -83,6 +83,12 @@ def named(name: str, models: Sequence[Cached] = ()) -> Path | None:
     return next((one.path for one in models if one.name == name.strip().strip("/")), None)
 
 
+def means(name: str, base: Base) -> bool:
+    """Whether an adapter that gives `name` means this base: by name or folder, or by the last part of either."""
+    last = name.strip().rstrip("/").rpartition("/")[2].casefold()
+    return bool(last) and last in (base.name.rpartition("/")[2].casefold(), base.path.name.casefold())
+
+
 def download(
     workspace: Workspace,
     repository: str,

@@ -118,7 +118,9 @@ def _keep(workspace: Workspace, info: AdapterInfo, fill: Callable[[Path], None],
 def _renamed(problem: Problem, temporary: Path, where: str) -> Problem:
     """A problem of a temporary folder under the name by which the user knows the file."""
     here = problem.where.replace(f"{temporary.resolve()}/", f"{where}: " if where else "")
-    return Problem(here.replace(str(temporary.resolve()), where), problem.fault, problem.fix)
+    # the temporary folder is gone when this is read; a command for it has to name the user's own
+    fix = problem.fix.replace(str(temporary.resolve()), "FOLDER")
+    return Problem(here.replace(str(temporary.resolve()), where), problem.fault, fix)
 
 
 def _usable(name: str) -> str:

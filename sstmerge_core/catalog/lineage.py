@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sstmerge_core.adapters import RECORD
+from sstmerge_core.adapters.json_file import read_object
 from sstmerge_core.catalog import Entry
 from sstmerge_core.errors import SSTMergeError
 from sstmerge_core.recipe import Recipe
@@ -82,7 +82,6 @@ def _alone(entry: Entry, record: dict[str, Any]) -> tuple[str, str]:
 
 def _record(folder: Path) -> dict[str, Any]:
     try:
-        found = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        return read_object(folder / RECORD)
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}

@@ -15,6 +15,7 @@ from sstmerge_core.builder import chosen_suites, preflight, presets
 from sstmerge_core.catalog import base_intake
 from sstmerge_core.errors import DataError, Problem, RecipeError, SSTMergeError
 from sstmerge_core.evaluate import served
+from sstmerge_core.suites.columns import Columns, parse
 from sstmerge_core.workspace import Workspace
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
@@ -43,6 +44,7 @@ def add_measuring(parser: argparse.ArgumentParser) -> None:
         metavar="SUITE",
         help=f"harmless look-alikes that methods are fitted on: {what} the bundled one",
     )
+    add_columns(parser)
     parser.add_argument(
         "--split", default="test", choices=["selection", "test", "unseen"], help="which held-out prompts"
     )
@@ -56,6 +58,23 @@ def add_measuring(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--device", default="auto")
     parser.add_argument("--json", action="store_true", help="one JSON object per run")
+
+
+def add_columns(parser: argparse.ArgumentParser) -> None:
+    """--columns."""
+    parser.add_argument(
+        "--columns",
+        default="",
+        metavar="NAME=COLUMN,…",
+        help="what the columns of a file of rows are, such as prompt=question,response=answer; also id, topic, split "
+        "(split:=test for all rows), turns (first or last of a chat), encoding and delimiter",
+    )
+
+
+def columns(options: argparse.Namespace) -> Columns | None:
+    """What --columns says. Raises RecipeError."""
+    text = getattr(options, "columns", "")
+    return parse(text) if text else None
 
 
 def base(path: str | None, workspace: Workspace) -> catalog.Base:
@@ -130,6 +149,7 @@ def measuring(options: argparse.Namespace, workspace: Workspace) -> preflight.Op
         utility=getattr(options, "suite", ""),
         refusals=options.refusals,
         near_misses=options.near_misses,
+        columns=columns(options),
         split=options.split,
         n=options.n,
         dtype=options.dtype,

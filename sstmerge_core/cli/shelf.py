@@ -32,6 +32,7 @@ def register(command: Any) -> None:
     train.add_argument(
         "--data", nargs="+", help="files with the columns prompt and response, or suites of `sstmerge suites`"
     )
+    inputs.add_columns(train)
     train.add_argument("--split", help="take only the rows of this split; default of a suite: train")
     train.add_argument("--out", required=True, type=Path)
     train.add_argument("--name", default="")
@@ -52,9 +53,8 @@ def register(command: Any) -> None:
     train.add_argument("--device", default="auto")
 
     shelf = command("adapters", _adapters, "List, add, rename, tag, remove and check adapters.")
-    actions = shelf.add_subparsers(
-        dest="action", metavar="list|add|rename|tag|remove|restore|lineage|check|add-base|remove-base"
-    )
+    known = "list|add|rename|tag|remove|restore|lineage|check|convert|add-base|remove-base"
+    actions = shelf.add_subparsers(dest="action", metavar=known)
     actions.add_parser("list", help="the known adapters")
     add = actions.add_parser("add", help="register a folder, or take in a ZIP archive or a repository of the hub")
     add.add_argument(
@@ -73,7 +73,14 @@ def register(command: Any) -> None:
     actions.add_parser("remove", help="take one off the list").add_argument("name")
     actions.add_parser("restore", help="put a removed one back").add_argument("name")
     actions.add_parser("lineage", help="what one was merged from").add_argument("name")
-    inputs.add_trio(actions.add_parser("check", help="whether adapters and a base fit together"))
+    check = actions.add_parser("check", help="what is wrong with adapters, or whether they and a base fit together")
+    check.add_argument("path", nargs="*", help="folders to look at, on the base where one is given")
+    inputs.add_trio(check, required=False)
+    convert = actions.add_parser("convert", help="make a LoRA that stands for an adapter of another kind")
+    convert.add_argument("path", help="DoRA, LoHa, LoKr, OFT, IA³, VeRA, pickled weights, MLX; or a file of kohya's")
+    convert.add_argument("--base", help="base model folder; default: the bundled one")
+    convert.add_argument("--out", required=True, type=Path, help="folder of the new adapter")
+    convert.add_argument("--rank", type=int, default=0, help="of the new adapter; default: the smallest exact one")
     base = actions.add_parser("add-base", help="register a base model's folder, or fetch one of the hub")
     base.add_argument("path", help="a folder, or hf:owner/name, with @ and a revision behind it if you like")
     base.add_argument("--name", default="", help="what it is called here; default: its own name")
@@ -131,11 +138,14 @@ def _training_data(options: argparse.Namespace, workspace: Workspace) -> Trainin
         patience = preset.patience if options.patience is None else options.patience
         share = VALIDATION_SHARE if patience and not options.validation_split else 0.0
     rows, validation = [], []
+    given = inputs.columns(options)
     for name in options.data:
         found = None if Path(name).is_file() else declared.find(name, workspace)
         path = prepare.prepare(found, workspace).path if found else name
         split = options.split or ("train" if found else None)
-        part = training_data.read([path], split, validation_split=options.validation_split, share=share)
+        columns = None if found else given
+        held = options.validation_split
+        part = training_data.read([path], split, validation_split=held, share=share, columns=columns)
         rows += part.rows
         validation += part.validation
     return TrainingData(rows, validation)
@@ -164,7 +174,6 @@ def _settings(options: argparse.Namespace, rows: int) -> TrainingSettings:
 
 
 def _adapters(options: argparse.Namespace, workspace: Workspace) -> None:
-    from sstmerge_core import adapters
 
     if options.action == "add":
         added = _added(options, workspace)
@@ -183,6 +192,8 @@ def _adapters(options: argparse.Namespace, workspace: Workspace) -> None:
         print(catalog.restore(workspace, gone.sha256).path)
     elif options.action == "lineage":
         _lineage(ancestry(catalog.find(workspace, options.name), catalog.entries(workspace)))
+    elif options.action == "convert":
+        _convert(options, workspace)
     elif options.action == "add-base":
         print(_added_base(options, workspace).name)
     elif options.action == "remove-base":
@@ -194,17 +205,7 @@ def _adapters(options: argparse.Namespace, workspace: Workspace) -> None:
     elif options.action == "remove":
         catalog.remove(workspace, catalog.find(workspace, options.name).sha256)
     elif options.action == "check":
-        given = inputs.merge_inputs(options, workspace)
-        experts = (given.utility, *given.further)
-        roles = ["utility"] if len(experts) == 1 else [f"utility {number}" for number in range(1, len(experts) + 1)]
-        places = {role: one.path for role, one in zip(roles, experts, strict=True)}
-        report = adapters.check_many(given.base.path, places | {"safety": given.safety.path})
-        for name, value in report.facts.items():
-            print(f"{name}: {value}")
-        for warning in report.warnings:
-            print(f"note: {warning}")
-        raise_found(report.problems)
-        print("They fit together.")
+        _check(options, workspace)
     else:
         found = catalog.entries(workspace)
         rows = [
@@ -237,6 +238,44 @@ def _added(options: argparse.Namespace, workspace: Workspace) -> catalog.Entry:
         with open(options.path, "rb") as file:
             return intake.upload(workspace, [(Path(options.path).name, file)], info)
     return intake.folder(workspace, options.path, info)
+
+
+def _check(options: argparse.Namespace, workspace: Workspace) -> None:
+    """Adapters on their own, on a base, or as the two sides of a merge."""
+    from sstmerge_core import adapters
+
+    if options.path and (options.utility or options.safety):
+        raise RecipeError(Problem("PATH", "is given beside --utility or --safety", "Give the one or the other."))
+    if options.path and not options.base:
+        found = [catalog.find(workspace, path) for path in options.path]
+        for one in found:
+            print(f"{one.name}: rank {one.rank}, {one.modules} modules, base {one.base_name or '(none)'}")
+        return
+    if options.path:
+        places = {path: catalog.find(workspace, path).path for path in options.path}
+        report = adapters.check_many(inputs.base(options.base, workspace).path, places)
+    else:
+        if missing := [name for name in ("utility", "safety") if not getattr(options, name)]:
+            raise RecipeError([Problem(f"--{name}", "is missing", "Or give the folder alone.") for name in missing])
+        given = inputs.merge_inputs(options, workspace)
+        experts = (given.utility, *given.further)
+        roles = ["utility"] if len(experts) == 1 else [f"utility {number}" for number in range(1, len(experts) + 1)]
+        sides = {role: one.path for role, one in zip(roles, experts, strict=True)}
+        report = adapters.check_many(given.base.path, sides | {"safety": given.safety.path})
+    for name, value in report.facts.items():
+        print(f"{name}: {value}")
+    for warning in report.warnings:
+        print(f"note: {warning}")
+    raise_found(report.problems)
+    print("They fit together.")
+
+
+def _convert(options: argparse.Namespace, workspace: Workspace) -> None:
+    from sstmerge_core.adapters.convert import convert
+
+    made = convert(options.path, inputs.base(options.base, workspace).path, options.out, rank=options.rank)
+    error = f"relative error {made.rank_error:.1e}" if made.rank_error else "the same numbers"
+    print(f"{made.path}: LoRA of rank {made.adapter.rank} of {made.was}, {len(made.adapter.modules)} modules, {error}")
 
 
 def _lineage(one: Ancestry, depth: int = 0) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+from sstmerge_core.adapters.json_file import shown
 from sstmerge_core.errors import DataError, Problem
 from sstmerge_core.models.resident import chat_ids
 from sstmerge_core.suites.rows import Row
@@ -23,16 +24,32 @@ def plan_batches(rows: Sequence[Row], model: Answering, batch_size: int, max_new
     """Prompt ids in batches of nearly equal size, prompts of like length together.
 
     At most `batch_size`, and no more than the memory that is free now has room for. The longest come first: if memory
-    does not suffice, that shows at once.
+    does not suffice, that shows at once. Raises DataError, by its id, for a prompt that the model has no positions for.
     """
     if not rows:
         return []
     length = {row.prompt_id: len(chat_ids(model.tokenizer, row.prompt)) for row in rows}
     ordered = sorted(length, key=lambda prompt_id: -length[prompt_id])
+    _check_lengths(rows, length, model.max_length, max_new_tokens)
     room = model.room(length[ordered[0]] + max_new_tokens)
     count = math.ceil(len(ordered) / max(1, min(batch_size, room)))
     cuts = [round(index * len(ordered) / count) for index in range(count + 1)]
     return [ordered[start:end] for start, end in pairwise(cuts)]
+
+
+def _check_lengths(rows: Sequence[Row], length: Mapping[str, int], longest: int | None, max_new_tokens: int) -> None:
+    """Prompt and answer have to fit: beyond its positions a model fails, or answers what it was never trained for."""
+    over = [row for row in rows if longest is not None and length[row.prompt_id] + max_new_tokens > longest]
+    if not over:
+        return
+    worst = max(over, key=lambda row: length[row.prompt_id])
+    fault = (
+        f"({shown(worst.prompt, 40)}) has {length[worst.prompt_id]} tokens; with {max_new_tokens} of the answer "
+        f"that is more than the model's {longest} positions"
+    )
+    others = f" So have {len(over) - 1} others." if len(over) > 1 else ""
+    fix = f"Shorten the row, leave it out, or allow shorter answers.{others}"
+    raise DataError(Problem(f"prompt {worst.prompt_id}", fault, fix))
 
 
 def generate_suite(

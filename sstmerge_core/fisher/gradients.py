@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from sstmerge_core.errors import AdapterError, Problem
 from sstmerge_core.fisher.sampling import sample_responses
+from sstmerge_core.models.decoding import within_positions
 from sstmerge_core.models.supervised import Example, collate, encode, sample_losses
 
 if TYPE_CHECKING:
@@ -112,6 +113,7 @@ def core_gradients(
     import torch
 
     device = next(model.parameters()).device
+    max_length = within_positions(model, max_length)
     encoded = encode_rows(tokenizer, rows, max_length)
     pad_id = padding(tokenizer)
     if seed is not None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from sstmerge_core.errors import AdapterError, Problem
 from sstmerge_core.fisher.gradients import by_sample, encode_rows, frozen, losses_by_batch, padding
+from sstmerge_core.models.decoding import within_positions
 from sstmerge_core.workspace import new_folder, write_json
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def importance(
     module. Raises AdapterError for a module that sees other tokens than the batch has, or sees them twice.
     """
     done = 0
-    encoded = encode_rows(tokenizer, rows, max_length)
+    encoded = encode_rows(tokenizer, rows, within_positions(model, max_length))
     with _scoring(model, names) as (scores, seen):
         for chosen, losses, _ in losses_by_batch(model, encoded, padding(tokenizer), batch_size):
             losses.sum().backward()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from sstmerge_core.fisher.gradients import Gradients, core_gradients, encode_rows, frozen, losses_by_batch, padding
 from sstmerge_core.fitting.side_path import side_path
+from sstmerge_core.models.decoding import within_positions
 from sstmerge_core.models.supervised import Example, collate, sample_losses
 
 if TYPE_CHECKING:
@@ -62,9 +63,10 @@ class ModelObjective:
         max_length: int = 256,
     ) -> None:
         self._model, self._space, self._batch, self._seed = model, space, batch, seed
-        self._tokenizer, self._max_length, self._parts = tokenizer, max_length, dict(parts)
+        self._tokenizer, self._parts = tokenizer, dict(parts)
+        self._max_length = within_positions(model, max_length)
         self._pad = padding(tokenizer)
-        self._rows = {name: encode_rows(tokenizer, part.examples, max_length) for name, part in parts.items()}
+        self._rows = {name: encode_rows(tokenizer, part.examples, self._max_length) for name, part in parts.items()}
         self._weights = {name: part.weight for name, part in parts.items()}
 
     def gradient(self, cores: Cores, step: int) -> tuple[float, dict[str, torch.Tensor]]:

@@ -92,6 +92,12 @@ def submit(
     return job_id
 
 
+def working_on(workspace: Workspace, run_ids: Sequence[str]) -> Job | None:
+    """The job, running or waiting, that has all of these runs already: asking for them again would do nothing new."""
+    wanted = set(run_ids)
+    return next((job for job in active(workspace) if wanted and wanted <= set(job.run_ids)), None)
+
+
 def retry(workspace: Workspace, job_id: str, run_ids: Sequence[str] | None = None, *, user: str = "") -> str:
     """A new job of those points of a job alone, None: of all that failed; returns its id.
 

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import html
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
+from weakref import WeakKeyDictionary
+
+from sstmerge_core.errors import DataError, Problem
+
+_PROBE = "a prompt that must be in the text 4711"
+_DATE = "26 Jul 2024"
+"""Llama 3 templates write today's date otherwise: a run must not depend on its day"""
 
 
 def chat_text(tokenizer: Any, prompt: str) -> str:
     """`prompt` as a user's turn in the tokenizer's own chat template, up to where the answer begins.
 
     Without a template (a base model) the prompt and a line break, after the beginning-of-sequence token where the
-    tokenizer sets one: the text holds every special token, so tokenize it with ``add_special_tokens=False``.
+    tokenizer sets one: the text holds every special token, so tokenize it with ``add_special_tokens=False``. Raises
+    DataError for a template that cannot be used, see `check_template`.
     """
     return conversation_text(tokenizer, [{"role": "user", "content": prompt}])
 
@@ -18,20 +28,122 @@ def chat_text(tokenizer: Any, prompt: str) -> str:
 def conversation_text(tokenizer: Any, messages: Sequence[Mapping[str, str]]) -> str:
     """The same of a conversation: messages with ``role`` (``user``, ``assistant``) and ``content``, a user's last.
 
-    Without a template every message ends with a line break. Templates may refuse roles that do not alternate.
+    Without a template every message ends with a line break. Raises DataError where the template refuses the
+    conversation, as some do with roles that do not alternate, and where it leaves the last message out.
     """
     if not getattr(tokenizer, "chat_template", None):
         sets_bos = tokenizer("a")["input_ids"][0] == tokenizer.bos_token_id
         lines = "".join(f"{message['content']}\n" for message in messages)
         return f"{tokenizer.bos_token if sets_bos else ''}{lines}"
-    return tokenizer.apply_chat_template(
-        list(messages),
-        tokenize=False,
-        add_generation_prompt=True,
-        date_string="26 Jul 2024",  # Llama 3 templates write today's date otherwise: a run must not depend on its day
-    )
+    text = _rendered(tokenizer, messages, parts=_takes_parts(tokenizer))
+    # a template may trim a message or break its lines elsewhere, but all of its words must be there
+    if not _holds(text, messages[-1]["content"]):
+        fix = "Give the base a template that writes the message's content."
+        raise DataError(Problem(_where(tokenizer), "leaves the prompt out of its text", fix))
+    return text
+
+
+def check_template(tokenizer: Any) -> None:
+    """Raises DataError in one line where the chat template cannot be used with a user's turn alone.
+
+    That is: several named templates and none of them the default, Jinja that does not parse or fails, one that wants
+    another turn first, and one that loses the prompt whether it is given as text or as content parts.
+    """
+    conversation_text(tokenizer, [{"role": "user", "content": _PROBE}])
 
 
 def template_kind(tokenizer: Any) -> str:
     """``chat_template`` or ``plain``: recorded with every result."""
     return "chat_template" if getattr(tokenizer, "chat_template", None) else "plain"
+
+
+_PARTS: WeakKeyDictionary[Any, tuple[Any, bool]] = WeakKeyDictionary()
+"""By tokenizer, its template and whether that takes content as parts"""
+
+
+def _takes_parts(tokenizer: Any) -> bool:
+    """Whether the template writes a prompt only where its content is a list of parts, as those of many VLMs do."""
+    template = tokenizer.chat_template
+    known = _PARTS.get(tokenizer)
+    if known is None or known[0] != template:
+        probe = [{"role": "user", "content": _PROBE}]
+        known = (template, _probe_wants_parts(tokenizer, probe))
+        _PARTS[tokenizer] = known
+    return known[1]
+
+
+def _probe_wants_parts(tokenizer: Any, probe: Sequence[Mapping[str, str]]) -> bool:
+    problem = None
+    try:
+        if _holds(_rendered(tokenizer, probe, parts=False), _PROBE):
+            return False
+    except DataError as error:
+        problem = error
+    try:
+        if _holds(_rendered(tokenizer, probe, parts=True), _PROBE):
+            return True
+    except DataError as error:
+        problem = problem or error
+    if problem:
+        raise problem
+    return False
+
+
+def _rendered(tokenizer: Any, messages: Sequence[Mapping[str, str]], *, parts: bool) -> str:
+    """The template's text. Raises DataError that says what the template is or says."""
+    import jinja2
+
+    given: list[dict[str, Any]] = [dict(message) for message in messages]
+    if parts:
+        given = [one | {"content": [{"type": "text", "text": one["content"]}]} for one in given]
+    try:
+        return tokenizer.apply_chat_template(given, tokenize=False, add_generation_prompt=True, date_string=_DATE)
+    except jinja2.TemplateSyntaxError as error:
+        fault = f"cannot be parsed, line {error.lineno}: {_line(error)}"
+        raise _unusable(tokenizer, fault, "Correct chat_template.jinja, or take the model's own.") from None
+    except jinja2.TemplateError as error:
+        raise _unusable(tokenizer, *_refusal(_line(error))) from None
+    except ValueError as error:
+        if isinstance(tokenizer.chat_template, dict):
+            names = ", ".join(sorted(map(str, tokenizer.chat_template)))
+            fix = "Save the one to use as chat_template.jinja in the base's folder."
+            raise _unusable(tokenizer, f"has only named templates ({names}) and no default", fix) from None
+        raise _unusable(tokenizer, f"fails: {_line(error)}", _TAKE_ITS_OWN) from None
+    except (TypeError, KeyError, AttributeError, IndexError, RecursionError, ArithmeticError) as error:
+        raise _unusable(tokenizer, f"fails: {_line(error)}", _TAKE_ITS_OWN) from None
+
+
+_TAKE_ITS_OWN = "Correct it, or take the template that the model was trained with."
+
+
+def _refusal(said: str) -> tuple[str, str]:
+    """Fault and fix for what a template says by raising an exception itself."""
+    if "system" in said.lower():
+        fix = "Prompts have no system turn here: give the base a template that takes a user's turn alone."
+        return f"refuses a conversation without a system turn ({said})", fix
+    return f"refuses the conversation ({said})", _TAKE_ITS_OWN
+
+
+def _unusable(tokenizer: Any, fault: str, fix: str) -> DataError:
+    return DataError(Problem(_where(tokenizer), fault, fix))
+
+
+def _where(tokenizer: Any) -> str:
+    return f"chat template of {getattr(tokenizer, 'name_or_path', '') or 'the tokenizer'}"
+
+
+def _line(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__ if not str(error) else error}".split())[:160]
+
+
+def _holds(text: str, prompt: str) -> bool:
+    """Whether the text has the prompt in it, but for white space; some templates write it as JSON or HTML."""
+    bare = _bare(text)
+    return any(
+        _bare(one) in bare
+        for one in (prompt, json.dumps(prompt, ensure_ascii=False)[1:-1], json.dumps(prompt)[1:-1], html.escape(prompt))
+    )
+
+
+def _bare(text: str) -> str:
+    return "".join(text.split())

@@ -11,6 +11,18 @@ from itertools import islice
 from typing import Any
 
 
+def positions(model: Any) -> int | None:
+    """The longest sequence of tokens that a model has positions for; None where it says none."""
+    config = getattr(model, "config", None)
+    longest = getattr(config.get_text_config(), "max_position_embeddings", None) if config is not None else None
+    return longest if isinstance(longest, int) and longest > 0 else None
+
+
+def within_positions(model: Any, max_length: int) -> int:
+    """`max_length` tokens, or as many as the model has positions for."""
+    return min(max_length, positions(model) or max_length)
+
+
 def greedy(
     model: Any, prompts: Sequence[Sequence[int]], max_new_tokens: int, eos_ids: Collection[int]
 ) -> list[list[int]]:

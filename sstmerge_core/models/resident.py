@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sstmerge_core.errors import AdapterError, DataError, Problem, RecipeError
-from sstmerge_core.models.chat import chat_text, template_kind
-from sstmerge_core.models.decoding import greedy
+from sstmerge_core.models.chat import chat_text, check_template, template_kind
+from sstmerge_core.models.decoding import greedy, positions
 from sstmerge_core.models.device import DTYPES, best_device, free_memory
 
 if TYPE_CHECKING:
@@ -39,6 +39,11 @@ class Answering(Protocol):
     """What answers prompts: a model with a merge applied, by whatever backend."""
 
     tokenizer: Any
+
+    @property
+    def max_length(self) -> int | None:
+        """Tokens of prompt and answer together that it takes; None: not known."""
+        ...
 
     def room(self, tokens: int) -> int:
         """How many answers of `tokens` (prompt and answer) it takes at once."""
@@ -117,6 +122,11 @@ class ResidentModel:
     def template_kind(self) -> str:
         return template_kind(self.tokenizer)
 
+    @property
+    def max_length(self) -> int | None:
+        """Tokens of prompt and answer together that it has positions for; None where it does not say."""
+        return positions(self.model)
+
     def set_delta(self, deltas: Mapping[str, Callable[[], torch.Tensor]] | None) -> None:
         """Put W_base + ΔW, summed in float32, into the modules named in `deltas`; every other one is the base again.
 
@@ -131,8 +141,9 @@ class ResidentModel:
         if unknown := [name for name in deltas if name not in self.modules]:
             self._restore(self._moved)
             fix = f"Use an adapter of this base; its modules are named like {next(iter(self.modules), 'none')}."
-            fault = "the base has no linear module or embedding of this name"
-            raise AdapterError([Problem(name, fault, fix) for name in unknown])
+            kind = self._kind_of(unknown[0])
+            fault = f"the base has no linear module or embedding for {len(unknown)} modules of the adapters{kind}"
+            raise AdapterError(Problem(unknown[0], fault, fix))
         # not inference_mode: a weight made in it could take no part in the Fisher pass
         with torch.no_grad():
             self._restore(self._moved - set(deltas))
@@ -154,6 +165,17 @@ class ResidentModel:
             except BaseException:
                 self._restore(self._moved)
                 raise
+
+    def _kind_of(self, name: str) -> str:
+        """For a message, the class of a module that cannot be moved; empty where there is no such module."""
+        parts = name.split(".")
+        for length in range(len(parts), 1, -1):
+            try:
+                found = self.model.get_submodule(".".join(parts[:length]))
+            except AttributeError:
+                continue
+            return f"; {'.'.join(parts[:length])} is of class {type(found).__name__}"
+        return ""
 
     def room(self, tokens: int) -> int:
         """How many answers of `tokens` (prompt and answer) at once take at most half of the free memory, at least 1.
@@ -237,13 +259,26 @@ def read_texts(folder: Path) -> tuple[Any, Any]:
         config = AutoConfig.from_pretrained(folder, **_LOCAL)
         if getattr(config, "quantization_config", None):
             raise DataError(Problem(where, "the base model is quantized", "Use its float checkpoint."))
-        return config, AutoTokenizer.from_pretrained(folder, padding_side="left", **_LOCAL)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left", **_LOCAL)
+    except DataError:
+        raise
+    except Exception as error:  # of many kinds, some of libraries below; whatever it is, the folder is not usable
         raise _unreadable(where, error) from error
+    check_template(tokenizer)
+    return config, tokenizer
+
+
+_TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.*", "spiece.model", "*.tiktoken", "tekken.json")
 
 
 def _unreadable(where: str, error: Exception) -> DataError:
-    reason = str(error).strip().split("\n")[0]
+    reason = (str(error).strip() or type(error).__name__).split("\n")[0]
+    if "custom code" in reason:
+        fix = "Give a model of an architecture that transformers itself has."
+        return DataError(Problem(where, "needs code of its own folder, which is never run here", fix))
+    if not any(any(Path(where).glob(name)) for name in _TOKENIZERS):
+        fix = "Copy tokenizer.json and tokenizer_config.json of the model beside the weights."
+        return DataError(Problem(where, "holds no tokenizer", fix))
     return DataError(Problem(where, f"cannot be loaded: {reason}", "Check that the files are complete."))
 
 

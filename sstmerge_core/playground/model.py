@@ -235,7 +235,7 @@ class _Row:
 def _token_ids(column: Asked, resident: ResidentModel, max_new_tokens: int) -> list[int]:
     text = conversation_text(resident.tokenizer, column.messages)
     ids = resident.tokenizer(text, add_special_tokens=False)["input_ids"]
-    longest = getattr(resident.model.config, "max_position_embeddings", None)
+    longest = resident.max_length
     if longest and len(ids) + max_new_tokens > longest:
         fault = f"has {len(ids)} tokens; with {max_new_tokens} new ones that is more than the model's {longest}"
         raise DataError(Problem("conversation", fault, "Clear it, or allow fewer new tokens."))

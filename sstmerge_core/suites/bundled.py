@@ -43,8 +43,8 @@ def source(name_or_path: str, split: str, n: int | None = None, *, answered: boo
     """
     bundled = BUNDLED.get(name_or_path)
     path = rows_of(bundled) if bundled else Path(name_or_path).expanduser().resolve()
-    if not path.is_file():
-        fix = f"Bundled suites: {', '.join(ROLES)}. Or give a JSONL file with prompt and response."
+    if not path.exists():
+        fix = f"Bundled suites: {', '.join(ROLES)}. Or give a file of prompts and responses."
         raise DataError(Problem(str(name_or_path), "there is no such suite", fix))
     rows = load_rows(path, split)
     lacking = [row.prompt_id for row in rows if answered and not row.response.strip()]

@@ -56,7 +56,9 @@ def part(
     """The user's or the assistant's text of one exchange, empty where there is none. Raises RowFault for several."""
     if which == "only":
         roles = [role for role, text in found if role != SYSTEM or text.strip()]
-        fix = f"Say which exchange is meant: `--columns prompt={column},turns=first` (or last)."
+        fix = (
+            f"Say which exchange is meant: `--columns prompt={column},turns=first` (or last); the others are left out."
+        )
         if SYSTEM in roles:
             raise RowFault("has a system turn, for which a row has no place", fix)
         if max(roles.count(USER), roles.count(ASSISTANT)) > 1 or roles == [ASSISTANT, USER]:

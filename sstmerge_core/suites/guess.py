@@ -7,7 +7,7 @@ rows under a wrong column look right and are not.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -93,7 +93,9 @@ def guess_columns(path: Path | str, columns: Columns | None = None) -> Guess:
     if not record:
         raise DataError(Problem(str(path), "has no rows", "Add rows with a prompt column."))
     found = of_record(record, columns, str(path))
-    about = {"format": kind, "encoding": encoding, "delimiter": delimiter}
+    about: dict[str, Any] = {"format": kind, "encoding": encoding, "delimiter": delimiter}
+    if wrong := unseen(str(path), found.names, columns):
+        about |= {"problem": wrong, "sure": False, "shape": ""}
     return Guess(**{**vars(found), **about})
 
 
@@ -129,6 +131,19 @@ def of_record(record: Mapping[str, Any], given: Columns | None = None, where: st
     columns = Columns(**{**chosen, "prompt": best, "response": response}) if best else None
     problem = None if sure else _problem(where, record, columns, prompt is None, doubt)
     return Guess(columns, sure, shape if sure else "", names, () if "prompt" in known else left, problem)
+
+
+def unseen(where: str, names: Iterable[str], given: Columns | None) -> Problem | None:
+    """What is wrong where columns were given that no record of a file has, and which would all be empty."""
+    names = tuple(names)
+    wanted = [
+        path for name in ROW_FIELDS if given for path in paths(getattr(given, name)) if name in given.model_fields_set
+    ]
+    lacking = [path for path in dict.fromkeys(wanted) if path not in names and path.split(".")[0] not in names]
+    if not lacking:
+        return None
+    fault = f"has no column {' and no column '.join(map(shown, lacking))}; its columns: {_listed(names)}"
+    return Problem(where, fault, "Name those that it has, by `--columns` or by `columns` in a suite's YAML.")
 
 
 def used_names(columns: Columns) -> set[str]:
@@ -174,6 +189,17 @@ def _response(
     return (more[0] if more and likely else None), ()
 
 
+def beside_fault(name: str, prompt: Column) -> RowFault:
+    """For a column with text that belongs to the prompt."""
+    own = prompt.template if isinstance(prompt, Template) else f"{{{prompt}}}"
+    leave = told(Columns(prompt=prompt))
+    joined = told(Columns(prompt=Template(template=f"{{{name}}}\n\n{own}")))
+    return RowFault(
+        f"has text in the column {shown(name)}, which no part of a row takes",
+        f"Take it in by `--columns '{shown(joined, 200)}'`, or leave it out by `--columns '{shown(leave, 200)}'`.",
+    )
+
+
 def _problem(
     where: str, record: Mapping[str, Any], columns: Columns | None, no_prompt: bool, doubt: tuple[str, ...]
 ) -> Problem:
@@ -188,11 +214,13 @@ def _problem(
 
 
 def _fix(columns: Columns | None, names: tuple[str, ...]) -> str:
+    if not names:
+        return "Give it a prompt and a response."
     prompt = columns.prompt if columns else names[0]
     column = columns.response if columns else None
     if column is None:
         column = next((name for name in names if name not in paths(prompt) and _plain(name) not in ROW_FIELDS), None)
-    example = told(Columns(prompt=prompt, response=column))
+    example = shown(told(Columns(prompt=prompt, response=column)), 200)
     return f"Say which they are, such as `--columns '{example}'`, or by `columns` in a suite's YAML."
 
 

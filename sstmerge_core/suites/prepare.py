@@ -82,8 +82,7 @@ def prepare(suite: DeclaredSuite, workspace: Workspace, *, fetch: bool = True) -
             found, stamp = located, _stamp(located)
             if origin.native and suite.splits.by == "column" and len(found) == 1:
                 return _checked(_in_place(found[0], origin), origin, suite)
-        key = hashlib.sha256(f"{VERSION} {suite.identity(origin)} {stamp}".encode()).hexdigest()[:16]
-        target = workspace.cache / "suites" / key / f"{suite.name}.jsonl"
+        target = _target(suite, origin, stamp, workspace)
         if not target.with_name(SUMMARY).is_file():
             try:
                 records = _downloaded(origin, fetch) if origin.huggingface else _of_files(found, origin)
@@ -95,6 +94,39 @@ def prepare(suite: DeclaredSuite, workspace: Workspace, *, fetch: bool = True) -
         return _checked(_read(target, origin), origin, suite)
     reasons = f" ({'; '.join(missing)})" if missing else ""
     raise DataError(Problem(f"suite {suite.name}", f"its rows are not here{reasons}", suite.how_to_get(workspace)))
+
+
+def is_here(suite: DeclaredSuite, workspace: Workspace) -> bool:
+    """Whether one of its sources is on this machine; nothing is read or fetched to know it."""
+    for origin in suite.sources:
+        if origin.huggingface:
+            if _target(suite, origin, "", workspace).with_name(SUMMARY).is_file():
+                return True
+        elif not isinstance(_locate(origin, suite, workspace), str):
+            return True
+    return False
+
+
+def _target(suite: DeclaredSuite, origin: Origin, stamp: str, workspace: Workspace) -> Path:
+    """Where the prepared rows of one origin are kept."""
+    key = hashlib.sha256(f"{VERSION} {suite.identity(origin)} {stamp}".encode()).hexdigest()[:16]
+    return workspace.cache / "suites" / key / f"{suite.name}.jsonl"
+
+
+def mapped(path: Path | str, columns: Columns, workspace: Workspace) -> Path:
+    """A file's rows under `columns` as a file of this program's own columns, made once while the file stays as it is.
+
+    Its name is the file's own. Raises DataError as `suites.read_rows` does.
+    """
+    path = Path(path).expanduser().resolve()
+    found = [_Row(row, row.split, where) for where, row in checked_rows(path, columns)]
+    if not found:
+        raise DataError(Problem(str(path), "has no rows", "Add rows with a prompt column."))
+    key = hashlib.sha256(f"{VERSION} {path} {rows_digest(one.row for one in found)}".encode()).hexdigest()[:16]
+    name = Path(path.stem).stem if path.suffix.lower() == ".gz" else path.stem
+    target = workspace.cache / "suites" / key / f"{name}.jsonl"
+    _write(target, found, 0)
+    return target
 
 
 def assign(key: str, shares: Mapping[str, float]) -> str:
@@ -203,6 +235,7 @@ def _rows(suite: DeclaredSuite, origin: Origin, records: Iterable[tuple[str, Any
             continue
         ids.add(found.row.prompt_id)
         rows.append(found)
+    layout.check_seen()
     if faults:
         raise DataError(grouped(faults, f"suite {suite.name}"))
     if not rows:
@@ -246,6 +279,7 @@ def _write(target: Path, rows: Sequence[_Row], dropped: int) -> None:
                 "split": found.split,
                 "prompt": found.row.prompt,
                 "response": found.row.response,
+                **({"twin_of": found.row.twin_of} if found.row.twin_of else {}),
             },
             ensure_ascii=False,
         )

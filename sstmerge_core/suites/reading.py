@@ -54,10 +54,11 @@ def opened(path: Path) -> Iterator[IO[bytes]]:
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         reason = getattr(error, "strerror", None) or str(error)
         raise DataError(Problem(str(path), f"cannot be read: {reason}", _FIX)) from None
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        fault = "is not a regular file but a folder, pipe or device"
+        raise DataError(Problem(str(path), fault, "Give the file itself."))
     with os.fdopen(handle, "rb") as raw:
-        if not stat.S_ISREG(os.fstat(handle).st_mode):
-            fault = "is not a regular file but a folder, pipe or device"
-            raise DataError(Problem(str(path), fault, "Give the file itself."))
         start = raw.read(32)
         raw.seek(0)
         packed = start.startswith(b"\x1f\x8b")
@@ -119,9 +120,8 @@ def _japanese(path: Path, candidates: tuple[str, ...]) -> str:
     found = [name for name in candidates if _looks_japanese(path, name)]
     if len(found) == 1:
         return found[0]
-    raise DataError(
-        Problem(str(path), "cannot be read: is not UTF-8 text, and its encoding is not sure", _ENCODING_FIX)
-    )
+    fault = f"cannot be read: is not UTF-8 text{_first_fault(path)}, and its encoding is not sure"
+    raise DataError(Problem(str(path), fault, _ENCODING_FIX))
 
 
 def _looks_japanese(path: Path, name: str) -> bool:
@@ -164,6 +164,20 @@ def _pieces(path: Path, name: str) -> Iterator[str]:
         yield decoder.decode(b"", final=True)
 
 
+def _first_fault(path: Path) -> str:
+    """Where UTF-8 ends, for a file with one wrong byte in the middle."""
+    line = 1
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    with opened(path) as stream:
+        while chunk := stream.read(_CHUNK):
+            try:
+                decoder.decode(chunk)
+            except UnicodeDecodeError as error:
+                return f" (first in line {line + chunk.count(10, 0, max(error.start, 0))})"
+            line += chunk.count(10)
+    return ""
+
+
 class _Bounded(io.RawIOBase):
     """Hands on what it reads, up to `MOST_BYTES`."""
 
@@ -184,4 +198,4 @@ class _Bounded(io.RawIOBase):
 
 
 _FIX = "Give a JSONL, JSON, CSV, Parquet or YAML file."
-_ENCODING_FIX = "Save it as UTF-8, or name its encoding, such as `--columns encoding=cp932`."
+_ENCODING_FIX = "Save it as UTF-8, or name its encoding, such as `--columns encoding=cp1252`."

@@ -166,7 +166,7 @@ def _header(path: Path, line: int, cells: list[str]) -> list[str]:
 def _json_lines(path: Path, stream: io.TextIOWrapper) -> Iterator[tuple[str, Any]]:
     for number, line in enumerate(_lines(path, stream), start=1):
         if line.strip():
-            yield f"{path} line {number}", _parse(line, f"{path} line {number}")
+            yield f"{path} line {number}", _parse(line.lstrip("\ufeff"), f"{path} line {number}")
 
 
 def _lines(path: Path, stream: io.TextIOWrapper) -> Iterator[str]:
@@ -227,14 +227,15 @@ def _parquet(path: Path) -> Iterator[tuple[str, Any]]:
         data = io.BytesIO(stream.read())
     try:
         file = parquet.ParquetFile(data)
-        about = file.metadata
-        if sum(about.row_group(number).total_byte_size for number in range(about.num_row_groups)) > reading.MOST_BYTES:
-            fault = f"has more than {reading.MOST_BYTES >> 20} MiB once unpacked"
-            raise DataError(Problem(str(path), fault, "Cut it into several files, or leave columns out."))
-        number = 0
-        for batch in file.iter_batches(batch_size=256):
+        number = size = 0
+        for batch in file.iter_batches(batch_size=64):
             for record in batch.to_pylist():
                 number += 1
+                # a text that is kept once for all rows of the file is one of each row here
+                size += sum(len(found) for found in record.values() if isinstance(found, (str, bytes)))
+                if size > reading.MOST_BYTES:
+                    fault = f"has more than {reading.MOST_BYTES >> 20} MiB of text once unpacked"
+                    raise DataError(Problem(str(path), fault, "Cut it into several files, or leave columns out."))
                 yield f"{path} row {number}", record
     except (OSError, pyarrow.ArrowException) as error:
         reason = " ".join(str(error).split())
@@ -243,36 +244,81 @@ def _parquet(path: Path) -> Iterator[tuple[str, Any]]:
 
 def _parse(text: str, where: str) -> Any:
     try:
-        return json.loads(text, object_pairs_hook=_once)
+        return _DECODER.decode(text)
     except json.JSONDecodeError as error:
         raise DataError(Problem(where, f"is not JSON: {error.msg}", "Correct it, or remove it.")) from error
     except RecursionError:
         raise DataError(Problem(where, "is nested too deeply", "Give flat objects.")) from None
-    except ValueError as error:  # a number of thousands of digits, a key that comes twice
-        reason = "a number has too many digits" if "digits" in str(error) else str(error)
-        raise DataError(Problem(where, reason, "Write it as text in quotes, or remove the row.")) from None
+    except _Twice as error:
+        raise DataError(Problem(where, f"has the key {shown(error)} twice", "Remove one of them.")) from None
+    except ValueError:  # the interpreter's limit
+        fix = "Write it as text in quotes, or remove it."
+        raise DataError(Problem(where, "has a number of too many digits", fix)) from None
+
+
+class _Float(float):
+    """A number that, as text, is what stood in the file: 0.10 and 1e400 too."""
+
+    written: str
+
+    def __new__(cls, text: str, value: float | None = None) -> _Float:
+        made = super().__new__(cls, text if value is None else value)
+        made.written = text
+        return made
+
+    def __str__(self) -> str:
+        return self.written
+
+
+class _Int(int):
+    """The same for whole numbers, which YAML reads in several ways: 012 is 10 and 12:30 is 750."""
+
+    written: str
+
+    def __new__(cls, text: str, value: int) -> _Int:
+        made = super().__new__(cls, value)
+        made.written = text
+        return made
+
+    def __str__(self) -> str:
+        return self.written
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]
-        raise ValueError(f"the key {shown(next(name for name in names if names.count(name) > 1))} comes twice")
+        raise _Twice(next(name for name in names if names.count(name) > 1))
     return found
+
+
+class _Twice(ValueError):
+    """A key that an object has twice; JSON readers differ in which one they take."""
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_once, parse_float=_Float)
 
 
 def _parse_yaml(text: str, where: str) -> Any:
     import yaml
 
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+        """With numbers and dates as they are written."""
+
+    tag = "tag:yaml.org,2002:"
+    for kind, made in (("int", _Int), ("float", _Float)):
+        plain = Loader.yaml_constructors[tag + kind]
+        Loader.add_constructor(tag + kind, lambda own, node, plain=plain, made=made: made(node.value, plain(own, node)))
+    Loader.add_constructor(f"{tag}timestamp", lambda own, node: node.value)
     try:
-        _check_shape(yaml.parse(text, loader), where)  # the C loader overflows the stack on deep nesting
-        return yaml.load(text, loader)
+        _check_shape(yaml.parse(text, Loader), where)  # the C loader overflows the stack on deep nesting
+        return yaml.load(text, Loader)
     except yaml.YAMLError as error:
         fault = f"is not YAML: {' '.join(str(error).split())}"
         raise DataError(Problem(where, fault, "Correct it, or remove it.")) from error
-    except (ValueError, OverflowError, RecursionError, TypeError) as error:  # 2026-13-45, a number of 5,000 digits
-        fault = f"has a value that cannot be read: {shown(str(error), 120)}"
+    except (ValueError, OverflowError, RecursionError, TypeError) as error:  # a number of 5,000 digits
+        many = "digits" in str(error)
+        fault = "has a number of too many digits" if many else f"has a value that cannot be read: {shown(error, 120)}"
         raise DataError(Problem(where, fault, "Put texts into quotes.")) from None
 
 

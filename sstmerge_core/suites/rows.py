@@ -5,8 +5,11 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import date, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal
 
@@ -78,15 +81,17 @@ def checked_rows(path: Path, columns: Columns | None = None) -> Iterator[tuple[s
     """(where, row) of every row of a file. Raises DataError at the end, for all rows that cannot be used."""
     faults: dict[tuple[str, str], list[str]] = {}
     seen: dict[str, str] = {}
+    repeats: Counter[str] = Counter()
     layout = Layout(str(path), columns)
     for where, record in _records(path, columns):
         try:
-            row = _row(record, layout.columns(record), seen)
+            row = _row(record, layout.columns(record), seen, repeats)
         except RowFault as error:
             faults.setdefault((str(error), error.fix), []).append(where)
             continue
         seen[row.prompt_id] = where
         yield where, row
+    layout.check_seen()
     if faults:
         raise DataError(grouped(faults, str(path)))
 
@@ -169,13 +174,18 @@ class Layout:
         assert found.columns is not None
         for name in found.beside:
             if record[name]:
-                fix = f"Say what becomes of it, such as `--columns 'prompt={{{name}}}\\n\\n{{…}}'`."
-                raise RowFault(f"has text in the column {name}, which no part of a row takes", fix)
+                raise guesses.beside_fault(name, found.columns.prompt)
         for name in sorted(guesses.used_names(found.columns)):
             if record.get(name) is ABSENT:  # such a line may be half of one with a line break in it
                 fix = "Fill the row up, or put a text with a line break in it into quotes."
                 raise RowFault(f"ends before its column {name}", fix)
         return found.columns
+
+    def check_seen(self) -> None:
+        """Once all records are read. Raises DataError for columns that were given and that none of them has."""
+        names = dict.fromkeys(str(name) for key in self._known for name, _ in key)
+        if names and (wrong := guesses.unseen(self._where, names, self._given)):
+            raise DataError(wrong)
 
 
 def _records(path: Path, columns: Columns | None) -> Iterator[tuple[str, Any]]:
@@ -183,7 +193,7 @@ def _records(path: Path, columns: Columns | None) -> Iterator[tuple[str, Any]]:
     return read_records(path, encoding=given.encoding, delimiter=given.delimiter)
 
 
-def _row(record: Mapping[str, Any], columns: Columns, taken: Mapping[str, str]) -> Row:
+def _row(record: Mapping[str, Any], columns: Columns, taken: Mapping[str, str], repeats: Counter[str]) -> Row:
     prompt, response = (_text(record, columns, name) for name in ("prompt", "response"))
     if not prompt.strip():
         raise RowFault("has no prompt")
@@ -192,21 +202,29 @@ def _row(record: Mapping[str, Any], columns: Columns, taken: Mapping[str, str]) 
     if given in taken and given:
         raise RowFault(f"id {given!r} was used before, at {taken[given]}")
     check_whole({"prompt": prompt, "response": response, "id": given, **others})
-    return Row(given or _id(prompt, taken), prompt=prompt, response=response, **others)
+    return Row(given or _id(prompt, taken, repeats), prompt=prompt, response=response, **others)
 
 
-def _id(prompt: str, taken: Mapping[str, str]) -> str:
+def _id(prompt: str, taken: Mapping[str, str], repeats: Counter[str]) -> str:
     """The prompt's hash, with a number behind it where the prompt came before."""
     plain = hashlib.sha256(prompt.encode()).hexdigest()[:12]
-    numbered = (f"{plain}-{number}" for number in itertools.count(2))
-    return next(one for one in itertools.chain([plain], numbered) if one not in taken)
+    while True:
+        repeats[plain] += 1
+        found = plain if repeats[plain] == 1 else f"{plain}-{repeats[plain]}"
+        if found not in taken:  # such an id may have been given to another row
+            return found
 
 
 def _text(record: Mapping[str, Any], columns: Columns, name: Literal["prompt", "response"]) -> str:
-    """A prompt or response. A number is a response as it is written; no other value is text. Raises RowFault."""
+    """A prompt or response. Numbers and dates are text as they are written, nothing else is. Raises RowFault."""
     column = getattr(columns, name)
     found = at(record, column) if isinstance(column, str) else None
-    if isinstance(found, (bool, dict)) or (isinstance(found, list) and guesses.kind(found) == "list"):
+    chat = isinstance(found, list) and guesses.kind(found) != "list"
+    if (
+        isinstance(found, bool)
+        or not (found is None or chat or isinstance(found, (str, int, float, Decimal, date)))
+        or isinstance(found, datetime)
+    ):
         raise RowFault(f"has a {name} that is {type(found).__name__}, not text", "Put it into quotes, as text.")
     return part(record, columns, name)
 

@@ -33,10 +33,13 @@ class Trainer:
         from peft import LoraConfig, get_peft_model
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
+        from sstmerge_core.models.chat import check_template
+        from sstmerge_core.models.decoding import within_positions
         from sstmerge_core.models.supervised import encode
 
         torch.manual_seed(settings.seed)
         self._tokenizer = AutoTokenizer.from_pretrained(base)
+        check_template(self._tokenizer)
         base_model: Any = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32, use_safetensors=True)
         config = LoraConfig(
             r=settings.r,
@@ -52,8 +55,9 @@ class Trainer:
         self._best: dict[str, torch.Tensor] = {}
         self._settings, self._device = settings, torch.device(device)
         self._autocast = device != "cpu" or fast_bfloat16()
+        longest = within_positions(base_model, settings.max_length)
         self._rows, self._validation = (
-            [encode(self._tokenizer, prompt, response, settings.max_length) for prompt, response in pairs]
+            [encode(self._tokenizer, prompt, response, longest) for prompt, response in pairs]
             for pairs in (rows, validation)
         )
         self._order = _order(len(rows), settings)

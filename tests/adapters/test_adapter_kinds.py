@@ -350,7 +350,7 @@ def folder(bases, tmp_path):
         ({"peft_type": None}, "peft_type is None"),
         ({"peft_type": "lora"}, "peft_type is lora, not LORA"),
         ({"r": 0}, "a rank must be at least 1"),
-        ({"r": "four"}, "r is four"),
+        ({"r": "four"}, 'r is "four"'),
         ({"lora_alpha": None}, "lora_alpha is None"),
         ({"rank_pattern": {"q_proj": 0}}, "rank_pattern gives q_proj the value 0"),
         ({"alpha_pattern": {"(q_proj": 3}}, "no regular expression"),
@@ -418,15 +418,21 @@ def test_a_setting_that_nobody_knows_is_a_warning(bases, folder):
 
 
 @pytest.mark.parametrize(
-    "options", [{"use_dora": True}, {"bias": "all"}, {"lora_bias": True}, {"trainable_token_indices": [3, 4]}]
+    ("options", "named"),
+    [
+        ({"use_dora": True}, "magnitudes of DoRA"),
+        ({"bias": "all"}, "holds biases"),
+        ({"lora_bias": True}, "biases of lora_B"),
+        ({"trainable_token_indices": [3, 4]}, "single token embeddings"),
+    ],
 )
-def test_what_peft_writes_for_other_kinds_is_refused_even_where_its_setting_is_lost(options, bases, tmp_path):
+def test_what_peft_writes_for_other_kinds_is_refused_even_where_its_setting_is_lost(options, named, bases, tmp_path):
     folder = make_adapter(bases("qwen2"), tmp_path / "A", 8, target_modules=["q_proj"], **options)
     with pytest.raises(AdapterError) as caught:
         adapters.read(folder)
     assert len(caught.value.problems) == 1
     edit(folder, use_dora=False, bias="none", lora_bias=False, trainable_token_indices=None)
-    with pytest.raises(AdapterError, match="tensors are not LoRA factors"):
+    with pytest.raises(AdapterError, match=named):
         adapters.read(folder)
 
 
@@ -529,5 +535,5 @@ def test_many_adapters_are_checked_at_once_and_their_targets_compared_in_one_lin
     edit(folders["broken"], use_dora=True)
     edit(folders["law"], base_model_name_or_path="another")
     report = adapters.check_many(base, folders)
-    assert len(report.problems) == 2
-    assert "broken" in report.problems[0].where and report.problems[1].where.startswith("law adapter")
+    assert len(report.problems) == 1 and "broken" in report.problems[0].where
+    assert any(warning.where.startswith("law adapter") for warning in report.warnings)

@@ -168,7 +168,7 @@ def test_a_quantized_base_is_refused(tiny_base, tmp_path):
 @pytest.mark.parametrize(
     ("deltas", "message"),
     [
-        ({"model.layers.9.mlp.up_proj": lambda: torch.zeros(48, 32)}, "no floating-point weight of this name"),
+        ({"model.layers.9.mlp.up_proj": lambda: torch.zeros(48, 32)}, "no floating-point weight of 1 modules"),
         ({LLAMA[0]: lambda: torch.zeros(32, 31)}, "has shape"),
         ({LLAMA[0]: lambda: torch.full((32, 32), float("inf"))}, "not finite"),
     ],

@@ -135,7 +135,7 @@ def test_conv1d_takes_deltas_as_out_by_in(gpt2_base: Path) -> None:
 
 
 def test_a_module_that_is_neither_linear_nor_an_embedding_cannot_be_moved(llama: ResidentModel) -> None:
-    with pytest.raises(AdapterError, match=r"model\.norm: the base has no linear module or embedding of this name"):
+    with pytest.raises(AdapterError, match=r"no linear module or embedding for 1 modules.*model\.norm is of class"):
         llama.set_delta({"model.norm": lambda: torch.zeros(32, 32)})
 
 

@@ -27,8 +27,8 @@ from tests.tiny_models import build_base
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = (
-    *("overview", "adapters", "train", "merge", "sweep", "pareto", "compare", "alpha_curves", "run", "experiments"),
-    *("query", "playground"),
+    *("overview", "adapters", "prompts", "train", "merge", "sweep", "pareto", "compare", "alpha_curves"),
+    *("run", "experiments", "query", "playground"),
 )
 Open = Callable[..., AppTest]
 

@@ -121,7 +121,7 @@ def test_an_adapter_of_another_base_fails_alone_and_says_why(workspace, ask, tin
     stranger = make_adapter(other, tmp_path / "stranger", 1)
     events = [event for step in ChatModel(workspace, "cpu").answers(ask({}, {"X": (stranger, 1.0)})) for event in step]
     (failed,) = [event for event in events if event["event"] == "failed"]
-    assert failed["column"] == 1 and "trained on other" in failed["problems"][0]["fault"]
+    assert failed["column"] == 1 and "trained on, other" in failed["problems"][0]["fix"]
     assert [event["column"] for event in events if event["event"] == "done"] == [0]
 
 

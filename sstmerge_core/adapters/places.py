@@ -1,0 +1,126 @@
+"""Where an adapter or a base really lies in the folder that is given, and what the folder is if it is neither."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from sstmerge_core.adapters.json_file import shown, way_out
+from sstmerge_core.errors import Problem
+
+CONFIG = "adapter_config.json"
+WEIGHTS = "adapter_model.safetensors"
+PICKLE = "adapter_model.bin"
+MLX_WEIGHTS = "adapters.safetensors"
+DIFFUSERS_WEIGHTS = "pytorch_lora_weights.safetensors"
+_REPOSITORY = re.compile(r"models--(?P<id>.+)")
+_QUANTISED = re.compile(
+    r"[-_.](unsloth[-_])?(bnb[-_])?([48]bit|gptq(-int[48])?|awq|fp8(-dynamic)?|gguf|int[48])(?=$|[-_.])"
+)
+
+
+def repository(folder: Path) -> str:
+    """``org/name`` where the folder is a snapshot in the Hugging Face cache, empty elsewhere.
+
+    Layout: ``models--org--name/snapshots/<commit>``.
+    """
+    if folder.parent.name != "snapshots":
+        return ""
+    match = _REPOSITORY.fullmatch(folder.parent.parent.name)
+    return match["id"].replace("--", "/", 1) if match else ""
+
+
+def called(folder: Path) -> str:
+    """What to call an adapter or a base of this folder: its repository's or the folder's own name."""
+    return repository(folder).rpartition("/")[2] or folder.name
+
+
+def snapshot(folder: Path) -> Path:
+    """The snapshot in a repository's folder of the Hugging Face cache (that of its main branch, or the only one).
+
+    Any other folder is given back as it is.
+    """
+    if folder.name == "snapshots":
+        folder = folder.parent
+    if not _REPOSITORY.fullmatch(folder.name) or not (folder / "snapshots").is_dir():
+        return folder
+    try:
+        return _existing(folder / "snapshots" / (folder / "refs" / "main").read_text().strip())
+    except (OSError, ValueError):
+        found = sorted(path for path in (folder / "snapshots").iterdir() if path.is_dir())
+        return found[0] if len(found) == 1 else folder
+
+
+def _existing(folder: Path) -> Path:
+    if not folder.is_dir():
+        raise ValueError
+    return folder
+
+
+def short_name(name: str) -> str:
+    """The last part of a hub id or path, for comparing names that differ only in where the model lay."""
+    parts = [part for part in re.split(r"[/\\]+", name.strip()) if part]
+    for part in parts:
+        if match := _REPOSITORY.fullmatch(part):
+            return match["id"].rpartition("--")[2].lower()
+    return parts[-1].lower() if parts else ""
+
+
+def without_precision(name: str) -> str:
+    """The short name without what says that the weights are quantised, as of ``…-bnb-4bit``."""
+    return _QUANTISED.sub("", short_name(name))
+
+
+def no_adapter(folder: Path) -> Problem:
+    """What a folder without an adapter's settings is, and what to give instead."""
+    where = str(folder)
+    steps = _numbered(folder, lambda path: (path / CONFIG).is_file())
+    if steps:
+        fault = f"holds no adapter of its own, only checkpoints: {_list([path.name for path in steps])}"
+        return Problem(where, fault, f"Give the newest, {steps[-1]}, or the one that you mean.")
+    if inner := _folders(folder, lambda path: (path / CONFIG).is_file()):
+        fault = f"holds no adapter of its own, only folders of adapters: {_list([path.name for path in inner])}"
+        return Problem(where, fault, f"Give one of them, such as {inner[0]}.")
+    whole = "Extract a LoRA of its difference to the base, as by `mergekit-extract-lora`, and give that."
+    if (folder / "config.json").is_file():
+        return Problem(where, "is a whole model, not an adapter", whole)
+    if whole_steps := _numbered(folder, lambda path: (path / "config.json").is_file()):
+        return Problem(where, f"holds checkpoints of whole models ({whole_steps[-1].name}), not of an adapter", whole)
+    files = sorted(path.name for path in folder.iterdir() if path.is_file())
+    if DIFFUSERS_WEIGHTS in files:
+        fix = "This program merges adapters of language models."
+        return Problem(where, f"holds {DIFFUSERS_WEIGHTS}, an adapter of an image model in diffusers' format", fix)
+    if ggufs := [name for name in files if name.endswith(".gguf")]:
+        fix = "Give the PEFT folder that it was converted from."
+        return Problem(where, f"holds {shown(ggufs[0])}, an adapter in llama.cpp's format", fix)
+    if MLX_WEIGHTS in files:
+        fix = f"Copy the {CONFIG} that MLX wrote beside it."
+        return Problem(where, f"holds {MLX_WEIGHTS} of MLX without its settings", fix)
+    if others := [name for name in files if name.endswith(".safetensors") and name != WEIGHTS]:
+        fault = f"holds no {CONFIG}; {shown(others[0])} alone is an adapter of another trainer"
+        fix = f"`sstmerge adapters convert {folder / others[0]} --base BASE --out DIR` reads kohya's format."
+        return Problem(where, fault, fix)
+    fix = f"Give the folder that holds {CONFIG} and {WEIGHTS}."
+    return Problem(str(folder / CONFIG), "the file is missing, so this is no PEFT adapter", fix)
+
+
+def _numbered(folder: Path, wanted: Callable[[Path], bool]) -> list[Path]:
+    """The folders ``checkpoint-<step>`` of a trainer, by step."""
+    found = _folders(folder, lambda path: bool(re.fullmatch(r"checkpoint-\d{1,18}", path.name)) and wanted(path))
+    return sorted(found, key=lambda path: int(path.name.rpartition("-")[2]))
+
+
+def _folders(folder: Path, wanted: Callable[[Path], bool]) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.is_dir() and wanted(path))
+
+
+def _list(names: list[str]) -> str:
+    some = [shown(name, 60) for name in (names if len(names) <= 5 else [*names[:2], "…", *names[-2:]])]
+    return ", ".join(some)
+
+
+def damaged(path: Path, error: Exception, again: str = "") -> Problem:
+    """The problem of a file that cannot be read; `again` is what to do where it is no stand-in for the real one."""
+    fault = str(error)
+    return Problem(str(path), fault, again if again and "not the file itself" not in fault else way_out(fault))
