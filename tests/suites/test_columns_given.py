@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -11,6 +12,7 @@ import yaml
 from sstmerge_core.builder import chosen_suites
 from sstmerge_core.cli import main
 from sstmerge_core.errors import DataError, RecipeError
+from sstmerge_core.recipe import Source
 from sstmerge_core.suites import declared, prepare
 from sstmerge_core.suites.bundled import suite
 from sstmerge_core.suites.columns import Columns, Constant, Template, parse, told
@@ -122,7 +124,8 @@ def test_the_command_and_a_job_train_on_a_file_of_other_columns(
     columns = "prompt=frage,response=antwort"
     assert main([*options, "--out", str(tmp_path / "A"), "--columns", columns]) == 0
     assert training_record(tmp_path / "A")["rows"] == 8
-    job = Training(base=dict(name="b", path=str(tiny_base), sha256=""), files=(str(file),), columns=columns, name="A")
+    base = Source(name="b", path=str(tiny_base), sha256="")
+    job = Training(base=base, files=(str(file),), columns=columns, name="A")
     restored = Training.model_validate_json(job.model_dump_json())
     assert restored.read().rows == training_data.read([file], columns=parse(columns)).rows
 
@@ -154,7 +157,13 @@ def test_a_mapped_file_keeps_its_name_and_is_made_anew_when_it_changes(tmp_path:
 
 
 def declare(workspace: Workspace, source: dict) -> declared.DeclaredSuite:
-    about = {"name": "mine", "title": "Mine", "role": "utility", "metric": "rouge_l", "licence": "CC0-1.0"}
+    about: dict[str, Any] = {
+        "name": "mine",
+        "title": "Mine",
+        "role": "utility",
+        "metric": "rouge_l",
+        "licence": "CC0-1.0",
+    }
     about |= {"get": "Ask.", "sources": [source], "splits": {"by": "prompt", "shares": {"test": 1.0}}}
     path = declared.folder(workspace) / "mine.yaml"
     path.parent.mkdir(exist_ok=True)

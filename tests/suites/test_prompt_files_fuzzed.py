@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gzip
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -13,7 +15,7 @@ from hypothesis import strategies as st
 from sstmerge_core.errors import DataError, RecipeError
 from sstmerge_core.suites.columns import parse, told
 from sstmerge_core.suites.guess import guess_columns
-from sstmerge_core.suites.rows import read_rows, rows_digest, splits
+from sstmerge_core.suites.rows import Row, read_rows, rows_digest, splits
 
 NAMES = st.sampled_from(
     [
@@ -50,9 +52,12 @@ FUZZ = settings(
 )
 
 
+READERS: tuple[Callable[[Path], Any], ...] = (read_rows, guess_columns, splits)
+
+
 def tried(path: Path, content: bytes) -> None:
     path.write_bytes(content)
-    for read in (read_rows, guess_columns, splits):
+    for read in READERS:
         try:
             found = read(path)
         except DataError as error:
@@ -62,8 +67,9 @@ def tried(path: Path, content: bytes) -> None:
             assert text.encode(), "the message can be printed"
         else:
             if read is read_rows:
-                assert len(rows_digest(found)) == 64 and all(row.prompt.strip() for row in found)
-                assert len({row.prompt_id for row in found}) == len(found)
+                rows: list[Row] = found
+                assert len(rows_digest(rows)) == 64 and all(row.prompt.strip() for row in rows)
+                assert len({row.prompt_id for row in rows}) == len(rows)
 
 
 @FUZZ
@@ -77,10 +83,9 @@ def test_any_bytes(tmp_path: Path, content: bytes, ending: str) -> None:
 @FUZZ
 @given(RECORDS, st.booleans())
 def test_any_records(tmp_path: Path, records: list, ascii_only: bool) -> None:
-    encode = {"ensure_ascii": ascii_only}
-    lines = "\n".join(json.dumps(record, **encode) for record in records)
+    lines = "\n".join(json.dumps(record, ensure_ascii=ascii_only) for record in records)
     tried(tmp_path / "x.jsonl", lines.encode("utf-8", "surrogatepass"))
-    tried(tmp_path / "x.json", json.dumps(records, **encode).encode("utf-8", "surrogatepass"))
+    tried(tmp_path / "x.json", json.dumps(records, ensure_ascii=ascii_only).encode("utf-8", "surrogatepass"))
     tried(tmp_path / "x.jsonl.gz", gzip.compress(lines.encode("utf-8", "surrogatepass"), 1))
 
 
