@@ -59,7 +59,7 @@ with left:
     )
     st.caption(method.summary + (f" [{method.paper}]({method.url})" if method.url else ""))
     blocks.formula(method.formula)
-    unaligned = pick.unaligned_model(state, shelf, method, inputs.base)
+    unaligned = pick.unaligned_model(state, shelf, [method], inputs.base)
     values, measured = parameters.form(state, method)
     with blocks.failures():
         plan = preflight.plan(

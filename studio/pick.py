@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -150,12 +151,12 @@ def merge_inputs(state: link.Link, shelf: Shelf, *, several: bool = False) -> Me
     return MergeInputs(shelf.bases[base], shelf.adapters[utility], shelf.adapters[safety], values, chosen)
 
 
-def unaligned_model(state: link.Link, shelf: Shelf, method: Method, base: Base) -> Base | None:
-    """Draw the choice of the model that the base was aligned from, for a method that uses a safe direction.
+def unaligned_model(state: link.Link, shelf: Shelf, methods: Sequence[Method], base: Base) -> Base | None:
+    """Draw the choice of the model that the base was aligned from, where a method uses a safe direction.
 
     Call `state.read(shelf.unaligned_fields())` before. None where it has no use for one or none is chosen.
     """
-    if not method.needs_aligned_part:
+    if not any(method.needs_aligned_part for method in methods):
         return None
     others = [name for name, own in shelf.bases.items() if own.sha256 != base.sha256]
     key = state.key("unaligned")

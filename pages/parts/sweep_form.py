@@ -9,6 +9,7 @@ import streamlit as st
 
 from sstmerge_core import methods, words
 from sstmerge_core.builder import grid, preflight, presets
+from sstmerge_core.catalog import Base
 from sstmerge_core.plots import table
 from studio import families, link, navigation, pick, preset, start
 
@@ -90,7 +91,11 @@ def choose_values(state: link.Link, chosen: Sequence[str]) -> tuple[dict[str, st
 
 
 def plan(
-    inputs: pick.MergeInputs, chosen: Sequence[str], texts: Mapping[str, str], options: preflight.Options
+    inputs: pick.MergeInputs,
+    chosen: Sequence[str],
+    texts: Mapping[str, str],
+    options: preflight.Options,
+    unaligned: Base | None = None,
 ) -> preflight.SweepPlan:
     """What the form says as recipes. Raises RecipeError for a list that cannot be read and that a method takes."""
     used = {name for method in chosen for name in _varied(method)}
@@ -106,6 +111,7 @@ def plan(
         ks=grid.numbers(read["k"], where="k", whole=True),
         seeds=grid.numbers(read["seed"], where="seed", whole=True),
         further=inputs.further,
+        unaligned=unaligned,
         options=options,
     )
 

@@ -142,13 +142,18 @@ def plan_sweep(
     ks: Sequence[int] = (),
     seeds: Sequence[int] = (),
     further: Sequence[Entry] = (),
+    unaligned: Base | None = None,
     options: Options | None = None,
 ) -> SweepPlan:
     """A grid as recipes. `strengths` (default: `alphas`) serve the methods whose α is a strength, `alphas` the others.
 
-    A parameter that a method does not have is left out, and equal points collapse into one.
+    A parameter that a method does not have is left out, and equal points collapse into one. `unaligned`, as of `plan`,
+    serves those methods that have a use for it.
     """
     problems, _ = _adapter_problems(workspace, base, (utility, *further), safety)
+    takes = _taking_unaligned(methods)
+    if unaligned is not None and takes:
+        problems += _unaligned_problems(next(iter(takes.values())), base, unaligned)
     recipes: dict[str, Recipe] = {}
     if not methods:
         problems.append(Problem("methods", "none is chosen", "Choose at least one method."))
@@ -160,6 +165,8 @@ def plan_sweep(
                 continue
             try:
                 recipe = merge_recipe(base, (utility, *further), safety, name, parameters, options)
+                if unaligned is not None and name in takes:
+                    recipe = recipe.model_copy(update={"unaligned": unaligned.source})
             except SSTMergeError as error:
                 return SweepPlan([], [*problems, *error.problems])
             recipes[recipe.run_id] = recipe
@@ -374,6 +381,11 @@ def _stamp(folder: Any) -> tuple[int, ...]:
         except OSError:
             stamps.append(0)
     return tuple(stamps)
+
+
+def _taking_unaligned(names: Iterable[str]) -> dict[str, methods.Method]:
+    """Those methods that have a use for the model that the base was aligned from."""
+    return {name: methods.get(name) for name in names if methods.get(name).needs_aligned_part}
 
 
 def _unaligned_problems(entry: methods.Method, base: Base, unaligned: Base) -> list[Problem]:

@@ -96,6 +96,22 @@ def prepare(suite: DeclaredSuite, workspace: Workspace, *, fetch: bool = True) -
     raise DataError(Problem(f"suite {suite.name}", f"its rows are not here{reasons}", suite.how_to_get(workspace)))
 
 
+def mapped(path: Path | str, columns: Columns, workspace: Workspace) -> Path:
+    """A file's rows under `columns` as a file of this program's own columns, made once while the file stays as it is.
+
+    Its name is the file's own. Raises DataError as `suites.read_rows` does.
+    """
+    path = Path(path).expanduser().resolve()
+    found = [_Row(row, row.split, where) for where, row in checked_rows(path, columns)]
+    if not found:
+        raise DataError(Problem(str(path), "has no rows", "Add rows with a prompt column."))
+    key = hashlib.sha256(f"{VERSION} {path} {rows_digest(one.row for one in found)}".encode()).hexdigest()[:16]
+    name = Path(path.stem).stem if path.suffix.lower() == ".gz" else path.stem
+    target = workspace.cache / "suites" / key / f"{name}.jsonl"
+    _write(target, found, 0)
+    return target
+
+
 def is_here(suite: DeclaredSuite, workspace: Workspace) -> bool:
     """Whether one of its sources is on this machine; nothing is read or fetched to know it."""
     for origin in suite.sources:
@@ -111,22 +127,6 @@ def _target(suite: DeclaredSuite, origin: Origin, stamp: str, workspace: Workspa
     """Where the prepared rows of one origin are kept."""
     key = hashlib.sha256(f"{VERSION} {suite.identity(origin)} {stamp}".encode()).hexdigest()[:16]
     return workspace.cache / "suites" / key / f"{suite.name}.jsonl"
-
-
-def mapped(path: Path | str, columns: Columns, workspace: Workspace) -> Path:
-    """A file's rows under `columns` as a file of this program's own columns, made once while the file stays as it is.
-
-    Its name is the file's own. Raises DataError as `suites.read_rows` does.
-    """
-    path = Path(path).expanduser().resolve()
-    found = [_Row(row, row.split, where) for where, row in checked_rows(path, columns)]
-    if not found:
-        raise DataError(Problem(str(path), "has no rows", "Add rows with a prompt column."))
-    key = hashlib.sha256(f"{VERSION} {path} {rows_digest(one.row for one in found)}".encode()).hexdigest()[:16]
-    name = Path(path.stem).stem if path.suffix.lower() == ".gz" else path.stem
-    target = workspace.cache / "suites" / key / f"{name}.jsonl"
-    _write(target, found, 0)
-    return target
 
 
 def assign(key: str, shares: Mapping[str, float]) -> str:

@@ -82,3 +82,21 @@ def test_what_a_judge_missed_is_left_out_and_counted_and_differences_are_named_b
     assert found.agreement == pytest.approx(2 / 3) and interval.low < 2 / 3 < interval.high
     nothing = agreement(labels("mm"), labels("rr"))
     assert (nothing.n, nothing.agreement, nothing.kappa, nothing.disagreements) == (0, None, None, ())
+
+
+def test_answers_of_one_topic_are_drawn_together_and_widen_the_interval_of_kappa() -> None:
+    """Eight topics of ten answers on which two judges agree wholly or not at all: eight units, not eighty."""
+    first, second, topics = [], [], []
+    for topic in range(8):
+        for place in range(10):
+            label = "refusal" if place % 2 else "not_refused"
+            other = {"refusal": "not_refused", "not_refused": "refusal"}[label]
+            first.append(label)
+            second.append(label if topic % 4 else other)
+            topics.append(f"t{topic}")
+    alone, together = kappa_interval(first, second), kappa_interval(first, second, clusters=topics)
+    assert alone is not None and together is not None
+    assert together.high - together.low > 1.5 * (alone.high - alone.low)
+    single = kappa_interval(first, second, clusters=[str(place) for place in range(80)])
+    assert single is not None
+    assert abs(single.low - alone.low) < 0.03 and abs(single.high - alone.high) < 0.03

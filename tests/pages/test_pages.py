@@ -17,6 +17,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from sstmerge_core import catalog, jobs, methods
+from sstmerge_core.builder import preflight
 from sstmerge_core.recipe import Recipe
 from sstmerge_core.store import Owner, queries
 from sstmerge_core.workspace import Workspace
@@ -86,6 +87,34 @@ def test_the_unaligned_model_is_chosen_on_the_merge_page_by_methods_that_use_one
     assert again.selectbox("merge.unaligned").value == "before"
     again.selectbox("merge.method").select("linear").run()
     assert not again.exception and "unaligned" not in again.query_params
+
+
+def test_a_sweep_gives_the_unaligned_model_to_the_methods_that_use_one(
+    open_page: Open, full_workspace: Workspace, tmp_path: Path
+) -> None:
+    workspace = Workspace(tmp_path / "own")
+    shutil.copytree(full_workspace.root, workspace.root)
+    before = catalog.add_base(workspace, build_base("llama", tmp_path / "before", seed=5))
+    given = {**_tiny(), "method": ["safe_lora", "linear"], "alpha": "0.5", "strength": "1"}
+    app = open_page(workspace, "sweep", **given, unaligned="before")
+    assert not app.exception and app.selectbox("sweep.unaligned").value == "before"
+    assert _said(app, "unaligned") == "before" and not app.button("sweep.launch").disabled
+    tiny = {one.name: one for one in catalog.entries(workspace)}
+    plan = preflight.plan_sweep(
+        workspace,
+        next(one for one in catalog.bases(workspace) if one.name == _tiny()["base"]),
+        tiny[_tiny()["utility"]],
+        tiny[_tiny()["safety"]],
+        methods=["safe_lora", "linear"],
+        alphas=[0.5],
+        unaligned=before,
+    )
+    assert {recipe.method: recipe.unaligned == before.source for recipe in plan.recipes} == {
+        "safe_lora": True,
+        "linear": False,
+    }
+    again = open_page(workspace, "sweep", **given | {"method": "linear"})
+    assert not again.exception and "sweep.unaligned" not in [box.key for box in again.selectbox]
 
 
 def test_merge_takes_its_parameters_from_the_link(open_page: Open, full_workspace: Workspace) -> None:

@@ -124,8 +124,7 @@ def test_the_command_and_a_job_train_on_a_file_of_other_columns(
     columns = "prompt=frage,response=antwort"
     assert main([*options, "--out", str(tmp_path / "A"), "--columns", columns]) == 0
     assert training_record(tmp_path / "A")["rows"] == 8
-    base = Source(name="b", path=str(tiny_base), sha256="")
-    job = Training(base=base, files=(str(file),), columns=columns, name="A")
+    job = Training(base=Source(name="b", path=str(tiny_base), sha256=""), files=(str(file),), columns=columns, name="A")
     restored = Training.model_validate_json(job.model_dump_json())
     assert restored.read().rows == training_data.read([file], columns=parse(columns)).rows
 
