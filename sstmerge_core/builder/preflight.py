@@ -9,7 +9,7 @@ from typing import Any
 
 from sstmerge_core import adapters, methods
 from sstmerge_core.catalog import Base, Entry
-from sstmerge_core.errors import DataError, Problem, SSTMergeError
+from sstmerge_core.errors import DataError, Problem, RecipeError, SSTMergeError
 from sstmerge_core.evaluate import served
 from sstmerge_core.jobs import history
 from sstmerge_core.merge import effective_weights
@@ -210,6 +210,12 @@ def merge_recipe(
     entry = methods.get(method)
     complete = entry.complete(parameters)
     utility_suite = options.utility_suite or experts[0].suite or GENERAL_UTILITY
+    measured = entry.measures_budget(complete)
+    limited = complete.get("over_refusal", 1.0) < 1.0
+    if limited and not measured:
+        fix = "Use unit=percent or unit=rouge_l, or leave over_refusal at 1."
+        raise RecipeError(Problem("parameter over_refusal", "has no effect on a budget in nats: it is measured", fix))
+    task: dict[str, Any] = {"metric": options.utility_metric, "max_new_tokens": options.utility_tokens}
     return Recipe(
         base=base.source,
         adapters=(*(utility.source for utility in experts), safety.source),
@@ -217,7 +223,8 @@ def merge_recipe(
         parameters=complete,
         calibration=_calibration(entry, experts, utility_suite, complete, options) if entry.needs_samples else None,
         evaluation=_evaluation(utility_suite, options),
-        selection=bundled.suite(utility_suite, "utility", "selection") if entry.measures_budget(complete) else None,
+        selection=bundled.suite(utility_suite, "utility", "selection", **task) if measured else None,
+        selection_benign=bundled.suite(options.benign_suite, "benign", "selection") if limited else None,
     )
 
 

@@ -216,6 +216,8 @@ class Recipe(_Frozen):
     evaluation: Evaluation | None = None
     selection: Suite | None = None
     """Prompts on which the method itself chooses a parameter; none for most methods."""
+    selection_benign: Suite | None = None
+    """Harmless look-alikes on which it chooses too, where over-refusal has a limit"""
     unaligned: Source | None = None
     """A model like the base before it was aligned; base − unaligned is the safe direction of methods that use one"""
 
@@ -270,7 +272,7 @@ class Recipe(_Frozen):
             alone: dict[str, Any] = {"adapters": self.adapters[:1], "method": "adapter", "parameters": {}}
         else:
             alone = {"method": "linear", "parameters": methods.get("linear").complete({"alpha": 0.0})}
-        found = self.model_copy(update=alone | {"calibration": None, "selection": None})
+        found = self.model_copy(update=alone | {"calibration": None, "selection": None, "selection_benign": None})
         return None if found == self else found
 
     @property
@@ -291,6 +293,10 @@ class Recipe(_Frozen):
             data["selection"] = self.selection.identity()
         else:
             del data["selection"]  # came later: runs without it keep their id
+        if self.selection_benign:
+            data["selection_benign"] = self.selection_benign.identity()
+        else:
+            del data["selection_benign"]  # as above
         if self.unaligned:
             data["unaligned"] = self.unaligned.sha256
         else:

@@ -20,8 +20,10 @@ from sstmerge_core.errors import Cancelled, DataError, JobError, Problem, SSTMer
 from sstmerge_core.evaluate import metric_rows
 from sstmerge_core.evaluate.judge import judge_samples
 from sstmerge_core.evaluate.judges import get_judge
+from sstmerge_core.evaluate.metric_rows import refusal_outcomes
 from sstmerge_core.jobs.plan import fit_units, importance_units
 from sstmerge_core.merge import Merged, budget, merge
+from sstmerge_core.metrics.labels import DEFAULT_JUDGE
 from sstmerge_core.models.device import share_the_machine
 from sstmerge_core.recipe import Recipe, Source, Suite, record
 from sstmerge_core.recipe.record import RunRecord
@@ -207,36 +209,54 @@ def _within_budget(
     events: EventWriter | None,
     past: RunRecord | None,
 ) -> Merged:
-    """The merge of the largest strength that keeps to a ROUGE-L budget on the recipe's selection prompts."""
+    """The merge of the largest strength that keeps to the limits on the recipe's selection prompts."""
     from sstmerge_core.evaluate.generate import generate_suite, plan_batches
 
-    suite = recipe.selection
-    assert suite is not None
-    rows = planned_rows(suite.source, suite.split, suite.n)
-    known = past.probes if past else {}
+    task, look_alikes = recipe.selection, recipe.selection_benign
+    assert task is not None
+    asked = {suite.name: planned_rows(suite.source, suite.split, suite.n) for suite in (task, look_alikes) if suite}
+    known = {alpha: budget.Probe(*found) for alpha, found in (past.probes if past else {}).items()}
     done = len(known)
-    metric = metrics.default_utility(suite.metric)
+    metric = metrics.default_utility(task.metric)
+    judge = get_judge(recipe.evaluation.judge if recipe.evaluation else DEFAULT_JUDGE) if look_alikes else None
 
-    def score(alpha: float) -> float:
+    def measured(alpha: float) -> budget.Probe:
         session.progress("budget", done, budget.STEPS + 2)
-        merged = at(alpha)
-        model = session.answering(recipe, merged)
+        model = session.answering(recipe, at(alpha))
         batch_size = recipe.evaluation.batch_size if recipe.evaluation else 64
-        plan = plan_batches(rows, model, batch_size, suite.max_new_tokens)
-        answers = [row for _, _, batch in generate_suite(model, rows, plan, (), suite.max_new_tokens) for row in batch]
-        outcomes = metrics.outcomes(metric, answers)
-        return 100 * sum(outcomes.values()) / len(outcomes)
 
-    def probed(alpha: float, score: float) -> None:
+        def answers(suite: Suite) -> list[Any]:
+            rows = asked[suite.name]
+            plan = plan_batches(rows, model, batch_size, suite.max_new_tokens)
+            made = generate_suite(model, rows, plan, (), suite.max_new_tokens)
+            return [row for _, _, batch in made for row in batch]
+
+        outcomes = metrics.outcomes(metric, answers(task))
+        utility = 100 * sum(outcomes.values()) / len(outcomes)
+        if judge is None or look_alikes is None:
+            return budget.Probe(utility)
+        refused = list(refusal_outcomes(judge_samples(judge, answers(look_alikes))).values())
+        # nothing that could be judged is no licence to refuse
+        return budget.Probe(utility, sum(refused) / len(refused) if refused else 1.0)
+
+    def probed(alpha: float, probe: budget.Probe) -> None:
         nonlocal done
         done += 1
         if events is not None:
-            events.write("budget_probe", alpha=alpha, score=score, n=len(rows), suite=suite.name, split=suite.split)
+            told = {} if probe.over_refusal is None else {"over_refusal": probe.over_refusal}
+            about = {"n": len(asked[task.name]), "suite": task.name, "split": task.split}
+            events.write("budget_probe", alpha=alpha, score=probe.utility, **told, **about)
 
-    alpha, probes = budget.largest_strength(score, recipe.parameters["budget"], known, probed)
+    limits = budget.limits_of(recipe.parameters)
+    alpha, probes = budget.largest_strength(measured, limits, known, probed)
     merged = at(alpha)
-    found = {"alpha": alpha, "selection_rouge_l": probes[alpha], "selection_rouge_l_utility": probes[0.0]}
-    rows_found = [{"module": "", "stat": stat, "value": value} for stat, value in found.items()]
+    found = {
+        "alpha": alpha,
+        "selection_rouge_l": probes[alpha].utility,
+        "selection_rouge_l_utility": probes[0.0].utility,
+        "selection_over_refusal": probes[alpha].over_refusal,
+    }
+    rows_found = [{"module": "", "stat": stat, "value": value} for stat, value in found.items() if value is not None]
     return replace(merged, statistics=merged.statistics + rows_found)
 
 

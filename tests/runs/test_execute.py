@@ -12,7 +12,7 @@ import pytest
 from sstmerge_core import adapters, catalog, methods
 from sstmerge_core.builder import preflight
 from sstmerge_core.errors import AdapterError, Cancelled, JobError
-from sstmerge_core.recipe import Recipe
+from sstmerge_core.recipe import Recipe, record
 from sstmerge_core.runs.execute import execute, inspect
 from sstmerge_core.store.events import last_status, read_events
 from sstmerge_core.workspace import Workspace
@@ -93,6 +93,41 @@ def test_a_budget_in_rouge_points_is_kept_on_the_selection_split(workspace, inpu
     assert probes[chosen] >= probes[0.0] - 1.0 and events[-1]["event"] == "run_finished"
 
 
+def test_limits_on_over_refusal_and_utility_are_both_kept_on_the_selection_split_and_resumed(workspace, inputs):
+    one = recipe(workspace, inputs, "sst_budget", unit="percent", budget=50.0, over_refusal=0.3)
+    assert there(one.selection_benign).role == "benign" and there(one.selection_benign).split == "selection"
+    small = {
+        name: there(getattr(one, name)).model_copy(update={"max_new_tokens": 4})
+        for name in ("selection", "selection_benign")
+    }
+    one = one.model_copy(update=small)
+    execute([one], workspace)
+    events = list(read_events(workspace.run(one.run_id)))
+    probes = {event["alpha"]: event for event in events if event["event"] == "budget_probe"}
+    rows = {
+        (row["module"], row["stat"]): row["value"] for e in events if e["event"] == "module_stats" for row in e["rows"]
+    }
+    chosen = probes[rows["", "alpha"]]
+    assert chosen["over_refusal"] <= 0.3 or rows["", "alpha"] == 0.0
+    assert chosen["score"] >= 0.5 * probes[0.0]["score"]
+    assert rows["", "selection_over_refusal"] == chosen["over_refusal"]
+    past = record.read(workspace.run(one.run_id))
+    assert past.probes[0.0] == (probes[0.0]["score"], probes[0.0]["over_refusal"])
+
+
+def test_a_limit_that_a_budget_in_nats_would_ignore_is_refused(workspace, inputs):
+    given = {"budget": 0.05, "unit": "nats", "over_refusal": 0.2}
+    plan = preflight.plan(workspace, **inputs, method="sst_budget", parameters=given, options=SMALL)
+    assert plan.recipe is None and "over_refusal" in str(plan.problems[0])
+
+
+def test_runs_of_a_budget_without_the_limit_keep_their_id(workspace, inputs):
+    one = recipe(workspace, inputs, "sst_budget", unit="rouge_l", budget=1.0)
+    before = {name: value for name, value in one.parameters.items() if name != "over_refusal"}
+    assert one.model_copy(update={"parameters": before}).run_id == one.run_id
+    assert one.selection_benign is None
+
+
 def test_a_finished_recipe_is_not_run_again(workspace, inputs):
     one = recipe(workspace, inputs)
     execute([one], workspace)
@@ -124,7 +159,7 @@ def test_a_cancelled_run_keeps_its_answers_and_resumes_to_the_same_result(worksp
 KILLED = """
 import json, os, signal, sys
 from sstmerge_core.runs.execute import execute
-from sstmerge_core.recipe import Recipe
+from sstmerge_core.recipe import Recipe, record
 from sstmerge_core.store.events import EventWriter
 from sstmerge_core.workspace import Workspace
 
