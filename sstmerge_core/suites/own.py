@@ -17,6 +17,7 @@ from pathlib import Path
 import yaml
 from pydantic import ValidationError
 
+from sstmerge_core import errors
 from sstmerge_core.errors import DataError, Problem
 from sstmerge_core.suites import declared, prepare
 from sstmerge_core.suites.columns import NATIVE, Columns
@@ -171,8 +172,8 @@ def _dealt(workspace: Workspace, path: Path, told: OwnSuite) -> Prepared:
     try:
         splits = Splits() if by_column else Splits.model_validate({"by": by, "shares": shares})
     except ValidationError as error:
-        fault = str(error.errors()[0]["msg"]).removeprefix("Value error, ")
-        raise DataError(Problem("shares of the splits", fault, "For example selection 0.4, test 0.6.")) from None
+        fix = "For example selection 0.4, test 0.6."
+        raise DataError(errors.of_validation(error, "shares of the splits", fix, unsaid=["shares"])) from None
     origin = Origin(file=glob.escape(str(path.resolve())), columns=columns)
     found = prepare.prepare(_declared(told, origin, splits), workspace, fetch=False)
     unknown = sorted(set(found.splits) - set(declared.SPLITS))

@@ -7,6 +7,7 @@ import re
 import shutil
 import struct
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ from sstmerge_core.adapters import names, places
 from sstmerge_core.cli import main
 from sstmerge_core.errors import AdapterError, DataError
 from sstmerge_core.workspace import Workspace
+from tests.there import there
 
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 PREFIX = "base_model.model."
@@ -127,8 +129,8 @@ def test_two_names_of_one_factor_are_refused(copy):
 
 
 def test_a_part_is_taken_away_only_where_it_is_a_wrapper():
-    assert names.understand("base_model.model.model.module.q.lora_A.weight").module == "model.module.q"
-    assert names.understand("base_model.model.my_orig_mod.q.lora_A.weight").module == "my_orig_mod.q"
+    assert there(names.understand("base_model.model.model.module.q.lora_A.weight")).module == "model.module.q"
+    assert there(names.understand("base_model.model.my_orig_mod.q.lora_A.weight")).module == "my_orig_mod.q"
 
 
 # what a base may be called
@@ -370,7 +372,7 @@ def test_a_header_that_safetensors_reads_is_no_damage(copy, tiny_pair):
 
 
 DEEP = "[" * 100_000 + "]" * 100_000
-CONFIGS = {
+CONFIGS: dict[str, dict[str, Any]] = {
     "alpha of 1e308": {"lora_alpha": 1e308},
     "alpha of 10**400": {"lora_alpha": 10**400},
     "alpha of -10**400": {"lora_alpha": -(10**400)},

@@ -6,16 +6,17 @@ import json
 import pickle
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny_models import build_base
 
 from sstmerge_core import adapters
 from sstmerge_core.adapters.convert import convert
 from sstmerge_core.cli import main
 from sstmerge_core.errors import AdapterError, RecipeError
+from tests.tiny_models import build_base
 
 IDS = torch.tensor([[2, 3, 10, 11, 12, 40, 1], [2, 7, 7, 9, 94, 4, 5]])
 TARGETS = ["q_proj", "down_proj"]
@@ -53,7 +54,7 @@ def in_peft(base: Path, folder: Path) -> torch.Tensor:
 def configs() -> dict:
     import peft
 
-    causal = {"task_type": "CAUSAL_LM"}
+    causal: dict[str, Any] = {"task_type": "CAUSAL_LM"}
     own = causal | {"target_modules": TARGETS}
     return {
         "DoRA": peft.LoraConfig(r=3, use_dora=True, **own),
@@ -114,7 +115,7 @@ def test_other_layouts_and_biases_of_the_base_are_no_obstacle(architecture, tmp_
 def test_what_no_lora_stands_for_is_refused_in_one_line_and_leaves_nothing(base, tmp_path):
     import peft
 
-    own = {"task_type": "CAUSAL_LM", "target_modules": TARGETS}
+    own: dict[str, Any] = {"task_type": "CAUSAL_LM", "target_modules": TARGETS}
     qwen = build_base("qwen2", tmp_path / "qwen2")
     for number, (on, config, said) in enumerate(
         (

@@ -171,7 +171,7 @@ def test_a_recipe_with_an_unknown_entry_parameter_or_method_is_refused(merge, tm
     assert merge() == 0
     recipe = tmp_path / "out" / "recipe.yaml"
     for entries, message in (
-        ({"colour": "red"}, "colour: Extra inputs"),
+        ({"colour": "red"}, "colour: is no field"),
         ({"parameters": {"alhpa": 1}}, "Did you mean alpha"),
         ({"method": "linaer"}, "Did you mean linear"),
         ({"output": {"dtype": "int8"}}, "cannot be written"),
