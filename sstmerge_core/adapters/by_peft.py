@@ -80,8 +80,8 @@ def stand_in(folder: Path, config: Mapping[str, Any], base: Path, rank: int = 0)
         found[module] = delta
         embeddings |= {module} if embedding else set()
         turned |= kind.__name__ == "Conv1D"
-    factors, used, error = _factored(found, rank)
-    return Stand(factors, frozenset(embeddings), turned, used, error)
+    factors, used, lost = _factored(found, rank)
+    return Stand(factors, frozenset(embeddings), turned, used, lost)
 
 
 def _names(folder: Path, part: str) -> bool:
@@ -102,7 +102,7 @@ def _merged(model: Any, folder: Path, config: Mapping[str, Any]) -> dict[str, to
     try:
         settings = PeftConfig.from_peft_type(**own)
         adapted = get_peft_model(model, settings, autocast_adapter_dtype=False)
-        result = set_peft_model_state_dict(adapted, tensors)
+        result: Any = set_peft_model_state_dict(adapted, tensors)
         # what the adapter has and the model did not take would be lost without a word
         if unexpected := list(result.unexpected_keys):
             fault = f"PEFT finds no place for {len(unexpected)} of its tensors, the first is {shown(unexpected[0])}"

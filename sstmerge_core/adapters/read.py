@@ -240,10 +240,10 @@ def _sort(
         fix = "Write the modules' names instead, as they are in the weights file."
         return {}, {}, [Problem(str(path.parent / CONFIG), f"rank_pattern or alpha_pattern: {shown(error)}", fix)]
     if wrong and config:
-        name, said = wrong[0]
+        name, rank = wrong[0]
         fault = f"{len(wrong)} modules have another rank than r and rank_pattern say: {name} has {modules[name].rank}"
         fix = f"Correct {CONFIG} to what it was trained with; its scaling α/r follows from it."
-        problems.append(Problem(where, f"{fault}, not {shown(said, 20)}", fix))
+        problems.append(Problem(where, f"{fault}, not {shown(rank, 20)}", fix))
     return modules, copied, problems
 
 

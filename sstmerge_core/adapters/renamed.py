@@ -51,7 +51,9 @@ def of_kohya(file: Path, base: BaseModel, settings: Mapping[str, Any] | None = N
             raise AdapterError(Problem(str(file), f"has a tensor that is no LoRA of kohya's: {shown(name)}", _PEFT))
         parts.setdefault(match["module"], {})[match["part"].removesuffix(".weight")] = tensor
     known = {module.replace(".", "_"): module for module in base.weights}
-    tensors, ranks, alphas = {}, {}, {}
+    tensors: dict[str, torch.Tensor] = {}
+    ranks: dict[str, int] = {}
+    alphas: dict[str, float] = {}
     for short, own in parts.items():
         module = known.get(short)
         if module is None or set(own) - {"alpha"} != {"lora_down", "lora_up"}:
@@ -85,7 +87,8 @@ def of_mlx(file: Path, settings: Mapping[str, Any], base: BaseModel) -> Renamed:
         if match is None or tensor.dim() != 2:
             raise AdapterError(Problem(str(file), f"has a tensor that is no LoRA of MLX's: {shown(name)}", _PEFT))
         parts.setdefault(match["module"], {})[match["part"]] = tensor
-    tensors, ranks = {}, {}
+    tensors: dict[str, torch.Tensor] = {}
+    ranks: dict[str, int] = {}
     for module, own in parts.items():
         if set(own) != {"lora_a", "lora_b"}:
             fault = f"has only {next(iter(own))} of {shown(module)}"
