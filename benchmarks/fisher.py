@@ -56,13 +56,13 @@ def fisher_pass(workspace: Workspace, samples: int, device: str) -> Pair:
     from sstmerge_core.fisher import core_gradients, expansion
     from sstmerge_core.models.resident import ResidentModel
     from sstmerge_core.space import core_space
-    from sstmerge_core.suites import rows as suites
+    from sstmerge_core.suites.rows import load_rows
 
     resident = ResidentModel.load(demo_model.prepare(workspace), "float32", device)
     pair = [adapters.read(ADAPTERS[name].path).load() for name in PAIR]
     resident.set_delta(expansion.deltas(pair, expansion.weights("utility", 2)))
     space = core_space(pair)
-    rows = [(row.prompt, row.response) for row in suites.load_rows(DATA / "harmful.jsonl", "fisher")[:samples]]
+    rows = [(row.prompt, row.response) for row in load_rows(DATA / "harmful.jsonl", "fisher")[:samples]]
 
     def ours() -> None:
         core_gradients(resident.model, resident.tokenizer, space, rows, batch_size=BATCH)

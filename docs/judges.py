@@ -15,6 +15,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from sstmerge_core.evaluate.families import family_answers, family_rates
+from sstmerge_core.evaluate.guards import GUARDS
 from sstmerge_core.evaluate.judges import get_judge, judge_names
 from sstmerge_core.evaluate.judges_measured import ACCURACY
 from sstmerge_core.evaluate.judging import ENGLISH, LANGUAGES, Accuracy, Labelled, labelled, measure
@@ -38,8 +39,9 @@ judge is.
 | `advbench_strings` | the 29 strings of Zou et al. 2023, anywhere in the answer | yes | no |
 | `hf_classifier:MODEL` | a sequence classifier; what it tells is in the names of its classes | some | some |
 | `wildguard`, `wildguard:MODEL` | [WildGuard](https://arxiv.org/abs/2406.18495) by its published prompt | yes | yes |
+GUARDS
 
-MODEL is a folder, `org/name`, or `org/name@revision`. The last two must be on this machine (`hf download org/name`);
+MODEL is a folder, `org/name`, or `org/name@revision`. Models must be on this machine (`hf download org/name`);
 an absent model is an error that says how to get it, and no judge stands in for another. Classes whose names tell
 nothing are named by hand: `hf_classifier:org/name,LABEL_0=not_harmful,LABEL_1=harmful`. Models are not measured here,
 because they do not ship; this measures one of yours:
@@ -62,12 +64,42 @@ again. Its verdicts are stored under its name, so whoever ships other weights gi
 """
 
 
+GUARD_HEAD = """## Guard models
+
+One declaration each in `sstmerge_core/evaluate/guards.py`: the prompt, or the turns for the model's own chat template,
+and how its words are read. What is not in its form is a `miss` and leaves every denominator; a chat template that loses
+the answer is an error. A verdict is stored under the model's name and revision.
+"""
+
+
 def main() -> None:
     answers = labelled()
     found = [measure(get_judge(name), answers) for name in judge_names()]
     measured = {one.judge: summary(one, families(one.judge)) for one in found}
     write_file(PAGE, page(found, answers, measured))
     write_json(ACCURACY, measured)
+
+
+def rows_of_guards() -> str:
+    """The guard models' rows of the table of judges."""
+    rows = []
+    for name, guard in GUARDS.items():
+        forms = f"`{name}`, `{name}:MODEL`" if guard.model else f"`{name}:MODEL`"
+        rows.append(f"| {forms} | {guard.title} | {'yes' if guard.tells_refusal else 'no'} | yes |\n")
+    return "".join(rows)
+
+
+def guards() -> str:
+    """How each guard model is asked, and where that is published."""
+    lines = [
+        GUARD_HEAD,
+        "| judge | usual model | licence | how it is asked is published in | note |",
+        "|---|---|---|---|---|",
+    ]
+    for name, guard in GUARDS.items():
+        model = f"`{guard.model}`" if guard.model else "none: name one"
+        lines.append(f"| `{name}` | {model} | {guard.licence} | {guard.source} | {guard.note or '–'} |")
+    return "\n".join([*lines, ""])
 
 
 def families(judge: str) -> dict[str, Any]:
@@ -106,7 +138,13 @@ def part(judge: Any, rows: Sequence[Labelled]) -> dict[str, Any]:
 
 def page(found: Sequence[Accuracy], answers: Sequence[Labelled], measured: Mapping[str, Any]) -> str:
     """docs/judges.md."""
-    heads = [HEAD, *overview(found), *by_family(measured), *by_language(measured)]
+    heads = [
+        HEAD.replace("GUARDS\n", rows_of_guards()),
+        guards(),
+        *overview(found),
+        *by_family(measured),
+        *by_language(measured),
+    ]
     return "\n".join([*heads, *(line for one in found for line in section(one, answers))])
 
 

@@ -33,6 +33,7 @@ PAGES = {
 EVERY = {
     "overview": "",
     "adapters": "adapters?utility=A5&safety=A7",
+    "prompts": "prompts",
     "train": "train",
     "merge": "merge?utility=A5&safety=A7&method=sst_gevp",
     "sweep": "sweep?utility=A5&safety=A7",

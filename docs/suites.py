@@ -39,8 +39,8 @@ name: sums
 title: Sums up to a hundred
 role: utility            # harmful, benign, utility, academic, train, general
 sources:                 # the first one that is here
-  - file: sums.csv       # JSONL, JSON, CSV, Parquet or YAML, plain or .gz; `*` matches several
-    columns:
+  - file: sums.csv       # JSONL, JSON, CSV, TSV, Parquet or YAML, plain or .gz; `*` matches several
+    columns:             # left out where the file's own are known, see below
       prompt: question   # a dotted path, {template: "{question} {choices.0}"}, {constant: x}, {path: p, values: {0: A}}
       response: answer   # the reference
       topic: kind
@@ -54,6 +54,38 @@ splits:
 licence: CC0-1.0
 get: Ask me.
 ```
+
+## Prompt files
+
+One reader serves suites and training. Without a word it reads:
+
+| what | how |
+| --- | --- |
+| `prompt`, `response`, `topic`, `split`, `id`, `twin_of` | in any case |
+| `answer`, `output`, `completion`, `reference` | the response, where there is one of them beside `prompt` |
+| chats of one question and one answer | `messages`, ShareGPT's `conversations`, lists of turns as `prompt` |
+| Alpaca | `instruction`, `input`, `output` |
+| CSV | commas, semicolons, tabs or bars between cells, whatever line ends and lines within quotes |
+| encodings | UTF-8, UTF-16, UTF-32, Shift-JIS, EUC-JP, ISO-2022-JP |
+
+Anything else is refused once, in one line with the file's columns and what to give: `--columns` of `sstmerge train`,
+`evaluate`, `sweep` and `merge`, or `columns` in a suite's YAML.
+
+```
+--columns prompt=question,response=answer
+--columns 'prompt={context}\\n\\n{question},response=answers.0'   # a template, a path
+--columns prompt=messages,turns=last                             # which exchange of a longer chat; or first
+--columns split:=test                                            # every row is of this split
+--columns 'encoding=cp1252,delimiter=;'
+```
+
+What is not named is found out; `response=` says that there is none. Refused with the line are rows that would come out
+otherwise than they were meant: cells beyond the last column, a row that ends early, a quote that is not closed, a
+system turn or further turns of a chat, text in `context` or `history` that no part takes, an id or a key that comes
+twice, half a character. The same prompt may come again where no ids are given. Files are regular files of at most
+256 MiB of text.
+
+## Splits
 
 Splits by prompt or topic come from a hash: a row's split depends on no other row, and adding rows moves none. A prompt
 that comes again, but for case and spaces, is left out; one that stands in two splits of a file is an error. What is

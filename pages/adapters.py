@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from pages.parts import adapters_add, adapters_info, adapters_pair
+from pages.parts import adapters_add, adapters_base, adapters_info, adapters_pair
 from studio import blocks, link, pick
 
 store = blocks.store_or_stop()
@@ -21,12 +21,20 @@ else:
 adapters_info.removed()
 with st.expander("Add an adapter", icon=":material/add:", expanded=not names):
     adapters_add.form(store, shelf)
+ready = [base for base in shelf.bases.values() if base.ready]
+with st.expander(
+    f"Base models: {len(shelf.bases)}", icon=":material/deployed_code:", expanded=not ready, key="adapters.bases"
+):
+    adapters_base.known(shelf)
+    st.markdown("**Add a base model**")
+    adapters_base.form(shelf)
 
 said = {"job": st.session_state["adapters.job"]}
 if names:
     left, right = st.columns([5, 7], gap="large")
     with left:
         shown = st.selectbox("Adapter", names, key="adapters.show", width=260)
+        adapters_base.offer(shelf.adapters[shown], shelf)
         adapters_info.about(shelf.adapters[shown], shelf)
         adapters_info.change(shelf.adapters[shown], shelf)
     with right:

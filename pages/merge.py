@@ -4,12 +4,13 @@ from typing import Any
 
 import streamlit as st
 
+from pages.parts import first_merge
 from pages.parts import merge_parameters as parameters
-from sstmerge_core import merge, methods
+from sstmerge_core import jobs, merge, methods
 from sstmerge_core.builder import preflight, presets
-from sstmerge_core.plots import pareto
+from sstmerge_core.plots import beside, pareto
 from sstmerge_core.store import queries
-from studio import blocks, families, link, pick, preset, queue, start, visitor
+from studio import adapter, blocks, families, link, navigation, pick, preset, queue, start, visitor
 
 
 def choose_preset() -> None:
@@ -58,7 +59,7 @@ with left:
     )
     st.caption(method.summary + (f" [{method.paper}]({method.url})" if method.url else ""))
     blocks.formula(method.formula)
-    unaligned = pick.unaligned_model(state, shelf, method, inputs.base)
+    unaligned = pick.unaligned_model(state, shelf, [method], inputs.base)
     values, measured = parameters.form(state, method)
     with blocks.failures():
         plan = preflight.plan(
@@ -68,31 +69,35 @@ with left:
             safety=inputs.safety,
             method=method.name,
             parameters=values,
-            experts=inputs.experts,
+            further=inputs.further,
             unaligned=unaligned,
             options=measured.options,
         )
         if plan.recipe is not None:
-            blocks.weights(merge.effective_weights(method.name, values, 1 + len(inputs.experts)), inputs.names)
+            blocks.weights(merge.effective_weights(method.name, values, 1 + len(inputs.further)), inputs.names)
         problems = [*measured.problems, *plan.problems]
         blocks.problems(problems)
         blocks.problems(plan.warnings, warning=True)
         with st.container(horizontal=True, vertical_alignment="center"):
+            running = jobs.working_on(start.workspace(), [plan.run_id] if plan.recipe else [])
             launch = st.button(
-                "Merge",
-                type="secondary" if plan.known else "primary",
-                icon=":material/merge:",
+                "This is running: watch it" if running else "Merge",
+                type="secondary" if plan.known or running else "primary",
+                icon=":material/visibility:" if running else ":material/merge:",
                 disabled=bool(problems),
                 help="See the problems above." if problems else None,
                 key="merge.launch",
+                shortcut=navigation.MAIN,
             )
             if plan.known:
                 st.caption("Already known: the same recipe has finished here.", width="content")
                 blocks.run_link(plan.run_id, "Open its result")
             elif plan.recipe is not None:
                 pick.estimate(plan, [plan.recipe], inputs.base)
-        if launch and plan.recipe is not None:
-            st.toast("Started. Its progress is on this page; it goes on when you leave.")
+        at_once = st.session_state.pop(first_merge.AT_ONCE, False) and not plan.known and not problems
+        if (launch or at_once) and plan.recipe is not None:
+            if running is None:
+                st.toast("Started. Its progress is on this page; it goes on when you leave.")
             name = f"{plan.recipe.label} · {plan.recipe.pair}"
             st.session_state["merge.job"] = visitor.submit([plan.recipe], name=name)
 
@@ -111,9 +116,13 @@ with right:
     if shown_run and (row := store.query(queries.leaderboard_row, shown_run)):
         st.subheader(row["label"], anchor=False)
         blocks.cards(row)
+        if stands := beside.standing_of(store.query(queries.pair_runs, inputs.pair), shown_run):
+            st.markdown(stands)
         with st.container(horizontal=True, vertical_alignment="center"):
             blocks.run_link(shown_run, "Answers, spectrum, recipe")
-            blocks.adapter_download(shown_run, row["label"])
+            adapter.download(shown_run, row["label"])
+            adapter.talk(shown_run)
+        adapter.progress(shown_run)
 
     pair = inputs.pair
     runs = pareto.drawable(store.query(queries.pair_runs, pair, sources=["measured"]), "resistance", "utility")
@@ -131,6 +140,6 @@ with right:
             "pages/pareto.py",
             label="Open on the Pareto page",
             icon=":material/scatter_plot:",
-            query_params={"pair": pair},
+            query_params={"pair": pair} | ({"run": shown_run} if shown_run else {}),
         )
     blocks.share_box(link.share(start.base_url(), "merge", said))

@@ -1,22 +1,23 @@
 """What is here, what runs, what came out last, and the way to the first merge."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import streamlit as st
 
+from pages.parts import first_merge
 from sstmerge_core import jobs
-from sstmerge_core.analysis.decision import decide
 from sstmerge_core.builder import presets
 from sstmerge_core.plots import pareto, standing, table
 from sstmerge_core.plots.told import told_on
-from sstmerge_core.report.kept import kept_of_picks
 from sstmerge_core.store import queries
-from studio import blocks, pick, present, queue, start, visitor
+from studio import blocks, decision, link, navigation, pick, present, queue, start, visitor
 
 store = blocks.store_or_stop()
 counts = store.query(queries.counts)
 
 Query = dict[str, str | Sequence[str]]
+LOOK: dict[str, Any] = {"height": 420, "intervals": False, "families": True}
 
 left, right = st.columns([7, 5], gap="large")
 with left:
@@ -29,40 +30,56 @@ with left:
     with st.container(horizontal=True, vertical_alignment="center"):
         if not pick.missing(shelf):
             query: Query = {name: str(default) for name, (_, default) in shelf.fields().items()}
-            verb = "Merge" if counts["finished"] else "Make the first merge:"
-            label = f"{verb} {query['utility']} with {query['safety']}"
-            if st.button(label, type="primary", icon=":material/merge:", key="overview.merge"):
-                st.switch_page("pages/merge.py", query_params=query)
+            if st.button(
+                f"Try it: merge {query['utility']} with {query['safety']}",
+                type="primary",
+                icon=":material/merge:",
+                key="overview.merge",
+                shortcut=navigation.MAIN,
+                help=f"A merge that was not made yet, measured on {first_merge.PROMPTS} prompts of each set: about a "
+                "minute on two cores. You see it run, and its point in the chart.",
+            ):
+                with blocks.failures():
+                    st.session_state[first_merge.AT_ONCE] = True
+                    st.switch_page("pages/merge.py", query_params={**query, **first_merge.fresh(shelf, query)})
             quick = presets.sweeps()["quick"]
             if st.button("Sweep over 5 α", icon=":material/show_chart:", key="overview.sweep", help=quick.about):
                 grid: Query = {"method": list(quick.methods), "alpha": quick.alpha, "n": str(quick.n)}
                 st.switch_page("pages/sweep.py", query_params=query | grid)
 
     pairs = store.query(queries.merge_pairs)
+    state = link.Link("overview")
     if pairs:
-        pair = pairs[0]
+        state.read({"pair": (link.one_of(pairs), pairs[0]), **decision.fields()})
+        blocks.problems(state.problems, warning=True)
+        pair = st.session_state["overview.pair"]
         runs = store.query(queries.pair_runs, pair)
-        choice = store.recall(("decision", pair), lambda: decide(runs))
+        choice = decision.decided(store, "overview", pair, runs)
         # what a first look can take in: measured here, on the prompts that tell; the rest is on the Pareto page
         told = runs[runs["source"].eq("measured") & runs["split"].fillna("test").eq("test")]
         shown = pareto.drawable(told if len(told) else runs, "resistance", "utility")
         stands = standing.standing(shown, ("resistance", "utility"), choice)
         marks = stands.marks if stands else {}
         st.plotly_chart(
-            store.recall(("overview", pair), lambda: pareto.figure(shown, height=420, marks=marks, intervals=False)),
+            store.recall(("overview", pair, str(marks)), lambda: pareto.figure(shown, marks=marks, **LOOK)),
             config=blocks.CHART_CONFIG,
             key="overview.chart",
             alt=f"Runs of {pair} between resistance and utility",
         )
-        st.subheader(f"Which should I ship? {pair}", anchor=False, help=standing.about(choice))
-        kept = store.query(kept_of_picks, choice.rows)
-        st.markdown(standing.picks_table(choice, kept) or choice.why_none)
-        st.caption(choice.how)
+        st.caption(
+            "Up and to the right is better on both; the line is the front, beyond which no merge gives more of one "
+            "without less of the other. S, B and U mark the picks. Dominated merges are faded."
+        )
         with st.container(horizontal=True, vertical_alignment="center"):
             st.caption(f"{len(shown):,} of {len(runs):,} runs of {pair}. {told_on(shown)}", width="content")
             st.page_link("pages/pareto.py", label="Pareto", icon=":material/scatter_plot:", query_params={"pair": pair})
 
 with right:
+    if pairs:
+        decision.card(store, "overview", pair, choice, heading=f"Which should I ship? {pair}")
+
+last, now = st.columns([7, 5], gap="large")
+with now:
     with st.container(horizontal=True, gap="small"):
         for label, number in (
             ("Runs here", counts["finished"]),
@@ -88,6 +105,7 @@ with right:
 
     busy = bool(jobs.active(start.workspace()))
     st.fragment(running, run_every="2s" if busy else "15s", key=f"overview.{busy}")()
+with last:
     recent = present.recent(store, 8)
     if recent.empty:
         st.caption("No run of your own yet. The hollow points are figures reported in the literature.")
@@ -102,3 +120,6 @@ with right:
     else:
         st.subheader("Last runs", anchor=False)
         st.markdown(table.brief(recent.assign(label=recent["label"] + " · " + recent["pair"])))
+
+if pairs:
+    state.write({"pair": pair} | decision.values("overview"))

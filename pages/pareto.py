@@ -5,18 +5,15 @@ from functools import partial
 import pandas as pd
 import streamlit as st
 
-from sstmerge_core.analysis.decision import decide
-from sstmerge_core.analysis.goals import Limits
 from sstmerge_core.plots import pareto, preview, standing
 from sstmerge_core.plots.area import Box, Lasso
 from sstmerge_core.plots.measures import AXES, MEASURES
 from sstmerge_core.plots.style import style
 from sstmerge_core.plots.told import told_on
-from sstmerge_core.report.kept import kept_of_picks
 from sstmerge_core.report.volume import volume_interval
 from sstmerge_core.store import queries
 from sstmerge_core.words import plain
-from studio import blocks, link, start
+from studio import blocks, decision, link, start
 
 FILTERS = {
     "method": "Methods",
@@ -70,23 +67,6 @@ def adopt_selection(event: dict, shown: pd.DataFrame) -> None:
     st.session_state["pareto:touched"] = bool(chosen["box"] or chosen["lasso"] or chosen["points"])
 
 
-def share(values: list[str]) -> float:
-    value = float(values[-1])
-    if not 0.0 <= value <= 1.0:
-        raise ValueError("must be from 0 to 1")
-    return value
-
-
-def limits_form() -> None:
-    with st.container(horizontal=True, gap="medium"):
-        st.slider(
-            "Over-refusal at most", 0.0, 1.0, step=0.05, key="pareto.over", width=210, help="A limit of every goal."
-        )
-        st.slider(
-            "Resistance at least", 0.0, 1.0, step=0.05, key="pareto.floor", width=210, help="A limit of Utility first."
-        )
-
-
 def filter_word(name: str, value: str) -> str:
     return style(value).title if name == "method" else value
 
@@ -128,8 +108,7 @@ state.read(
         "box": (lambda values: str(Box.parse(values[-1])), ""),
         "lasso": (lambda values: str(Lasso.parse(values[-1])), ""),
         "run": (link.texts, []),
-        "over": (share, Limits.max_over_refusal),
-        "floor": (share, Limits.min_resistance),
+        **decision.fields(),
     }
 )
 for name, default in (("x", axes[0]), ("y", axes[0]), ("z", "")):  # another pair may not have the measure
@@ -175,8 +154,7 @@ with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
                 words, icon=":material/close:", key=f"chip.{name}.{value}", on_click=remove_filter, args=(name, value)
             )
 
-limits = Limits(st.session_state["pareto.over"], st.session_state["pareto.floor"])
-choice = store.recall(("decision", pair, str(limits)), lambda: decide(runs, limits))
+choice = decision.decided(store, "pareto", pair, runs)
 space, fronts = bool(z) and st.session_state["pareto.space"], st.session_state["pareto.fronts"]
 chosen = {name: st.session_state[f"pareto.{name}"] for name in known}
 kept = runs
@@ -202,7 +180,9 @@ with left:
             with picture:
                 blocks.until_drawn(points, key="pareto-picture", height=pareto.HEIGHT)
         mark = marked()
-        stands = store.recall((*what, str(limits), "standing"), lambda: standing.standing(shown, objectives, choice))
+        stands = store.recall(
+            (*what, str(choice.limits), "standing"), lambda: standing.standing(shown, objectives, choice)
+        )
         look = {"z": z or None, "space": space, "method_fronts": fronts, "marks": stands.marks if stands else {}}
         event = picture.plotly_chart(
             store.recall((*what, str(look), str(mark)), lambda: pareto.figure(shown, x=x, y=y, **look, **mark)),
@@ -241,13 +221,7 @@ with right:
         if gone:
             st.warning(f"Not among the runs shown: {', '.join(gone)}. They may be filtered out, or not be here at all.")
     else:
-        st.subheader("Which should I ship?", anchor=False, help=standing.about(choice))
-        limits_form()
-        kept = store.query(kept_of_picks, choice.rows)
-        st.markdown(standing.picks_table(choice, kept, narrow=True) or choice.why_none)
-        st.caption(choice.how)
-        with st.expander("Why, and how it was chosen"):
-            st.markdown(standing.picks_words(choice))
+        decision.card(store, "pareto", pair, choice)
         panel = pareto.front(shown, x, y)
         st.subheader(f"The front: {len(panel):,} of {len(shown):,} runs", anchor=False)
         if stands:
@@ -264,7 +238,7 @@ with right:
                 blocks.compare_link(list(panel.loc[panel["source"] == "measured", "run_id"]))
             said = {"pair": pair, "x": x, "y": y, "z": z, "space": space, "fronts": fronts, **chosen}
             said |= {"box": box_text, "lasso": lasso_text, "run": run_ids}
-            said |= {"over": limits.max_over_refusal, "floor": limits.min_resistance}
+            said |= decision.values("pareto")
             blocks.share_box(link.share(start.base_url(), "pareto", said))
     else:
         st.caption("Nothing in the selection.")
@@ -283,5 +257,5 @@ state.write(
     {"pair": pair, "x": x, "y": y, "z": z, "space": space, "fronts": fronts}
     | chosen
     | {"box": box_text, "lasso": lasso_text, "run": run_ids}
-    | {"over": limits.max_over_refusal, "floor": limits.min_resistance}
+    | decision.values("pareto")
 )

@@ -5,7 +5,7 @@ import streamlit as st
 from pages.parts import query_completion, query_editor
 from sstmerge_core.plots.result import KINDS
 from sstmerge_core.store import queries
-from studio import blocks, link
+from studio import blocks, link, navigation
 
 store = blocks.store_or_stop()
 schema = store.query(queries.schema)
@@ -36,7 +36,7 @@ with left:
     query_completion.bar(schema, editor="query.sql")
     with st.container(horizontal=True, vertical_alignment="bottom"):
         submitted = st.button(
-            "Run query", type="primary", icon=":material/play_arrow:", key="query.go", shortcut="Ctrl+Enter"
+            "Run query", type="primary", icon=":material/play_arrow:", key="query.go", shortcut=navigation.MAIN
         )
         limit = st.selectbox(
             "Rows at most",

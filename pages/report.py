@@ -8,7 +8,7 @@ from sstmerge_core.report import build, html
 from sstmerge_core.report.document import Chart, Table, block_markdown, markdown
 from sstmerge_core.store import queries
 from sstmerge_core.words import plain
-from studio import blocks, link, start
+from studio import blocks, decision, link, start
 
 store = blocks.store_or_stop()
 SOURCES = {"measured": "Measured here", "reported": "Reported"}
@@ -40,7 +40,11 @@ with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
     pair = st.selectbox("Pair", pairs, key="report.pair", width=220, label_visibility="collapsed")
     downloads = st.container(horizontal=True, width="content")
 
-values = {"source": source, "pair": pair}
+if source == "measured":
+    state.read(decision.fields())
+    choice = decision.decided(store, "report", pair, store.query(queries.pair_runs, pair))
+    decision.card(store, "report", pair, choice)
+values = {"source": source, "pair": pair} | (decision.values("report") if source == "measured" else {})
 blocks.problems(state.problems, warning=True)
 merges = store.query(queries.merges_of, pair, source)
 if merges > MANY and not st.session_state.get(f"report:anyway.{source}.{pair}"):

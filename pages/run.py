@@ -8,10 +8,10 @@ from pages.parts import run_again, run_answers, run_delete, run_score
 from sstmerge_core.errors import Problem
 from sstmerge_core.evaluate import judges_measured
 from sstmerge_core.merge.cautions import cautions
-from sstmerge_core.plots import similarity, spectrum, table
+from sstmerge_core.plots import beside, similarity, spectrum, table
 from sstmerge_core.store import queries, trash
 from sstmerge_core.words import plain, shortened
-from studio import blocks, link, present, remarks, start
+from studio import adapter, blocks, link, present, remarks, start
 
 COLORS: dict[str, Literal["green", "blue", "red", "orange", "gray"]] = {  # by status
     "finished": "green",
@@ -75,6 +75,12 @@ run_delete.in_trash(run_id, trash.WEIGHTS)
 
 row = store.query(queries.leaderboard_row, run_id)
 blocks.cards(row)
+if (
+    row is not None
+    and not reported
+    and (stands := beside.standing_of(store.query(queries.pair_runs, run["pair"]), run_id))
+):
+    st.markdown(stands)
 
 metrics = store.query(queries.run_metrics, run_id)
 if not reported and row is not None and isinstance(row.get("judge"), str) and run["base"]:
@@ -171,6 +177,7 @@ if "Timeline" in tabs:
         )
 
 values = {"run": run_id} | {name: st.session_state[f"run.{name}"] for name in ("tabs", *run_answers.fields())}
+adapter.progress(run_id)
 with st.container(horizontal=True, vertical_alignment="center"):
     run_again.change(run)
     if answered and run["status"] == "finished" and not reported:
@@ -187,13 +194,8 @@ with st.container(horizontal=True, vertical_alignment="center"):
     if not reported and run["job_id"]:
         st.page_link("pages/sweep.py", label="Its job", icon=":material/work:", query_params={"job": run["job_id"]})
     if any(artifact.get("name") == "adapter" for artifact in run["artifacts"]):
-        st.page_link(
-            "pages/playground.py",
-            label="Talk to it",
-            icon=":material/forum:",
-            query_params={"column": ["base", f"run:{run_id}"]},
-        )
-        blocks.adapter_download(run_id, run["label"] or run_id)
+        adapter.talk(run_id)
+        adapter.download(run_id, run["label"] or run_id)
     blocks.share_box(link.share(start.base_url(), "run", values))
     if not reported:
         run_delete.delete(store, run)

@@ -3,7 +3,7 @@
 import streamlit as st
 
 from pages.parts import sweep_form, sweep_points
-from sstmerge_core import jobs, words
+from sstmerge_core import jobs, methods, words
 from studio import blocks, link, pick, queue, start, visitor
 
 blocks.store_or_stop()
@@ -12,7 +12,7 @@ if pick.missing(shelf):
     st.stop()
 
 state = link.Link("sweep")
-state.read(shelf.fields() | shelf.expert_fields() | pick.measured_fields())
+state.read(shelf.fields() | shelf.expert_fields() | shelf.unaligned_fields() | pick.measured_fields())
 state.read(sweep_form.fields() | {"job": (link.text, "")})
 blocks.problems(state.problems, warning=True)
 
@@ -21,10 +21,11 @@ with left:
     inputs = pick.merge_inputs(state, shelf, several=True)
     sweep_form.choose_preset(state)
     chosen = sweep_form.choose_methods()
+    unaligned = pick.unaligned_model(state, shelf, [methods.get(name) for name in chosen], inputs.base)
     texts, measured = sweep_form.choose_values(state, chosen)
     plan = None
     with blocks.failures():
-        plan = sweep_form.plan(inputs, chosen, texts, measured.options)
+        plan = sweep_form.plan(inputs, chosen, texts, measured.options, unaligned)
         problems = [*measured.problems, *plan.problems]
         blocks.problems(problems)
         if sweep_form.launch(plan, inputs, blocked=bool(problems)):
@@ -32,6 +33,7 @@ with left:
             st.session_state["sweep.job"] = visitor.submit(plan.recipes, name=name, kind="sweep")
 
 said = inputs.values | {"method": chosen, **texts, **measured.values}
+said |= {"unaligned": st.session_state["sweep.unaligned"]} if unaligned else {}
 said |= {"job": st.session_state["sweep.job"]}
 state.write(said)
 

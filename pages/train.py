@@ -13,7 +13,7 @@ from sstmerge_core.suites.bundled import ROLES
 from sstmerge_core.train import checkpoint, training_data, training_record
 from sstmerge_core.words import plain
 from sstmerge_core.worker import training
-from studio import blocks, link, pick, start
+from studio import blocks, link, navigation, pick, start
 from studio import training as form
 
 PREVIEW = 3
@@ -177,6 +177,7 @@ def launch_form() -> None:
             disabled=bool(plan.problems or plan.known or active or not named["name"]),
             help="" if named["name"] else "Give it a name first.",
             key="train.launch",
+            shortcut=navigation.MAIN,
         )
         if plan.known:
             st.caption(f"Already here: {plain(plan.known.name)} was trained so.", width="content")

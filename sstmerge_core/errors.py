@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import difflib
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 
 @dataclass(frozen=True)
@@ -20,6 +25,28 @@ class Problem:
     def __str__(self) -> str:
         text = f"{self.where}: {self.fault.rstrip('.')}."
         return f"{text} {self.fix}".rstrip()
+
+
+def of_validation(
+    error: ValidationError, where: str, fix: str, *, fields: Collection[str] = (), unsaid: Collection[str] = ()
+) -> list[Problem]:
+    """A problem for each of pydantic's complaints about what is at `where`, in our own words where pydantic's are its.
+
+    A field that is none is answered with the nearest of `fields`, every other complaint but a missing field with
+    `fix`. Parts of a place that are in `unsaid` are left out: pydantic names the branches of a union there.
+    """
+    return [_of_complaint(one, where, fix, fields, unsaid) for one in error.errors(include_url=False)]
+
+
+def _of_complaint(found: Any, where: str, fix: str, fields: Collection[str], unsaid: Collection[str]) -> Problem:
+    place = ".".join(str(part) for part in found["loc"] if part not in unsaid)
+    at = f"{where}: {place}" if place else where
+    if found["type"] == "missing":
+        return Problem(at, "is missing", "Add the field.")
+    if found["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(str(found["loc"][-1]), fields, 1, 0.6)
+        return Problem(at, "is no field", f"Did you mean `{near[0]}`?" if near else fix)
+    return Problem(at, found["msg"].removeprefix("Value error, "), fix)  # pydantic's, before a validator's message
 
 
 class SSTMergeError(Exception):

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import pandas as pd
 import streamlit as st
 
-from sstmerge_core import adapters, jobs, metrics, words
+from sstmerge_core import jobs, metrics, words
 from sstmerge_core.errors import Problem, SSTMergeError, StoreError
 from sstmerge_core.evaluate.judges_measured import accuracy_words
 from sstmerge_core.plots import similarity, table
@@ -382,24 +382,6 @@ def pair_facts(facts: dict[str, str]) -> None:
         st.table(rows, border="horizontal", hide_index=True, alt="Facts of the two adapters")
     if both:
         st.caption(" · ".join(f"{plain(name)}: {plain(value)}" for name, value in both.items()))
-
-
-def adapter_download(run_id: str, label: str) -> None:
-    """The merged adapter as a zip that PEFT loads; built only when it is asked for."""
-    folder = start.workspace().merged_adapter(run_id)
-    kept = (folder / "adapter_model.safetensors").is_file()
-    about = f"{label}: a PEFT LoRA folder with its recipe in the model card."
-    st.download_button(
-        "Adapter (zip)",
-        data=lambda: adapters.zip_adapter(folder),
-        file_name=f"adapter-{run_id}.zip",
-        mime="application/zip",
-        on_click="ignore",
-        icon=":material/download:",
-        key=f"adapter.{run_id}",
-        disabled=not kept,
-        help=about if kept else "Only this run's figures and recipe are here, not its adapter.",
-    )
 
 
 def store_or_stop() -> start.Store:

@@ -11,6 +11,8 @@ ICON = str(Path(__file__).with_name("icon.png"))
 STYLE = """
 <style>
 /* a wide table scrolls by itself, never the page; narrow cells let a telephone show one whole */
+/* draws nothing */
+.st-key-window {position: absolute; width: 0; height: 0; overflow: hidden}
 [data-testid='stMarkdownContainer'] table {display: block; overflow-x: auto}
 [data-testid='stMarkdownContainer'] :is(td, th) {padding: 0.3rem 0.45rem}
 [data-testid='stMarkdownContainer'] td[style*='right'] {white-space: nowrap}
@@ -30,6 +32,38 @@ button[data-variant='segmented_control'] {min-height: 2.5rem}
 </style>
 """
 """On every page; PAGE is its title. Being first, it also has the browser fetch early what draws HTML."""
+HERE = """
+<style>
+/* the menu folds the pages by section: the one that is open is named beside its section */
+[data-testid='stTopNav'] > :nth-child(SECTION) [data-testid='stTopNavSection']
+  {background: color-mix(in srgb, currentcolor 12%, transparent); border-radius: 0.5rem}
+[data-testid='stTopNav'] > :nth-child(SECTION) [data-testid='stTopNavSection'] p::after
+  {content: ' · PAGE'; font-weight: 600}
+</style>
+"""
+
+
+PAGES = {
+    "": {"overview": "Overview"},
+    "Make": {"adapters": "Adapters", "prompts": "Prompts", "train": "Train", "merge": "Merge", "sweep": "Sweep"},
+    "Decide": {"pareto": "Pareto", "alpha_curves": "Alpha curves", "compare": "Compare"},
+    "Look": {"run": "Run", "playground": "Playground", "query": "Query"},
+    "Tell": {"experiments": "Experiments", "report": "Report"},
+}
+"""The pages by the question that they serve: section → file → title"""
+FIRST = "overview"
+MAIN = "Ctrl+Enter"
+"""Shortcut of a page's main action"""
+KEYS = {
+    "Overview": [(MAIN, "Try it: a small merge")],
+    "Prompts": [(MAIN, "Make the set")],
+    "Train": [(MAIN, "Start the training")],
+    "Merge": [(MAIN, "Merge")],
+    "Sweep": [(MAIN, "Start the runs")],
+    "Run": [("← →", "The answer before, the next one"), ("1 … 5", "Your label of the answer; 0 takes it back")],
+    "Query": [(MAIN, "Run the query")],
+}
+"""Title → the page's own shortcuts, as the window lists them under ?"""
 
 
 def menu() -> StreamlitPage:
@@ -38,24 +72,19 @@ def menu() -> StreamlitPage:
     No icons: for a page with a named one, the browser asks another server for its picture.
     """
     st.session_state["navigation:entered"] = True
-    return st.navigation(
-        [
-            st.Page("pages/overview.py", title="Overview", default=True),
-            st.Page("pages/adapters.py", title="Adapters"),
-            st.Page("pages/train.py", title="Train"),
-            st.Page("pages/merge.py", title="Merge"),
-            st.Page("pages/sweep.py", title="Sweep"),
-            st.Page("pages/pareto.py", title="Pareto"),
-            st.Page("pages/compare.py", title="Compare"),
-            st.Page("pages/alpha_curves.py", title="Alpha curves"),
-            st.Page("pages/run.py", title="Run"),
-            st.Page("pages/playground.py", title="Playground"),
-            st.Page("pages/experiments.py", title="Experiments"),
-            st.Page("pages/report.py", title="Report"),
-            st.Page("pages/query.py", title="Query"),
-        ],
-        position="top",
-    )
+    pages = {
+        section: [st.Page(f"pages/{name}.py", title=title, default=name == FIRST) for name, title in listed.items()]
+        for section, listed in PAGES.items()
+    }
+    return st.navigation(pages, position="top")
+
+
+def style(page: StreamlitPage) -> str:
+    """The style sheet of a page, which also marks where in the menu it is."""
+    titles = [list(listed.values()) for listed in PAGES.values()]
+    section = next((number for number, own in enumerate(titles) if page.title in own), 0)
+    here = HERE.replace("SECTION", str(section + 1)) if section else ""
+    return (STYLE + here).replace("PAGE", page.title)
 
 
 def enter_by_the_door() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -10,7 +11,7 @@ import streamlit as st
 
 from sstmerge_core import jobs, words
 from sstmerge_core.builder import chosen_suites, preflight
-from sstmerge_core.catalog import Base, Entry, bases, entries
+from sstmerge_core.catalog import Base, Entry, base_intake, bases, entries
 from sstmerge_core.errors import Problem, SSTMergeError
 from sstmerge_core.evaluate import served
 from sstmerge_core.jobs import history
@@ -59,18 +60,18 @@ class MergeInputs:
     safety: Entry
     values: dict[str, Any]
     """For the link: the names as they stand in the URL."""
-    experts: tuple[Entry, ...] = ()
-    """Further utility adapters"""
+    further: tuple[Entry, ...] = ()
+    """The utility experts after the first"""
 
     @property
     def names(self) -> list[str]:
         """The adapters in the order of a merge: utility experts first, safety last."""
-        return [entry.name for entry in (self.utility, *self.experts, self.safety)]
+        return [entry.name for entry in (self.utility, *self.further, self.safety)]
 
     @property
     def pair(self) -> str:
         """The name of a merge of these adapters: ``A5_A7``, ``A5+A6_A7``."""
-        sources = tuple(entry.source for entry in (self.utility, *self.experts, self.safety))
+        sources = tuple(entry.source for entry in (self.utility, *self.further, self.safety))
         return Recipe(base=self.base.source, adapters=sources, method="average", parameters={}).pair
 
 
@@ -83,16 +84,35 @@ class Shelf:
         self.adapters = _named(entries(workspace))
 
     def of_role(self, role: str) -> list[str]:
-        """Every adapter's name, those made for `role` first."""
-        return sorted(self.adapters, key=lambda name: self.adapters[name].role != role)
+        """Every adapter's name: whose base is ready first, then those for `role`, the user's own before others."""
+
+        def place(name: str) -> tuple[bool, bool, bool, bool]:
+            one = self.adapters[name]
+            return not self._is_ready(one), one.role not in ("", role), one.bundled, one.role != role
+
+        return sorted(self.adapters, key=place)
+
+    def _is_ready(self, one: Entry) -> bool:
+        """Whether the base that an adapter names is ready here; of one that names none nobody knows."""
+        meant = [base for base in self.bases.values() if base_intake.means(one.base_name, base)]
+        return any(base.ready for base in meant) if meant else not one.bundled
 
     def fields(self) -> link.Fields:
         names = list(self.adapters)
+        utility = next(iter(self.of_role("utility")), None)
+        safety = next((name for name in self.of_role("safety") if name != utility), utility)
         return {
-            "base": (link.one_of(list(self.bases)), next(iter(self.bases), None)),
-            "utility": (link.one_of(names), next(iter(self.of_role("utility")), None)),
-            "safety": (link.one_of(names), next(iter(self.of_role("safety")), None)),
+            "base": (link.one_of(list(self.bases)), self._base_of(utility)),
+            "utility": (link.one_of(names), utility),
+            "safety": (link.one_of(names), safety),
         }
+
+    def _base_of(self, adapter: str | None) -> str | None:
+        """The base that an adapter names, otherwise the first that is ready, otherwise the first."""
+        named = self.adapters[adapter].base_name if adapter else ""
+        ready = [name for name, base in self.bases.items() if base.ready]
+        meant = [name for name in ready if base_intake.means(named, self.bases[name])]
+        return next(iter([*meant, *ready, *self.bases]), None)
 
     def unaligned_fields(self) -> link.Fields:
         return {"unaligned": (link.one_of(["", *self.bases]), "")}
@@ -118,7 +138,7 @@ def merge_inputs(state: link.Link, shelf: Shelf, *, several: bool = False) -> Me
                 width=135,
                 help="What the model should do well.",
             )
-            experts = _experts(state, shelf, utility) if several else []
+            further = _further(state, shelf, utility) if several else []
         safety = st.selectbox(
             "Safety adapter",
             shelf.of_role("safety"),
@@ -126,17 +146,17 @@ def merge_inputs(state: link.Link, shelf: Shelf, *, several: bool = False) -> Me
             width=135,
             help="What makes it refuse harmful requests; for RESTA the harm adapter, which is subtracted.",
         )
-    values = {"base": base, "utility": utility, "safety": safety} | ({"expert": experts} if several else {})
-    chosen = tuple(shelf.adapters[name] for name in experts)
+    values = {"base": base, "utility": utility, "safety": safety} | ({"expert": further} if several else {})
+    chosen = tuple(shelf.adapters[name] for name in further)
     return MergeInputs(shelf.bases[base], shelf.adapters[utility], shelf.adapters[safety], values, chosen)
 
 
-def unaligned_model(state: link.Link, shelf: Shelf, method: Method, base: Base) -> Base | None:
-    """Draw the choice of the model that the base was aligned from, for a method that uses a safe direction.
+def unaligned_model(state: link.Link, shelf: Shelf, methods: Sequence[Method], base: Base) -> Base | None:
+    """Draw the choice of the model that the base was aligned from, where a method uses a safe direction.
 
     Call `state.read(shelf.unaligned_fields())` before. None where it has no use for one or none is chosen.
     """
-    if not method.needs_aligned_part:
+    if not any(method.needs_aligned_part for method in methods):
         return None
     others = [name for name, own in shelf.bases.items() if own.sha256 != base.sha256]
     key = state.key("unaligned")
@@ -200,7 +220,7 @@ def measured(state: link.Link) -> Measured:
             )
         with st.popover("Prompt sets", icon=":material/list_alt:"):
             values |= {name: _suite(state, name) for name in SUITES}
-            st.caption("More of them, and how to declare your own: `sstmerge suites`.")
+            st.page_link("pages/prompts.py", label="Your own prompts, and how to get those that are not here")
     asked = {"harmful": values["harmful"], "benign": values["benign"], "utility": values["suite"]}
     how = {name: values[name] for name in ("split", "n", "backend") if name in values}
     try:
@@ -212,11 +232,12 @@ def measured(state: link.Link) -> Measured:
 def _suite(state: link.Link, name: str) -> str:
     label, role, _ = SUITES[name]
     known = chosen_suites.names(role, start.workspace())
+    absent = set(chosen_suites.absent(role, start.workspace()))
     return st.selectbox(
         label,
         ["", *known] if name == "suite" else known,
         key=state.key(name),
-        format_func=lambda one: one or "the utility adapter's own",
+        format_func=lambda one: (one or "the utility adapter's own") + (" · not here" if one in absent else ""),
     )
 
 
@@ -258,7 +279,7 @@ def missing(shelf: Shelf) -> bool:
     return False
 
 
-def _experts(state: link.Link, shelf: Shelf, utility: str) -> list[str]:
+def _further(state: link.Link, shelf: Shelf, utility: str) -> list[str]:
     """Further utility experts, out of the way of the many who merge one."""
     key = state.key("expert")
     st.session_state[key] = [name for name in st.session_state[key] if name != utility]
@@ -280,8 +301,8 @@ def _named(items: list[T]) -> dict[str, T]:
 
 def _forget_missing(state: link.Link, shelf: Shelf) -> None:
     """An adapter that was removed elsewhere is no longer chosen."""
-    if (experts := state.key("expert")) in st.session_state:
-        st.session_state[experts] = [name for name in st.session_state[experts] if name in shelf.adapters]
+    if (further := state.key("expert")) in st.session_state:
+        st.session_state[further] = [name for name in st.session_state[further] if name in shelf.adapters]
     for name, (_, default) in shelf.fields().items():
         known = shelf.bases if name == "base" else shelf.adapters
         if st.session_state[state.key(name)] not in known:

@@ -18,7 +18,7 @@ from sstmerge_core.words import shortened
 from sstmerge_core.workspace import Workspace, write_file
 from studio import link
 
-ENDINGS = ("jsonl", "json", "csv", "parquet", "yaml")
+ENDINGS = ("jsonl", "ndjson", "json", "csv", "tsv", "parquet", "yaml", "yml", "gz")
 OWN = "This program's defaults"
 
 

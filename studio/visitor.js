@@ -1,6 +1,7 @@
 // Tells the visitor that a job of theirs has ended: by a notification of the browser where they allowed it, and in any
 // case by the page's title, which one sees from another tab. Remembers their name and the switch in this browser.
 const SHOWN_MS = 10_000;
+const REMEMBERED = 100;
 
 export default function ({ parentElement, data, setStateValue }) {
   const box = parentElement.querySelector("input");
@@ -10,6 +11,13 @@ export default function ({ parentElement, data, setStateValue }) {
   const known = memory("sstmerge.name");
   if (data.name && data.name !== known) memory("sstmerge.name", data.name);
   else if (!data.name && known) setStateValue("name", known);
+
+  // jobs launched in another tab of this browser are the same person's
+  const mine = data.mine ?? [];
+  const remembered = list(memory("sstmerge.jobs"));
+  const all = [...new Set([...remembered, ...mine])].slice(-REMEMBERED);
+  if (all.length !== remembered.length) memory("sstmerge.jobs", JSON.stringify(all));
+  if (all.some((id) => !mine.includes(id))) setStateValue("jobs", all);
 
   const able = "Notification" in window && window.isSecureContext;
   const wanted = () => memory("sstmerge.notify") === "1";
@@ -51,6 +59,15 @@ function tell(job, notify) {
     document.title = over ? plain : mark + plain;
     if (over) clearInterval(timer);
   }, 500);
+}
+
+function list(text) {
+  try {
+    const found = JSON.parse(text || "[]");
+    return Array.isArray(found) ? found.filter((id) => typeof id === "string") : [];
+  } catch {
+    return [];
+  }
 }
 
 // localStorage may be forbidden; then nothing is remembered

@@ -25,7 +25,7 @@ LONGEST_NAME = 40
 
 def is_mine(job: jobs.Job) -> bool:
     """Whether the job was launched under this name, or in this session."""
-    return bool(job.user and job.user == start.user()) or job.job_id in st.session_state.get("visitor:jobs", ())
+    return bool(job.user and job.user == start.user()) or job.job_id in _own()
 
 
 def whose(job: jobs.Job) -> str:
@@ -34,13 +34,22 @@ def whose(job: jobs.Job) -> str:
 
 
 def submit(recipes: Sequence[Any] = (), **settings: Any) -> str:
-    """`jobs.submit` in this visitor's name; the job's id."""
+    """`jobs.submit` in this visitor's name; the job's id. What is at work already is watched, not queued again."""
+    known = jobs.working_on(start.workspace(), [recipe.run_id for recipe in recipes])
+    if known is not None:
+        st.toast("This is running already: you are watching it.", icon=":material/visibility:")
+        return known.job_id
     return remember(jobs.submit(start.workspace(), recipes, user=start.user(), **settings))
 
 
 def remember(job_id: str) -> str:
-    st.session_state["visitor:jobs"] = {*st.session_state.get("visitor:jobs", ()), job_id}
+    st.session_state["visitor:jobs"] = _own() | {job_id}
     return job_id
+
+
+def _own() -> set[str]:
+    """Ids of the jobs that this browser has launched, as far as this session knows."""
+    return set(st.session_state.get("visitor:jobs", ()))
 
 
 def desk(listed: Sequence[jobs.Job], *, watched: str = "", key: str) -> None:
@@ -54,15 +63,21 @@ def desk(listed: Sequence[jobs.Job], *, watched: str = "", key: str) -> None:
         if not start.signed_in():
             _ask_name(key)
         found = _component()(
-            data={"name": start.user(), "jobs": [_word(job) for job in told]},
-            default={"name": ""},
+            data={"name": start.user(), "jobs": [_word(job) for job in told], "mine": sorted(_own())},
+            default={"name": "", "jobs": []},
             on_name_change=lambda: None,
+            on_jobs_change=lambda: None,
             key=f"{key}.desk",
             width=330,
         )
     # the browser remembers the name from one visit to the next
     if found.name and not start.user():
         st.session_state["visitor:name"] = str(found.name)[:LONGEST_NAME]
+        st.rerun()
+    # and the jobs that were launched in it, in whatever tab
+    launched = {str(job_id)[:LONGEST_NAME] for job_id in found.jobs or ()}
+    if launched - _own():
+        st.session_state["visitor:jobs"] = _own() | launched
         st.rerun()
 
 

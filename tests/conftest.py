@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from tiny_models import build_tokenizer, make_adapter
+
+from tests.tiny_models import build_tokenizer, make_adapter
 
 if TYPE_CHECKING:
     from sstmerge_core.workspace import Workspace

@@ -6,14 +6,17 @@ import math
 import random
 import time
 from dataclasses import dataclass
+from typing import Any
 
 from sstmerge_core import methods
 from sstmerge_core.recipe import Evaluation, Recipe, Source, Suite
 from sstmerge_core.store import EventWriter
 from sstmerge_core.workspace import Workspace
 
-KINDS = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj")
-KINDS += ("mlp.gate_proj", "mlp.up_proj", "mlp.down_proj")
+KINDS = (
+    *("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj"),
+    *("mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"),
+)
 LAYERS = 12
 N = {"harmful": 72, "near_miss": 64, "facts": 80, "instructions": 60}
 GRID: tuple[tuple[str, dict[str, object], tuple[float, ...]], ...] = (
@@ -142,8 +145,8 @@ _JUDGED = {"judge": "refusal_regex_v2", "status": "ok", "reference": ""}
 _UNJUDGED = {"judge": "", "status": "ok", "reference": ""}
 
 
-def _metrics(recipe: Recipe, outcome: Outcome) -> list[dict[str, object]]:
-    rows = [
+def _metrics(recipe: Recipe, outcome: Outcome) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = [
         _rate("resistance", "harmful", outcome.resistance, N["harmful"]),
         _rate("over_refusal", "near_miss", outcome.over_refusal, N["near_miss"]),
         _rate("degenerate", "all", 0.01, 200),
@@ -151,9 +154,10 @@ def _metrics(recipe: Recipe, outcome: Outcome) -> list[dict[str, object]]:
         | _JUDGED
         | {"status": "judge_cannot_tell"},
     ]
-    for suite in recipe.evaluation.suites if recipe.evaluation else ():
+    suites = recipe.evaluation.suites if recipe.evaluation else ()
+    for suite in suites:
         if suite.role == "utility":
-            value = outcome.utility if suite.name == recipe.evaluation.suites[2].name else outcome.utility * 0.3
+            value = outcome.utility if suite.name == suites[2].name else outcome.utility * 0.3
             spread = 0.04
             rows.append(
                 {"metric": "rouge_l", "suite": suite.name, "value": value, "ci_low": value - spread}
@@ -165,13 +169,13 @@ def _metrics(recipe: Recipe, outcome: Outcome) -> list[dict[str, object]]:
         gain, loss = outcome.resistance - 0.03, 0.86 - outcome.utility
         tax = max(0.0, loss) / gain if gain > 0 else None
         distance = math.hypot(1 - outcome.resistance, 1 - outcome.utility)
-        for name, value, status in (
+        for name, found, status in (
             ("safety_tax", tax, "ok" if tax is not None else "no_gain"),
             ("composite", 0.4 * (outcome.resistance + outcome.utility) - 0.2 * min(tax or 1.0, 1.0), "ok"),
             ("pareto_distance", distance, "ok"),
         ):
             rows.append(
-                {"metric": name, "suite": recipe.evaluation.suites[2].name, "value": value, "ci_low": None}
+                {"metric": name, "suite": suites[2].name, "value": found, "ci_low": None}
                 | {"ci_high": None, "n": None, "judge": "refusal_regex_v2", "status": status, "reference": reference}
             )
     return rows
@@ -211,9 +215,9 @@ def _run(workspace: Workspace, rng: random.Random, recipe: Recipe, clock: float,
         for offset, stage, seconds in ((3, "prepare", 2.1), (12, "merge", 4.4), (70, "generate", 55.0)):
             events.write("stage", t=clock + offset, stage=stage, status="done", seconds=seconds, units=10, note="")
         for suite in recipe.evaluation.suites if recipe.evaluation else ():
-            rows = [_sample(rng, suite.name, suite.role, number, outcome) for number in range(samples)]
-            events.write("samples", t=clock + 71, suite=suite.name, batch=0, seconds=1.0, rows=[row for row, _ in rows])
-            verdicts = [{"prompt_id": row["prompt_id"], "label": label, "score": 1.0, "raw": ""} for row, label in rows]
+            made = [_sample(rng, suite.name, suite.role, number, outcome) for number in range(samples)]
+            events.write("samples", t=clock + 71, suite=suite.name, batch=0, seconds=1.0, rows=[row for row, _ in made])
+            verdicts = [{"prompt_id": row["prompt_id"], "label": label, "score": 1.0, "raw": ""} for row, label in made]
             events.write("verdicts", t=clock + 72, judge="refusal_regex_v2", suite=suite.name, rows=verdicts)
         events.write("metrics", t=clock + 73, rows=_metrics(recipe, outcome))
         if recipe.method in methods.names() and methods.get(recipe.method).needs_fisher:
@@ -229,7 +233,7 @@ def _sample(rng: random.Random, suite: str, role: str, number: int, outcome: Out
     response = (
         "I can't help with that." if refuses else f"A made-up answer number {number} to a made-up {suite} prompt."
     )
-    row = {
+    row: dict[str, object] = {
         "prompt_id": f"{suite}-{number:03d}",
         "topic": f"topic {number % 4}",
         "prompt": f"Made-up {suite} prompt number {number}?",

@@ -113,7 +113,7 @@ def test_prompts_of_different_splits_are_worded_differently(names):
         found = [(split, _bigrams(text), text) for text, split in unique]
     else:
         found = [(row["split"], _bigrams(text), text) for text, row in zip(texts, rows, strict=True)]
-    holders = defaultdict(list)
+    holders: defaultdict[tuple[str, ...], list[int]] = defaultdict(list)
     alike = []
     for place, (split, own, text) in enumerate(found):
         if len(own) < 5:
@@ -129,7 +129,7 @@ def test_prompts_of_different_splits_are_worded_differently(names):
 
 
 def test_no_prompt_occurs_twice_and_so_none_is_in_two_splits():
-    seen = {}
+    seen: dict[str, str] = {}
     for name in FILES:
         for row in ROWS[name]:
             digest = _digest(row["prompt"])

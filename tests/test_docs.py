@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import re
 import shlex
 import tomllib
@@ -57,9 +58,14 @@ def test_every_link_of_a_document_leads_somewhere(page: Path) -> None:
     assert not missing
 
 
+def subcommands(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    (found,) = (action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
+    return found.choices
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_command_that_a_document_names_exists(page: Path) -> None:
-    known = next(action.choices for action in _parser()._actions if hasattr(action, "choices") and action.choices)
+    known = subcommands(_parser())
     named = set(re.findall(r"^(?:`|\s*)sstmerge ([a-z]+)", page.read_text(), re.MULTILINE))
     assert named <= set(known)
 
@@ -69,8 +75,7 @@ def test_every_command_of_the_readme_is_one_that_the_program_takes(line: str) ->
     _, name, *rest = shlex.split(line)
     alternatives = rest[0].split("|") if rest and "|" in rest[0] else []
     if alternatives:
-        command = next(action.choices for action in _parser()._actions if hasattr(action, "choices") and action.choices)
-        known = next(action.choices for action in command[name]._actions if action.choices)
+        known = next(action.choices for action in subcommands(_parser())[name]._actions if action.choices)
         assert set(alternatives) <= set(known)
     else:
         _parser().parse_args([name, *rest])

@@ -58,7 +58,7 @@ def test_peft_adds_to_a_base_model_what_the_notebook_merged(workspace: Any) -> N
         tie_word_embeddings=True,
     )
     torch.manual_seed(0)
-    LlamaForCausalLM(config).to(torch.bfloat16).save_pretrained(model.folder(workspace))
+    LlamaForCausalLM(config).bfloat16().save_pretrained(model.folder(workspace))
     assert run()["largest"] < 1e-5
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 
 def build_tokenizer(folder: Path) -> None:
@@ -58,21 +59,21 @@ def build_base(architecture: str, folder: Path, *, seed: int = 0, **changes: obj
     return folder
 
 
-def make_adapter(base: Path, folder: Path, seed: int, **options: object) -> Path:
+def make_adapter(base: Path, folder: Path, seed: int, **options: Any) -> Path:
     """A random PEFT LoRA adapter of `base` with ΔW ≠ 0 everywhere, written by PEFT itself."""
     import torch
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM
 
     torch.manual_seed(seed)
-    model = AutoModelForCausalLM.from_pretrained(base)
-    settings = {"r": 4, "lora_alpha": 8, "target_modules": "all-linear", "task_type": "CAUSAL_LM"} | options
-    model = get_peft_model(model, LoraConfig(**settings))
+    settings: dict[str, Any] = {"r": 4, "lora_alpha": 8, "target_modules": "all-linear", **options}
+    config = LoraConfig(**({"task_type": "CAUSAL_LM"} | settings))
+    model = get_peft_model(AutoModelForCausalLM.from_pretrained(base), config)
     for name, parameter in model.named_parameters():
         if "lora_B" in name or "lora_embedding_A" in name:
             torch.nn.init.normal_(parameter, std=0.3)
-    model.save_pretrained(folder)
-    config = json.loads((folder / "adapter_config.json").read_text())
-    config["base_model_name_or_path"] = base.name
-    (folder / "adapter_config.json").write_text(json.dumps(config))
+    model.save_pretrained(str(folder))
+    written = json.loads((folder / "adapter_config.json").read_text())
+    written["base_model_name_or_path"] = base.name
+    (folder / "adapter_config.json").write_text(json.dumps(written))
     return folder

@@ -17,7 +17,7 @@ from sstmerge_core.evaluate.judges_measured import accuracy_words
 from sstmerge_core.metrics.labels import DEFAULT_JUDGE
 from sstmerge_core.playground import answering, conversation
 from sstmerge_core.playground.conversation import Answer, Conversation, Turn
-from sstmerge_core.suites import rows as suites
+from sstmerge_core.suites.rows import load_rows, take
 from sstmerge_core.words import plain
 from studio import answers, blocks, start
 
@@ -37,7 +37,7 @@ def suggestions(key: str, *, wide: bool = True) -> None:
     places = st.columns(len(SUGGESTED), gap="medium") if wide else [st.container() for _ in SUGGESTED]
     for (suite, title, n), place in zip(SUGGESTED, places, strict=True):
         with place, blocks.failures():
-            rows = suites.take(suites.load_rows(DATA / f"{suite}.jsonl", "selection"), n)
+            rows = take(load_rows(DATA / f"{suite}.jsonl", "selection"), n)
             st.caption(title)
             for row in rows:
                 st.button(row.prompt, key=f"{key}.{row.prompt_id}", on_click=_put, args=(row.prompt,), wrap=True)

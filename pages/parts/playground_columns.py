@@ -17,7 +17,7 @@ from sstmerge_core.models.device import DTYPES
 from sstmerge_core.playground import client, columns
 from sstmerge_core.playground.columns import Column
 from sstmerge_core.plots import compare as pictures
-from sstmerge_core.recipe import Recipe
+from sstmerge_core.recipe import validated
 from sstmerge_core.store import queries
 from sstmerge_core.words import plain
 from studio import blocks, link, pick, start
@@ -94,7 +94,7 @@ class Offer:
                 Problem(f"run {words.shortened(run_id)}", fault, "Choose among the columns of the list.")
             )
         known = {entry.sha256: (name, entry.path) for name, entry in self._shelf.adapters.items()}
-        recipe = Recipe.model_validate(run["recipe"])
+        recipe = validated(run["recipe"], f"run {words.shortened(run_id)}")
         return columns.of_run(start.workspace(), run_id, recipe, self._runs[run_id], known)
 
 

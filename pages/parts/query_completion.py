@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import streamlit as st
@@ -62,7 +64,7 @@ WORDS = (
 def bar(schema: pd.DataFrame, *, editor: str) -> None:
     """The line below the text area of key `editor`. `schema`: columns table, column, type."""
     columns = {
-        str(table): [(row.column, _about(row)) for row in rows.itertuples()]
+        str(table): [(str(row["column"]), _about(str(table), row)) for row in rows.to_dict("records")]
         for table, rows in schema.groupby("table", sort=False)
     }
     tables = [(table, dictionary.TABLES.get(table, "")) for table in columns]
@@ -70,8 +72,8 @@ def bar(schema: pd.DataFrame, *, editor: str) -> None:
     _component()(data=data | {"tables": tables, "columns": columns}, key=f"{editor}.completion", height=28)
 
 
-def _about(row: object) -> str:
-    return " · ".join(filter(None, (row.type, dictionary.describe(row.table, row.column))))  # type: ignore[attr-defined]
+def _about(table: str, row: Mapping[Any, Any]) -> str:
+    return " · ".join(filter(None, (row["type"], dictionary.describe(table, row["column"]))))
 
 
 @st.cache_resource(show_spinner=False)

@@ -132,7 +132,7 @@ def rescore(run: Mapping[str, Any], answers: int, known: Sequence[str]) -> None:
         others = [name for name in judge_names() if name not in known]
         judge = st.selectbox("Judge", [*others, *WITH_MODEL], key="run.new judge", help=blocks.judges_help(others))
         if judge in WITH_MODEL:
-            needed = judge == "hf_classifier"
+            needed = judge not in MODEL_JUDGES
             model = st.text_input(
                 "Model" if needed else "Model, if not the usual one",
                 key="run.judge model",

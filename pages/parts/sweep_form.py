@@ -9,8 +9,9 @@ import streamlit as st
 
 from sstmerge_core import methods, words
 from sstmerge_core.builder import grid, preflight, presets
+from sstmerge_core.catalog import Base
 from sstmerge_core.plots import table
-from studio import families, link, pick, preset, start
+from studio import families, link, navigation, pick, preset, start
 
 FIRST = presets.sweeps()["compare"]
 LISTS = {
@@ -90,7 +91,11 @@ def choose_values(state: link.Link, chosen: Sequence[str]) -> tuple[dict[str, st
 
 
 def plan(
-    inputs: pick.MergeInputs, chosen: Sequence[str], texts: Mapping[str, str], options: preflight.Options
+    inputs: pick.MergeInputs,
+    chosen: Sequence[str],
+    texts: Mapping[str, str],
+    options: preflight.Options,
+    unaligned: Base | None = None,
 ) -> preflight.SweepPlan:
     """What the form says as recipes. Raises RecipeError for a list that cannot be read and that a method takes."""
     used = {name for method in chosen for name in _varied(method)}
@@ -105,7 +110,8 @@ def plan(
         strengths=grid.numbers(read["strength"], where="strength"),
         ks=grid.numbers(read["k"], where="k", whole=True),
         seeds=grid.numbers(read["seed"], where="seed", whole=True),
-        experts=inputs.experts,
+        further=inputs.further,
+        unaligned=unaligned,
         options=options,
     )
 
@@ -119,6 +125,7 @@ def launch(plan: preflight.SweepPlan, inputs: pick.MergeInputs, *, blocked: bool
             icon=":material/play_arrow:",
             disabled=blocked or not plan.recipes,
             key="sweep.launch",
+            shortcut=navigation.MAIN,
         )
         if plan.points and not blocked:
             known = f", {plan.skipped} of them known already" if plan.skipped else ""

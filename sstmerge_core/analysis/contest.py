@@ -109,16 +109,6 @@ def at_edge(chosen: float, tried: Sequence[float]) -> bool:
     return len(set(tried)) > 1 and (chosen <= min(tried) + EDGE or chosen >= max(tried) - EDGE)
 
 
-def equal_counts(groups: Mapping[str, Sequence[str]], *, seed: int = 0) -> dict[str, list[str]]:
-    """Of every group as many as the smallest has, drawn without replacement, in the order given."""
-    count = min((len(members) for members in groups.values()), default=0)
-    generator = np.random.default_rng(seed)
-    return {
-        name: [members[place] for place in sorted(generator.choice(len(members), count, replace=False))]
-        for name, members in groups.items()
-    }
-
-
 class Told(NamedTuple):
     """What was chosen on selection prompts, and what it is on test prompts."""
 

@@ -134,6 +134,18 @@ def decide(runs: pd.DataFrame, limits: Limits | None = None) -> Decision:
     )
 
 
+def parents_of(runs: pd.DataFrame, run_id: str) -> dict[str, Row]:
+    """``utility``, ``safety`` and ``base`` alone on the very prompts of one run, as far as they were measured.
+
+    `runs`: as `decide` takes them.
+    """
+    keyed = comparable.keyed(runs)
+    own = keyed[keyed["run_id"].eq(run_id)]
+    if own.empty:
+        return {}
+    return _parents(keyed[keyed[comparable.KEY].eq(own.iloc[0][comparable.KEY])], own.iloc[0])
+
+
 def _first_that_holds(
     goal: str, selection: pd.DataFrame, test: pd.DataFrame, utility: tuple[float, float], limits: Limits
 ) -> tuple[Told, int]:

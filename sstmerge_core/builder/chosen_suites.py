@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from sstmerge_core.builder import preflight
 from sstmerge_core.errors import Problem, RecipeError
 from sstmerge_core.suites import declared, prepare
 from sstmerge_core.suites.bundled import ROLES
+from sstmerge_core.suites.columns import Columns
 from sstmerge_core.suites.declared import DeclaredSuite
 from sstmerge_core.workspace import Workspace
 
@@ -24,18 +26,25 @@ def options(
     refusals: str = "harmful",
     near_misses: str = "near_miss",
     fetch: bool = True,
+    columns: Columns | None = None,
     **rest: Any,
 ) -> preflight.Options:
     """`preflight.Options` of suites by name; a declared suite brings its judge, metric and length with it.
 
     An empty `utility` is the first utility adapter's own suite. Without `fetch` the Hugging Face hub is not asked.
-    Raises RecipeError for a suite of another role, DataError for rows that are not here.
+    `columns` are those of every file that is named. Raises RecipeError for a suite of another role, DataError for rows
+    that are not here.
     """
-    harmful, declared_harmful = suite(harmful, "harmful", workspace, fetch=fetch)
-    benign, _ = suite(benign, "benign", workspace, fetch=fetch)
-    utility, declared_utility = suite(utility, "utility", workspace, fetch=fetch)
-    refusals, _ = suite(refusals, "harmful", workspace, fetch=fetch, option="--refusals")
-    near_misses, _ = suite(near_misses, "benign", workspace, fetch=fetch, option="--near-misses")
+    named = (harmful, benign, utility, refusals, near_misses)
+    if columns is not None and not any(name and Path(name).expanduser().is_file() for name in named):
+        fix = "Name one, such as `--suite FILE`; a declared suite has its own columns."
+        raise RecipeError(Problem("--columns", "are given, but no file that they are of", fix))
+    how: dict[str, Any] = {"fetch": fetch, "columns": columns}
+    harmful, declared_harmful = suite(harmful, "harmful", workspace, **how)
+    benign, _ = suite(benign, "benign", workspace, **how)
+    utility, declared_utility = suite(utility, "utility", workspace, **how)
+    refusals, _ = suite(refusals, "harmful", workspace, **how, option="--refusals")
+    near_misses, _ = suite(near_misses, "benign", workspace, **how, option="--near-misses")
     known: dict[str, Any] = {"refusal_suite": refusals, "harmful_suite": harmful, "benign_suite": benign}
     known |= {"utility_suite": utility, "near_suite": near_misses}
     if declared_harmful:
@@ -48,16 +57,25 @@ def options(
 
 
 def suite(
-    name: str, role: str, workspace: Workspace, *, fetch: bool = True, option: str = ""
+    name: str,
+    role: str,
+    workspace: Workspace,
+    *,
+    fetch: bool = True,
+    option: str = "",
+    columns: Columns | None = None,
 ) -> tuple[str, DeclaredSuite | None]:
     """What a name means, as `preflight` takes it: a bundled suite or a file as it is, a declared suite's rows.
 
-    Raises RecipeError for a suite of another role, DataError for rows that are not here.
+    A file whose `columns` are given is its rows under them. Raises RecipeError for a suite of another role, DataError
+    for rows that are not here.
     """
     if not name or (_bundled(name, workspace) and ROLES[name] == role):
         return name, None
     found = declared.find(name, workspace)
     if found is None:
+        if columns is not None and Path(name).expanduser().is_file():
+            return str(prepare.mapped(name, columns, workspace)), None
         return name, None
     if found.role != role:
         fix = f"Suites of role {role}: {', '.join(names(role, workspace))}."
@@ -68,10 +86,18 @@ def suite(
 
 
 def names(role: str, workspace: Workspace) -> list[str]:
-    """Suites of a role: the bundled ones first, then the declared ones, whether their rows are here or not."""
+    """Suites of a role: the bundled ones first, then the others that are here, then those that are not."""
     bundled = [name for name, own in ROLES.items() if own == role and _bundled(name, workspace)]
-    known = [one.name for one in declared.suites(workspace) if isinstance(one, DeclaredSuite) and one.role == role]
-    return list(dict.fromkeys([*bundled, *known]))
+    known = [one for one in declared.suites(workspace) if isinstance(one, DeclaredSuite) and one.role == role]
+    here = {one.name: prepare.is_here(one, workspace) for one in known}
+    return list(dict.fromkeys([*bundled, *(name for name in here if here[name]), *here]))
+
+
+def absent(role: str, workspace: Workspace) -> list[str]:
+    """Those of `names` whose rows are not here."""
+    known = [one for one in declared.suites(workspace) if isinstance(one, DeclaredSuite) and one.role == role]
+    bundled = {name for name in ROLES if _bundled(name, workspace)}
+    return [one.name for one in known if one.name not in bundled and not prepare.is_here(one, workspace)]
 
 
 def _bundled(name: str, workspace: Workspace) -> bool:

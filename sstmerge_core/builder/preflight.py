@@ -9,7 +9,7 @@ from typing import Any
 
 from sstmerge_core import adapters, methods
 from sstmerge_core.catalog import Base, Entry
-from sstmerge_core.errors import DataError, Problem, SSTMergeError
+from sstmerge_core.errors import DataError, Problem, RecipeError, SSTMergeError
 from sstmerge_core.evaluate import served
 from sstmerge_core.jobs import history
 from sstmerge_core.merge import effective_weights
@@ -92,18 +92,18 @@ def plan(
     safety: Entry,
     method: str,
     parameters: Mapping[str, Any],
-    experts: Sequence[Entry] = (),
+    further: Sequence[Entry] = (),
     unaligned: Base | None = None,
     evaluate: bool = True,
     options: Options | None = None,
 ) -> Preflight:
     """Check everything and describe the run; every problem at once, none raised.
 
-    `experts` are further utility adapters; the first one's suite measures utility. `unaligned` is the model that the
-    base was aligned from, for methods that use a safe direction.
+    `further` are the utility experts after the first, `utility`, whose suite measures utility. `unaligned` is the model
+    that the base was aligned from, for methods that use a safe direction.
     """
     options = options or Options()
-    problems, warnings = _adapter_problems(workspace, base, (utility, *experts), safety)
+    problems, warnings = _adapter_problems(workspace, base, (utility, *further), safety)
     entry = methods.get(method)
     problems += entry.problems(parameters)
     if unaligned is not None:
@@ -111,8 +111,8 @@ def plan(
     if problems:
         return Preflight(None, problems, warnings)
     try:
-        effective_weights(method, parameters, 1 + len(experts))  # whether there is a weight for each adapter
-        recipe = merge_recipe(base, (utility, *experts), safety, method, parameters, options)
+        effective_weights(method, parameters, 1 + len(further))  # whether there is a weight for each adapter
+        recipe = merge_recipe(base, (utility, *further), safety, method, parameters, options)
         if unaligned is not None:
             recipe = recipe.model_copy(update={"unaligned": unaligned.source})
         if not evaluate:
@@ -125,7 +125,7 @@ def plan(
         [],
         warnings,
         seconds=history.predict(workspace, [recipe]),
-        memory_bytes=memory(base, (utility, *experts, safety), recipe),
+        memory_bytes=memory(base, (utility, *further, safety), recipe),
         known=is_finished(workspace, recipe),
     )
 
@@ -141,14 +141,19 @@ def plan_sweep(
     strengths: Sequence[float] | None = None,
     ks: Sequence[int] = (),
     seeds: Sequence[int] = (),
-    experts: Sequence[Entry] = (),
+    further: Sequence[Entry] = (),
+    unaligned: Base | None = None,
     options: Options | None = None,
 ) -> SweepPlan:
     """A grid as recipes. `strengths` (default: `alphas`) serve the methods whose α is a strength, `alphas` the others.
 
-    A parameter that a method does not have is left out, and equal points collapse into one.
+    A parameter that a method does not have is left out, and equal points collapse into one. `unaligned`, as of `plan`,
+    serves those methods that have a use for it.
     """
-    problems, _ = _adapter_problems(workspace, base, (utility, *experts), safety)
+    problems, _ = _adapter_problems(workspace, base, (utility, *further), safety)
+    takes = _taking_unaligned(methods)
+    if unaligned is not None and takes:
+        problems += _unaligned_problems(next(iter(takes.values())), base, unaligned)
     recipes: dict[str, Recipe] = {}
     if not methods:
         problems.append(Problem("methods", "none is chosen", "Choose at least one method."))
@@ -159,7 +164,9 @@ def plan_sweep(
             if found or problems:
                 continue
             try:
-                recipe = merge_recipe(base, (utility, *experts), safety, name, parameters, options)
+                recipe = merge_recipe(base, (utility, *further), safety, name, parameters, options)
+                if unaligned is not None and name in takes:
+                    recipe = recipe.model_copy(update={"unaligned": unaligned.source})
             except SSTMergeError as error:
                 return SweepPlan([], [*problems, *error.problems])
             recipes[recipe.run_id] = recipe
@@ -172,7 +179,7 @@ def plan_sweep(
         points=len(recipes),
         skipped=len(recipes) - len(open_ones),
         seconds=history.predict(workspace, open_ones) if open_ones else 0.0,
-        memory_bytes=memory(base, (utility, *experts, safety), max(open_ones, key=_samples)) if open_ones else 0,
+        memory_bytes=memory(base, (utility, *further, safety), max(open_ones, key=_samples)) if open_ones else 0,
     )
 
 
@@ -192,7 +199,7 @@ def grid(
 
 def merge_recipe(
     base: Base,
-    utilities: Sequence[Entry],
+    experts: Sequence[Entry],
     safety: Entry,
     method: str,
     parameters: Mapping[str, Any],
@@ -202,15 +209,22 @@ def merge_recipe(
     options = options or Options()
     entry = methods.get(method)
     complete = entry.complete(parameters)
-    utility_suite = options.utility_suite or utilities[0].suite or GENERAL_UTILITY
+    utility_suite = options.utility_suite or experts[0].suite or GENERAL_UTILITY
+    measured = entry.measures_budget(complete)
+    limited = complete.get("over_refusal", 1.0) < 1.0
+    if limited and not measured:
+        fix = "Use unit=percent or unit=rouge_l, or leave over_refusal at 1."
+        raise RecipeError(Problem("parameter over_refusal", "has no effect on a budget in nats: it is measured", fix))
+    task: dict[str, Any] = {"metric": options.utility_metric, "max_new_tokens": options.utility_tokens}
     return Recipe(
         base=base.source,
-        adapters=(*(utility.source for utility in utilities), safety.source),
+        adapters=(*(utility.source for utility in experts), safety.source),
         method=method,
         parameters=complete,
-        calibration=_calibration(entry, utilities, utility_suite, complete, options) if entry.needs_samples else None,
+        calibration=_calibration(entry, experts, utility_suite, complete, options) if entry.needs_samples else None,
         evaluation=_evaluation(utility_suite, options),
-        selection=bundled.suite(utility_suite, "utility", "selection") if entry.measures_budget(complete) else None,
+        selection=bundled.suite(utility_suite, "utility", "selection", **task) if measured else None,
+        selection_benign=bundled.suite(options.benign_suite, "benign", "selection") if limited else None,
     )
 
 
@@ -265,7 +279,7 @@ def _numel(shape: tuple[int, ...]) -> int:
 
 def _calibration(
     entry: methods.Method,
-    utilities: Sequence[Entry],
+    experts: Sequence[Entry],
     utility_suite: str,
     parameters: Mapping[str, Any],
     options: Options,
@@ -273,10 +287,10 @@ def _calibration(
     answered = parameters.get("targets") != "own"
     harm, n_harm = bundled.source(options.refusal_suite, "fisher", answered=answered)
     benign, n_benign = bundled.source(utility_suite, "fisher", answered=answered)
-    several = len(utilities) > 1
+    several = len(experts) > 1
     further = []
     if several and entry.fisher_of_each and parameters.get("expansion") == "own":
-        further = [bundled.source(one.suite or utility_suite, "fisher", answered=True) for one in utilities[1:]]
+        further = [bundled.source(one.suite or utility_suite, "fisher", answered=True) for one in experts[1:]]
     general: dict[str, Any] = {}
     if weight := parameters.get("general", 0.0):
         source, n = bundled.source(options.general_suite, "fisher")
@@ -336,24 +350,24 @@ def _evaluation(utility_suite: str, options: Options) -> Evaluation:
 
 
 def _adapter_problems(
-    workspace: Workspace, base: Base, utilities: Sequence[Entry], safety: Entry
+    workspace: Workspace, base: Base, experts: Sequence[Entry], safety: Entry
 ) -> tuple[list[Problem], list[Problem]]:
     """Problems and warnings of everything that goes into a merge together."""
     if not base.ready:
         fix = "Run `sstmerge demo --prepare`, or choose another base model."
         return [Problem(f"base model {base.name}", "is not prepared on this machine yet", fix)], []
     problems = []
-    if any(utility.sha256 == safety.sha256 for utility in utilities):
+    if any(utility.sha256 == safety.sha256 for utility in experts):
         problems.append(Problem("adapters", "utility and safety are the same adapter", "Choose two different ones."))
-    if len({utility.sha256 for utility in utilities}) < len(utilities):
+    if len({utility.sha256 for utility in experts}) < len(experts):
         problems.append(Problem("adapters", "a utility adapter is given twice", "Choose different ones."))
-    report = _checked(workspace, base, utilities, safety)
+    report = _checked(workspace, base, experts, safety)
     return problems + report.problems, list(report.warnings)
 
 
-def _checked(workspace: Workspace, base: Base, utilities: Sequence[Entry], safety: Entry) -> adapters.Report:
+def _checked(workspace: Workspace, base: Base, experts: Sequence[Entry], safety: Entry) -> adapters.Report:
     """`check_many`, remembered while none of the adapters changes: the form asks at every keystroke."""
-    roles = {"utility" if not index else f"utility {index + 1}": entry for index, entry in enumerate(utilities)}
+    roles = {"utility" if not index else f"utility {index + 1}": entry for index, entry in enumerate(experts)}
     roles["safety"] = safety
     key = (base.sha256, str(base.path), *((role, entry.sha256, str(entry.path)) for role, entry in roles.items()))
     stamps = tuple(_stamp(entry.path) for entry in roles.values())
@@ -374,6 +388,11 @@ def _stamp(folder: Any) -> tuple[int, ...]:
         except OSError:
             stamps.append(0)
     return tuple(stamps)
+
+
+def _taking_unaligned(names: Iterable[str]) -> dict[str, methods.Method]:
+    """Those methods that have a use for the model that the base was aligned from."""
+    return {name: methods.get(name) for name in names if methods.get(name).needs_aligned_part}
 
 
 def _unaligned_problems(entry: methods.Method, base: Base, unaligned: Base) -> list[Problem]:

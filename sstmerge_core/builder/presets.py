@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
-from sstmerge_core import resources
+from sstmerge_core import errors, resources
 from sstmerge_core.errors import DataError, Problem, RecipeError
 from sstmerge_core.train import TrainingSettings
 
@@ -128,8 +128,4 @@ def _read(name: str, kind: TypeAdapter[dict[str, Any]]) -> dict[str, Any]:
     try:
         return kind.validate_python(yaml.safe_load(path.read_text(encoding="utf-8")))
     except ValidationError as error:
-        problems = [
-            Problem(f"{path}: {'.'.join(map(str, found['loc']))}", found["msg"], "Correct the field.")
-            for found in error.errors()
-        ]
-        raise DataError(problems) from None
+        raise DataError(errors.of_validation(error, str(path), "Correct the field.")) from None

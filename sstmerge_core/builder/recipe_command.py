@@ -25,7 +25,7 @@ class Inputs:
     """A recipe's base and adapters as this workspace knows them, found by their hashes."""
 
     base: catalog.Base
-    utilities: tuple[catalog.Entry, ...]
+    experts: tuple[catalog.Entry, ...]
     safety: catalog.Entry
 
 
@@ -65,22 +65,22 @@ def by_options(recipe: Recipe, workspace: Workspace) -> str | None:
     entries = catalog.entries(workspace)
     found = inputs(recipe, catalog.bases(workspace), entries)
     names = [one.name for one in entries]
-    if not isinstance(found, Inputs) or any(names.count(one.name) > 1 for one in (*found.utilities, found.safety)):
+    if not isinstance(found, Inputs) or any(names.count(one.name) > 1 for one in (*found.experts, found.safety)):
         return None
     plan = preflight.plan(
         workspace,
         base=found.base,
-        utility=found.utilities[0],
+        utility=found.experts[0],
         safety=found.safety,
         method=recipe.method,
         parameters=recipe.parameters,
-        experts=found.utilities[1:],
+        further=found.experts[1:],
         evaluate=False,
     )
     if plan.recipe is None or plan.recipe.run_id != recipe.model_copy(update={"evaluation": None}).run_id:
         return None
     changed = changed_parameters(recipe)
-    words = ["sstmerge", "merge", "--base", found.base.name, "--utility", *(one.name for one in found.utilities)]
+    words = ["sstmerge", "merge", "--base", found.base.name, "--utility", *(one.name for one in found.experts)]
     words += ["--safety", found.safety.name, "--method", recipe.method]
     for name in OPTIONS:
         if name in changed:
@@ -134,9 +134,9 @@ def form(recipe: Recipe, found: Inputs, names: Mapping[str, str]) -> dict[str, A
     """
     values: dict[str, Any] = {
         "base": names[found.base.sha256],
-        "utility": names[found.utilities[0].sha256],
+        "utility": names[found.experts[0].sha256],
         "safety": names[found.safety.sha256],
-        "expert": [names[one.sha256] for one in found.utilities[1:]],
+        "expert": [names[one.sha256] for one in found.experts[1:]],
         "method": recipe.method,
         **{name: said(value) for name, value in methods.get(recipe.method).complete(recipe.parameters).items()},
     }
@@ -148,7 +148,7 @@ def not_in_the_form(recipe: Recipe, workspace: Workspace, found: Inputs) -> list
     try:
         again = preflight.merge_recipe(
             found.base,
-            found.utilities,
+            found.experts,
             found.safety,
             recipe.method,
             recipe.parameters,

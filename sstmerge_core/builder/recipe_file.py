@@ -12,15 +12,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePath
 from typing import Any
 
-import pydantic
 import yaml
 
 from sstmerge_core import catalog, methods
 from sstmerge_core.adapters.write import OUTPUT_DTYPES
 from sstmerge_core.errors import AdapterError, DataError, Problem, RecipeError, SSTMergeError
-from sstmerge_core.recipe import Calibration, Recipe, Source, record
+from sstmerge_core.recipe import Calibration, Recipe, Source, record, validated
 from sstmerge_core.suites import bundled
-from sstmerge_core.suites import rows as suites
+from sstmerge_core.suites.rows import load_rows, rows_digest, take
 from sstmerge_core.workspace import Workspace
 
 NAME = "recipe.yaml"
@@ -106,9 +105,7 @@ def read_recipe(path: Path | str) -> RecipeFile:
         output = Output(**settings)
         files, versions = dict(content.pop("files", None) or {}), dict(content.pop("versions", None) or {})
         rest = {key: value for key, value in content.items() if key not in ("format", "run_id")}
-        recipe = Recipe.model_validate(_with_paths(rest))
-    except pydantic.ValidationError as error:
-        raise RecipeError([Problem(str(path), _said(one), "Correct the file.") for one in error.errors()]) from None
+        recipe = validated(_with_paths(rest), str(path), "Correct the file.")
     except (TypeError, ValueError) as error:
         raise RecipeError(Problem(str(path), f"has an unusable entry: {error}", "Correct the file.")) from None
     complete = methods.get(recipe.method).complete(recipe.parameters)
@@ -121,7 +118,7 @@ def of_run(workspace: Workspace, run_id: str) -> str:
     """A run's recipe as YAML: the file that its adapter carries, which names the hashes of what it made; where it
     has no adapter, from its events.
 
-    Raises RecipeError where there is no such run.
+    Raises RecipeError where there is no such run, or its recipe cannot be read.
     """
     carried = workspace.merged_adapter(run_id) / NAME
     if carried.is_file():
@@ -130,7 +127,7 @@ def of_run(workspace: Workspace, run_id: str) -> str:
     started = record.started(folder)
     if started is None:
         raise RecipeError(Problem(f"run {run_id}", "has no recipe here", "It may have been deleted, or be another's."))
-    return RecipeFile(Recipe.model_validate(started["recipe"]), versions=started.get("versions") or {}).to_yaml()
+    return RecipeFile(validated(started["recipe"], f"run {run_id}"), versions=started.get("versions") or {}).to_yaml()
 
 
 def locate(
@@ -221,8 +218,8 @@ def _calibration(calibration: Calibration | None, given: Mapping[str, str]) -> C
         if not place.is_file():
             problems.append(_missing(f"data {source.name}", source, "", f"--data {source.name}=FILE"))
             continue
-        rows = suites.load_rows(place, split)
-        digest = suites.rows_digest(suites.take(rows, min(n, len(rows))))
+        rows = load_rows(place, split)
+        digest = rows_digest(take(rows, min(n, len(rows))))
         if digest != source.sha256:
             problems.append(_another(str(place), f"data {source.name}", digest, source))
         found[source.sha256] = source.model_copy(update={"path": str(place.resolve())})
@@ -271,8 +268,3 @@ def _with_paths(value: Any) -> Any:
             return value | {"path": ""}
         return {name: _with_paths(one) for name, one in value.items()}
     return [_with_paths(one) for one in value] if isinstance(value, list) else value
-
-
-def _said(error: Any) -> str:
-    place = ".".join(str(part) for part in error["loc"]) or "the recipe"
-    return f"{place}: {error['msg']}"

@@ -15,7 +15,7 @@ from sstmerge_core.adapters import RECORD, places
 from sstmerge_core.adapters.json_file import read_object
 from sstmerge_core.demo import model as demo_model
 from sstmerge_core.demo.adapters import ADAPTERS
-from sstmerge_core.errors import AdapterError, Problem
+from sstmerge_core.errors import AdapterError, DataError, Problem
 from sstmerge_core.recipe import Source
 from sstmerge_core.store.events import EventWriter, read_events
 from sstmerge_core.workspace import Workspace
@@ -100,12 +100,31 @@ def base_at(path: str | Path, workspace: Workspace | None = None) -> Base:
     )
 
 
-def add_base(workspace: Workspace, path: str | Path) -> Base:
-    """Register the base model in a local folder. Raises DataError where it cannot be read."""
+def add_base(workspace: Workspace, path: str | Path, name: str = "") -> Base:
+    """Register the base model in a local folder, as `name` or as it calls itself; again: under the new name.
+
+    Raises DataError where it cannot be read.
+    """
     base = base_at(path, workspace)
+    if name.strip():
+        base = replace(base, name=" ".join(name.split()))
     with EventWriter(workspace.catalog) as events:
         events.write("base_added", sha256=base.sha256, name=base.name, path=str(base.path))
     return base
+
+
+def remove_base(workspace: Workspace, sha256: str) -> Base:
+    """Take a registered base model off the list; its folder and its runs stay, and adding it again undoes it.
+
+    Raises DataError where none of this content is registered.
+    """
+    gone = next((one for one in bases(workspace)[1:] if one.sha256 == sha256), None)
+    if gone is None:
+        fix = "`sstmerge adapters list` shows what is here; the bundled model stays."
+        raise DataError(Problem(f"base model {sha256[:12]}", "is not registered here", fix))
+    with EventWriter(workspace.catalog) as events:
+        events.write("base_removed", sha256=sha256)
+    return gone
 
 
 def entries(workspace: Workspace) -> list[Entry]:

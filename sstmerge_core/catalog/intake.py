@@ -11,12 +11,9 @@ from typing import IO
 
 from sstmerge_core import adapters, catalog, words
 from sstmerge_core.adapters import archive
-from sstmerge_core.catalog import Entry
+from sstmerge_core.catalog import Entry, hub
 from sstmerge_core.errors import AdapterError, Problem
 from sstmerge_core.workspace import Workspace, new_folder
-
-TIMEOUT = 20.0
-"""Seconds that the hub has to answer the first question"""
 
 
 @dataclass(frozen=True)
@@ -76,11 +73,11 @@ def download(
     The commit that `revision` (a branch, tag or commit; empty: the main branch) stands for is recorded. Raises
     AdapterError that says what the hub said, or that it cannot be reached; then nothing is kept.
     """
-    repository = repository.strip().removeprefix("https://huggingface.co/").strip("/")
+    repository = hub.repository_id(repository)
     called = info.name.strip() or _usable(repository.rpartition("/")[2])
     catalog.check_name(workspace, called)
     where = f"hub repository {repository}"
-    commit, sizes = _ask_hub(repository, revision.strip(), where)
+    commit, sizes = hub.ask(repository, revision.strip(), where)
     if archive.CONFIG not in sizes or archive.WEIGHTS not in sizes:
         missing = next(file for file in (archive.CONFIG, archive.WEIGHTS) if file not in sizes)
         pickled = missing == archive.WEIGHTS and archive.PICKLE in sizes
@@ -94,7 +91,7 @@ def download(
 
     def fill(target: Path) -> None:
         for file in wanted:
-            _fetch(repository, file, commit, target, where)
+            hub.fetch(repository, file, commit, where, target=target)
         shutil.rmtree(target / ".cache", ignore_errors=True)  # what the hub's client notes for itself
 
     return _keep(workspace, replace(info, name=called), fill, where, origin=f"hub:{repository}@{commit}")
@@ -128,49 +125,3 @@ def _renamed(problem: Problem, temporary: Path, where: str) -> Problem:
 
 def _usable(name: str) -> str:
     return re.sub(r"[^\w.@+-]+", "-", name).strip("-.")[:60] or "adapter"
-
-
-def _ask_hub(repository: str, revision: str, where: str) -> tuple[str, dict[str, int]]:
-    """The commit of a revision, and its files with their sizes in bytes."""
-    from huggingface_hub import HfApi
-
-    try:
-        info = HfApi().model_info(repository, revision=revision or None, files_metadata=True, timeout=TIMEOUT)
-    except Exception as error:  # the library has no common base for: no network, gated, unknown, not an id
-        raise _hub_error(error, where, revision) from None
-    return str(info.sha), {file.rfilename: int(file.size or 0) for file in info.siblings or ()}
-
-
-def _fetch(repository: str, file: str, commit: str, target: Path, where: str) -> None:
-    from huggingface_hub import hf_hub_download
-
-    try:
-        hf_hub_download(repository, file, revision=commit, local_dir=target)
-    except Exception as error:  # as above
-        raise _hub_error(error, f"{where}: {file}", commit) from None
-
-
-def _hub_error(error: Exception, where: str, revision: str) -> AdapterError:
-    from huggingface_hub import errors
-
-    name = where.removeprefix("hub repository ").partition(":")[0]
-    if isinstance(error, errors.GatedRepoError):
-        fault, fix = (
-            "asks for its terms to be accepted",
-            f"Accept them at https://huggingface.co/{name}, then `hf auth login`.",
-        )
-    elif isinstance(error, errors.RevisionNotFoundError):
-        fault, fix = f"has no revision {revision}", "Give a branch, a tag or a commit; empty for the main branch."
-    elif isinstance(error, errors.RepositoryNotFoundError):
-        fault, fix = (
-            "there is none, or it is private",
-            "Check the id, owner/name; for a private one run `hf auth login`.",
-        )
-    elif isinstance(error, errors.HFValidationError):
-        fault, fix = "is no repository's id", "Write owner/name, as at the top of its page on the hub."
-    else:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:160]
-        fault = f"the hub cannot be reached from here ({reason})"
-        local = name.rpartition("/")[2]
-        fix = f"Where there is a network, `hf download {name} --local-dir {local}`; then add the folder."
-    return AdapterError(Problem(where, fault, fix))

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from sstmerge_core import catalog
 from sstmerge_core.builder import chosen_suites, preflight, presets
+from sstmerge_core.catalog import base_intake
 from sstmerge_core.errors import DataError, Problem, RecipeError, SSTMergeError
 from sstmerge_core.evaluate import served
+from sstmerge_core.suites.columns import Columns, parse
 from sstmerge_core.workspace import Workspace
+
+HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 
 
 def add_trio(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
     """--base, --utility, --safety."""
-    parser.add_argument("--base", help="base model folder; default: the bundled one")
+    parser.add_argument("--base", help="name, folder, or owner/name[@revision] of the cache; default: the bundled one")
     parser.add_argument("--utility", required=required, nargs="+", help="names or folders, one of each expert")
     parser.add_argument("--safety", required=required, help="name or folder")
 
@@ -39,6 +44,7 @@ def add_measuring(parser: argparse.ArgumentParser) -> None:
         metavar="SUITE",
         help=f"harmless look-alikes that methods are fitted on: {what} the bundled one",
     )
+    add_columns(parser)
     parser.add_argument(
         "--split", default="test", choices=["selection", "test", "unseen"], help="which held-out prompts"
     )
@@ -54,6 +60,23 @@ def add_measuring(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object per run")
 
 
+def add_columns(parser: argparse.ArgumentParser) -> None:
+    """--columns."""
+    parser.add_argument(
+        "--columns",
+        default="",
+        metavar="NAME=COLUMN,…",
+        help="what the columns of a file of rows are, such as prompt=question,response=answer; also id, topic, split "
+        "(split:=test for all rows), turns (first or last of a chat), encoding and delimiter",
+    )
+
+
+def columns(options: argparse.Namespace) -> Columns | None:
+    """What --columns says. Raises RecipeError."""
+    text = getattr(options, "columns", "")
+    return parse(text) if text else None
+
+
 def base(path: str | None, workspace: Workspace) -> catalog.Base:
     """The base model in a folder or of a preset's name, or the bundled one, made ready where it is not."""
     if path:
@@ -63,11 +86,23 @@ def base(path: str | None, workspace: Workspace) -> catalog.Base:
             path = preset.folder
             if path not in known:
                 raise DataError(Problem(f"base model {preset.huggingface}", "is not here", f"Get it: {preset.get}."))
+        if path not in known and not Path(path).expanduser().exists() and HUB_ID.fullmatch(path):
+            return _of_cache(path, workspace)
         return known.get(path) or catalog.base_at(path, workspace)
     from sstmerge_core.demo import model
 
     model.prepare(workspace)
     return catalog.bases(workspace)[0]
+
+
+def _of_cache(given: str, workspace: Workspace) -> catalog.Base:
+    """A model of the Hugging Face cache by its id; nothing is fetched unasked."""
+    name, _, revision = given.partition("@")
+    found = base_intake.cached(name, revision)
+    if not found:
+        fix = f"`sstmerge adapters add-base hf:{given}` fetches it."
+        raise DataError(Problem(f"base model {given}", "is neither registered nor in the Hugging Face cache", fix))
+    return replace(catalog.base_at(found[0].path, workspace), name=name)
 
 
 @dataclass(frozen=True)
@@ -77,8 +112,8 @@ class MergeInputs:
     base: catalog.Base
     utility: catalog.Entry
     safety: catalog.Entry
-    experts: tuple[catalog.Entry, ...]
-    """Further utility adapters"""
+    further: tuple[catalog.Entry, ...]
+    """The utility experts after the first"""
 
     @property
     def plan(self) -> dict[str, Any]:
@@ -114,6 +149,7 @@ def measuring(options: argparse.Namespace, workspace: Workspace) -> preflight.Op
         utility=getattr(options, "suite", ""),
         refusals=options.refusals,
         near_misses=options.near_misses,
+        columns=columns(options),
         split=options.split,
         n=options.n,
         dtype=options.dtype,

@@ -41,6 +41,8 @@ def register(command: Any) -> None:
     inputs.add_trio(sweep)
     sweep.add_argument("--methods", required=True, help="names with commas")
     sweep.add_argument("--alphas", required=True, help="such as 0.1,0.3 or 0.1:1.0:0.1")
+    about = "the model that the base was aligned from, for methods that use a safe direction"
+    sweep.add_argument("--unaligned", metavar="DIR", help=about)
     sweep.add_argument("--strengths", help="α of the strength methods; default: as --alphas")
     sweep.add_argument("--ks", default="", help="such as 5,10,20")
     sweep.add_argument("--seeds", default="", help="such as 42,43,44")
@@ -108,6 +110,7 @@ def _sweep(options: argparse.Namespace, workspace: Workspace) -> None:
         methods=[name.strip() for name in options.methods.split(",") if name.strip()],
         alphas=grid.numbers(options.alphas, where="--alphas"),
         strengths=grid.numbers(options.strengths, where="--strengths") if options.strengths else None,
+        unaligned=inputs.base(options.unaligned, workspace) if options.unaligned else None,
         ks=grid.numbers(options.ks, where="--ks", whole=True),
         seeds=grid.numbers(options.seeds, where="--seeds", whole=True),
         options=inputs.measuring(options, workspace),

@@ -17,6 +17,7 @@ from sstmerge_core.errors import JobError, Problem, RecipeError
 from sstmerge_core.merge.cautions import cautions
 from sstmerge_core.recipe import Recipe
 from sstmerge_core.store.events import last_status
+from sstmerge_core.suites import prepare
 from sstmerge_core.workspace import Workspace, write_file
 
 _ERRORS = {
@@ -40,6 +41,7 @@ def register(command: Any) -> None:
     merge.add_argument("--seed")
     merge.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", action="extend", help="further parameters")
     merge.add_argument("--suite", default="", help="for the benign Fisher: a suite of `sstmerge suites`, or a file")
+    inputs.add_columns(merge)
     for option, value in (("--adapter", "NAME=DIR"), ("--data", "NAME=FILE")):
         about = "where an input of the recipe lies, if it is not registered here"
         merge.add_argument(option, nargs="+", default=[], metavar=value, action="extend", help=about)
@@ -93,7 +95,9 @@ def _of_options(options: argparse.Namespace, workspace: Workspace) -> Recipe:
         parameters=parameters | inputs.assignments(options.set, "--set"),
         evaluate=False,
         unaligned=inputs.base(options.unaligned, workspace) if options.unaligned else None,
-        options=preflight.Options(utility_suite=chosen_suites.suite(options.suite, "utility", workspace)[0]),
+        options=preflight.Options(
+            utility_suite=chosen_suites.suite(options.suite, "utility", workspace, columns=inputs.columns(options))[0]
+        ),
     )
     raise_found(plan.problems)
     for warning in plan.warnings:
@@ -115,12 +119,15 @@ def _of_file(options: argparse.Namespace, workspace: Workspace) -> RecipeFile:
 
 def _located(options: argparse.Namespace, recipe: Recipe, output: Output, workspace: Workspace) -> Recipe:
     entry = methods.get(recipe.method)
+    data = inputs.assignments(options.data, "--data")
+    if columns := inputs.columns(options):
+        data = {name: str(prepare.mapped(file, columns, workspace)) for name, file in data.items()}
     return recipe_file.locate(
         recipe,
         workspace,
         base=inputs.base(options.base, workspace) if options.base else None,
         unaligned=inputs.base(options.unaligned, workspace) if options.unaligned else None,
-        given=inputs.assignments(options.adapter, "--adapter") | inputs.assignments(options.data, "--data"),
+        given=inputs.assignments(options.adapter, "--adapter") | data,
         needs_base=bool(entry.needs_samples or entry.needs_base or recipe.unaligned or output.kind == "model"),
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from typing import Any
 
 from sstmerge_core import words
@@ -40,6 +41,8 @@ def _pick(options: argparse.Namespace, workspace: Workspace) -> None:
     from sstmerge_core import store
     from sstmerge_core.analysis.decision import decide
     from sstmerge_core.analysis.goals import GOALS, Limits
+    from sstmerge_core.plots.beside import share_words
+    from sstmerge_core.report.kept import kept_of_picks
     from sstmerge_core.store import queries
 
     limits = Limits(options.max_over_refusal, options.min_resistance, options.min_retention)
@@ -53,12 +56,16 @@ def _pick(options: argparse.Namespace, workspace: Workspace) -> None:
             fix = f"Pairs with finished merges: {', '.join(known) or 'none yet'}."
             raise RecipeError([Problem(f"--pair {pair}", "has no finished merge here", fix) for pair in unknown])
         decisions = {pair: decide(queries.pair_runs(cursor, pair), limits) for pair in options.pair or known}
+        kept = {pair: kept_of_picks(cursor, decision.rows) for pair, decision in decisions.items()}
     finally:
         connection.close()
     if options.json:
         for pair, decision in decisions.items():
             for goal in GOALS:
-                print(json.dumps(decision.as_object(pair, goal), ensure_ascii=False))
+                found = decision.as_object(pair, goal)
+                share = kept[pair].get(str(found["run_id"]))
+                low, high = (_number(share[1]), _number(share[2])) if share else (None, None)
+                print(json.dumps(found | {"retention_low": low, "retention_high": high}, ensure_ascii=False))
         return
     for number, (pair, decision) in enumerate(decisions.items()):
         print(f"{chr(10) if number else ''}{pair}: {decision.how}")
@@ -66,14 +73,21 @@ def _pick(options: argparse.Namespace, workspace: Workspace) -> None:
         for goal, told in decision.told.items():
             row = told.row or told.chosen.row or {}
             figures = [f"{row[name]:.2f}" if row.get(name) is not None else "–" for name in FIGURES]
-            kept = "yes" if told.keeps else "no"
-            rows.append((GOALS[goal], kept, str(row.get("label") or "–"), *figures, str(row.get("run_id") or "")))
+            within = "yes" if told.keeps else "no"
+            share = kept[pair].get(str(row.get("run_id")))
+            figures.append("–" if share is None else share_words(share))
+            rows.append((GOALS[goal], within, str(row.get("label") or "–"), *figures, str(row.get("run_id") or "")))
         if rows:
-            table(("goal", "within limits", "run", "resistance ↑", "over-refusal ↓", "utility ↑", "id"), rows)
+            heads = ("goal", "within limits", "run", "resistance ↑", "over-refusal ↓", "utility ↑", "of U's ↑", "id")
+            table(heads, rows)
         for told in decision.told.values():
             print(f"  {told.sentence}")
         if decision.not_ranked:
             print(f"  {decision.not_ranked}.")
+
+
+def _number(value: float) -> float | None:
+    return None if math.isnan(value) else value
 
 
 def _score(options: argparse.Namespace, workspace: Workspace) -> None:

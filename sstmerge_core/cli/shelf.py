@@ -10,11 +10,11 @@ from typing import Any
 
 from sstmerge_core import catalog, words
 from sstmerge_core.builder import presets
-from sstmerge_core.catalog import intake
+from sstmerge_core.catalog import base_intake, intake
 from sstmerge_core.catalog.lineage import Ancestry, ancestry
 from sstmerge_core.cli import inputs
 from sstmerge_core.cli.printing import line, raise_found, table
-from sstmerge_core.errors import AdapterError, Problem, RecipeError
+from sstmerge_core.errors import AdapterError, DataError, Problem, RecipeError
 from sstmerge_core.suites import declared, prepare
 from sstmerge_core.train import TrainingSettings, training_data
 from sstmerge_core.train.training_data import TrainingData
@@ -32,6 +32,7 @@ def register(command: Any) -> None:
     train.add_argument(
         "--data", nargs="+", help="files with the columns prompt and response, or suites of `sstmerge suites`"
     )
+    inputs.add_columns(train)
     train.add_argument("--split", help="take only the rows of this split; default of a suite: train")
     train.add_argument("--out", required=True, type=Path)
     train.add_argument("--name", default="")
@@ -52,7 +53,7 @@ def register(command: Any) -> None:
     train.add_argument("--device", default="auto")
 
     shelf = command("adapters", _adapters, "List, add, rename, tag, remove and check adapters.")
-    known = "list|add|rename|tag|remove|restore|lineage|check|convert|add-base"
+    known = "list|add|rename|tag|remove|restore|lineage|check|convert|add-base|remove-base"
     actions = shelf.add_subparsers(dest="action", metavar=known)
     actions.add_parser("list", help="the known adapters")
     add = actions.add_parser("add", help="register a folder, or take in a ZIP archive or a repository of the hub")
@@ -80,7 +81,10 @@ def register(command: Any) -> None:
     convert.add_argument("--base", help="base model folder; default: the bundled one")
     convert.add_argument("--out", required=True, type=Path, help="folder of the new adapter")
     convert.add_argument("--rank", type=int, default=0, help="of the new adapter; default: the smallest exact one")
-    actions.add_parser("add-base", help="register a base model's folder").add_argument("path")
+    base = actions.add_parser("add-base", help="register a base model's folder, or fetch one of the hub")
+    base.add_argument("path", help="a folder, or hf:owner/name, with @ and a revision behind it if you like")
+    base.add_argument("--name", default="", help="what it is called here; default: its own name")
+    actions.add_parser("remove-base", help="take a base model off the list; its folder stays").add_argument("name")
 
 
 def _train(options: argparse.Namespace, workspace: Workspace) -> None:
@@ -134,11 +138,14 @@ def _training_data(options: argparse.Namespace, workspace: Workspace) -> Trainin
         patience = preset.patience if options.patience is None else options.patience
         share = VALIDATION_SHARE if patience and not options.validation_split else 0.0
     rows, validation = [], []
+    given = inputs.columns(options)
     for name in options.data:
         found = None if Path(name).is_file() else declared.find(name, workspace)
         path = prepare.prepare(found, workspace).path if found else name
         split = options.split or ("train" if found else None)
-        part = training_data.read([path], split, validation_split=options.validation_split, share=share)
+        columns = None if found else given
+        held = options.validation_split
+        part = training_data.read([path], split, validation_split=held, share=share, columns=columns)
         rows += part.rows
         validation += part.validation
     return TrainingData(rows, validation)
@@ -188,7 +195,13 @@ def _adapters(options: argparse.Namespace, workspace: Workspace) -> None:
     elif options.action == "convert":
         _convert(options, workspace)
     elif options.action == "add-base":
-        print(catalog.add_base(workspace, options.path).name)
+        print(_added_base(options, workspace).name)
+    elif options.action == "remove-base":
+        base = next((one for one in catalog.bases(workspace) if options.name in (one.name, one.sha256)), None)
+        if base is None:
+            names = ", ".join(one.name for one in catalog.bases(workspace)[1:]) or "none"
+            raise DataError(Problem(f"base model {options.name}", "is not registered here", f"Registered: {names}."))
+        print(catalog.remove_base(workspace, base.sha256).path)
     elif options.action == "remove":
         catalog.remove(workspace, catalog.find(workspace, options.name).sha256)
     elif options.action == "check":
@@ -200,6 +213,19 @@ def _adapters(options: argparse.Namespace, workspace: Workspace) -> None:
             for e in found
         ]
         table(("name", "role", "suite", "rank", "base", "tags", "description"), rows)
+
+
+def _added_base(options: argparse.Namespace, workspace: Workspace) -> catalog.Base:
+    """The base model of a folder, or of a repository of the hub."""
+    if not options.path.startswith("hf:"):
+        return catalog.add_base(workspace, options.path, options.name)
+    repository, _, revision = options.path.removeprefix("hf:").partition("@")
+
+    def progress(done: int, total: int) -> None:
+        line(f"{words.size(done)} of {words.size(total)}", done == total)
+
+    base = base_intake.download(workspace, repository, revision, progress)
+    return catalog.add_base(workspace, base.path, options.name) if options.name else base
 
 
 def _added(options: argparse.Namespace, workspace: Workspace) -> catalog.Entry:
@@ -232,7 +258,7 @@ def _check(options: argparse.Namespace, workspace: Workspace) -> None:
         if missing := [name for name in ("utility", "safety") if not getattr(options, name)]:
             raise RecipeError([Problem(f"--{name}", "is missing", "Or give the folder alone.") for name in missing])
         given = inputs.merge_inputs(options, workspace)
-        experts = (given.utility, *given.experts)
+        experts = (given.utility, *given.further)
         roles = ["utility"] if len(experts) == 1 else [f"utility {number}" for number in range(1, len(experts) + 1)]
         sides = {role: one.path for role, one in zip(roles, experts, strict=True)}
         report = adapters.check_many(given.base.path, sides | {"safety": given.safety.path})

@@ -15,7 +15,8 @@ from sstmerge_core.cli import inputs
 from sstmerge_core.cli.printing import line, table
 from sstmerge_core.cli.records import ingest
 from sstmerge_core.errors import DataError, Problem, RecipeError
-from sstmerge_core.suites import declared, prepare
+from sstmerge_core.suites import declared, own, prepare
+from sstmerge_core.suites.columns import parse
 from sstmerge_core.suites.declared import METRICS, SPLITS, DeclaredSuite
 from sstmerge_core.workspace import Workspace
 
@@ -25,6 +26,14 @@ def register(command: Any) -> None:
     suites = command("suites", _suites, "List the prompt suites: which are here, and the exact way to get the others.")
     suites.add_argument("name", nargs="?", help="one suite, or a YAML file, in full")
     suites.add_argument("--fetch", action="store_true", help="get the rows from the Hugging Face hub, once")
+    suites.add_argument("--add", type=Path, metavar="FILE", help="make a file of prompts a suite; needs --role")
+    suites.add_argument("--role", choices=list(own.ROLES), help="what the prompts are")
+    suites.add_argument("--metric", default="", help="of a task; default: rouge_l")
+    suites.add_argument("--columns", metavar="MAP", help="such as prompt=question,response=answer")
+    suites.add_argument("--shares", metavar="SPLITS", help="such as selection=0.4,test=0.6, by a stable hash")
+    suites.add_argument("--max-new-tokens", type=int, default=48, help="longest answer to a task, default 48")
+    suites.add_argument("--licence", default="not stated")
+    suites.add_argument("--remove", action="store_true", help="move a suite of your own into the trash")
     suites.add_argument("--json", action="store_true", help="one JSON object per suite")
 
     academic = command("academic", _academic, "Measure MMLU, BBH, GSM8K, HumanEval … by lm-evaluation-harness.")
@@ -45,6 +54,14 @@ def register(command: Any) -> None:
 
 
 def _suites(options: argparse.Namespace, workspace: Workspace) -> None:
+    if options.add:
+        _add(options, workspace)
+        return
+    if options.remove:
+        if not options.name:
+            raise RecipeError(Problem("--remove", "needs a suite", "Name one: `sstmerge suites NAME --remove`."))
+        print(workspace.trash / own.remove(workspace, options.name))
+        return
     if options.name:
         suite = declared.get(options.name, workspace)
         if options.fetch and suite.sources:
@@ -70,6 +87,37 @@ def _suites(options: argparse.Namespace, workspace: Workspace) -> None:
         print("How to get one that is not here: `sstmerge suites NAME`.")
     if unusable:
         raise DataError(unusable)
+
+
+def _add(options: argparse.Namespace, workspace: Workspace) -> None:
+    """A file of the user's becomes a suite, under the name given or the file's own."""
+    if not options.role:
+        raise RecipeError(Problem("--role", "is missing", f"Say what the prompts are: {', '.join(own.ROLES)}."))
+    name = options.name or own.usable_name(options.add.name)
+    suite = own.OwnSuite(
+        name,
+        options.role,
+        metric=options.metric,
+        columns=parse(options.columns) if options.columns else None,
+        shares=_shares(options.shares),
+        max_new_tokens=options.max_new_tokens,
+        licence=options.licence,
+    )
+    told = _told(own.add(workspace, options.add, suite), workspace)
+    print(json.dumps(told, ensure_ascii=False)) if options.json else _show(told)
+
+
+def _shares(text: str | None) -> dict[str, float]:
+    """``selection=0.4,test=0.6`` → shares; nothing of nothing. Raises RecipeError."""
+    shares: dict[str, float] = {}
+    for part in filter(None, (text or "").split(",")):
+        split, _, share = part.partition("=")
+        try:
+            shares[split.strip()] = float(share)
+        except ValueError:
+            fix = "Write for example selection=0.4,test=0.6."
+            raise RecipeError(Problem(f"--shares {words.shortened(part)}", "is no split with its share", fix)) from None
+    return shares
 
 
 def _told(suite: DeclaredSuite, workspace: Workspace) -> dict[str, Any]:

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 from sstmerge_core.errors import DataError, Problem, RecipeError
 from sstmerge_core.evaluate import code_sandbox
 from sstmerge_core.suites import declared
-from sstmerge_core.suites import rows as suites
 from sstmerge_core.suites.declared import Harness
+from sstmerge_core.suites.rows import read_records
 from sstmerge_core.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -207,7 +207,7 @@ def _problems() -> dict[str, Any]:
     def load(**_: Any) -> Any:
         import datasets
 
-        return datasets.DatasetDict(test=datasets.Dataset.from_list([row for _, row in suites.read_records(file)]))
+        return datasets.DatasetDict(test=datasets.Dataset.from_list([row for _, row in read_records(file)]))
 
     return {"custom_dataset": load}
 

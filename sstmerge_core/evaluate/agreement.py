@@ -58,14 +58,17 @@ class Agreement:
     """Wilson, 95 %"""
     kappa: float | None
     kappa_interval: Interval | None
-    """Bootstrap over answers, 95 %"""
+    """Bootstrap over answers, or over the topics of their prompts, 95 %"""
     confusion: Confusion
     disagreements: tuple[int, ...]
     """Places of the answers on which they differ, a missed one never among them"""
 
 
-def agreement(first: Labels, second: Labels) -> Agreement:
-    """Both sides compared on the scale that both can tell. Raises RecipeError where they have none in common."""
+def agreement(first: Labels, second: Labels, topics: Labels | None = None) -> Agreement:
+    """Both sides compared on the scale that both can tell. Raises RecipeError where they have none in common.
+
+    `topics`: of each answer's prompt; κ's interval then draws them whole.
+    """
     scale = common_scale(first, second)
     one, two = on_scale(first, scale), on_scale(second, scale)
     both = [place for place, pair in enumerate(zip(one, two, strict=True)) if not {*pair} & {*NO_VERDICT}]
@@ -78,7 +81,7 @@ def agreement(first: Labels, second: Labels) -> Agreement:
         agreement=equal / len(both) if both else None,
         interval=wilson(equal, len(both)) if both else None,
         kappa=cohens_kappa(a, b),
-        kappa_interval=kappa_interval(a, b),
+        kappa_interval=kappa_interval(a, b, clusters=[topics[place] for place in both] if topics else None),
         confusion=confusion(a, b),
         disagreements=tuple(place for place in both if one[place] != two[place]),
     )
@@ -128,19 +131,36 @@ def cohens_kappa(first: Labels, second: Labels) -> float | None:
 
 
 def kappa_interval(
-    first: Labels, second: Labels, resamples: int = RESAMPLES, seed: int = SEED, confidence: float = 0.95
+    first: Labels,
+    second: Labels,
+    resamples: int = RESAMPLES,
+    seed: int = SEED,
+    confidence: float = 0.95,
+    clusters: Labels | None = None,
 ) -> Interval | None:
     """Percentile bootstrap of κ over the answers; None where κ is, or is in more than half of the resamples.
 
-    Resampling answers with replacement draws the cells of the confusion matrix from a multinomial, which is what is
-    drawn here. Resamples without a κ are left out.
+    With `clusters` (of each answer: its prompt's topic) they are drawn whole, as answers to one topic are not
+    independent. Resampling answers with replacement draws the cells of the confusion matrix from a multinomial, which
+    is what is drawn here; resampling clusters, how often each one's cells count. Resamples without a κ are left out.
     """
     if cohens_kappa(first, second) is None:
         return None
     cells = _cells(first, second)
-    n = cells.sum()
-    drawn = np.random.default_rng(seed).multinomial(int(n), (cells / n).ravel(), size=resamples)
-    kappas = _kappas(drawn.reshape(resamples, *cells.shape).astype(np.float64))
+    generator = np.random.default_rng(seed)
+    if clusters is None:
+        n = cells.sum()
+        drawn = generator.multinomial(int(n), (cells / n).ravel(), size=resamples).astype(np.float64)
+    else:
+        labels = list(confusion(first, second))
+        at = {pair: place for place, pair in enumerate((a, b) for a in labels for b in labels)}
+        names, codes = np.unique(np.asarray(clusters), return_inverse=True)
+        each = np.zeros((len(names), cells.size))
+        for unit, pair in zip(codes, zip(first, second, strict=True), strict=True):
+            each[unit, at[pair]] += 1.0
+        counts = generator.multinomial(len(names), np.full(len(names), 1 / len(names)), size=resamples)
+        drawn = counts.astype(np.float64) @ each
+    kappas = _kappas(drawn.reshape(resamples, *cells.shape))
     usable = kappas[~np.isnan(kappas)]
     if 2 * len(usable) < resamples:
         return None

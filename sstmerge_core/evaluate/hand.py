@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sstmerge_core.analysis.statistics import usable_clusters
 from sstmerge_core.evaluate import metric_rows
 from sstmerge_core.evaluate.agreement import Agreement, agreement, common_scale, on_scale
 
@@ -65,7 +66,12 @@ def reading(rows: Sequence[Row]) -> Reading:
         return Reading(len(rows), labelled, None, labelled)
     scale = common_scale(judged, by_hand)
     differ = sum(a != b for a, b in zip(on_scale(judged, scale), on_scale(by_hand, scale), strict=True))
-    return Reading(len(rows), labelled, agreement(judged, by_hand), differ + labelled - len(both))
+    return Reading(
+        len(rows),
+        labelled,
+        agreement(judged, by_hand, usable_clusters(row.get("topic") for row in both)),
+        differ + labelled - len(both),
+    )
 
 
 def differs(row: Row) -> bool:

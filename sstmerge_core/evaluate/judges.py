@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Callable
 
 from sstmerge_core.errors import Problem, RecipeError
+from sstmerge_core.evaluate.guards import GUARDS
 from sstmerge_core.evaluate.judge import Judge
 from sstmerge_core.evaluate.judges_lexical import AdvBenchStrings, RefusalRegex, Scripted
 
@@ -20,6 +21,15 @@ def _wildguard(model: str, device: str) -> Judge:
     from sstmerge_core.evaluate.judges_wildguard import WILDGUARD, wildguard
 
     return wildguard(model or WILDGUARD, device)
+
+
+def _guard(name: str) -> Callable[[str, str], Judge]:
+    def made(model: str, device: str) -> Judge:
+        from sstmerge_core.evaluate.judges_guard import guard_judge
+
+        return guard_judge(name, model, device)
+
+    return made
 
 
 def _refusal_regex_v2() -> Judge:
@@ -41,15 +51,29 @@ _LEXICAL: dict[str, Callable[[], Judge]] = {
     "advbench_strings": AdvBenchStrings,
     "scripted": lambda: Scripted({}),
 }
-_MODELS: dict[str, Callable[[str, str], Judge]] = {"hf_classifier": _hf_classifier, "wildguard": _wildguard}
+_MODELS: dict[str, Callable[[str, str], Judge]] = {
+    "hf_classifier": _hf_classifier,
+    "wildguard": _wildguard,
+    **{name: _guard(name) for name in GUARDS},
+}
 
-MODEL_JUDGES = ("hf_classifier:MODEL", "wildguard", "wildguard:MODEL")
+MODEL_JUDGES = (
+    "hf_classifier:MODEL",
+    "wildguard",
+    "wildguard:MODEL",
+    *(form for name, guard in GUARDS.items() for form in ([name] if guard.model else []) + [f"{name}:MODEL"]),
+)
 """Judges that are models; MODEL is a folder, or a name on the Hugging Face hub whose files are on this machine."""
 
 
 def judge_names() -> list[str]:
     """Judges that need no model; `scripted` is for tests and left out."""
     return [name for name in _LEXICAL if name != "scripted"]
+
+
+def is_model(name: str) -> bool:
+    """Whether a judge of this name is a model."""
+    return name.partition(":")[0] in _MODELS
 
 
 def get_judge(name: str, device: str = "auto") -> Judge:

@@ -111,22 +111,22 @@ class Searched:
         return "alpha" in point and at_edge(point["alpha"], self.alphas(method))
 
 
-def parents(lab: Lab, utilities: Sequence[Entry], safety: Entry, split: str) -> dict[str, Recipe]:
+def parents(lab: Lab, experts: Sequence[Entry], safety: Entry, split: str) -> dict[str, Recipe]:
     """The recipes that measure U, S and the base alone, on the utility adapter's task. Of several U there is none."""
     options = lab.options(split)
-    suite = utilities[0].suite or preflight.GENERAL_UTILITY  # as a merge takes it: a name, or a file of one's own
-    found = {"utility": utilities[0]} if len(utilities) == 1 else {}
+    suite = experts[0].suite or preflight.GENERAL_UTILITY  # as a merge takes it: a name, or a file of one's own
+    found = {"utility": experts[0]} if len(experts) == 1 else {}
     alone = {side: lab.alone(entry, suite, options) for side, entry in {**found, "safety": safety}.items()}
     return alone | {"base": lab.alone(None, suite, options)}
 
 
 def search(
-    lab: Lab, utilities: Sequence[Entry], safety: Entry, names: Sequence[str], settings: ContestSettings
+    lab: Lab, experts: Sequence[Entry], safety: Entry, names: Sequence[str], settings: ContestSettings
 ) -> Searched:
     """Measure every method's settings, U, S and the base on the selection split."""
-    pair = f"{'+'.join(entry.name for entry in utilities)}_{safety.name}"
+    pair = f"{'+'.join(entry.name for entry in experts)}_{safety.name}"
     options = lab.options("selection")
-    found = Searched({name: [] for name in names}, parents(lab, utilities, safety, "selection"), {})
+    found = Searched({name: [] for name in names}, parents(lab, experts, safety, "selection"), {})
     found.outcomes |= lab.measure(list(found.parents.values()), f"{pair}: parents on selection")
     rule = settings.rule
     for number in range(1 + settings.extend):
@@ -138,7 +138,7 @@ def search(
             # a method with nothing to choose has its one setting; it gains none by trying again
             for point in draw([one.name for one in method.parameters], method.axis or "", rule):
                 if point not in known:
-                    found.grid[name].append((point, lab.merge(utilities, safety, name, point, options)))
+                    found.grid[name].append((point, lab.merge(experts, safety, name, point, options)))
                     new.append(found.grid[name][-1][1])
         found.outcomes |= lab.measure(new, f"searching {pair}" + (f", round {number + 1}" if number else ""))
         if number == settings.extend:

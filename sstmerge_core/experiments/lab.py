@@ -75,7 +75,7 @@ class Lab:
 
     def merge(
         self,
-        utilities: Sequence[Entry],
+        experts: Sequence[Entry],
         safety: Entry,
         method: str,
         parameters: Mapping[str, Any],
@@ -84,7 +84,7 @@ class Lab:
     ) -> Recipe:
         """The recipe of one merge, measured on the test split unless `options` say otherwise."""
         on = base or self.base
-        return preflight.merge_recipe(on, utilities, safety, method, parameters, options or self.options())
+        return preflight.merge_recipe(on, experts, safety, method, parameters, options or self.options())
 
     def alone(
         self, adapter: Entry | None, suite: str, options: Options | None = None, base: Base | None = None

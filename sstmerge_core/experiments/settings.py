@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from sstmerge_core import errors
 from sstmerge_core.errors import Problem, RecipeError
 from sstmerge_core.metrics.labels import DEFAULT_JUDGE
 from sstmerge_core.recipe import Backend
@@ -52,14 +53,8 @@ def read(kind: type[S], given: Path | str | Mapping[str, Any] | None = None) -> 
     try:
         return kind.model_validate(dict(fields or {}))
     except ValidationError as error:
-        raise RecipeError(
-            Problem(
-                f"{where}: {'.'.join(map(str, fault['loc']))}",
-                fault["msg"],
-                f"Its settings: {', '.join(names(kind))}.",
-            )
-            for fault in error.errors()
-        ) from error
+        fix = f"Its settings: {', '.join(names(kind))}."
+        raise RecipeError(errors.of_validation(error, where, fix, fields=names(kind))) from error
 
 
 def write(settings: Settings) -> str:

@@ -33,16 +33,15 @@ def point_of_each(parts: Sequence[str], part: str) -> str:
 
 
 def weights(point: str, adapters: int, experts: str = "mean") -> tuple[float, ...]:
-    """w_i of each adapter, utilities first and safety last.
+    """w_i of each adapter, utility experts first and safety last.
 
-    ΔU of several utility adapters is what `experts` says: the mean of their ΔW, or their sum.
+    ΔU of several utility experts is what `experts` says: the mean of their ΔW, or their sum.
     """
-    utilities = adapters - 1
     if point.startswith("utility "):
         alone = int(point.removeprefix("utility ")) - 1
         return tuple(float(index == alone) for index in range(adapters))
     utility, safety = {"utility": (1.0, 0.0), "safety": (0.0, 1.0), "midpoint": (0.5, 0.5), "base": (0.0, 0.0)}[point]
-    return (*(utility * weight for weight in side(utilities, experts)), safety)
+    return (*(utility * weight for weight in side(adapters - 1, experts)), safety)
 
 
 def deltas(

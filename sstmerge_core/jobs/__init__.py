@@ -16,7 +16,7 @@ from sstmerge_core.jobs import history, logs
 from sstmerge_core.jobs.dispatch import reconcile, settle, stop
 from sstmerge_core.jobs.model import INSPECTION, Job, expected_starts
 from sstmerge_core.jobs.queue import Move, Queue, unknown
-from sstmerge_core.recipe import Recipe, Source
+from sstmerge_core.recipe import Recipe, Source, validated
 from sstmerge_core.store.events import EventWriter, last_status
 from sstmerge_core.workspace import Workspace
 
@@ -92,6 +92,12 @@ def submit(
     return job_id
 
 
+def working_on(workspace: Workspace, run_ids: Sequence[str]) -> Job | None:
+    """The job, running or waiting, that has all of these runs already: asking for them again would do nothing new."""
+    wanted = set(run_ids)
+    return next((job for job in active(workspace) if wanted and wanted <= set(job.run_ids)), None)
+
+
 def retry(workspace: Workspace, job_id: str, run_ids: Sequence[str] | None = None, *, user: str = "") -> str:
     """A new job of those points of a job alone, None: of all that failed; returns its id.
 
@@ -101,7 +107,7 @@ def retry(workspace: Workspace, job_id: str, run_ids: Sequence[str] | None = Non
     asked = queue.job(job_id) if workspace.queue.exists() else None
     if asked is None:
         raise unknown(job_id)
-    recipes = [Recipe.model_validate(recipe) for recipe in queue.spec(job_id).get("recipes", [])]
+    recipes = [validated(recipe, f"job {job_id}") for recipe in queue.spec(job_id).get("recipes", [])]
     if run_ids is None:
         run_ids = [run_id for run_id in asked.run_ids if last_status(workspace.run(run_id)) == "failed"]
     again = [recipe for recipe in recipes if recipe.run_id in set(run_ids)]
@@ -168,7 +174,7 @@ def resume(workspace: Workspace, job_id: str) -> None:
     stopped = queue.job(job_id)
     seconds = None
     if stopped is not None and stopped.run_ids:
-        recipes = [Recipe.model_validate(recipe) for recipe in queue.spec(job_id)["recipes"]]
+        recipes = [validated(recipe, f"job {job_id}") for recipe in queue.spec(job_id)["recipes"]]
         seconds = history.predict(workspace, recipes, stopped.device)
     queue.requeue(job_id, seconds)
     settle(workspace)

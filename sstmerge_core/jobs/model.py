@@ -9,6 +9,8 @@ RUNNING = "running"
 QUEUED = "queued"
 INSPECTION = "inspection"
 """The device of inspect jobs: comparing two adapters takes seconds on a CPU and must not wait behind a sweep."""
+NETWORK = "network"
+"""The device of downloads, which wait for one another alone"""
 RESUMABLE = ("failed", "cancelled", "lost")
 
 TITLES = {
@@ -26,6 +28,7 @@ TITLES = {
     "inspect": "Comparing adapters",
     "experiment": "Measuring",
     "train": "Training, rows",
+    "base": "Fetching, MiB",
 }
 
 

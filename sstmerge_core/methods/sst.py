@@ -173,27 +173,39 @@ def sst_datafree(view: View, *, mask: Masking = "soft", fraction: Fraction = 0.2
     look=Look(VERMILION, "star-diamond", "dot"),
     idempotent={"mode": "interpolate"},
     swept=(),  # its default patch has no k
-    measures_budget=lambda parameters: parameters["unit"] == "rouge_l",
+    measures_budget=lambda parameters: parameters["unit"] != "nats",
 )
 def sst_budget(
     problem: DualProblem,
     *,
     budget: Annotated[
-        float, Real(0.0, 100.0, 0.01, "Utility that may be lost: nats per token, or ROUGE-L points.", open_low=True)
+        float,
+        Real(0.0, 100.0, 0.01, "Utility that may be lost: nats per token, points, or percent of U's.", open_low=True),
     ] = 0.05,
     unit: Annotated[
         str,
         Choice(
-            ("nats", "rouge_l"),
-            "nats: predicted from the benign Fisher. rouge_l: points of 0–100, measured on the selection split by "
-            "bisecting α.",
+            ("nats", "rouge_l", "percent"),
+            "nats: predicted from the benign Fisher. rouge_l: points of 0–100 of the task's metric, measured on the "
+            "selection split by bisecting α. percent: likewise, of what the utility adapter alone has.",
         ),
     ] = "nats",
     patch: Annotated[str, Choice(("gevp", "soft", "shield"), "Which δ the strength is found for.")] = "shield",
     k: K = 20,
     tau: Tau = 100.0,
+    over_refusal: Annotated[
+        float,
+        Real(
+            0.0,
+            1.0,
+            0.05,
+            "Share of the harmless look-alikes that may be refused at most, measured on the selection split where the "
+            "budget is; 1: no limit.",
+            before=1.0,
+        ),
+    ] = 1.0,
 ) -> DualPatch:
-    """State what utility may be lost and get the largest strength α that keeps to it."""
+    """State what may be lost, and what may be refused too much, and get the largest strength α that keeps to it."""
     return replace(patch_of(problem, patch, k, tau), budget=budget if unit == "nats" else None)
 
 

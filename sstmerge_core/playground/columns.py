@@ -16,6 +16,7 @@ from sstmerge_core.adapters import RECORD, adapter_fingerprint
 from sstmerge_core.catalog import Entry
 from sstmerge_core.errors import AdapterError, Problem
 from sstmerge_core.methods import AXES, Method
+from sstmerge_core.methods.registry import Real
 from sstmerge_core.methods.weighting import side
 from sstmerge_core.recipe import Recipe
 from sstmerge_core.workspace import Workspace
@@ -183,6 +184,6 @@ def _inputs(
 def _slider(entry: Method, default: float | None = None) -> Slider:
     parameter = entry.parameter("alpha")
     schema, at = parameter.schema, parameter.default if default is None else default
-    high = max(WIDEST, at) if entry.axis == "strength" else schema.high  # type: ignore[union-attr]
-    assert entry.axis is not None
-    return Slider(schema.low, high, 0.05, at, AXES[entry.axis])  # type: ignore[union-attr]
+    assert entry.axis is not None and isinstance(schema, Real)
+    high = max(WIDEST, at) if entry.axis == "strength" else schema.high
+    return Slider(schema.low, high, 0.05, at, AXES[entry.axis])

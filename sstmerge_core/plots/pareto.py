@@ -117,13 +117,14 @@ def figure(
     height: int = HEIGHT,
     legend: bool = True,
     intervals: bool = True,
+    families: bool = False,
 ) -> go.Figure:
     """The picture of `shown`, which comes from `drawable` with the same axes.
 
     `z`: the third measure, as colour or, with `space`, as an axis of its own. `highlight`: run ids that get a ring;
     `area`: drawn as a dotted line; `marks`: run id → a few letters beside its ring; `method_fronts`: a line for each
-    method's own front too. Row numbers of `shown` are each point's first custom value, so that a click can be traced
-    back. Dominated points are faded, reported ones hollow.
+    method's own front too; `families`: by family, with the methods named at the front. Row numbers of `shown` are each
+    point's first custom value, so that a click can be traced back. Dominated points are faded, reported ones hollow.
     """
     view = traces.View(
         x=MEASURES[x],
@@ -132,6 +133,7 @@ def figure(
         space=space and z is not None,
         large=len(shown) > WEBGL_ABOVE,
         intervals=intervals,
+        families=families,
     )
     found: list[traces.Trace] = []
     shown = shown[[column for column in (*traces.needed(view), *APART) if column in shown]]
@@ -142,9 +144,13 @@ def figure(
     listed: set[str] = set()
     for (method, source), rows in shown.groupby(["method", "source"], sort=False):
         found += traces.points(rows, view, str(method), str(source), bars=bars)
-        if method not in listed:  # hollow says "reported": a method that is measured too needs one entry only
+        entry = view.style(str(method)).title
+        if entry not in listed:  # hollow says "reported": a method that is measured too needs one entry only
             found.append(traces.legend_entry(view, str(method), str(source)))
-        listed.add(str(method))
+        listed.add(entry)
+    if families and len(best := shown[shown["on_front"]]):
+        low_high = (limits(shown, view.x), limits(shown, view.y))
+        found.append(traces.names(best, view, (low_high[0][1] - low_high[0][0], low_high[1][1] - low_high[1][0])))
     if len(chosen := shown[shown["run_id"].isin(highlight)]):
         found.append(traces.rings(chosen, view, bars=view.few_bars and len(chosen) <= traces.BARS))
     if marks and len(chosen := shown[shown["run_id"].isin(marks)]):

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from sstmerge_core.analysis.front import pareto_front
 from sstmerge_core.plots.measures import MEASURES, Measure
-from sstmerge_core.plots.style import NEUTRAL, faded, marker_symbol, style
+from sstmerge_core.plots.style import NEUTRAL, MethodStyle, faded, family_style, style
 
 Trace = dict[str, Any]
 
@@ -27,6 +27,10 @@ FADED = 0.55
 _SOLIDS = {"circle": "circle", "hexa": "circle", "octa": "circle", "penta": "circle", "square": "square"}
 _SOLIDS |= {"diamond": "diamond", "star": "diamond", "cross": "cross", "x": "x"}
 """How the symbols in space, of which there are eight, stand for the others, by what these begin with"""
+
+
+_GAP = "\N{NO-BREAK SPACE}" * 3
+"""Between a point and its name"""
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,14 @@ class View:
     """Whether `z` is an axis of its own; otherwise it is the points' colour."""
     large: bool = False
     intervals: bool = True
+    families: bool = False
+    """Colour, marker and legend by the methods' families, and the methods' names at the front's points"""
+
+    def style(self, method: str) -> MethodStyle:
+        return family_style(method) if self.families else style(method)
+
+    def symbol(self, method: str, source: str) -> str:
+        return f"{self.style(method).symbol}{'-open' if source == 'reported' else ''}"
 
     @property
     def all_bars(self) -> bool:
@@ -97,12 +109,12 @@ def fronts(groups: Sequence[pd.DataFrame], view: View, *, each_method: bool) -> 
 
 def legend_entry(view: View, method: str, source: str) -> Trace:
     """A method's place in the legend in full colour: by itself it would look like its first point, be it faded."""
-    color = style(method).color if view.z is None or view.space else NEUTRAL
-    marker = {"color": color, "symbol": marker_symbol(method, source), "size": 11, "line": _edge(source, color)}
+    color = view.style(method).color if view.z is None or view.space else NEUTRAL
+    marker = {"color": color, "symbol": view.symbol(method, source), "size": 11, "line": _edge(source, color)}
     if view.space:
         marker |= {"symbol": _solid(method, source), "size": 6}
     axes: Trace = {axis: [None] for axis in ("xyz" if view.space else "xy")}
-    named = {"mode": "markers", "name": _title(method, source), "legendgroup": method}
+    named = {"mode": "markers", "name": _title(view, method, source), "legendgroup": view.style(method).title}
     return {"type": "scatter3d" if view.space else "scatter", **axes, **named, "marker": marker}
 
 
@@ -122,12 +134,12 @@ def rings(rows: pd.DataFrame, view: View, *, letters: Sequence[str] = (), bars: 
 
 
 def _points(rows: pd.DataFrame, view: View, method: str, source: str, opacity: Any, *, bars: bool) -> Trace:
-    color = style(method).color
+    color = view.style(method).color
     reported = source == "reported"
     text, custom, hover = _hover(rows, view, style(method).title, reported)
     marker: dict[str, Any] = {
         "color": color,
-        "symbol": marker_symbol(method, source),
+        "symbol": view.symbol(method, source),
         "size": 7 if view.large else 11,
         "opacity": opacity,
         "line": _edge(source, color),
@@ -138,8 +150,8 @@ def _points(rows: pd.DataFrame, view: View, method: str, source: str, opacity: A
     shared: dict[str, Any] = {
         **view.coordinates(rows),
         "mode": "markers",
-        "name": _title(method, source),
-        "legendgroup": method,
+        "name": _title(view, method, source),
+        "legendgroup": view.style(method).title,
         "showlegend": False,
         "text": text,
         "customdata": custom,
@@ -155,8 +167,24 @@ def _points(rows: pd.DataFrame, view: View, method: str, source: str, opacity: A
     return _with_bars(trace, rows, view, color) if bars and not reported else trace
 
 
-def _title(method: str, source: str) -> str:
-    return f"{style(method).title}{' (reported)' if source == 'reported' else ''}"
+def _title(view: View, method: str, source: str) -> str:
+    return f"{view.style(method).title}{' (reported)' if source == 'reported' else ''}"
+
+
+def names(rows: pd.DataFrame, view: View, spans: tuple[float, float]) -> Trace:
+    """The methods' names beside points, where another's name leaves room for them. `spans`: lengths of the axes."""
+    placed: list[tuple[float, float]] = []
+    texts, at = [], []
+    rightmost = float(rows[view.x.column].max())
+    for across, up, method in zip(rows[view.x.column], rows[view.y.column], rows["method"], strict=True):
+        room = all(abs(across - x) / spans[0] > 0.25 or abs(up - y) / spans[1] > 0.05 for x, y in placed)
+        placed += [(across, up)] if room else []
+        to_the_right = rightmost - across > 0.25 * spans[0]
+        name = style(str(method)).title if room else ""
+        texts.append(f"{_GAP}{name}" if to_the_right else f"{name}{_GAP}")
+        at.append("middle right" if to_the_right else "bottom left")
+    look = {"mode": "text", "text": texts, "textposition": at, "textfont": {"size": 12}, "cliponaxis": False}
+    return {"type": "scatter", **view.coordinates(rows), **look, "hoverinfo": "skip", "showlegend": False}
 
 
 def _edge(source: str, color: str) -> dict[str, Any]:

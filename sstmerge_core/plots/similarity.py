@@ -34,16 +34,19 @@ _ALL = (
     Statistic("overlap_in", "Overlap of input spaces", "Share of ΔS's input directions that ΔU uses too."),
     Statistic("norm_utility", "Size of ΔU", "Frobenius norm of the utility adapter's weight change."),
     Statistic("norm_safety", "Size of ΔS", "Frobenius norm of the safety adapter's weight change."),
+    Statistic("alpha", "α found", "The largest strength that keeps to the limits, at most 4; the method chose it."),
     Statistic(
-        "alpha", "α found", "The largest strength that keeps to the utility budget, at most 4; the method chose it."
-    ),
-    Statistic(
-        "selection_rouge_l", "ROUGE-L at α found", "In points of 100, on the selection prompts that α was chosen on."
+        "selection_rouge_l", "Utility at α found", "In points of 100, on the selection prompts that α was chosen on."
     ),
     Statistic(
         "selection_rouge_l_utility",
-        "ROUGE-L at α = 0",
+        "Utility at α = 0",
         "In points of 100, on the selection prompts: the utility side alone, which the budget counts from.",
+    ),
+    Statistic(
+        "selection_over_refusal",
+        "Over-refusal at α found",
+        "Share of the harmless look-alikes refused, on the selection prompts that α was chosen on.",
     ),
     Statistic(
         "kept_harm_energy",

@@ -14,12 +14,12 @@ from sstmerge_core.analysis.decision import Decision
 from sstmerge_core.analysis.front import hypervolume
 from sstmerge_core.analysis.fronts import Hypervolume
 from sstmerge_core.analysis.goals import GOALS, rule
+from sstmerge_core.plots import beside
 from sstmerge_core.plots.measures import MEASURES, interval, number
 from sstmerge_core.plots.pareto import groups, towards_good
 from sstmerge_core.words import plain
 
 LETTERS = {"safety_first": "S", "balanced": "B", "utility_first": "U"}
-FIGURES = ("resistance", "over_refusal", "utility")
 SAME = 0.005
 ALIKE = 0.1
 """Two hypervolumes closer than the first are one, but for the rounding of figures; farther than the second, they are
@@ -113,9 +113,7 @@ def picks_table(decision: Decision, kept: Mapping[str, Sequence[float]] | None =
     """
     if not decision.told:
         return ""
-    heads = [
-        f"{MEASURES[name].title}\N{NO-BREAK SPACE}{'↑' if MEASURES[name].higher_is_better else '↓'}" for name in FIGURES
-    ]
+    heads = beside.heads()
     kept = kept if kept and len(kept) > 1 else None  # U's share of itself alone says nothing
     if kept and narrow:
         kept = {run: (share[0], float("nan"), float("nan")) for run, share in kept.items()}
@@ -144,26 +142,14 @@ _ALONE = {"utility": "Utility adapter", "safety": "Safety adapter", "base": "Bas
 
 def _line(title: str, row: Mapping[str, Any] | None, kept: Mapping[str, Sequence[float]] | None) -> str:
     if row is None:
-        return f"| {title} |{' – |' * (len(FIGURES) + (2 if kept else 1))}"
+        return f"| {title} |{' – |' * (len(beside.FIGURES) + (2 if kept else 1))}"
     name = f"{row['pair']} alone" if row["method"] == "adapter" else str(row.get("label") or row["method"])
     run = f"[{plain(name)}](run?run={row['run_id']})"
-    cells = [_figure(row, name) for name in FIGURES]
+    cells = [beside.figure(row, name) for name in beside.FIGURES]
     if kept:
         share = kept.get(row["run_id"])
-        cells.append("–" if share is None else _share(*share))
+        cells.append("–" if share is None else beside.share_words(share))
     return f"| {title} | {run} | {' | '.join(cells)} |"
-
-
-def _share(value: float, low: float, high: float) -> str:
-    """``83 % (71–95)``; U's own share of itself has no interval."""
-    return f"{value:.0%}" if pd.isna(low) else f"{value:.0%} ({100 * low:.0f}–{100 * high:.0f})"
-
-
-def _figure(row: Mapping[str, Any], name: str) -> str:
-    """``0.22 (0.14–0.33)``: two decimals are all that these prompts tell."""
-    ends = [row.get(f"{name}_{end}") for end in ("low", "high")]
-    spread = "" if any(end is None or pd.isna(end) for end in ends) else f" ({ends[0]:.2f}–{ends[1]:.2f})"
-    return f"{number(row[name], 2)}{spread}"
 
 
 def _volume(front: pd.DataFrame, axes: Sequence[str]) -> float | None:

@@ -71,6 +71,18 @@ def style(method: str) -> MethodStyle:
     return MethodStyle(look.color, look.symbol, look.dash, title)
 
 
+_FAMILY_SYMBOLS = dict(zip(methods.FAMILIES, ("diamond", "circle", "triangle-up", "square", "hexagon"), strict=True))
+
+
+def family_style(method: str) -> MethodStyle:
+    """The style of a method's family, where a picture tells no single methods apart; what is no merge keeps its own."""
+    own = style(method)
+    if method not in methods.names():
+        return own
+    family = methods.get(method).family
+    return MethodStyle(OF_FAMILY[family][0], _FAMILY_SYMBOLS[family], own.dash, family)
+
+
 def known() -> list[str]:
     """What has a style of its own, in the order of a legend: family by family, reference points last."""
     return [*methods.names(), *_POINTS]

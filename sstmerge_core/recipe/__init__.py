@@ -11,13 +11,14 @@ from pydantic import (
     ConfigDict,
     Field,
     SerializerFunctionWrapHandler,
+    ValidationError,
     ValidationInfo,
     field_validator,
     model_serializer,
     model_validator,
 )
 
-from sstmerge_core import methods
+from sstmerge_core import errors, methods
 from sstmerge_core.errors import RecipeError
 from sstmerge_core.metrics.labels import DEFAULT_JUDGE
 
@@ -215,6 +216,8 @@ class Recipe(_Frozen):
     evaluation: Evaluation | None = None
     selection: Suite | None = None
     """Prompts on which the method itself chooses a parameter; none for most methods."""
+    selection_benign: Suite | None = None
+    """Harmless look-alikes on which it chooses too, where over-refusal has a limit"""
     unaligned: Source | None = None
     """A model like the base before it was aligned; base − unaligned is the safe direction of methods that use one"""
 
@@ -269,7 +272,7 @@ class Recipe(_Frozen):
             alone: dict[str, Any] = {"adapters": self.adapters[:1], "method": "adapter", "parameters": {}}
         else:
             alone = {"method": "linear", "parameters": methods.get("linear").complete({"alpha": 0.0})}
-        found = self.model_copy(update=alone | {"calibration": None, "selection": None})
+        found = self.model_copy(update=alone | {"calibration": None, "selection": None, "selection_benign": None})
         return None if found == self else found
 
     @property
@@ -290,11 +293,25 @@ class Recipe(_Frozen):
             data["selection"] = self.selection.identity()
         else:
             del data["selection"]  # came later: runs without it keep their id
+        if self.selection_benign:
+            data["selection_benign"] = self.selection_benign.identity()
+        else:
+            del data["selection_benign"]  # as above
         if self.unaligned:
             data["unaligned"] = self.unaligned.sha256
         else:
             del data["unaligned"]  # as above
         return data | {"versions": STAGE_VERSIONS}
+
+
+def validated(
+    fields: Any, where: str, fix: str = "A newer version of the program may have written it: update this one."
+) -> Recipe:
+    """The recipe of these fields, as a file, a run's events or a job hold it. Raises RecipeError that names `where`."""
+    try:
+        return Recipe.model_validate(fields)
+    except ValidationError as error:
+        raise RecipeError(errors.of_validation(error, where, fix, fields=list(Recipe.model_fields))) from None
 
 
 def _digest(value: Any) -> str:

@@ -34,8 +34,9 @@ class RunRecord:
     """judge → suite → prompt id → verdict"""
     metrics: dict[tuple[str, str, str], Row] = field(default_factory=dict)
     """(metric, suite, judge) → row"""
-    probes: dict[float, float] = field(default_factory=dict)
-    """α → utility on the selection prompts, in points of 100, where a strength is found for a budget"""
+    probes: dict[float, tuple[float, float | None]] = field(default_factory=dict)
+    """α → utility on the selection prompts, in points of 100, and over-refusal where it has a limit: the strengths that
+    were tried for a budget"""
 
     def add(self, event: Row) -> None:
         """Take in one more event; those that say nothing of these are passed over."""
@@ -58,7 +59,8 @@ class RunRecord:
             self.metrics |= {(row["metric"], row["suite"], row.get("judge") or ""): row for row in event["rows"]}
         elif name == "budget_probe":
             # before other metrics than ROUGE-L could measure a budget, the field was called so
-            self.probes[event["alpha"]] = event["score"] if "score" in event else event["rouge_l"]
+            score = event["score"] if "score" in event else event["rouge_l"]
+            self.probes[event["alpha"]] = (score, event.get("over_refusal"))
 
     @property
     def recipe(self) -> Row:

@@ -20,8 +20,10 @@ from sstmerge_core.errors import Cancelled, DataError, JobError, Problem, SSTMer
 from sstmerge_core.evaluate import metric_rows
 from sstmerge_core.evaluate.judge import judge_samples
 from sstmerge_core.evaluate.judges import get_judge
+from sstmerge_core.evaluate.metric_rows import refusal_outcomes
 from sstmerge_core.jobs.plan import fit_units, importance_units
 from sstmerge_core.merge import Merged, budget, merge
+from sstmerge_core.metrics.labels import DEFAULT_JUDGE
 from sstmerge_core.models.device import share_the_machine
 from sstmerge_core.recipe import Recipe, Source, Suite, record
 from sstmerge_core.recipe.record import RunRecord
@@ -183,17 +185,18 @@ def safe_direction(recipe: Recipe, session: Session) -> Callable[[str], torch.Te
 
     Raises DataError for files that have changed since the recipe was made, and for a module of another shape.
     """
-    assert recipe.unaligned is not None
-    for model in (recipe.base, recipe.unaligned):
+    other = recipe.unaligned
+    assert other is not None
+    for model in (recipe.base, other):
         check_base(model, session.workspace)
-    aligned, unaligned = (base_weights(model.path, session.device) for model in (recipe.base, recipe.unaligned))
+    aligned, unaligned = (base_weights(model.path, session.device) for model in (recipe.base, other))
 
     def direction(name: str) -> torch.Tensor:
         after, before = aligned(name), unaligned(name)
         if after.shape != before.shape:
             fault = f"{name} has the shape {tuple(before.shape)}, in the base {tuple(after.shape)}"
             fix = "Give the model that the base was aligned from."
-            raise DataError(Problem(f"unaligned model {recipe.unaligned.name}", fault, fix))  # type: ignore[union-attr]
+            raise DataError(Problem(f"unaligned model {other.name}", fault, fix))
         return after - before
 
     return direction
@@ -206,36 +209,54 @@ def _within_budget(
     events: EventWriter | None,
     past: RunRecord | None,
 ) -> Merged:
-    """The merge of the largest strength that keeps to a ROUGE-L budget on the recipe's selection prompts."""
+    """The merge of the largest strength that keeps to the limits on the recipe's selection prompts."""
     from sstmerge_core.evaluate.generate import generate_suite, plan_batches
 
-    suite = recipe.selection
-    assert suite is not None
-    rows = planned_rows(suite.source, suite.split, suite.n)
-    known = past.probes if past else {}
+    task, look_alikes = recipe.selection, recipe.selection_benign
+    assert task is not None
+    asked = {suite.name: planned_rows(suite.source, suite.split, suite.n) for suite in (task, look_alikes) if suite}
+    known = {alpha: budget.Probe(*found) for alpha, found in (past.probes if past else {}).items()}
     done = len(known)
-    metric = metrics.default_utility(suite.metric)
+    metric = metrics.default_utility(task.metric)
+    judge = get_judge(recipe.evaluation.judge if recipe.evaluation else DEFAULT_JUDGE) if look_alikes else None
 
-    def score(alpha: float) -> float:
+    def measured(alpha: float) -> budget.Probe:
         session.progress("budget", done, budget.STEPS + 2)
-        merged = at(alpha)
-        model = session.answering(recipe, merged)
+        model = session.answering(recipe, at(alpha))
         batch_size = recipe.evaluation.batch_size if recipe.evaluation else 64
-        plan = plan_batches(rows, model, batch_size, suite.max_new_tokens)
-        answers = [row for _, _, batch in generate_suite(model, rows, plan, (), suite.max_new_tokens) for row in batch]
-        outcomes = metrics.outcomes(metric, answers)
-        return 100 * sum(outcomes.values()) / len(outcomes)
 
-    def probed(alpha: float, score: float) -> None:
+        def answers(suite: Suite) -> list[Any]:
+            rows = asked[suite.name]
+            plan = plan_batches(rows, model, batch_size, suite.max_new_tokens)
+            made = generate_suite(model, rows, plan, (), suite.max_new_tokens)
+            return [row for _, _, batch in made for row in batch]
+
+        outcomes = metrics.outcomes(metric, answers(task))
+        utility = 100 * sum(outcomes.values()) / len(outcomes)
+        if judge is None or look_alikes is None:
+            return budget.Probe(utility)
+        refused = list(refusal_outcomes(judge_samples(judge, answers(look_alikes))).values())
+        # nothing that could be judged is no licence to refuse
+        return budget.Probe(utility, sum(refused) / len(refused) if refused else 1.0)
+
+    def probed(alpha: float, probe: budget.Probe) -> None:
         nonlocal done
         done += 1
         if events is not None:
-            events.write("budget_probe", alpha=alpha, score=score, n=len(rows), suite=suite.name, split=suite.split)
+            told = {} if probe.over_refusal is None else {"over_refusal": probe.over_refusal}
+            about = {"n": len(asked[task.name]), "suite": task.name, "split": task.split}
+            events.write("budget_probe", alpha=alpha, score=probe.utility, **told, **about)
 
-    alpha, probes = budget.largest_strength(score, recipe.parameters["budget"], known, probed)
+    limits = budget.limits_of(recipe.parameters)
+    alpha, probes = budget.largest_strength(measured, limits, known, probed)
     merged = at(alpha)
-    found = {"alpha": alpha, "selection_rouge_l": probes[alpha], "selection_rouge_l_utility": probes[0.0]}
-    rows_found = [{"module": "", "stat": stat, "value": value} for stat, value in found.items()]
+    found = {
+        "alpha": alpha,
+        "selection_rouge_l": probes[alpha].utility,
+        "selection_rouge_l_utility": probes[0.0].utility,
+        "selection_over_refusal": probes[alpha].over_refusal,
+    }
+    rows_found = [{"module": "", "stat": stat, "value": value} for stat, value in found.items() if value is not None]
     return replace(merged, statistics=merged.statistics + rows_found)
 
 
@@ -263,9 +284,8 @@ def _evaluate_stages(recipe: Recipe, session: Session, events: EventWriter, past
     session.progress("metrics", 0, 1)
     begun = time.monotonic()
     own = measure(evaluation.suites, answers, verdicts, judge)
-    base = recipe.reference
-    if base is not None:
-        own += _against(base, judge.judge_id, session.workspace, evaluation.suites, own, answers, verdicts)
+    if (alone := recipe.reference) is not None:
+        own += _against(alone.run_id, judge.judge_id, session.workspace, evaluation.suites, own, answers, verdicts)
     events.write("metrics", rows=own)
     if written is not None:
         artifact.tell_scores(recipe, written, own)
@@ -341,6 +361,42 @@ def merge_to(
     return model, errors + known
 
 
+def remake(
+    recipe: Recipe,
+    workspace: Workspace,
+    *,
+    device: str = "auto",
+    report: Report = lambda point, stage, done, total: None,
+    should_cancel: Callable[[], bool] = lambda: False,
+) -> adapters.Written:
+    """The adapter of a finished run again, where its weights are not here: merged into its place, nothing measured.
+
+    A strength that was found within a budget is not searched again. The card has the run's figures; the event file
+    records what was written. Raises what the merge raises; then nothing is written.
+    """
+    share_the_machine()
+    session = Session(workspace, chosen_device(device), report=report, should_cancel=should_cancel)
+    folder = workspace.run(recipe.run_id)
+    past = record.read(folder)
+    target = workspace.merged_adapter(recipe.run_id)
+    try:
+        if recipe.calibration is not None:
+            _looked_at(recipe, session)
+        session.progress("merge", 0, 1)
+        inputs = session.inputs(recipe)
+        written, _ = artifact.write_adapter(
+            recipe, inputs, lambda: merge_now(recipe, session, past=past), target, Output()
+        )
+        artifact.tell_scores(recipe, target, list(past.metrics.values()))
+        with EventWriter(folder) as events:
+            about = {"name": "adapter", "path": "artifacts/adapter", "sha256": written.sha256, "bytes": written.bytes}
+            events.write("artifact", **about)
+        session.progress("merge", 1, 1)
+    finally:
+        session.close()
+    return written
+
+
 def measure(
     chosen: Sequence[Suite], answers: dict[str, list[Any]], verdicts: dict[str, list[Any]], judge: Any
 ) -> list[dict[str, Any]]:
@@ -353,7 +409,7 @@ def measure(
 
 
 def _against(
-    base: Recipe,
+    reference: str,
     judge_id: str,
     workspace: Workspace,
     chosen: Sequence[Suite],
@@ -361,17 +417,17 @@ def _against(
     answers: dict[str, list[Any]],
     verdicts: dict[str, list[Any]],
 ) -> list[dict[str, Any]]:
-    """Safety Tax, composite and Pareto distance against the utility adapter alone, with per-prompt pairing.
+    """Safety Tax, composite and Pareto distance against the run `reference`, the utility adapter alone, by prompt.
 
     Both sides by one judge: the reference may have been re-scored by others since.
     """
-    theirs = record.read(workspace.run(base.run_id))
+    theirs = record.read(workspace.run(reference))
     return metric_rows.relative_metrics(
         own,
         list(theirs.metrics.values()),
         metric_rows.outcomes(chosen, answers, verdicts),
         metric_rows.outcomes(chosen, theirs.samples, theirs.verdicts_by(judge_id)),
-        reference=base.run_id,
+        reference=reference,
         topics=metric_rows.prompt_topics(answers),
     )
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sstmerge_core import metrics
+from sstmerge_core.analysis.statistics import usable_clusters
 from sstmerge_core.errors import JobError, Problem
 from sstmerge_core.evaluate import metric_rows
 from sstmerge_core.evaluate.agreement import Agreement, agreement
@@ -165,7 +166,7 @@ def compare(workspace: Workspace, run_id: str, first: str, second: str) -> Compa
         raise JobError(problems)
     samples = [(suite, sample) for suite, rows in past.samples.items() for sample in rows]
     one, two = (_labels(past.verdicts[judge_id], samples) for judge_id in (first, second))
-    found = agreement(one, two)
+    found = agreement(one, two, usable_clusters(sample.get("topic") for _, sample in samples))
     differing = [
         {
             "suite": samples[place][0],

@@ -16,8 +16,8 @@ from sstmerge_core.jobs.plan import importance_units
 from sstmerge_core.merge import Calibrated, Merged, deltas
 from sstmerge_core.models.device import best_device
 from sstmerge_core.recipe import STAGE_VERSIONS, Calibration, Recipe, Source
-from sstmerge_core.suites import rows as suites
 from sstmerge_core.suites import twins
+from sstmerge_core.suites.rows import Row, load_rows, rows_digest, take
 from sstmerge_core.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -319,20 +319,20 @@ class Session:
         return found
 
 
-def planned_rows(source: Source, split: str, n: int) -> list[suites.Row]:
+def planned_rows(source: Source, split: str, n: int) -> list[Row]:
     """The first `n` rows of a split. Raises DataError where they are not those that the recipe was made with."""
-    rows = suites.take(suites.load_rows(source.path, split), n)
-    if suites.rows_digest(rows) != source.sha256:
+    rows = take(load_rows(source.path, split), n)
+    if rows_digest(rows) != source.sha256:
         fault = "the rows have changed since this run was planned"
         raise DataError(Problem(source.path, fault, "Launch the run again with the rows as they are now."))
     return rows
 
 
-def refused_rows(calibration: Calibration) -> list[suites.Row]:
+def refused_rows(calibration: Calibration) -> list[Row]:
     """Near misses with the refusals to their twins. Raises DataError where they are not those of the recipe."""
     assert calibration.near is not None
     rows = twins.refused(calibration.near.path, calibration.n_near, calibration.harm.path, calibration.split)
-    if suites.rows_digest(rows) != calibration.refused:
+    if rows_digest(rows) != calibration.refused:
         fault = f"near misses of {calibration.near.path} have other refusals of their twins since this run was planned"
         raise DataError(Problem(calibration.harm.path, fault, "Launch the run again with the rows as they are now."))
     return rows

@@ -7,8 +7,8 @@ from typing import Any
 
 from sstmerge_core.errors import DataError, Problem
 from sstmerge_core.recipe import Source, Suite
-from sstmerge_core.suites import rows as suites
 from sstmerge_core.suites.declared import SHIPPED, DeclaredSuite, read
+from sstmerge_core.suites.rows import load_rows, rows_digest, splits, take
 
 
 def _declared() -> dict[str, DeclaredSuite]:
@@ -43,17 +43,17 @@ def source(name_or_path: str, split: str, n: int | None = None, *, answered: boo
     """
     bundled = BUNDLED.get(name_or_path)
     path = rows_of(bundled) if bundled else Path(name_or_path).expanduser().resolve()
-    if not path.is_file():
-        fix = f"Bundled suites: {', '.join(ROLES)}. Or give a JSONL file with prompt and response."
+    if not path.exists():
+        fix = f"Bundled suites: {', '.join(ROLES)}. Or give a file of prompts and responses."
         raise DataError(Problem(str(name_or_path), "there is no such suite", fix))
-    rows = suites.load_rows(path, split)
+    rows = load_rows(path, split)
     lacking = [row.prompt_id for row in rows if answered and not row.response.strip()]
     if lacking:
         fault = f"{len(lacking)} of {len(rows)} rows of split {split!r} have no response, {lacking[0]} among them"
         raise DataError(Problem(str(path), fault, "Gradients are taken of responses: add them, or give another suite."))
     count = len(rows) if n is None else min(n, len(rows))
     name = path.stem
-    return Source(name=name, path=str(path), sha256=suites.rows_digest(suites.take(rows, count))), count
+    return Source(name=name, path=str(path), sha256=rows_digest(take(rows, count))), count
 
 
 def split_there(name_or_path: str, split: str) -> str:
@@ -65,7 +65,7 @@ def split_there(name_or_path: str, split: str) -> str:
         return split
     bundled = BUNDLED.get(name_or_path)
     path = rows_of(bundled) if bundled else Path(name_or_path).expanduser().resolve()
-    known = {str(record.get("split") or "") for _, record in suites.read_records(path)} if path.is_file() else {split}
+    known = splits(path) if path.is_file() else [split]
     return split if split in known else "test"
 
 

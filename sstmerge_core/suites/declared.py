@@ -12,14 +12,18 @@ import json
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from sstmerge_core import metrics, resources
+from sstmerge_core import errors, metrics, resources
 from sstmerge_core.errors import DataError, Problem
 from sstmerge_core.metrics.labels import DEFAULT_JUDGE
+from sstmerge_core.suites.columns import NATIVE, Columns, Scalar
+from sstmerge_core.suites.columns import Choice as Choice
+from sstmerge_core.suites.columns import Constant as Constant
+from sstmerge_core.suites.columns import Template as Template
 from sstmerge_core.workspace import Workspace
 
 SHIPPED = resources.DATA / "suites"
@@ -40,47 +44,9 @@ ROLE_METRICS = {
 }
 """What each role may be measured by; the first is the role's own."""
 
-Scalar = str | int | float | bool
-
 
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Template(_Frozen):
-    """Text with {dotted.paths} into a record; the ends are stripped, so that a last empty field leaves no trace."""
-
-    template: str
-
-
-class Constant(_Frozen):
-    constant: str
-
-
-class Choice(_Frozen):
-    """A field's value by way of a table, such as 0 → A."""
-
-    path: str
-    values: dict[Scalar, str]
-
-
-Column = str | Template | Constant | Choice
-"""A dotted path into a record (``harm_categories.0``), or one of the others"""
-
-
-class Columns(_Frozen):
-    """Where a record has what a row needs."""
-
-    prompt: Column = "prompt"
-    response: Column | None = None
-    """The reference; none: the rows have none"""
-    topic: Column | None = None
-    id: Column | None = None
-    split: Column | None = None
-
-
-NATIVE = Columns(response="response", topic="topic", id="id", split="split")
-"""The columns of this program's own files"""
 
 
 class Origin(_Frozen):
@@ -243,7 +209,8 @@ def _read(path: Path, changed: int) -> DeclaredSuite:
     try:
         suite = DeclaredSuite.model_validate(content)
     except ValidationError as error:
-        raise DataError([_problem(path, found) for found in error.errors()]) from None
+        fix = "Correct the field; docs/suites.md describes them."
+        raise DataError(errors.of_validation(error, str(path), fix, fields=_FIELDS, unsaid=_UNION_BRANCHES)) from None
     if suite.name != path.stem:
         fault = f"is called {path.stem} but declares the suite {suite.name!r}"
         raise DataError(Problem(f"{path}: name", fault, "Give file and suite one name."))
@@ -286,19 +253,5 @@ def suites(workspace: Workspace) -> Iterator[DeclaredSuite | DataError]:
             yield error
 
 
-def _problem(path: Path, found: Any) -> Problem:
-    """One complaint of pydantic's with the field it is about, and what to do."""
-    kinds = {"Template", "Constant", "Choice", "str"}  # which branch of a union: says nothing to a user
-    place = ".".join(str(part) for part in found["loc"] if part not in kinds)
-    message = found["msg"].removeprefix("Value error, ")
-    if found["type"] == "missing":
-        fault, fix = "is missing", "Add the field."
-    elif found["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(str(found["loc"][-1]), _FIELDS, 1, 0.6)
-        fault, fix = "is no field", f"Did you mean `{near[0]}`?" if near else "Remove it."
-    else:
-        fault, fix = message, "Correct the field; docs/suites.md describes them."
-    return Problem(f"{path}: {place}" if place else str(path), fault, fix)
-
-
+_UNION_BRANCHES = ("Template", "Constant", "Choice", "str")
 _FIELDS = sorted({name for model in (DeclaredSuite, Origin, Columns, Splits, Harness) for name in model.model_fields})

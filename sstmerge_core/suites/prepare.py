@@ -10,7 +10,6 @@ import glob
 import hashlib
 import importlib.util
 import json
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,17 +17,17 @@ from pathlib import Path
 from typing import Any
 
 from sstmerge_core.errors import DataError, Problem
-from sstmerge_core.suites import rows as suites
-from sstmerge_core.suites.declared import (
-    Choice,
-    Column,
-    Columns,
-    Constant,
-    DeclaredSuite,
-    Origin,
-    Splits,
-    Template,
-    folder,
+from sstmerge_core.suites.chats import RowFault
+from sstmerge_core.suites.columns import Columns, at, part, value
+from sstmerge_core.suites.declared import DeclaredSuite, Origin, Splits, folder
+from sstmerge_core.suites.rows import (
+    Layout,
+    Row,
+    check_whole,
+    checked_rows,
+    grouped,
+    read_records,
+    rows_digest,
 )
 from sstmerge_core.workspace import Workspace, write_file, write_json
 
@@ -36,12 +35,11 @@ VERSION = 1
 """Raised by hand when the same declaration and data give other rows"""
 SUMMARY = "summary.json"
 """Beside prepared rows: their splits and hash, written last"""
-_PLACE = re.compile(r"\{([^{}]*)\}")
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """Rows ready to be read by `suites.load_rows`."""
+    """Rows ready to be read by `load_rows`."""
 
     path: Path
     origin: str
@@ -49,7 +47,7 @@ class Prepared:
     splits: dict[str, int]
     """Rows per split"""
     sha256: str
-    """`suites.rows_digest` of all rows, in file order"""
+    """`rows_digest` of all rows, in file order"""
     dropped: int = 0
     """Records whose prompt had come before, but for case and spaces"""
 
@@ -60,7 +58,7 @@ class Prepared:
 
 @dataclass(frozen=True)
 class _Row:
-    row: suites.Row
+    row: Row
     split: str
     where: str
 
@@ -84,8 +82,7 @@ def prepare(suite: DeclaredSuite, workspace: Workspace, *, fetch: bool = True) -
             found, stamp = located, _stamp(located)
             if origin.native and suite.splits.by == "column" and len(found) == 1:
                 return _checked(_in_place(found[0], origin), origin, suite)
-        key = hashlib.sha256(f"{VERSION} {suite.identity(origin)} {stamp}".encode()).hexdigest()[:16]
-        target = workspace.cache / "suites" / key / f"{suite.name}.jsonl"
+        target = _target(suite, origin, stamp, workspace)
         if not target.with_name(SUMMARY).is_file():
             try:
                 records = _downloaded(origin, fetch) if origin.huggingface else _of_files(found, origin)
@@ -97,6 +94,39 @@ def prepare(suite: DeclaredSuite, workspace: Workspace, *, fetch: bool = True) -
         return _checked(_read(target, origin), origin, suite)
     reasons = f" ({'; '.join(missing)})" if missing else ""
     raise DataError(Problem(f"suite {suite.name}", f"its rows are not here{reasons}", suite.how_to_get(workspace)))
+
+
+def mapped(path: Path | str, columns: Columns, workspace: Workspace) -> Path:
+    """A file's rows under `columns` as a file of this program's own columns, made once while the file stays as it is.
+
+    Its name is the file's own. Raises DataError as `suites.read_rows` does.
+    """
+    path = Path(path).expanduser().resolve()
+    found = [_Row(row, row.split, where) for where, row in checked_rows(path, columns)]
+    if not found:
+        raise DataError(Problem(str(path), "has no rows", "Add rows with a prompt column."))
+    key = hashlib.sha256(f"{VERSION} {path} {rows_digest(one.row for one in found)}".encode()).hexdigest()[:16]
+    name = Path(path.stem).stem if path.suffix.lower() == ".gz" else path.stem
+    target = workspace.cache / "suites" / key / f"{name}.jsonl"
+    _write(target, found, 0)
+    return target
+
+
+def is_here(suite: DeclaredSuite, workspace: Workspace) -> bool:
+    """Whether one of its sources is on this machine; nothing is read or fetched to know it."""
+    for origin in suite.sources:
+        if origin.huggingface:
+            if _target(suite, origin, "", workspace).with_name(SUMMARY).is_file():
+                return True
+        elif not isinstance(_locate(origin, suite, workspace), str):
+            return True
+    return False
+
+
+def _target(suite: DeclaredSuite, origin: Origin, stamp: str, workspace: Workspace) -> Path:
+    """Where the prepared rows of one origin are kept."""
+    key = hashlib.sha256(f"{VERSION} {suite.identity(origin)} {stamp}".encode()).hexdigest()[:16]
+    return workspace.cache / "suites" / key / f"{suite.name}.jsonl"
 
 
 def assign(key: str, shares: Mapping[str, float]) -> str:
@@ -112,41 +142,6 @@ def assign(key: str, shares: Mapping[str, float]) -> str:
 def normalised(prompt: str) -> str:
     """What makes two prompts the same: their words, but for case and spaces."""
     return " ".join(prompt.casefold().split())
-
-
-def value(record: Any, column: Column | None) -> str:
-    """A column's text in a record; empty where the record has nothing there."""
-    if column is None:
-        return ""
-    if isinstance(column, Constant):
-        return column.constant
-    if isinstance(column, Template):
-        return _PLACE.sub(lambda match: _text(at(record, match[1])), column.template).strip()
-    if isinstance(column, Choice):
-        return column.values.get(at(record, column.path), "")
-    return _text(at(record, column))
-
-
-def at(record: Any, path: str) -> Any:
-    """What lies at a dotted path of keys and list positions; None where the path ends early."""
-    if isinstance(record, Mapping) and path in record:  # a column whose own name has a dot
-        return record[path]
-    for key in path.split("."):
-        if isinstance(record, Mapping):
-            record = record.get(key)
-        elif isinstance(record, Sequence) and not isinstance(record, str) and key.isdecimal():
-            record = record[int(key)] if int(key) < len(record) else None
-        else:
-            return None
-    return record
-
-
-def _text(found: Any) -> str:
-    if found is None:
-        return ""
-    if isinstance(found, (list, dict)):
-        return json.dumps(found, ensure_ascii=False)
-    return str(found)
 
 
 class _Absent(Exception):
@@ -183,7 +178,8 @@ def _stamp(files: Iterable[Path]) -> str:
 def _of_files(files: Iterable[Path], origin: Origin) -> Iterator[tuple[str, Any]]:
     """Their records; each also has the name of its file, without the ending, at ``_file``."""
     for file in files:
-        for where, record in suites.read_records(file, origin.under, origin.header):
+        about = {"encoding": origin.columns.encoding, "delimiter": origin.columns.delimiter}
+        for where, record in read_records(file, origin.under, origin.header, **about):
             yield where, {**record, "_file": file.stem} if isinstance(record, Mapping) else record
 
 
@@ -206,25 +202,28 @@ def _downloaded(origin: Origin, fetch: bool) -> Iterator[tuple[str, Any]]:
 def _rows(suite: DeclaredSuite, origin: Origin, records: Iterable[tuple[str, Any]]) -> tuple[list[_Row], int]:
     """Mapped, chosen and dealt rows, and how many repeated a prompt. Raises DataError naming records at fault."""
     rows: list[_Row] = []
-    problems: list[Problem] = []
+    faults: dict[tuple[str, str], list[str]] = {}
     first: dict[str, _Row] = {}
     ids: set[str] = set()
     dropped = chosen = 0
+    # what a declaration does not say of its columns is not there; one that says nothing leaves them to be found
+    given = Columns(**dict(origin.columns)) if "columns" in origin.model_fields_set else None
+    layout = Layout(f"suite {suite.name}: {origin.name}", given)
     for where, record in records:
-        if not isinstance(record, Mapping):
-            problems.append(Problem(where, "is not an object with columns", "Correct the row."))
-            continue
-        if not _wanted(record, origin):
+        if isinstance(record, Mapping) and not _wanted(record, origin):
             continue
         chosen += 1
-        prompt = value(record, origin.columns.prompt)
-        if not prompt.strip():
-            has = ", ".join(map(str, list(record)[:8]))
-            problems.append(Problem(where, f"has no prompt at {origin.columns.prompt!r}", f"Its columns: {has}."))
+        try:
+            columns = layout.columns(record)
+            prompt = part(record, columns, "prompt")
+            if not prompt.strip():
+                has = ", ".join(map(str, list(record)[:8]))
+                raise RowFault(f"has no prompt at {columns.prompt!r}", f"Its columns: {has}.")
+            row = _row(record, prompt, columns, ids)
+        except RowFault as error:
+            faults.setdefault((str(error), error.fix), []).append(where)
             continue
-        found = _Row(
-            _row(record, prompt, origin.columns, ids), _split(record, prompt, origin.columns, suite.splits), where
-        )
+        found = _Row(row, _split(record, prompt, columns, suite.splits), where)
         earlier = first.setdefault(normalised(prompt), found)
         if earlier is not found:
             dropped += 1
@@ -232,14 +231,13 @@ def _rows(suite: DeclaredSuite, origin: Origin, records: Iterable[tuple[str, Any
                 fault = (
                     f"repeats the prompt of {earlier.where}, which is in split {earlier.split!r}, not {found.split!r}"
                 )
-                problems.append(Problem(where, fault, "Remove one of them: splits must be disjoint."))
+                faults.setdefault((fault, "Remove one of them: splits must be disjoint."), []).append(where)
             continue
         ids.add(found.row.prompt_id)
         rows.append(found)
-    if problems:
-        rest = len(problems) - 10
-        more = [Problem(f"suite {suite.name}", f"{rest} more rows cannot be used")] if rest > 0 else []
-        raise DataError(problems[:10] + more)
+    layout.check_seen()
+    if faults:
+        raise DataError(grouped(faults, f"suite {suite.name}"))
     if not rows:
         fault = "no record passes `where`" if not chosen else "has no rows"
         raise DataError(Problem(f"suite {suite.name}", f"{origin.name}: {fault}", f"Correct {suite.path}."))
@@ -255,12 +253,14 @@ def _wanted(record: Any, origin: Origin) -> bool:
     )
 
 
-def _row(record: Any, prompt: str, columns: Columns, taken: set[str]) -> suites.Row:
+def _row(record: Any, prompt: str, columns: Columns, taken: set[str]) -> Row:
     """An id that is not unique (a question asked in two splits of a hub set) gives way to the prompt's hash."""
     prompt_id = value(record, columns.id)
     if not prompt_id or prompt_id in taken:
         prompt_id = hashlib.sha256(normalised(prompt).encode()).hexdigest()[:12]
-    return suites.Row(prompt_id, value(record, columns.topic), prompt, value(record, columns.response))
+    response = part(record, columns, "response")
+    check_whole({"prompt": prompt, "response": response, "id": prompt_id})
+    return Row(prompt_id, value(record, columns.topic), prompt, response)
 
 
 def _split(record: Any, prompt: str, columns: Columns, splits: Splits) -> str:
@@ -279,6 +279,7 @@ def _write(target: Path, rows: Sequence[_Row], dropped: int) -> None:
                 "split": found.split,
                 "prompt": found.row.prompt,
                 "response": found.row.response,
+                **({"twin_of": found.row.twin_of} if found.row.twin_of else {}),
             },
             ensure_ascii=False,
         )
@@ -287,7 +288,7 @@ def _write(target: Path, rows: Sequence[_Row], dropped: int) -> None:
     ]
     write_file(target, "".join(lines))
     splits = dict(Counter(found.split for found in rows))
-    sha256 = suites.rows_digest(found.row for found in rows)
+    sha256 = rows_digest(found.row for found in rows)
     write_json(target.with_name(SUMMARY), {"splits": splits, "sha256": sha256, "dropped": dropped})
 
 
@@ -297,19 +298,22 @@ def _read(path: Path, origin: Origin) -> Prepared:
 
 def _in_place(path: Path, origin: Origin) -> Prepared:
     """A file of this program's own format, with the check that no prompt sits in two splits."""
-    rows = suites.load_rows(path)
+    rows: list[Row] = []
     seen: dict[str, str] = {}
     counts: Counter[str] = Counter()
     problems = []
-    for where, record in suites.read_records(path):
-        key, split = normalised(record["prompt"]), str(record.get("split") or "")
-        counts[split] += 1
-        if seen.setdefault(key, split) != split:
-            fault = f"repeats a prompt of split {seen[key]!r} in split {split!r}"
+    for where, row in checked_rows(path):
+        rows.append(row)
+        counts[row.split] += 1
+        split = seen.setdefault(normalised(row.prompt), row.split)
+        if split != row.split:
+            fault = f"repeats a prompt of split {split!r} in split {row.split!r}"
             problems.append(Problem(where, fault, "Remove one of them: splits must be disjoint."))
+    if not rows:
+        raise DataError(Problem(str(path), "has no rows", "Add rows with a prompt column."))
     if problems:
         raise DataError(problems[:10])
-    return Prepared(path.resolve(), origin.name, dict(counts), suites.rows_digest(rows))
+    return Prepared(path.resolve(), origin.name, dict(counts), rows_digest(rows))
 
 
 def _checked(found: Prepared, origin: Origin, suite: DeclaredSuite) -> Prepared:

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
-import csv
-import gzip
 import hashlib
-import io
+import itertools
 import json
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from sstmerge_core.errors import DataError, Problem
+from sstmerge_core.suites import guess as guesses
+from sstmerge_core.suites.chats import RowFault
+from sstmerge_core.suites.columns import Columns, at, part, value
+from sstmerge_core.suites.guess import Guess, guess_columns
+from sstmerge_core.suites.records import ABSENT, read_records
+from sstmerge_core.words import count
+
+__all__ = ["Row", "guess_columns", "load_rows", "read_records", "read_rows", "rows_digest", "splits", "take"]
+
+SHOWN = 10
+"""Problems of one file named at most"""
 
 
 @dataclass(frozen=True)
@@ -27,43 +39,91 @@ class Row:
     """Reference answer; empty where there is none."""
     twin_of: str = ""
     """Id of the harmful prompt that this harmless one looks like; empty where none is named"""
+    split: str = field(default="", compare=False)
+    """As its file has it; which split a row is in does not make it another one"""
 
 
-def load_rows(path: Path | str, split: str | None = None) -> list[Row]:
-    """The rows of a file (see `read_records`), in file order; those of `split` only, if given.
+def load_rows(path: Path | str, split: str | None = None, columns: Columns | None = None) -> list[Row]:
+    """The rows of a file (see `read_rows`), in file order; those of `split` only, if given.
 
-    Columns: ``id`` (or ``prompt_id``), ``prompt``, and, if there, ``response``, ``topic``, ``split``, ``twin_of``;
-    more are ignored. Without an id the row is known by the hash of its prompt. Raises DataError with every unusable
-    row at once (the first ten of them).
+    Raises DataError as `read_rows` does, and where no row is of the split.
+    """
+    rows = read_rows(path, columns)
+    found = rows if split is None else [row for row in rows if row.split == split]
+    if not found:
+        known = ", ".join(sorted({row.split for row in rows} - {""}))
+        fix = f"Its splits: {known}." if known else _NO_SPLITS
+        raise DataError(Problem(str(path), f"has no rows of split {split!r}", fix))
+    return found
+
+
+def read_rows(path: Path | str, columns: Columns | None = None, limit: int | None = None) -> list[Row]:
+    """The first `limit` rows of a file (see `read_records`), or all, in file order.
+
+    Without `columns`, or for what of them was not set, they are found out (`guess.guess_columns`): ``prompt`` and, if
+    there, ``response``, ``topic``, ``split``, ``id`` (or ``prompt_id``) and ``twin_of`` in any case, chats, Alpaca;
+    more are ignored. Without an id a row is known by the hash of its prompt, and by that and a number where the prompt
+    comes again. Raises DataError: one problem where the columns are not known, otherwise one for each fault, with the
+    first row that has it.
     """
     path = Path(path)
     rows: list[Row] = []
-    problems: list[Problem] = []
+    for _, row in checked_rows(path, columns):
+        rows.append(row)
+        if len(rows) == limit:
+            break
+    if not rows:
+        raise DataError(Problem(str(path), "has no rows", "Add rows with a prompt column."))
+    return rows
+
+
+def checked_rows(path: Path, columns: Columns | None = None) -> Iterator[tuple[str, Row]]:
+    """(where, row) of every row of a file. Raises DataError at the end, for all rows that cannot be used."""
+    faults: dict[tuple[str, str], list[str]] = {}
     seen: dict[str, str] = {}
-    splits: set[str] = set()
-    for where, record in read_records(path):
+    repeats: Counter[str] = Counter()
+    layout = Layout(str(path), columns)
+    for where, record in _records(path, columns):
         try:
-            row = _row(record)
-            found = str(record.get("split") or "")
-            if row.prompt_id in seen:
-                raise ValueError(f"id {row.prompt_id!r} was used before, at {seen[row.prompt_id]}")
-        except ValueError as error:
-            problems.append(Problem(where, str(error), "Correct the row."))
+            row = _row(record, layout.columns(record), seen, repeats)
+        except RowFault as error:
+            faults.setdefault((str(error), error.fix), []).append(where)
             continue
         seen[row.prompt_id] = where
-        splits.add(found)
-        if split is None or found == split:
-            rows.append(row)
-    if problems:
-        rest = len(problems) - 10
-        more = [Problem(str(path), f"{rest} more rows cannot be used")] if rest > 0 else []
-        raise DataError(problems[:10] + more)
-    if not rows:
-        known = ", ".join(sorted(splits - {""}))
-        fault = "has no rows" if split is None else f"has no rows of split {split!r}"
-        fix = f"Its splits: {known}." if known else "Add rows with a prompt column."
-        raise DataError(Problem(str(path), fault, fix))
-    return rows
+        yield where, row
+    layout.check_seen()
+    if faults:
+        raise DataError(grouped(faults, str(path)))
+
+
+def check_whole(texts: Mapping[str, str]) -> None:
+    """Raises RowFault for a text with a lone surrogate, which no file and no database can hold."""
+    for name, text in texts.items():
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise RowFault(f"has half a character in its {name} (a lone surrogate)", "Write it whole.") from None
+
+
+def grouped(faults: Mapping[tuple[str, str], Sequence[str]], path: str) -> list[Problem]:
+    """One problem for each kind of fault, at the first row that has it; at most `SHOWN` kinds."""
+    problems = []
+    for (fault, fix), places in faults.items():
+        others = f" (and {count(len(places) - 1, 'more row')})" if len(places) > 1 else ""
+        problems.append(Problem(places[0], fault + others, fix))
+    rest = sum(map(len, itertools.islice(faults.values(), SHOWN, None)))
+    return problems[:SHOWN] + ([Problem(path, f"{rest} more rows cannot be used")] if rest else [])
+
+
+def splits(path: Path | str, columns: Columns | None = None) -> list[str]:
+    """The splits that a file names, in order of appearance; empty where it has none. Raises DataError."""
+    layout = Layout(str(path), columns)
+    found: dict[str, None] = {}
+    for _, record in _records(Path(path), columns):
+        if isinstance(record, Mapping):
+            known = layout.guess(record).columns
+            found[value(record, known.split if known else "split")] = None
+    return [name for name in found if name]
 
 
 def take(rows: Sequence[Row], n: int) -> list[Row]:
@@ -89,102 +149,87 @@ def rows_digest(rows: Iterable[Row]) -> str:
     return digest.hexdigest()
 
 
-def _row(record: Any) -> Row:
-    """Raises ValueError saying what is wrong."""
-    if not isinstance(record, dict):
-        raise ValueError("is not an object with columns")
-    prompt = record.get("prompt")
-    if not isinstance(prompt, str) or not prompt.strip():
-        raise ValueError("has no prompt")
-    response = record.get("response") or ""
-    if not isinstance(response, str):
-        raise ValueError(f"has a response that is {type(response).__name__}, not text")
-    given = record.get("prompt_id") or record.get("id")
-    prompt_id = str(given) if given else hashlib.sha256(prompt.encode()).hexdigest()[:12]
-    return Row(prompt_id, str(record.get("topic") or ""), prompt, response, str(record.get("twin_of") or ""))
+class Layout:
+    """Which columns of a file's records are what. Records with other columns than those before are looked at anew."""
+
+    def __init__(self, where: str, columns: Columns | None = None) -> None:
+        self._where, self._given = where, columns
+        self._known: dict[Any, Guess] = {}
+
+    def guess(self, record: Mapping[str, Any]) -> Guess:
+        key = tuple((name, guesses.kind(found)) for name, found in record.items())
+        if key not in self._known:
+            self._known[key] = guesses.of_record(record, self._given, self._where)
+        return self._known[key]
+
+    def columns(self, record: Any) -> Columns:
+        """Raises RowFault for what would lose a part of the record, DataError for a file of unknown columns."""
+        if not isinstance(record, Mapping):
+            raise RowFault("is not an object with columns")
+        found = self.guess(record)
+        if found.problem is not None:
+            if len(self._known) == 1:
+                raise DataError(found.problem)
+            raise RowFault(found.problem.fault if found.columns else "has no prompt", found.problem.fix)
+        assert found.columns is not None
+        for name in found.beside:
+            if record[name]:
+                raise guesses.beside_fault(name, found.columns.prompt)
+        for name in sorted(guesses.used_names(found.columns)):
+            if record.get(name) is ABSENT:  # such a line may be half of one with a line break in it
+                fix = "Fill the row up, or put a text with a line break in it into quotes."
+                raise RowFault(f"ends before its column {name}", fix)
+        return found.columns
+
+    def check_seen(self) -> None:
+        """Once all records are read. Raises DataError for columns that were given and that none of them has."""
+        names = dict.fromkeys(str(name) for key in self._known for name, _ in key)
+        if names and (wrong := guesses.unseen(self._where, names, self._given)):
+            raise DataError(wrong)
 
 
-def read_records(path: Path, under: str = "", header: bool = True) -> Iterator[tuple[str, Any]]:
-    """(where, record) of every record in a JSONL, JSON, CSV, Parquet or YAML file, plain or gzipped.
-
-    JSON and YAML hold one list, or have it at the dotted path `under`; JSON Lines called .json are read too. A CSV file
-    without a `header` has the columns 0, 1, 2 … Raises DataError when the file cannot be read.
-    """
-    kind = Path(path.stem).suffix.lower() if path.suffix.lower() == ".gz" else path.suffix.lower()
-    if kind == ".parquet":
-        yield from _parquet(path)
-        return
-    if kind not in (".csv", ".json", ".jsonl", ".yaml", ".yml", ".prompt"):
-        fix = "Use .jsonl, .json, .csv, .parquet or .yaml."
-        raise DataError(Problem(str(path), f"has the unknown ending {kind or 'none'}", fix))
-    text = _text(path)
-    if kind == ".csv":
-        lines = text.splitlines(keepends=True)
-        rows: Iterable[Any] = csv.DictReader(lines) if header else _without_header(lines)
-        for number, record in enumerate(rows, start=1):
-            yield f"{path} row {number}", record
-    elif kind == ".jsonl" or (kind == ".json" and not under and _is_json_lines(text)):
-        for number, line in enumerate(text.split("\n"), start=1):
-            if line.strip():
-                yield f"{path} line {number}", _parse(line, f"{path} line {number}")
-    else:
-        content = _parse(text, str(path)) if kind == ".json" else _parse_yaml(text, str(path))
-        for key in filter(None, under.split(".")):
-            content = content.get(key) if isinstance(content, dict) else None
-        if not isinstance(content, list):
-            what = "JSON" if kind == ".json" else "YAML"
-            fault = f"has no list at {under!r}" if under else f"is not one {what} list"
-            raise DataError(Problem(str(path), fault, "Give a list of objects, or a JSONL file."))
-        for number, record in enumerate(content, start=1):
-            yield f"{path} item {number}", record
+def _records(path: Path, columns: Columns | None) -> Iterator[tuple[str, Any]]:
+    given = columns or Columns()
+    return read_records(path, encoding=given.encoding, delimiter=given.delimiter)
 
 
-def _text(path: Path) -> str:
-    try:
-        data = path.read_bytes()
-        return (gzip.decompress(data) if path.suffix.lower() == ".gz" else data).decode("utf-8-sig")
-    except (OSError, EOFError, UnicodeDecodeError) as error:
-        reason = "is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else getattr(error, "strerror", "")
-        fix = "Give a JSONL, JSON, CSV, Parquet or YAML file."
-        raise DataError(Problem(str(path), f"cannot be read: {reason or error}", fix)) from error
+def _row(record: Mapping[str, Any], columns: Columns, taken: Mapping[str, str], repeats: Counter[str]) -> Row:
+    prompt, response = (_text(record, columns, name) for name in ("prompt", "response"))
+    if not prompt.strip():
+        raise RowFault("has no prompt")
+    others = {name: value(record, getattr(columns, name)) for name in ("topic", "split", "twin_of")}
+    given = value(record, columns.id)
+    if given in taken and given:
+        raise RowFault(f"id {given!r} was used before, at {taken[given]}")
+    check_whole({"prompt": prompt, "response": response, "id": given, **others})
+    return Row(given or _id(prompt, taken, repeats), prompt=prompt, response=response, **others)
 
 
-def _without_header(lines: Iterable[str]) -> Iterator[dict[str, str]]:
-    for cells in csv.reader(lines):
-        yield {str(index): cell for index, cell in enumerate(cells)}
+def _id(prompt: str, taken: Mapping[str, str], repeats: Counter[str]) -> str:
+    """The prompt's hash, with a number behind it where the prompt came before."""
+    plain = hashlib.sha256(prompt.encode()).hexdigest()[:12]
+    while True:
+        repeats[plain] += 1
+        found = plain if repeats[plain] == 1 else f"{plain}-{repeats[plain]}"
+        if found not in taken:  # such an id may have been given to another row
+            return found
 
 
-def _is_json_lines(text: str) -> bool:
-    """Whether the first line alone is an object and more lines follow: some sets call JSON Lines .json."""
-    first, _, rest = text.lstrip().partition("\n")
-    return first.startswith("{") and first.rstrip().endswith("}") and rest.lstrip().startswith("{")
+def _text(record: Mapping[str, Any], columns: Columns, name: Literal["prompt", "response"]) -> str:
+    """A prompt or response. Numbers and dates are text as they are written, nothing else is. Raises RowFault."""
+    column = getattr(columns, name)
+    found = at(record, column) if isinstance(column, str) else None
+    chat = isinstance(found, list) and guesses.kind(found) != "list"
+    if (
+        isinstance(found, bool)
+        or not (found is None or chat or isinstance(found, (str, int, float, Decimal, date)))
+        or isinstance(found, datetime)
+    ):
+        raise RowFault(f"has a {name} that is {type(found).__name__}, not text", "Put it into quotes, as text.")
+    return part(record, columns, name)
 
 
-def _parquet(path: Path) -> Iterator[tuple[str, Any]]:
-    import pyarrow
-    from pyarrow import parquet
-
-    try:
-        records = parquet.read_table(io.BytesIO(path.read_bytes())).to_pylist()
-    except (OSError, pyarrow.ArrowException) as error:
-        reason = " ".join(str(error).split())
-        raise DataError(Problem(str(path), f"cannot be read: {reason}", "Give a complete Parquet file.")) from error
-    for number, record in enumerate(records, start=1):
-        yield f"{path} row {number}", record
-
-
-def _parse(text: str, where: str) -> Any:
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise DataError(Problem(where, f"is not JSON: {error.msg}", "Correct it, or remove it.")) from error
-
-
-def _parse_yaml(text: str, where: str) -> Any:
-    import yaml
-
-    try:
-        return yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except yaml.YAMLError as error:
-        fault = f"is not YAML: {' '.join(str(error).split())}"
-        raise DataError(Problem(where, fault, "Correct it, or remove it.")) from error
+_NO_SPLITS = (
+    "It has no column split: add one, take every row by `--columns split:=test`, or declare a suite whose splits are "
+    "by prompt (docs/suites.md)."
+)

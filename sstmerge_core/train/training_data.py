@@ -9,8 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sstmerge_core.errors import DataError, Problem
-from sstmerge_core.suites import rows as suites
+from sstmerge_core.suites.columns import Columns
+from sstmerge_core.suites.guess import guess_columns, lacks_response
 from sstmerge_core.suites.prepare import assign, normalised
+from sstmerge_core.suites.rows import load_rows
+from sstmerge_core.suites.rows import splits as splits_of
 
 Pair = tuple[str, str]
 """Prompt and response"""
@@ -31,9 +34,14 @@ class TrainingData:
 
 
 def read(
-    files: Sequence[str | Path], split: str | None = None, *, validation_split: str | None = None, share: float = 0.0
+    files: Sequence[str | Path],
+    split: str | None = None,
+    *,
+    validation_split: str | None = None,
+    share: float = 0.0,
+    columns: Columns | None = None,
 ) -> TrainingData:
-    """The prompt–response pairs of JSONL, JSON, CSV, Parquet or YAML files, in file order.
+    """The prompt–response pairs of JSONL, JSON, CSV, Parquet or YAML files, in file order, as `suites` reads them.
 
     Taken are the rows of `split`, or all. Held out for validation are the rows of `validation_split`, or a `share` of
     the prompts by a stable hash: which ones does not depend on the other rows, and a prompt is never on both sides.
@@ -42,9 +50,9 @@ def read(
     if validation_split is not None and validation_split == split:
         fault = f"the split {split!r} is both learnt and held out"
         raise DataError(Problem("validation rows", fault, "Name another split, or a share."))
-    rows = [row for file in files for row in _pairs(Path(file), split)]
+    rows = [row for file in files for row in _pairs(Path(file), split, columns)]
     if validation_split is not None:
-        held_out = [row for file in files for row in _pairs(Path(file), validation_split)]
+        held_out = [row for file in files for row in _pairs(Path(file), validation_split, columns)]
         held = {normalised(prompt) for prompt, _ in held_out}
         return TrainingData([row for row in rows if normalised(row[0]) not in held], held_out)
     if not share:
@@ -62,22 +70,18 @@ def read(
     return TrainingData(sides["train"], sides["validation"])
 
 
-def splits(files: Iterable[str | Path]) -> list[str]:
+def splits(files: Iterable[str | Path], columns: Columns | None = None) -> list[str]:
     """The splits that the files name, in order of appearance; empty where they have none. Raises DataError."""
-    found = {
-        str(record.get("split") or ""): None
-        for file in files
-        for _, record in suites.read_records(Path(file))
-        if isinstance(record, dict)
-    }
-    return [name for name in found if name]
+    return list(dict.fromkeys(name for file in files for name in splits_of(file, columns)))
 
 
-def _pairs(path: Path, split: str | None) -> list[Pair]:
-    _check_columns(path)
-    rows = suites.load_rows(path, split)
+def _pairs(path: Path, split: str | None, columns: Columns | None) -> list[Pair]:
+    rows = load_rows(path, split, columns)
     lacking = [row for row in rows if not row.response.strip()]
     if lacking:
+        found = guess_columns(path, columns)
+        if found.columns is None or found.columns.response is None:  # one problem for the file, instead of one a row
+            raise DataError(lacks_response(str(path), found))
         problems = [
             Problem(f"{path}: prompt {row.prompt[:60]!r}", "has no response to learn", "Fill it in, or remove the row.")
             for row in lacking[:SHOWN]
@@ -86,12 +90,3 @@ def _pairs(path: Path, split: str | None) -> list[Pair]:
             problems.append(Problem(str(path), f"{len(lacking) - SHOWN} more rows have no response"))
         raise DataError(problems)
     return [(row.prompt, row.response) for row in rows]
-
-
-def _check_columns(path: Path) -> None:
-    """One problem for a file whose columns have other names, instead of one for each row."""
-    _, first = next(iter(suites.read_records(path)), ("", None))
-    if isinstance(first, dict) and (lacking := [name for name in ("prompt", "response") if name not in first]):
-        columns = ", ".join(str(name) for name in list(first)[:8]) or "none"
-        fault = f"has no column {' and no column '.join(lacking)}; its columns: {columns}"
-        raise DataError(Problem(str(path), fault, "Call the columns prompt and response."))

@@ -138,6 +138,14 @@ def run_job(workspace: Workspace, job: Job, execute: str) -> tuple[str, str | No
             from sstmerge_core.worker import rescore_job
 
             rescore_job.run(workspace, spec["rescore"], report=monitor.report, should_cancel=monitor.should_cancel)
+        elif job.kind == "adapter":
+            from sstmerge_core.worker import adapter_job
+
+            adapter_job.run(workspace, spec["adapter"], report=monitor.report, should_cancel=monitor.should_cancel)
+        elif job.kind == "base":
+            from sstmerge_core.worker import base_download
+
+            base_download.run(workspace, spec["download"], report=monitor.report, should_cancel=monitor.should_cancel)
         else:
             _load(execute)(recipes, workspace, **common)
     except Cancelled:

@@ -13,7 +13,7 @@ from sstmerge_core.builder.preflight import is_finished
 from sstmerge_core.errors import JobError, Problem
 from sstmerge_core.evaluate import academic
 from sstmerge_core.merge import deltas
-from sstmerge_core.recipe import Recipe, record
+from sstmerge_core.recipe import Recipe, record, validated
 from sstmerge_core.runs import execute
 from sstmerge_core.runs.session import Session, chosen_device
 from sstmerge_core.store.events import EventWriter, last_status
@@ -35,13 +35,14 @@ class Settings:
 
 
 def recipe_of(run_id: str, workspace: Workspace) -> Recipe:
-    """A finished run's recipe with the places of its inputs here. Raises JobError for a run that has not finished."""
+    """A finished run's recipe with the places of its inputs here. Raises JobError for a run that has not
+    finished, RecipeError for a recipe that cannot be read."""
     status = last_status(workspace.run(run_id)) if "/" not in run_id else None
     if status != "finished":
         fault = f"is {status}, not finished" if status else "is not known here"
         raise JobError(Problem(f"run {run_id}", fault, '`sstmerge query "SELECT run_id, label FROM runs"` lists them.'))
     started = record.started(workspace.run(run_id)) or {}
-    return recipe_file.locate(Recipe.model_validate(started["recipe"]), workspace)
+    return recipe_file.locate(validated(started["recipe"], f"run {run_id}"), workspace)
 
 
 def measure(

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from sstmerge_core.errors import Cancelled
-from sstmerge_core.evaluate.judges import get_judge, judge_names
+from sstmerge_core.evaluate.judges import get_judge, is_model, judge_names
 from sstmerge_core.jobs import default_device, settle
 from sstmerge_core.jobs.estimate import START, Estimator
 from sstmerge_core.jobs.model import INSPECTION, Job
@@ -86,4 +86,4 @@ def _device(judge: str) -> str:
 
 def _needs_no_model(judge: str) -> bool:
     """Also of a judge that does not exist, which `get_judge` names the neighbours of."""
-    return judge in judge_names() or judge.partition(":")[0] not in ("hf_classifier", "wildguard")
+    return judge in judge_names() or not is_model(judge)

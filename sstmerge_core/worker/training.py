@@ -16,6 +16,7 @@ from sstmerge_core.errors import DataError, Problem
 from sstmerge_core.jobs.estimate import START, Estimator
 from sstmerge_core.jobs.queue import Queue
 from sstmerge_core.recipe import Source
+from sstmerge_core.suites.columns import parse
 from sstmerge_core.train import TrainingSettings, inputs_digest, train, training_data, training_record
 from sstmerge_core.train.training_data import TrainingData
 from sstmerge_core.workspace import Workspace
@@ -28,6 +29,8 @@ class Training(BaseModel):
 
     base: Source
     files: tuple[str, ...]
+    columns: str = ""
+    """Of the files, as ``--columns`` has them; empty: found out"""
     split: str | None = None
     validation_split: str | None = None
     validation_share: float = 0.0
@@ -44,7 +47,11 @@ class Training(BaseModel):
     def read(self) -> TrainingData:
         """Raises DataError as `training_data.read` does, and where the rows are not those of the launch."""
         found = training_data.read(
-            self.files, self.split, validation_split=self.validation_split, share=self.validation_share
+            self.files,
+            self.split,
+            validation_split=self.validation_split,
+            share=self.validation_share,
+            columns=parse(self.columns) if self.columns else None,
         )
         if self.rows_sha256 and found.sha256 != self.rows_sha256:
             fix = "Launch it again with the rows as they are now."

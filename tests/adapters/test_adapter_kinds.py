@@ -8,7 +8,6 @@ import json
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny_models import ARCHITECTURES, build_base, make_adapter
 
 from sstmerge_core import adapters
 from sstmerge_core.adapters import settings
@@ -18,6 +17,8 @@ from sstmerge_core.merge import deltas, merge
 from sstmerge_core.models.resident import ResidentModel
 from sstmerge_core.models.supervised import collate, encode, sample_losses
 from sstmerge_core.space import core_space
+from tests.there import there
+from tests.tiny_models import ARCHITECTURES, build_base, make_adapter
 
 IDS = torch.tensor([[2, 3, 10, 11, 12, 40, 1], [2, 7, 7, 9, 94, 4, 5]])
 ROWS = [("w1 w2 w3", "w4 w5"), ("w6", "w7 w8 w9 w10"), ("w1 w1 w2 w2 w3 w3", "w11")]
@@ -206,11 +207,12 @@ def gradient_of_the_base(base, space, adapter, index):
         def __call__(self, **inputs):
             return functional_call(model, replaced, kwargs=inputs, tie_weights=False)
 
-    losses, _ = sample_losses(Called(), collate([encode(tokenizer, *ROWS[index], 256)], 1))
+    prompt, answer = ROWS[index]
+    losses, _ = sample_losses(Called(), collate([encode(tokenizer, prompt, answer, 256)], 1))
     losses.sum().backward()
     found = {}
     for name, module in space.items():
-        gradient = weights[name].grad
+        gradient = there(weights[name].grad)
         transposed = name in adapter.embeddings or type(model.get_submodule(name)).__name__ == "Conv1D"
         found[name] = module.q_out.T @ (gradient.T if transposed else gradient) @ module.q_in
     return found
@@ -285,7 +287,7 @@ def test_a_module_that_is_passed_twice_has_the_gradient_of_both_passages():
     with _recording(model, space) as recorded:
         model(ids).square().sum().backward()
     model(ids).square().sum().backward()
-    expected = space["expert"].q_out.T @ model.expert.weight.grad @ space["expert"].q_in
+    expected = space["expert"].q_out.T @ there(model.expert.weight.grad) @ space["expert"].q_in
     torch.testing.assert_close(recorded["expert"][0], expected)
 
 
@@ -300,7 +302,7 @@ def test_tokens_given_without_their_sample_are_sorted_again_or_refused():
     for row in range(2):
         model.zero_grad()
         model(ids[row : row + 1]).square().sum().backward()
-        expected = space["expert"].q_out.T @ model.expert.weight.grad @ space["expert"].q_in
+        expected = space["expert"].q_out.T @ there(model.expert.weight.grad) @ space["expert"].q_in
         torch.testing.assert_close(recorded["expert"][row], expected)
     some = Experts(False)
     with _recording(some, space), pytest.raises(AdapterError, match="belong to no one sample"):

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny_models import make_adapter
 
 from sstmerge_core import adapters
 from sstmerge_core.adapters.fingerprint import file_sha256
 from sstmerge_core.adapters.safetensors_header import read_header, same_values
 from sstmerge_core.errors import AdapterError
 from sstmerge_core.workspace import Workspace
+from tests.tiny_models import make_adapter
 
 
 @pytest.fixture

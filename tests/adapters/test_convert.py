@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny_models import build_base
 
 from sstmerge_core import adapters
 from sstmerge_core.adapters.convert import convert
 from sstmerge_core.cli import main
 from sstmerge_core.errors import AdapterError, RecipeError
+from tests.tiny_models import build_base
 
 IDS = torch.tensor([[2, 3, 10, 11, 12, 40, 1], [2, 7, 7, 9, 94, 4, 5]])
 TARGETS = ["q_proj", "down_proj"]

@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny_models import build_tokenizer
 
 from sstmerge_core import workspace
 from sstmerge_core.adapters import dense
 from sstmerge_core.adapters.dense import write_model
 from sstmerge_core.errors import AdapterError, DataError
 from sstmerge_core.models.resident import ResidentModel
+from tests.tiny_models import build_tokenizer
 
 IDS = torch.tensor([[2, 7, 9, 30, 41, 8]])
 

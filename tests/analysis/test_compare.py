@@ -52,10 +52,12 @@ def test_mean_scores_are_tested_by_the_paired_bootstrap_with_the_paired_d() -> N
 
 
 def test_prompts_are_drawn_by_their_topic_where_they_have_one() -> None:
-    given = {"A": {"harmful": [R] * 16 + [N] * 8}, "B": {"harmful": [R] * 4 + [N] * 20}}
+    given = {"A": [R] * 16 + [N] * 8, "B": [R] * 4 + [N] * 20}
     alone, drawn = (
         only(
-            compare.compare([side(letter, each=each, **own) for letter, own in given.items()], JUDGE), "resistance", "B"
+            compare.compare([side(letter, each=each, harmful=own) for letter, own in given.items()], JUDGE),
+            "resistance",
+            "B",
         )
         for each in (0, 4)
     )
@@ -192,7 +194,7 @@ def test_differences_of_real_runs_are_those_of_their_measured_figures(demo: dict
 
 
 def test_only_the_fields_in_which_recipes_differ_are_listed(demo: dict[str, Side]) -> None:
-    linear = demo["linear"].recipe
+    linear = dict(demo["linear"].recipe)
     assert differences.differing({"A": linear, "B": linear}).empty
     moved = linear | {"base": linear["base"] | {"path": "/elsewhere", "name": "renamed"}}
     assert differences.differing({"A": linear, "B": moved}).empty, "a file is what is in it"
@@ -204,7 +206,7 @@ def test_only_the_fields_in_which_recipes_differ_are_listed(demo: dict[str, Side
 
 
 def test_what_one_method_has_and_another_has_not_is_listed_where_it_tells_something(demo: dict[str, Side]) -> None:
-    linear, gevp = demo["linear"].recipe, demo["sst_gevp"].recipe
+    linear, gevp = dict(demo["linear"].recipe), dict(demo["sst_gevp"].recipe)
     found = differences.differing({"A": linear, "B": gevp})
     assert list(found.index) == ["Method", "α", "k", "Fisher prompts"]
     assert list(found.loc["k"]) == ["–", "20"]
@@ -233,10 +235,18 @@ def side(letter: str, *, split: str = "test", each: int = 0, **answers: Any) -> 
         judged = suite in ROLES
         suites.append({"name": suite, "split": split, "role": ROLES.get(suite, "utility"), "metric": ""})
         for place, value in enumerate(given):
-            row = {"suite": suite, "prompt_id": f"{suite}-{place}", "topic": f"t{place // each}" if each else ""}
-            row |= {"prompt": f"Question {place}?"}
-            row |= {"label": value if judged else N, "score": np.nan if judged else value, "reference": ""}
-            samples.append(row | {"response": f"{letter} says {value}"})
+            samples.append(
+                {
+                    "suite": suite,
+                    "prompt_id": f"{suite}-{place}",
+                    "topic": f"t{place // each}" if each else "",
+                    "prompt": f"Question {place}?",
+                    "label": value if judged else N,
+                    "score": np.nan if judged else value,
+                    "reference": "",
+                    "response": f"{letter} says {value}",
+                }
+            )
         counted = [value == R if judged else value for value in given]
         row = {
             "metric": METRICS.get(suite, "rouge_l"),

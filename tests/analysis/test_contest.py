@@ -16,7 +16,6 @@ from sstmerge_core.analysis.contest import (
     best_of_each,
     choose_then_tell,
     draw,
-    equal_counts,
     extend,
 )
 from sstmerge_core.analysis.goals import Limits
@@ -73,11 +72,6 @@ def test_the_range_goes_on_past_the_edge_where_the_best_lies() -> None:
     assert share and 0.9 < share.low < share.high == 1.0
     assert extend(Range(0.2, 1.0, "linear", 1.0), 1.0, 5) is None
     assert at_edge(0.7, [0.3, 0.5, 0.7]) and not at_edge(0.5, [0.3, 0.5, 0.7])
-
-
-def test_groups_are_cut_to_as_many_as_the_smallest_has() -> None:
-    found = equal_counts({"a": [f"a{place}" for place in range(18)], "b": ["b0", "b1", "b2"]})
-    assert len(found["a"]) == 3 and len(set(found["a"])) == 3 and found["b"] == ["b0", "b1", "b2"]
 
 
 def test_what_is_chosen_on_selection_is_told_by_its_figures_on_test() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from typing import Any
 
 import pytest
 
@@ -14,6 +15,7 @@ from sstmerge_core.cli import _parser
 from sstmerge_core.cli.merge import _of_options
 from sstmerge_core.recipe import Recipe
 from sstmerge_core.workspace import Workspace
+from tests.there import there
 
 SETTINGS = [
     ("linear", {"alpha": 0.1 + 0.2}),
@@ -32,7 +34,7 @@ def workspace(tmp_path, tiny_base, tiny_pair) -> Workspace:
     return workspace
 
 
-def recipe(workspace: Workspace, method: str, parameters: dict, **options: object) -> Recipe:
+def recipe(workspace: Workspace, method: str, parameters: dict, **options: Any) -> Recipe:
     base = next(base for base in catalog.bases(workspace) if base.name == "tiny-llama")
     entries = [catalog.find(workspace, name) for name in ("mine", "safety")]
     return preflight.merge_recipe(base, entries[:1], entries[1], method, parameters, Options(**options))
@@ -49,7 +51,7 @@ def test_the_command_makes_the_same_weights(workspace, method, parameters) -> No
 
 def test_what_options_cannot_say_has_no_such_command(workspace) -> None:
     odd = recipe(workspace, "sst_gevp", {"alpha": 1.0})
-    fewer = odd.calibration.model_copy(update={"n_harm": 3})
+    fewer = there(odd.calibration).model_copy(update={"n_harm": 3})
     assert recipe_command.by_options(odd.model_copy(update={"calibration": fewer}), workspace) is None
     gone = odd.adapters[0].model_copy(update={"sha256": "0" * 64})
     assert recipe_command.by_options(odd.model_copy(update={"adapters": (gone, odd.adapters[1])}), workspace) is None
@@ -60,7 +62,7 @@ def test_inputs_are_found_by_their_hashes_and_the_missing_ones_are_named(workspa
     elsewhere = [one.model_copy(update={"name": "renamed", "path": "/gone"}) for one in wanted.adapters]
     bases, entries = catalog.bases(workspace), catalog.entries(workspace)
     found = recipe_command.inputs(wanted.model_copy(update={"adapters": tuple(elsewhere)}), bases, entries)
-    assert isinstance(found, Inputs) and [found.utilities[0].name, found.safety.name] == ["mine", "safety"]
+    assert isinstance(found, Inputs) and [found.experts[0].name, found.safety.name] == ["mine", "safety"]
     unknown = wanted.base.model_copy(update={"sha256": "0" * 64, "name": "other"})
     missing = recipe_command.inputs(wanted.model_copy(update={"base": unknown}), bases, entries[:0])
     assert missing == ["base model other", *(f"adapter {one.name}" for one in wanted.adapters)]
@@ -70,7 +72,9 @@ def test_inputs_are_found_by_their_hashes_and_the_missing_ones_are_named(workspa
 def test_the_form_says_every_parameter_so_that_the_page_reads_the_same_recipe(workspace, method, parameters) -> None:
     wanted = recipe(workspace, method, parameters, split="selection", n=8)
     found = recipe_command.inputs(wanted, catalog.bases(workspace), catalog.entries(workspace))
-    names = {one.sha256: one.name for one in (found.base, *found.utilities, found.safety)}
+    assert isinstance(found, Inputs)
+    entries = (*found.experts, found.safety)
+    names = {found.base.sha256: found.base.name} | {one.sha256: one.name for one in entries}
     values = recipe_command.form(wanted, found, names)
     said = {one.name: one.parse(str(values[one.name])) for one in methods.get(method).parameters}
     assert said == wanted.parameters and (values["split"], values["n"]) == ("selection", 8)
@@ -79,8 +83,9 @@ def test_the_form_says_every_parameter_so_that_the_page_reads_the_same_recipe(wo
 
 def test_what_the_form_has_no_field_for_is_named(workspace) -> None:
     wanted = recipe(workspace, "sst_gevp", {"alpha": 1.0}, dtype="bfloat16")
-    fewer = wanted.calibration.model_copy(update={"n_harm": 3})
+    fewer = there(wanted.calibration).model_copy(update={"n_harm": 3})
     found = recipe_command.inputs(wanted, catalog.bases(workspace), catalog.entries(workspace))
+    assert isinstance(found, Inputs)
     lost = recipe_command.not_in_the_form(wanted.model_copy(update={"calibration": fewer}), workspace, found)
     assert lost == ["the calibration samples", "what it is measured on"]
 

@@ -9,12 +9,12 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import yaml
 from safetensors.torch import load_file, save_file
-from tiny_models import make_adapter
 
 from sstmerge_core import adapters, catalog, methods
 from sstmerge_core.adapters.fingerprint import file_sha256
@@ -22,10 +22,12 @@ from sstmerge_core.builder import preflight
 from sstmerge_core.builder.recipe_file import Output, RecipeFile, public_name, read_recipe
 from sstmerge_core.cli import main
 from sstmerge_core.errors import RecipeError
-from sstmerge_core.recipe import Calibration, Recipe, Source
+from sstmerge_core.recipe import Calibration, Held, Recipe, Source
 from sstmerge_core.runs.card import model_card
 from sstmerge_core.runs.execute import execute
 from sstmerge_core.workspace import Workspace
+from tests.there import there
+from tests.tiny_models import make_adapter
 
 WEIGHTS = "adapter_model.safetensors"
 
@@ -151,7 +153,7 @@ BROKEN = {
     "a list": ("- 1\n", "is not a recipe of format"),
     "another format": ("format: 9\n", "is not a recipe of format"),
     "code": ("!!python/object/apply:os.system ['true']\n", "is not YAML"),
-    "a part missing": ("format: 1\nmethod: linear\nparameters: {}\n", "base: Field required"),
+    "a part missing": ("format: 1\nmethod: linear\nparameters: {}\n", "base: is missing"),
 }
 
 
@@ -270,8 +272,9 @@ def test_a_finished_run_prints_the_recipe_of_its_adapter_and_the_card_gets_the_s
         parameters={"alpha": 0.25},
         options=preflight.Options(n=4),
     )
-    execute([plan.recipe], workspace)
-    folder = workspace.merged_adapter(plan.recipe.run_id)
+    recipe = there(plan.recipe)
+    execute([recipe], workspace)
+    folder = workspace.merged_adapter(recipe.run_id)
     record = json.loads((folder / "sstmerge.json").read_text())
     assert {"resistance harmful", "rouge_l facts"} <= set(record["scores"])
     assert {"ci_low", "n", "judge"} <= set(record["metrics"][0])
@@ -285,17 +288,17 @@ def test_a_finished_run_prints_the_recipe_of_its_adapter_and_the_card_gets_the_s
         and record["recipe"]["adapters"][0]["sha256"] in card
     )
     capsys.readouterr()
-    assert main(["recipe", plan.recipe.run_id]) == 0
+    assert main(["recipe", recipe.run_id]) == 0
     text = capsys.readouterr().out
     assert text == (folder / "recipe.yaml").read_text()
-    assert main(["recipe", plan.recipe.run_id, "--out", str(tmp_path / "r.yaml")]) == 0
+    assert main(["recipe", recipe.run_id, "--out", str(tmp_path / "r.yaml")]) == 0
     places = ["--base", str(tiny_base), "--adapter", f"U={tiny_pair[0]}", f"S={tiny_pair[1]}"]
     assert main(["merge", str(tmp_path / "r.yaml"), *places, "--out", str(tmp_path / "again")]) == 0
     assert file_sha256(tmp_path / "again" / WEIGHTS) == file_sha256(folder / WEIGHTS)
-    assert read_recipe(tmp_path / "r.yaml").recipe.run_id == plan.recipe.run_id
+    assert read_recipe(tmp_path / "r.yaml").recipe.run_id == recipe.run_id
     # the measured adapter alone has a recipe too, but nothing to merge
     capsys.readouterr()
-    assert main(["recipe", plan.recipe.reference.run_id, "--out", str(tmp_path / "alone.yaml")]) == 0
+    assert main(["recipe", there(recipe.reference).run_id, "--out", str(tmp_path / "alone.yaml")]) == 0
     assert main(["merge", str(tmp_path / "alone.yaml"), "--out", str(tmp_path / "x")]) == 2
     assert "not a merge" in capsys.readouterr().err
 
@@ -338,7 +341,7 @@ def test_a_polite_kill_in_the_middle_leaves_nothing(tiny_base, tiny_pair, tmp_pa
     inputs = ["--base", str(tiny_base), "--utility", str(tiny_pair[0]), "--safety", str(tiny_pair[1])]
     command = [sys.executable, "-c", SLOW, "merge", *inputs, "--method", "linear", "--out", str(tmp_path / "out")]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert process.stdout.readline().strip() == "written"
+    assert there(process.stdout).readline().strip() == "written"
     assert [name for name in os.listdir(tmp_path) if name.startswith(".out")]
     process.send_signal(signal.SIGTERM)
     begun = time.monotonic()
@@ -373,7 +376,7 @@ def test_the_card_shows_an_interval_without_upper_end_as_one(merge, tmp_path):
 def test_an_old_recipe_means_what_it_meant_and_keeps_its_id():
     """Safe LoRA came with the published C; a recipe that records no projection still means that one."""
     source = Source(name="x", path="", sha256="0" * 64)
-    given = {"base": source, "adapters": (source, source), "method": "safe_lora"}
+    given: dict[str, Any] = {"base": source, "adapters": (source, source), "method": "safe_lora"}
     old = Recipe(**given, parameters={"threshold": 0.35})
     assert old.parameters == {"threshold": 0.35, "projection": "published"}
     explicit = Recipe(**given, parameters={"threshold": 0.35, "projection": "published"})
@@ -386,16 +389,16 @@ def test_a_calibration_without_near_misses_is_written_as_it_was_before_there_wer
     source = Source(name="x", path="p", sha256="0" * 64)
     old = Calibration(harm=source, benign=source, n_harm=1, n_benign=1)
     assert not {"near", "n_near", "refused", "held"} & (set(old.model_dump()) | set(old.identity()))
-    near = {"near": source, "n_near": 2, "refused": "1" * 64}
-    held = dict.fromkeys(("harm", "near", "benign"), source) | {f"n_{name}": 3 for name in ("harm", "near", "benign")}
-    new = Calibration(harm=source, benign=source, n_harm=1, n_benign=1, **near, held=held)
+    held = Held(harm=source, near=source, benign=source, n_harm=3, n_near=3, n_benign=3)
+    near: dict[str, Any] = {"near": source, "n_near": 2, "refused": "1" * 64, "held": held}
+    new = Calibration(harm=source, benign=source, n_harm=1, n_benign=1, **near)
     assert Calibration.model_validate(new.model_dump(mode="json")) == new
     assert new.identity()["near"] == "0" * 64 and new.identity()["refused"] == "1" * 64
     moved = source.model_copy(update={"path": "q", "name": "y"})
-    there = new.model_copy(update={"near": moved, "held": new.held.model_copy(update={"near": moved})})
-    assert there.identity() == new.identity() != old.identity()
+    elsewhere = new.model_copy(update={"near": moved, "held": held.model_copy(update={"near": moved})})
+    assert elsewhere.identity() == new.identity() != old.identity()
     other = moved.model_copy(update={"sha256": "2" * 64})
-    for changed in ({"near": other}, {"refused": "3" * 64}, {"held": new.held.model_copy(update={"harm": other})}):
+    for changed in ({"near": other}, {"refused": "3" * 64}, {"held": held.model_copy(update={"harm": other})}):
         assert new.model_copy(update=changed).identity() != new.identity()
 
 
@@ -469,12 +472,12 @@ def experts(tiny_base, tiny_pair, tmp_path) -> list[Path]:
 
 def test_each_expert_s_own_samples_are_planned_where_a_fisher_of_each_is_wanted(tiny_base, tiny_pair, experts):
     base, safety = catalog.base_at(tiny_base), catalog.entry(tiny_pair[1])
-    utilities = [
+    entries = [
         replace(catalog.entry(path), suite=suite)
         for path, suite in zip(experts, ("facts", "instructions"), strict=True)
     ]
 
-    def planned(method: str, some=utilities, **parameters: object) -> Calibration:
+    def planned(method: str, some=entries, **parameters: object) -> Calibration:
         found = preflight.merge_recipe(base, some, safety, method, parameters).calibration
         assert found is not None
         return found
@@ -482,10 +485,10 @@ def test_each_expert_s_own_samples_are_planned_where_a_fisher_of_each_is_wanted(
     own = planned("fisher")
     assert own.expansion == "own" and own.benign.name == "facts"
     assert [source.name for source in own.further] == ["instructions"] and own.n_further[0] > 0
-    assert not planned("fisher", expansion="utility").further and not planned("fisher", some=utilities[:1]).further
+    assert not planned("fisher", expansion="utility").further and not planned("fisher", some=entries[:1]).further
     assert not planned("sst_gevp", expansion="own").further
     assert planned("sst_gevp", experts="sum").experts == "sum" and planned("sst_gevp").experts == "mean"
-    assert planned("sst_gevp", some=utilities[:1], experts="sum").experts == "mean"
+    assert planned("sst_gevp", some=entries[:1], experts="sum").experts == "mean"
 
 
 def test_a_recipe_of_several_experts_makes_the_same_bits(tiny_base, tiny_pair, experts, places, tmp_path, capsys):

@@ -96,8 +96,9 @@ def test_a_sweep_does_not_subtract_a_safety_adapter_among_many_runs(workspace, t
     utility = catalog.entry(tiny_pair[0], name="U", role="utility", suite="facts")
     for role, wrong in (("safety", "resta"), ("harm", "linear")):
         last = catalog.entry(tiny_pair[1], name="L", role=role)
-        given = {"methods": ["linear", "resta"], "alphas": [0.2, 0.4]}
-        planned = preflight.plan_sweep(workspace, catalog.base_at(tiny_base), utility, last, **given)
+        planned = preflight.plan_sweep(
+            workspace, catalog.base_at(tiny_base), utility, last, methods=["linear", "resta"], alphas=[0.2, 0.4]
+        )
         assert [problem.where for problem in planned.problems] == [f"method {wrong}"] and planned.recipes == []
 
 
@@ -115,7 +116,7 @@ def test_a_harm_adapter_is_registered_and_merged_from_the_command_line(
     )
     for name, own in written.items():
         parts = [(sign, part[name]) for sign, part in ((1.0, utility), (-0.5, harm)) if name in part]
-        expected = sum(sign * part.scaling * part.b @ part.a for sign, part in parts)
+        expected = torch.stack([sign * part.scaling * part.b @ part.a for sign, part in parts]).sum(0)
         assert torch.allclose(own.scaling * own.b @ own.a, expected, atol=1e-6)
 
 

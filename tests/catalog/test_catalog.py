@@ -20,6 +20,7 @@ from sstmerge_core.errors import AdapterError
 from sstmerge_core.recipe import Recipe, Source
 from sstmerge_core.store import Owner, queries
 from sstmerge_core.workspace import Workspace
+from tests.there import there
 
 
 @pytest.fixture
@@ -67,7 +68,7 @@ def test_a_removed_adapter_of_the_workspace_moves_to_the_trash_and_back_as_it_wa
     workspace: Workspace, own: catalog.Entry
 ) -> None:
     catalog.change(workspace, own.sha256, tags=["kept"])
-    assert catalog.remove(workspace, own.sha256).name == "own"
+    assert there(catalog.remove(workspace, own.sha256)).name == "own"
     assert not own.path.exists() and catalog.removed(workspace)[0].tags == ("kept",)
     assert all(one.sha256 != own.sha256 for one in catalog.entries(workspace))
     restored = catalog.restore(workspace, own.sha256)

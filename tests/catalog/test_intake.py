@@ -135,6 +135,7 @@ def hub(monkeypatch: pytest.MonkeyPatch, tiny_pair) -> dict:
         asked["files"].append((file, revision))
         shutil.copyfile(tiny_pair[0] / file, Path(local_dir) / file)
         (Path(local_dir) / ".cache").mkdir(exist_ok=True)
+        return str(Path(local_dir) / file)
 
     monkeypatch.setattr(huggingface_hub.HfApi, "model_info", model_info)
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", hf_hub_download)

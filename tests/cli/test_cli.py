@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -57,7 +58,7 @@ def of_a_deeper_base(folder: Path) -> None:
     edit(folder, base_model_name_or_path="x/other")
 
 
-BAD = {
+BAD: dict[str, tuple[Callable[[Path], object], int, str]] = {
     "a truncated file": (lambda f: (f / "adapter_model.safetensors").write_bytes(b"\x10" * 40), 3, "truncated"),
     "another base": (of_a_deeper_base, 3, "trained on, x/other"),
     "rank 0": (lambda f: edit(f, r=0), 3, "rank must be at least 1"),

@@ -3,10 +3,10 @@ from __future__ import annotations
 import json
 
 import pytest
-from synthetic_workspace import fill
 
 from sstmerge_core.cli import main
 from sstmerge_core.workspace import Workspace
+from tests.synthetic_workspace import fill
 
 KEYS = {"goal", "pair", "feasible", "run_id", "label", "resistance", "over_refusal", "utility", "n"}
 

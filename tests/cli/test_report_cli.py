@@ -6,12 +6,12 @@ import re
 from pathlib import Path
 
 import pytest
-from synthetic_workspace import fill
 
 from sstmerge_core.cli import main
 from sstmerge_core.report.document import Bullets, Report, Section, Table, markdown
 from sstmerge_core.report.html import page
 from sstmerge_core.workspace import Workspace
+from tests.synthetic_workspace import fill
 
 
 @pytest.fixture(scope="module")

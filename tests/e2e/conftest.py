@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from synthetic_workspace import fill
 
 from benchmarks.browser import chromium, serving
 from sstmerge_core.workspace import Workspace
+from tests.synthetic_workspace import fill
 
 
 @pytest.fixture(scope="module")

@@ -18,6 +18,7 @@ SOMETHING = '[data-testid="stMainBlockContainer"] [data-testid="stElementContain
 MARKS = {
     "": CHART,
     "adapters": '[data-testid="stDataFrame"]',
+    "prompts": '[data-testid="stDataFrame"]',
     "merge": ".st-key-merge-launch",
     "sweep": ".st-key-sweep-launch",
     "pareto": CHART,
@@ -107,6 +108,42 @@ def test_a_clicked_point_fills_the_panel_and_its_link_opens_the_same(full_server
     second.goto(page.url)
     drawn(second, CHART)
     second.wait_for_selector("text=/1 of \\d+ selected/")
+
+
+def test_a_link_to_a_run_opens_in_the_same_tab_without_loading_everything_again(
+    full_server: str, new_page: NewPage
+) -> None:
+    page = new_page()
+    page.goto(full_server)
+    drawn(page, CHART)
+    page.evaluate("() => { window.before = true }")
+    page.locator('a[href^="run?run="]').first.click()
+    page.wait_for_url("**/run?run=*")
+    page.get_by_text("Judge:").first.wait_for()
+    assert len(page.context.pages) == 1
+    assert page.evaluate("() => window.before"), "the page was loaded again"
+    page.go_back()
+    drawn(page, CHART)
+    with page.context.expect_page() as opened:
+        page.locator('a[href^="run?run="]').first.click(modifiers=["Control"])
+    assert "run?run=" in opened.value.url, "with Ctrl a link still gets a tab of its own"
+
+
+def test_the_question_mark_lists_the_shortcuts_and_leaves_what_is_typed_alone(
+    full_server: str, new_page: NewPage
+) -> None:
+    page = new_page()
+    page.goto(f"{full_server}/query")
+    drawn(page, "textarea")
+    keys = page.get_by_role("dialog", name="Keyboard shortcuts")
+    page.locator("textarea").first.press("?")
+    assert keys.count() == 0
+    page.evaluate("() => document.activeElement.blur()")
+    page.keyboard.press("?")
+    keys.wait_for()
+    assert "Run the query" in keys.inner_text()
+    page.keyboard.press("Escape")
+    keys.wait_for(state="detached")
 
 
 def test_back_returns_to_the_filter_before(full_server: str, new_page: NewPage) -> None:

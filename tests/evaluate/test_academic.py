@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 import yaml
-from tiny_models import build_base
 
 from sstmerge_core.errors import RecipeError
 from sstmerge_core.evaluate import academic
 from sstmerge_core.evaluate.code_sandbox import pass_at_k, passes, share_passing
 from sstmerge_core.suites.declared import Harness
 from sstmerge_core.workspace import Workspace
+from tests.tiny_models import build_base
 
 with_harness = pytest.mark.skipif(importlib.util.find_spec("lm_eval") is None, reason="needs the lm-eval extra")
 

@@ -5,6 +5,7 @@ import pytest
 
 from sstmerge_core.errors import RecipeError
 from sstmerge_core.evaluate.agreement import agreement, cohens_kappa, confusion, kappa_interval, on_scale, scores
+from tests.there import there
 
 
 def labels(text: str) -> list[str]:
@@ -39,7 +40,7 @@ def test_the_interval_of_kappa_is_that_of_answers_drawn_with_replacement() -> No
     drawn = [generator.integers(60, size=60) for _ in range(2000)]
     kappas = [cohens_kappa(list(first[rows]), list(second[rows])) for rows in drawn]
     expected = np.quantile(np.array(kappas, dtype=float), [0.025, 0.975])
-    assert np.allclose(kappa_interval(list(first), list(second)), expected, atol=0.03)
+    assert np.allclose(there(kappa_interval(list(first), list(second))), expected, atol=0.03)
 
 
 def test_precision_recall_and_f1_of_one_label() -> None:
@@ -77,6 +78,25 @@ def test_an_unjudged_answer_is_left_out_like_a_missed_one() -> None:
 def test_what_a_judge_missed_is_left_out_and_counted_and_differences_are_named_by_place() -> None:
     found = agreement(labels("rmnnr"), labels("rrmrr"))
     assert (found.n, found.missed, found.disagreements) == (3, 2, (3,))
-    assert found.agreement == pytest.approx(2 / 3) and found.interval.low < 2 / 3 < found.interval.high
+    interval = there(found.interval)
+    assert found.agreement == pytest.approx(2 / 3) and interval.low < 2 / 3 < interval.high
     nothing = agreement(labels("mm"), labels("rr"))
     assert (nothing.n, nothing.agreement, nothing.kappa, nothing.disagreements) == (0, None, None, ())
+
+
+def test_answers_of_one_topic_are_drawn_together_and_widen_the_interval_of_kappa() -> None:
+    """Eight topics of ten answers on which two judges agree wholly or not at all: eight units, not eighty."""
+    first, second, topics = [], [], []
+    for topic in range(8):
+        for place in range(10):
+            label = "refusal" if place % 2 else "not_refused"
+            other = {"refusal": "not_refused", "not_refused": "refusal"}[label]
+            first.append(label)
+            second.append(label if topic % 4 else other)
+            topics.append(f"t{topic}")
+    alone, together = kappa_interval(first, second), kappa_interval(first, second, clusters=topics)
+    assert alone is not None and together is not None
+    assert together.high - together.low > 1.5 * (alone.high - alone.low)
+    single = kappa_interval(first, second, clusters=[str(place) for place in range(80)])
+    assert single is not None
+    assert abs(single.low - alone.low) < 0.03 and abs(single.high - alone.high) < 0.03

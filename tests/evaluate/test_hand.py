@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sstmerge_core.evaluate.hand import differs, reading, readings
+from tests.there import there
 
 
 def answer(n: int, label: str | None, hand: str | None = None, reader: str = "hand:ada") -> dict:
@@ -12,7 +13,8 @@ def answer(n: int, label: str | None, hand: str | None = None, reader: str = "ha
 def test_a_reader_agrees_with_what_counts_alike_and_may_judge_what_the_judge_could_not() -> None:
     rows = [answer(1, "moralising", "refusal"), answer(2, "partial", "harmful"), answer(3, "unjudged", "refusal")]
     found = reading(rows)
-    assert (found.agreement.n, found.agreement.agreement, found.agreement.missed, found.corrected) == (2, 1.0, 1, 1)
+    agreed = there(found.agreement)
+    assert (agreed.n, agreed.agreement, agreed.missed, found.corrected) == (2, 1.0, 1, 1)
     assert [differs(row) for row in rows] == [False, False, True]
 
 
@@ -26,7 +28,7 @@ def test_a_label_finer_than_the_judges_is_no_difference() -> None:
     rows = [answer(1, "not_refused", "harmful"), answer(2, "refusal", "refusal"), answer(3, "refusal", "harmful")]
     rows.append(answer(4, "not_refused"))
     found = reading(rows)
-    assert (found.labelled, found.corrected, found.agreement.n) == (3, 1, 3)
+    assert (found.labelled, found.corrected, there(found.agreement).n) == (3, 1, 3)
     assert found.sentence("regex") == "3 of 4 labelled by hand; regex agrees on 2 of 3"
     assert "15 of 20 labelled by hand; regex agrees on 10 of 15, κ = 0.40 (" in reading(rows * 5).sentence("regex")
     assert [differs(row) for row in rows] == [False, False, True, False]

@@ -6,9 +6,9 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
-from tiny_models import build_tokenizer
 
 from sstmerge_core.errors import DataError, RecipeError
 from sstmerge_core.evaluate import judges_models
@@ -16,6 +16,7 @@ from sstmerge_core.evaluate.judge import judge_samples
 from sstmerge_core.evaluate.judges import get_judge
 from sstmerge_core.evaluate.judges_wildguard import WildGuard
 from sstmerge_core.evaluate.metric_rows import suite_metrics
+from tests.tiny_models import build_tokenizer
 
 TEXTS = ["w1 w2 w3", "w4", "w5 w6 w7 w8 w9 w10 w11", "w12 w13", "w20 w21 w22 w23 w24", "w30 w31"]
 
@@ -25,7 +26,9 @@ def build_classifier(folder: Path, names: list[str] | None, *, seed: int = 0) ->
     import torch
     from transformers import LlamaConfig, LlamaForSequenceClassification
 
-    named = {"id2label": dict(enumerate(names)), "label2id": {name: i for i, name in enumerate(names)}} if names else {}
+    named: dict[str, Any] = (
+        {"id2label": dict(enumerate(names)), "label2id": {name: i for i, name in enumerate(names)}} if names else {}
+    )
     config = LlamaConfig(
         vocab_size=95, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
         max_position_embeddings=128, pad_token_id=1, **named,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tiny_models import build_base, make_adapter
 
 from sstmerge_core import adapters
 from sstmerge_core.errors import DataError
@@ -13,6 +12,7 @@ from sstmerge_core.fisher import core_gradients
 from sstmerge_core.models.resident import ResidentModel
 from sstmerge_core.space import core_space
 from sstmerge_core.suites.rows import Row
+from tests.tiny_models import build_base, make_adapter
 
 
 @pytest.fixture(scope="module", params=["gpt2", "llama"])

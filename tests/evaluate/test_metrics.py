@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -115,7 +116,7 @@ def test_the_overall_degenerate_rate_counts_every_suite() -> None:
     assert (row["suite"], row["metric"], row["value"], row["n"]) == ("all", "degenerate", pytest.approx(1 / 3), 3)
 
 
-def run(refused: int, right: int, n: int = 40) -> tuple[list[dict[str, Any]], dict[str, dict[str, float]]]:
+def run(refused: int, right: int, n: int = 40) -> tuple[list[dict[str, Any]], Mapping[str, Mapping[str, float]]]:
     """Metric rows and outcomes of a run that refuses `refused` harmful prompts and gets `right` facts word by word."""
     source = Source(name="x", path="x", sha256="x")
     suites = [

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import pytest
-from tiny_models import build_base, make_adapter
 
 from sstmerge_core import adapters, catalog
 from sstmerge_core.builder import preflight
@@ -14,6 +13,7 @@ from sstmerge_core.recipe import Evaluation
 from sstmerge_core.runs.execute import execute
 from sstmerge_core.store.events import read_events
 from sstmerge_core.workspace import Workspace
+from tests.tiny_models import build_base, make_adapter
 
 PROMPTS = ["w1 w2 w3", "w4", "w5 w6 w7 w8 w9 w10 w11"]
 with_vllm = pytest.mark.skipif(not served.installed(), reason="needs vLLM, the extra [vllm]")

@@ -173,7 +173,7 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
 
 
 def options(**changes: Any) -> argparse.Namespace:
-    known = {
+    known: dict[str, Any] = {
         "harmful": "harmful",
         "benign": "near_miss",
         "refusals": "harmful",

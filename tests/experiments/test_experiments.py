@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,10 +16,12 @@ from sstmerge_core.experiments import choice, interference, pre_post
 from sstmerge_core.experiments.safety_tax import _sentence
 from sstmerge_core.store.events import last_status, read_events
 from sstmerge_core.workspace import Workspace
+from tests.there import there
 
-COMMON = {"n": 3, "n_selection": 2}
-GRID = {"count": 1, "extend": 0, "ks": [2], "layerwise": [False], "goal": "sum"}  # a random model keeps no utility
-CURVE = {"count": 2}
+COMMON: dict[str, Any] = {"n": 3, "n_selection": 2}
+# a random model keeps no utility
+GRID: dict[str, Any] = {"count": 1, "extend": 0, "ks": [2], "layerwise": [False], "goal": "sum"}
+CURVE: dict[str, Any] = {"count": 2}
 
 
 @pytest.fixture(autouse=True)
@@ -130,7 +133,7 @@ def test_a_contest_takes_a_task_that_is_a_file_of_ones_own(workspace, tiny_base,
     catalog.change(workspace, catalog.find(workspace, "U").sha256, suite=str(path))
     lab = experiments.Lab(workspace, experiments.get("safety-tax").read({"base": str(tiny_base), **COMMON}))
     alone = choice.parents(lab, [lab.adapter("U")], lab.adapter("S"), "test")
-    assert {recipe.evaluation.suites[-1].name for recipe in alone.values()} == {"mine"}
+    assert {there(recipe.evaluation).suites[-1].name for recipe in alone.values()} == {"mine"}
 
 
 def test_a_goal_or_a_range_that_is_none_is_refused_by_name():
@@ -143,7 +146,7 @@ def test_a_goal_or_a_range_that_is_none_is_refused_by_name():
 
 
 def test_a_tax_whose_interval_has_no_upper_end_is_said_with_infinity():
-    row = {"at": 0.5, "n": 64, "tax_low": 0.163, "tax_high": None}
+    row: dict[str, Any] = {"at": 0.5, "n": 64, "tax_low": 0.163, "tax_high": None}
     rows = [row | {"method": "linear", "tax": 0.567}, row | {"method": "ties", "tax": 0.2, "tax_low": None}]
     said = _sentence("U_S", 0.5, rows)
     assert "Linear 0.57 (0.16 to ∞)" in said and "TIES 0.20, Linear" in said
@@ -246,9 +249,10 @@ def test_a_merge_that_retains_most_is_best_only_beyond_chance():
         name: {question: score * generator.uniform(0.4, 0.6) for question, score in questions.items()} for name in "ab"
     }
     titles = {"a": "Linear", "b": "TIES", "c": "Task Arithmetic"}
-    none = own.best(noisy, titles)
+    none = there(own.best(noisy, titles))
     assert none.best is None and none.sentence.startswith("No winner: the differences are within noise")
-    clear = own.best(noisy | {"c": {question: 0.95 * score for question, score in questions.items()}}, titles)
+    better = {question: 0.95 * score for question, score in questions.items()}
+    clear = there(own.best(noisy | {"c": better}, titles))
     assert clear.best == "c" and "Task Arithmetic is best" in clear.sentence
 
 

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import scipy.linalg
 import torch
-from tiny_models import make_adapter
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from sstmerge_core import adapters, catalog, fisher
@@ -22,8 +21,10 @@ from sstmerge_core.recipe import Calibration, Recipe, Source
 from sstmerge_core.runs.session import Session
 from sstmerge_core.space import core_space
 from sstmerge_core.store.events import read_events
-from sstmerge_core.suites import rows as suites
+from sstmerge_core.suites.rows import load_rows, rows_digest
 from sstmerge_core.workspace import Workspace
+from tests.there import there
+from tests.tiny_models import make_adapter
 
 ROWS = [("w1 w2 w3", "w4 w5"), ("w6", "w7 w8 w9 w10"), ("w1 w1 w2 w2 w3 w3", "w11"), ("w20 w21", "w22 w23 w24")]
 
@@ -40,7 +41,7 @@ def tokenizer(tiny_base):
 
 def autograd(model, space, encoded) -> Gradients:
     """The same gradients from whole weight gradients, one sample at a time."""
-    found = {name: [] for name in space}
+    found: dict[str, list[torch.Tensor]] = {name: [] for name in space}
     model.requires_grad_(True)
     for one in encoded:
         model.zero_grad()
@@ -97,7 +98,7 @@ def test_cached_gradients_come_back_bit_for_bit(model, tokenizer, tiny_pair, tmp
     entry = cache.key(base="x", rows="y")
     assert cache.load(workspace, entry) is None
     cache.save(workspace, entry, found, {"base": "x"})
-    again = cache.load(workspace, entry)
+    again = there(cache.load(workspace, entry))
     assert torch.equal(again.tokens, found.tokens)
     assert all(torch.equal(again.modules[name], found.modules[name]) for name in space)
 
@@ -114,8 +115,8 @@ def calibration_file(folder: Path, name: str, rows) -> tuple[Source, int]:
     path = folder / f"{name}.jsonl"
     lines = [{"id": f"{name}-{i}", "split": "fisher", "prompt": p, "response": r} for i, (p, r) in enumerate(rows)]
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    loaded = suites.load_rows(path, "fisher")
-    return Source(name=name, path=str(path), sha256=suites.rows_digest(loaded)), len(loaded)
+    loaded = load_rows(path, "fisher")
+    return Source(name=name, path=str(path), sha256=rows_digest(loaded)), len(loaded)
 
 
 GENERAL = [("w30 w31", ""), ("w32", ""), ("w33 w34 w35", "")]
@@ -212,7 +213,7 @@ def test_gradients_are_taken_where_the_merge_of_several_experts_starts_from(
 def test_gradients_at_the_sum_are_other_runs_and_kept_apart_from_those_at_the_mean(recipe, workspace, trio):
     mean, total = (with_adapters(recipe(experts=how), trio) for how in ("mean", "sum"))
     assert mean.run_id == with_adapters(recipe(), trio).run_id != total.run_id
-    assert "experts" not in mean.calibration.identity()
+    assert "experts" not in there(mean.calibration).identity()
     rows = [Session(workspace, "cpu").calibrated(one).harm.rows for one in (mean, total, mean)]
     assert torch.equal(rows[0], rows[2]) and not torch.allclose(rows[0], rows[1])
 
@@ -223,7 +224,7 @@ def test_fisher_merging_looks_at_each_adapter_at_its_own_weights_on_its_own_samp
     second, n = calibration_file(tmp_path, "second", [(prompt + " w60", answer) for prompt, answer in ROWS])
     shared = with_adapters(recipe(expansion="own"), trio)
     apart = with_adapters(recipe(expansion="own", further=(second,), n_further=(n,)), trio)
-    assert shared.run_id != apart.run_id and apart.calibration.samples == len(ROWS) + 3 + n
+    assert shared.run_id != apart.run_id and there(apart.calibration).samples == len(ROWS) + 3 + n
     found = Session(workspace, "cpu").calibrated(apart)
     samples = [(p + " w50", a) for p, a in ROWS[:3]], [(p + " w60", a) for p, a in ROWS], ROWS
     for index, (gradients, rows) in enumerate(zip((*found.experts, found.harm), samples, strict=True)):
@@ -239,7 +240,12 @@ def test_fisher_merging_looks_at_each_adapter_at_its_own_weights_on_its_own_samp
 def test_benign_gradients_of_own_are_those_of_utility_and_not_computed_again(recipe, workspace, monkeypatch):
     calls = []
     original = fisher.core_gradients
-    monkeypatch.setattr(fisher, "core_gradients", lambda *a, **k: calls.append(1) or original(*a, **k))
+
+    def counted(*arguments, **named):
+        calls.append(1)
+        return original(*arguments, **named)
+
+    monkeypatch.setattr(fisher, "core_gradients", counted)
     session = Session(workspace, "cpu")
     first = session.calibrated(recipe())
     second = session.calibrated(recipe(expansion="own"))
@@ -331,7 +337,12 @@ def test_general_prompts_are_answered_by_the_base_once(recipe, workspace, tiny_b
     expected = ResidentModel.load(tiny_base, "float32", "cpu").generate([prompt for prompt, _ in GENERAL], 48)
     calls = []
     original = ResidentModel.generate
-    monkeypatch.setattr(ResidentModel, "generate", lambda *a, **k: calls.append(1) or original(*a, **k))
+
+    def counted(*arguments, **named):
+        calls.append(1)
+        return original(*arguments, **named)
+
+    monkeypatch.setattr(ResidentModel, "generate", counted)
     found = Session(workspace, "cpu").calibrated(recipe(general_weight=1.0))
     assert len(calls) == 1
     examples = [Example(prompt, a.text, a.stopped) for (prompt, _), a in zip(GENERAL, expected, strict=True)]

@@ -18,8 +18,9 @@ from sstmerge_core.recipe import Calibration, Recipe, Source
 from sstmerge_core.runs.execute import execute, merge_now
 from sstmerge_core.runs.session import Session
 from sstmerge_core.store.events import read_events
-from sstmerge_core.suites import rows as suites
+from sstmerge_core.suites.rows import load_rows, rows_digest
 from sstmerge_core.workspace import Workspace
+from tests.there import there
 
 ROWS = [("w1 w2 w3", "w4 w5"), ("w6", "w7 w8 w9 w10"), ("w1 w1 w2 w2 w3 w3", "w11"), ("w20 w21", "w22 w23 w24")]
 PARAMETERS = {"alpha": 1.0, "r_utility": 0.5, "r_safety": 0.3}
@@ -90,7 +91,7 @@ def test_elected_is_what_matters_at_the_base_and_at_the_tuned_model():
 def test_elected_weights_come_back_bit_for_bit(tmp_path):
     elected = {"b": torch.rand(5, 7) < 0.5, "a": torch.rand(3, 1) < 0.5}
     importance.save(tmp_path / "entry", elected, {"rows": "1"})
-    found = importance.load(tmp_path / "entry")
+    found = there(importance.load(tmp_path / "entry"))
     assert list(found) == ["a", "b"]
     assert all(torch.equal(found[name], elected[name]) for name in elected)
     assert importance.load(tmp_path / "nothing") is None
@@ -105,7 +106,7 @@ def rows_file(folder: Path, name: str, rows) -> Source:
     path = folder / f"{name}.jsonl"
     lines = [{"id": f"{name}-{i}", "split": "fisher", "prompt": p, "response": r} for i, (p, r) in enumerate(rows)]
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    return Source(name=name, path=str(path), sha256=suites.rows_digest(suites.load_rows(path, "fisher")))
+    return Source(name=name, path=str(path), sha256=rows_digest(load_rows(path, "fisher")))
 
 
 @pytest.fixture
@@ -130,8 +131,9 @@ def test_a_planned_merge_says_that_both_passes_are_taken_and_has_the_id_of_the_e
 ):
     utility, safety = (catalog.entry(path) for path in tiny_pair)
     planned = preflight.merge_recipe(catalog.base_at(tiny_base), [utility], safety, "led_merging", PARAMETERS)
-    assert planned.calibration.expansion == "base_and_own"
-    earlier = planned.calibration.model_copy(update={"expansion": "own"})
+    calibration = there(planned.calibration)
+    assert calibration.expansion == "base_and_own"
+    earlier = calibration.model_copy(update={"expansion": "own"})
     assert planned.model_copy(update={"calibration": earlier}).run_id == planned.run_id
     with pytest.raises(ValueError, match="base_and_own is not for linear"):
         Recipe.model_validate(planned.model_dump() | {"method": "linear"})
@@ -155,7 +157,7 @@ def test_each_side_is_scored_on_its_own_samples_at_the_base_and_with_its_own_ada
         at_base = importance.importance(base, tokenizer, sorted(factors), rows)
         with torch.no_grad():
             for name, own in factors.items():
-                base.get_submodule(name).weight += own.scaling * own.b @ own.a
+                base.get_parameter(f"{name}.weight").add_(own.scaling * own.b @ own.a)
         at_tuned = importance.importance(base, tokenizer, sorted(factors), rows)
         expected = importance.elect([at_base, at_tuned], share)
         assert all(torch.equal(elected[name], expected[name]) for name in expected)
@@ -168,7 +170,7 @@ def test_the_weights_are_found_once_for_every_strength(recipe, workspace, monkey
     again = recipe.model_copy(update={"parameters": PARAMETERS | {"alpha": 2.0}})
     assert again.run_id != recipe.run_id
     merged = merge_now(again, Session(workspace, "cpu"))
-    assert merged.statistic("elected_safety") > 0
+    assert there(merged.statistic("elected_safety")) > 0
 
 
 def test_another_share_is_looked_for_anew(recipe, workspace):

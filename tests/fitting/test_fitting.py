@@ -1,8 +1,9 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
-from tiny_models import ARCHITECTURES, build_base, make_adapter
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from sstmerge_core import adapters, methods
@@ -11,6 +12,7 @@ from sstmerge_core.fitting import Checkpoint, ModelObjective, Part, coefficients
 from sstmerge_core.fitting.objective import minibatch
 from sstmerge_core.models.supervised import Example, collate, encode, sample_losses
 from sstmerge_core.space import core_space
+from tests.tiny_models import ARCHITECTURES, build_base, make_adapter
 
 ROWS = [("w1 w2 w3", "w4 w5"), ("w6", "w7 w8 w9 w10"), ("w1 w1 w2 w2 w3 w3", "w11"), ("w20 w21", "w22 w23 w24")]
 HARM, NEAR, BENIGN = (
@@ -47,8 +49,9 @@ def kept_the_other_way_round(layer):
 def dense_gradient(base, space, cores, rows):
     """Loss of a model whose weights are base + ΔW, and autograd's derivative by the whole weights, in core space."""
     model = AutoModelForCausalLM.from_pretrained(base)
+    layers: dict[str, Any] = {name: model.get_submodule(name) for name in space}
     for name, core in cores.items():
-        layer = model.get_submodule(name)
+        layer = layers[name]
         delta = space[name].delta(core)
         turned = kept_the_other_way_round(layer)
         layer.padding_idx = None  # autograd would leave the padding token out, which is also the end of an answer
@@ -57,7 +60,7 @@ def dense_gradient(base, space, cores, rows):
     loss.backward()
     found = {}
     for name, module in space.items():
-        layer = model.get_submodule(name)
+        layer = layers[name]
         gradient = layer.weight.grad.T if kept_the_other_way_round(layer) else layer.weight.grad
         found[name] = module.q_out.T @ gradient @ module.q_in
     return float(loss.detach()), found

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from typing import Literal, TypeVar
 
 import pytest
 
@@ -10,6 +11,7 @@ from sstmerge_core.jobs.queue import Queue
 from sstmerge_core.recipe import Recipe, Source
 from sstmerge_core.workspace import Workspace
 
+T = TypeVar("T")
 A5, A7, BASE = (Source(name=name, path=name, sha256=name * 8) for name in ("A5", "A7", "base"))
 
 
@@ -17,7 +19,8 @@ def recipe(alpha: float = 0.5, **parameters: object) -> Recipe:
     return Recipe(base=BASE, adapters=(A5, A7), method="linear", parameters={"alpha": alpha, **parameters})
 
 
-def eventually(condition: Callable[[], object], seconds: float = 15.0) -> object:
+def eventually(condition: Callable[[], T | Literal[False] | None], seconds: float = 15.0) -> T:
+    """What `condition` gives once it gives something that counts."""
     deadline = time.monotonic() + seconds
     while not (value := condition()):
         assert time.monotonic() < deadline, "it did not happen in time"

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 from statistics import median
 
 import pytest
@@ -11,9 +12,10 @@ from sstmerge_core.recipe import Calibration, Evaluation, Recipe, Suite
 from sstmerge_core.store.events import EventWriter
 from sstmerge_core.workspace import Workspace
 from tests.jobs.conftest import A5, A7, BASE
+from tests.there import there
 
-SUITES = {"generate:harmful": 72, "generate:near_miss": 60, "generate:facts": 60}
-STAGES = {"merge": 1, **SUITES, "judge": 192, "metrics": 1}
+SUITES: dict[str, float] = {"generate:harmful": 72, "generate:near_miss": 60, "generate:facts": 60}
+STAGES: dict[str, float] = {"merge": 1, **SUITES, "judge": 192, "metrics": 1}
 RATES = {"start": 9.0, "prepare": 12.0, "fisher": 0.7, "merge": 4.0, "generate": 0.5, "judge": 0.002, "metrics": 1.0}
 
 
@@ -23,25 +25,26 @@ def job_plan(points: int) -> list[dict[str, float]]:
 
 
 def simulate(
-    points: int, rates: dict[str, float], rng: random.Random, history: Rates | None = None, cached: bool = False
+    points: int, rates: Mapping[str, float], rng: random.Random, history: Rates | None = None, cached: bool = False
 ) -> tuple[float, dict[str, float]]:
     """Run a job on a made-up clock; returns the error of what was announced at half of it, and the learnt rates."""
     estimator = Estimator(plan=job_plan(points), started=0.0, history=history or {})
-    now, half = rates["start"], None
+    now: float = rates["start"]
+    half: tuple[float, float | None] | None = None
     for point, stages in enumerate(job_plan(points)):
         for stage, total in stages.items():
             if cached and stage == "fisher":
                 continue
             estimator.observe(now, point, stage, 0, total)
-            step = 16 if stage.startswith("generate") else 15 if stage == "fisher" else total
-            for done in range(step, total + step, step):
+            step = 16 if stage.startswith("generate") else 15 if stage == "fisher" else int(total)
+            for done in range(step, int(total) + step, step):
                 now += min(step, total - done + step) * rates[stage.partition(":")[0]] * rng.uniform(0.85, 1.15)
                 if half is None and estimator.progress(now) >= 0.5:
                     half = now, estimator.remaining(now)
                 estimator.observe(now, point, stage, min(done, total), total)
-    assert half is not None
+    assert half is not None and half[1] is not None
     assert estimator.remaining(now) == pytest.approx(0, abs=0.5)
-    return relative_error(half[1], now - half[0]), estimator.rates()
+    return there(relative_error(half[1], now - half[0])), estimator.rates()
 
 
 def other_machine(rng: random.Random) -> dict[str, float]:

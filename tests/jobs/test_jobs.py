@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from itertools import pairwise
 
 import pytest
 
@@ -17,6 +18,7 @@ from sstmerge_core.jobs.process import Process
 from sstmerge_core.jobs.queue import Queue
 from sstmerge_core.store.events import EventWriter, last_status, read_events
 from tests.jobs.conftest import A5, A7, BASE, eventually, recipe
+from tests.there import there
 
 
 def test_a_job_runs_its_recipes_in_a_process_of_its_own_and_is_done(workspace):
@@ -35,8 +37,8 @@ def test_a_job_runs_its_recipes_in_a_process_of_its_own_and_is_done(workspace):
 
 def test_what_a_worker_is_doing_is_readable_while_it_runs(workspace):
     job_id = jobs.submit(workspace, [recipe(steps=100, sleep=0.1)], name="slow")
-    job = eventually(lambda: (j := jobs.job(workspace, job_id)).stage.startswith("Generating answers") and j)
-    assert job.state == "running" and 0 <= job.progress < 1 and job.eta_seconds > 0
+    job = eventually(lambda: (j := there(jobs.job(workspace, job_id))).stage.startswith("Generating answers") and j)
+    assert job.state == "running" and 0 <= job.progress < 1 and there(job.eta_seconds) > 0
     assert job.stage.startswith("Generating answers · harmful ")
 
 
@@ -53,14 +55,15 @@ def test_a_second_job_waits_for_the_device_and_starts_by_itself(workspace):
     first = jobs.submit(workspace, [recipe(0.1, steps=10, sleep=0.1)], name="first")
     second = jobs.submit(workspace, [recipe(0.2)], name="second")
     third = jobs.submit(workspace, [recipe(0.3)], name="third")
-    assert [jobs.job(workspace, j).queue_position for j in (first, second, third)] == [None, 1, 2]
-    assert jobs.job(workspace, third).stage == "Waiting, place 2 in the queue"
+    assert [there(jobs.job(workspace, j)).queue_position for j in (first, second, third)] == [None, 1, 2]
+    assert there(jobs.job(workspace, third)).stage == "Waiting, place 2 in the queue"
     # Only the queue is read from here on: nobody but the workers themselves keeps it moving.
     queue = Queue(workspace)
-    eventually(lambda: queue.job(third).state == "done")
-    ended = [queue.job(j) for j in (first, second, third)]
+    eventually(lambda: there(queue.job(third)).state == "done")
+    ended = [there(queue.job(j)) for j in (first, second, third)]
     assert [job.state for job in ended] == ["done"] * 3
-    assert ended[0].finished_at <= ended[1].started_at and ended[1].finished_at <= ended[2].started_at
+    for before, after in pairwise(ended):
+        assert there(before.finished_at) <= there(after.started_at)
 
 
 def test_jobs_on_different_devices_run_side_by_side(workspace):
@@ -91,15 +94,15 @@ def test_a_cancelled_queued_job_never_starts(workspace):
     first = jobs.submit(workspace, [recipe(0.1, steps=5, sleep=0.1)], name="first")
     second = jobs.submit(workspace, [recipe(0.2)], name="second")
     jobs.cancel(workspace, second)
-    assert jobs.job(workspace, second).state == "cancelled"
+    assert there(jobs.job(workspace, second)).state == "cancelled"
     jobs.wait(workspace, first, timeout=20)
-    assert jobs.job(workspace, second).state == "cancelled"
+    assert there(jobs.job(workspace, second)).state == "cancelled"
     assert last_status(workspace.run(recipe(0.2).run_id)) is None
 
 
 def test_a_running_job_stops_at_its_next_look_when_cancelled(workspace):
     job_id = jobs.submit(workspace, [recipe(steps=1000, sleep=0.1)], name="long")
-    eventually(lambda: jobs.job(workspace, job_id).stage.startswith("Generating"))
+    eventually(lambda: there(jobs.job(workspace, job_id)).stage.startswith("Generating"))
     start = time.monotonic()
     jobs.cancel(workspace, job_id)
     assert jobs.wait(workspace, job_id, timeout=20).state == "cancelled"
@@ -111,7 +114,7 @@ def test_a_worker_that_will_not_stop_is_killed_and_its_run_is_closed(workspace, 
     monkeypatch.setattr(dispatch, "GRACE", 0.5)
     stubborn = recipe(steps=1000, sleep=0.1, stubborn=True)
     job_id = jobs.submit(workspace, [stubborn], name="stubborn")
-    eventually(lambda: jobs.job(workspace, job_id).stage.startswith("Generating"))
+    eventually(lambda: there(jobs.job(workspace, job_id)).stage.startswith("Generating"))
     jobs.cancel(workspace, job_id)
     assert jobs.wait(workspace, job_id, timeout=20).state == "cancelled"
     assert last_status(workspace.run(stubborn.run_id)) == "cancelled"
@@ -124,7 +127,7 @@ def test_a_run_whose_file_a_killed_process_still_holds_is_closed_once_it_lets_go
         events.write("run_started", recipe=held)
         letting_go = threading.Timer(0.3, events.close)
         letting_go.start()
-        dispatch.close_runs(workspace, Queue(workspace).job("held"))
+        dispatch.close_runs(workspace, there(Queue(workspace).job("held")))
         letting_go.join()
     assert last_status(workspace.run(held.run_id)) == "cancelled"
 
@@ -132,15 +135,15 @@ def test_a_run_whose_file_a_killed_process_still_holds_is_closed_once_it_lets_go
 def test_a_killed_worker_shows_as_lost_and_its_job_can_be_resumed(workspace):
     recipes = [recipe(0.1), recipe(0.2, steps=1000, sleep=0.1), recipe(0.3)]
     job_id = jobs.submit(workspace, recipes, name="sweep", kind="sweep")
-    eventually(lambda: jobs.job(workspace, job_id).point == 1)
+    eventually(lambda: there(jobs.job(workspace, job_id)).point == 1)
     (_, process, _, _) = Queue(workspace).running()[0]
     os.kill(process.pid, signal.SIGKILL)
-    job = eventually(lambda: (j := jobs.job(workspace, job_id)).state == "lost" and j, 5)
-    assert "killed" in job.error
+    job = eventually(lambda: (j := there(jobs.job(workspace, job_id))).state == "lost" and j, 5)
+    assert "killed" in there(job.error)
     first = workspace.run(recipes[0].run_id) / "events.jsonl"
     before = first.read_bytes()
     jobs.resume(workspace, job_id)
-    job = eventually(lambda: (j := jobs.job(workspace, job_id)).state == "running" and j.point == 1 and j)
+    job = eventually(lambda: (j := there(jobs.job(workspace, job_id))).state == "running" and j.point == 1 and j)
     assert job.error is None
     assert first.read_bytes() == before  # the finished run was skipped
     jobs.cancel(workspace, job_id)
@@ -151,7 +154,7 @@ def test_a_pid_that_was_given_to_another_process_is_not_taken_for_the_worker(wor
     queue.add("old", kind="merge", name="old", user="", device="cpu", spec={}, run_ids=["r"])
     me = Process.of(os.getpid())
     queue.start_one(lambda *_: Process(me.pid, me.started - 1, me.host))
-    assert jobs.job(workspace, "old").state == "lost"
+    assert there(jobs.job(workspace, "old")).state == "lost"
 
 
 def test_a_zombie_counts_as_dead():
@@ -167,9 +170,9 @@ def test_a_silent_worker_of_another_machine_is_lost_after_a_minute(workspace, mo
     queue = Queue(workspace)
     queue.add("far", kind="merge", name="far", user="", device="cpu", spec={}, run_ids=["r"])
     queue.start_one(lambda *_: Process(1, 1, "elsewhere"))
-    assert jobs.job(workspace, "far").state == "running"
+    assert there(jobs.job(workspace, "far")).state == "running"
     monkeypatch.setattr(dispatch, "SILENCE", -1.0)
-    assert jobs.job(workspace, "far").state == "lost"
+    assert there(jobs.job(workspace, "far")).state == "lost"
 
 
 def test_only_one_of_many_claims_a_job(workspace):
@@ -204,7 +207,7 @@ def test_a_worker_that_cannot_be_started_fails_its_job(workspace, monkeypatch):
         raise OSError("no processes left")
 
     monkeypatch.setattr(dispatch.local, "start", refuse)
-    job = jobs.job(workspace, jobs.submit(workspace, [recipe()], name="x"))
+    job = there(jobs.job(workspace, jobs.submit(workspace, [recipe()], name="x")))
     assert (job.state, job.error) == ("failed", "The worker could not be started: no processes left")
 
 
@@ -220,7 +223,7 @@ def test_wrong_calls_say_what_is_wrong(workspace):
     with pytest.raises(JobError, match="it is done"):
         jobs.resume(workspace, job_id)
     jobs.cancel(workspace, job_id)  # too late: nothing happens
-    assert jobs.job(workspace, job_id).state == "done"
+    assert there(jobs.job(workspace, job_id)).state == "done"
     assert jobs.job(workspace, "nope") is None
 
 

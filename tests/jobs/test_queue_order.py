@@ -11,18 +11,19 @@ import pytest
 
 from sstmerge_core import jobs
 from sstmerge_core.errors import JobError
-from sstmerge_core.jobs.model import Job, expected_starts
+from sstmerge_core.jobs.model import expected_starts
 from sstmerge_core.jobs.process import Process
-from sstmerge_core.jobs.queue import Queue
+from sstmerge_core.jobs.queue import Move, Queue
 from sstmerge_core.workspace import Workspace
 from tests.jobs.conftest import recipe
+from tests.there import there
 
 ROOT = Path(__file__).resolve().parents[2]
 CLAIMER = """
 import os, sys
 from pathlib import Path
 from sstmerge_core.jobs.process import Process
-from sstmerge_core.jobs.queue import Queue
+from sstmerge_core.jobs.queue import Move, Queue
 from sstmerge_core.workspace import Workspace
 queue, own = Queue(Workspace(Path(sys.argv[1]))), Process.of(os.getpid())
 print("ready", flush=True)
@@ -61,11 +62,11 @@ def order(queue: Queue, device: str = "cpu") -> list[str]:
         ("d", "down", "abcd"),
     ],
 )
-def test_a_waiting_job_moves_within_the_queue(queue: Queue, job: str, to: str, expected: str) -> None:
+def test_a_waiting_job_moves_within_the_queue(queue: Queue, job: str, to: Move, expected: str) -> None:
     add(queue, *"abcd")
-    assert queue.move(job, to) == expected.index(job) + 1  # type: ignore[arg-type]
+    assert queue.move(job, to) == expected.index(job) + 1
     assert order(queue) == list(expected)
-    assert [queue.job(each).queue_position for each in expected] == [1, 2, 3, 4]
+    assert [there(queue.job(each)).queue_position for each in expected] == [1, 2, 3, 4]
 
 
 def test_moving_jobs_of_one_device_leaves_the_order_of_another_and_what_comes_later_is_last(queue: Queue) -> None:
@@ -107,10 +108,10 @@ def test_two_processes_claim_every_job_once_while_a_third_reorders(tmp_path: Pat
         for _ in range(2)
     ]
     for claimer in claimers:
-        assert claimer.stdout.readline() == "ready\n"
+        assert there(claimer.stdout).readline() == "ready\n"
     for claimer in claimers:
-        claimer.stdin.write("go\n")
-        claimer.stdin.flush()
+        there(claimer.stdin).write("go\n")
+        there(claimer.stdin).flush()
     draw, moved = random.Random(0), 0
     deadline = time.monotonic() + 60
     while waiting := order(queue):
@@ -123,7 +124,7 @@ def test_two_processes_claim_every_job_once_while_a_third_reorders(tmp_path: Pat
     said = [claimer.communicate(timeout=30) for claimer in claimers]
     assert [error for _, error in said] == ["", ""]
     assert sorted(" ".join(output for output, _ in said).split()) == sorted(names)
-    assert moved > 0 and {queue.job(name).state for name in names} == {"done"}
+    assert moved > 0 and {there(queue.job(name)).state for name in names} == {"done"}
 
 
 def test_a_waiting_job_starts_when_those_before_it_on_its_device_have_ended(queue: Queue) -> None:
@@ -139,12 +140,12 @@ def test_a_waiting_job_starts_when_those_before_it_on_its_device_have_ended(queu
 def test_a_job_says_how_long_it_will_take_before_it_starts(workspace: Workspace) -> None:
     jobs.submit(workspace, [recipe(0.1, steps=100, sleep=0.1)], name="first", user="ada")
     second = jobs.submit(workspace, [recipe(0.2)], name="second", user="bob")
-    waiting = jobs.job(workspace, second)
-    assert waiting.eta_seconds > 0 and waiting.user == "bob"
+    waiting = there(jobs.job(workspace, second))
+    assert there(waiting.eta_seconds) > 0 and waiting.user == "bob"
     assert [(job.name, job.user) for job in jobs.active(workspace)] == [("first", "ada"), ("second", "bob")]
     jobs.cancel(workspace, second)
     jobs.resume(workspace, second)
-    assert jobs.job(workspace, second).eta_seconds > 0
+    assert there(there(jobs.job(workspace, second)).eta_seconds) > 0
 
 
 def test_failed_points_are_retried_alone_in_a_job_of_whoever_asks(workspace: Workspace) -> None:
@@ -152,7 +153,7 @@ def test_failed_points_are_retried_alone_in_a_job_of_whoever_asks(workspace: Wor
     first = jobs.submit(workspace, [good, bad], name="sweep", user="ada", kind="sweep")
     assert jobs.wait(workspace, first, timeout=20).state == "failed"
     again = jobs.submit(workspace, [recipe(0.3, steps=100, sleep=0.1)], name="busy")
-    retried = jobs.job(workspace, jobs.retry(workspace, first, [bad.run_id], user="bob"))
+    retried = there(jobs.job(workspace, jobs.retry(workspace, first, [bad.run_id], user="bob")))
     assert (retried.run_ids, retried.user, retried.state) == ([bad.run_id], "bob", "queued")
     assert retried.name == f"Retry {bad.label} of sweep" and again != retried.job_id
     with pytest.raises(JobError, match="nothing to merge"):
@@ -173,5 +174,5 @@ def test_a_job_of_another_kind_keeps_the_time_that_its_page_foretold(workspace: 
     job_id = jobs.submit(
         workspace, [], name="facts", kind="experiment", experiment={"name": "x", "settings": {}}, seconds=90
     )
-    job: Job = jobs.job(workspace, job_id)
+    job = there(jobs.job(workspace, job_id))
     assert (job.state, job.eta_seconds) == ("queued", 90)

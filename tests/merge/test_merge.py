@@ -4,12 +4,12 @@ import json
 import re
 import shutil
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
-from tiny_models import make_adapter
 
 from sstmerge_core import adapters, methods
 from sstmerge_core.adapters import Factors
@@ -22,13 +22,17 @@ from sstmerge_core.merge.cautions import cautions
 from sstmerge_core.methods.consensus import FLAVOURS
 from sstmerge_core.methods.sparsify import largest_over
 from sstmerge_core.space import CoreModule, CoreSpace, core_space
+from tests.there import there
+from tests.tiny_models import make_adapter
+
+Adapter = dict[str, Factors]
 
 
-def dense(factors: dict[str, Factors], name: str) -> torch.Tensor:
+def dense(factors: Adapter, name: str) -> torch.Tensor:
     return factors[name].scaling * factors[name].b.double() @ factors[name].a.double()
 
 
-def random_factors(seed: int, names: list[str], rank: int) -> dict[str, Factors]:
+def random_factors(seed: int, names: list[str], rank: int) -> Adapter:
     generator = torch.Generator().manual_seed(seed)
     shapes = {name: (12 + 3 * index, 9 + 2 * index) for index, name in enumerate(sorted(names))}
     return {
@@ -45,11 +49,11 @@ NAMES = ["layer.0.q", "layer.0.v", "layer.1.q"]
 
 
 @pytest.fixture
-def pair() -> tuple[dict[str, Factors], dict[str, Factors]]:
+def pair() -> tuple[Adapter, Adapter]:
     return random_factors(1, NAMES, 4), random_factors(2, NAMES, 3)
 
 
-def calibrate(pair: tuple[dict[str, Factors], dict[str, Factors]], seed: int = 0) -> Calibrated:
+def calibrate(pair: Sequence[Adapter], seed: int = 0) -> Calibrated:
     """Gradients that are the same functions of ΔW whatever the basis: projections of fixed dense gradients."""
     space = core_space(pair)
     generator = torch.Generator().manual_seed(seed)
@@ -65,17 +69,24 @@ def calibrate(pair: tuple[dict[str, Factors], dict[str, Factors]], seed: int = 0
 
 
 def run(
-    pair: tuple[dict, ...],
+    pair: Sequence[Adapter],
     method: str,
-    base: Callable | None = None,
+    base: Callable[[str], torch.Tensor] | None = None,
     identities: tuple[str, ...] = ("u", "s"),
-    **parameters: object,
+    **parameters: Any,
 ) -> Merged:
     needs = methods.get(method).needs_fisher
     calibrated = calibrate(pair) if needs else None
-    given = {"calibrated": calibrated, "base": base or base_weight, "elected": elect(pair, identities)}
-    given["fit"] = fit(pair, method, parameters)
-    return merge(pair, method, parameters, identities=identities, **given)
+    return merge(
+        pair,
+        method,
+        parameters,
+        identities=identities,
+        calibrated=calibrated,
+        base=base or base_weight,
+        elected=elect(pair, identities),
+        fit=fit(pair, method, parameters),
+    )
 
 
 class Bowl:
@@ -91,22 +102,22 @@ class Bowl:
             for name, module in space.items()
         }
 
-    def gradient(self, cores: dict[str, torch.Tensor], step: int) -> tuple[float, dict[str, torch.Tensor]]:
+    def gradient(self, cores: Mapping[str, torch.Tensor], step: int) -> tuple[float, dict[str, torch.Tensor]]:
         moved = sum((row * cores[name].double().cpu()).sum((1, 2)) for name, row in self.rows.items())
         off = moved - self.target
         found = {name: (off[:, None, None] * row).sum(0).to(cores[name]) for name, row in self.rows.items()}
         return float(off.square().sum() / 2), found
 
 
-def fit(pair: tuple[dict, ...], method: str, parameters: dict[str, object]) -> Fit | None:
+def fit(pair: Sequence[Adapter], method: str, parameters: Mapping[str, Any]) -> Fit | None:
     """What a method that fits finds for `Bowl`, in few steps."""
     entry = methods.get(method)
     if not entry.fits:
         return None
     space = core_space(pair)
     if entry.kind == "iterated":
-        return iterate(entry, entry.complete({"passes": 2} | parameters), space, Bowls(space))
-    return learn(entry, entry.complete({"steps": 4} | parameters), space, Bowl(space))
+        return iterate(entry, entry.complete({"passes": 2, **parameters}), space, Bowls(space))
+    return learn(entry, entry.complete({"steps": 4, **parameters}), space, Bowl(space))
 
 
 class Bowls:
@@ -122,14 +133,17 @@ class Bowls:
                 own[name] = module.q_out.T.double().cpu() @ dense @ module.q_in.double().cpu()
             self.rows[kind] = own
 
-    def off(self, kind: str, cores: dict[str, torch.Tensor]) -> torch.Tensor:
+    def off(self, kind: str, cores: Mapping[str, torch.Tensor]) -> torch.Tensor:
         own = self.rows[kind]
-        return sum((row * cores[name].double().cpu()).sum((1, 2)) for name, row in own.items()) - 1.0
+        moved = torch.stack([(row * cores[name].double().cpu()).sum((1, 2)) for name, row in own.items()])
+        return moved.sum(0) - 1.0
 
-    def losses(self, cores: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    def losses(self, cores: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         return {kind: self.off(kind, cores).square() / 2 for kind in KINDS}
 
-    def gradients(self, cores: dict[str, torch.Tensor], progress: Callable[[float], None]) -> tuple[dict, dict]:
+    def gradients(
+        self, cores: Mapping[str, torch.Tensor], progress: Callable[[float], None]
+    ) -> tuple[dict[str, Gradients], dict[str, torch.Tensor]]:
         progress(1.0)
         found = {}
         for kind, own in self.rows.items():
@@ -137,12 +151,12 @@ class Bowls:
             found[kind] = Gradients.of(modules, torch.full((4,), 5.0))
         return found, self.losses(cores)
 
-    def held(self, cores: dict[str, torch.Tensor]) -> float:
+    def held(self, cores: Mapping[str, torch.Tensor]) -> float:
         losses = self.losses(cores)
         return float(losses["harm"].mean() + losses["near"].mean() + losses["benign"].mean())
 
 
-def elect(pair: tuple[dict, ...], identities: tuple[str, ...]) -> list[dict[str, torch.Tensor]]:
+def elect(pair: Sequence[Adapter], identities: tuple[str, ...]) -> list[dict[str, torch.Tensor]]:
     """Fixed weights that matter to each adapter's side, about half of them."""
     shapes = {name: (own.b.shape[0], own.a.shape[1]) for adapter in pair for name, own in adapter.items()}
 
@@ -232,7 +246,8 @@ def test_a_module_in_which_no_adapter_changes_anything_stays_as_it_is(pair, meth
         adapter | {NAMES[0]: Factors(adapter[NAMES[0]].a, adapter[NAMES[0]].b * 0, 1.0)} for adapter in pair
     )
     layerwise = any(own.name == "layerwise" for own in methods.get(method).parameters)
-    for own in ({}, {"layerwise": True}) if layerwise else ({},):
+    settings: list[dict[str, Any]] = [{}, {"layerwise": True}] if layerwise else [{}]
+    for own in settings:
         merged = run(untrained, method, **own)
         assert not merged.modules[NAMES[0]].delta().any()
         assert any(merged.modules[name].delta().any() for name in NAMES[1:])
@@ -258,7 +273,7 @@ def test_the_order_of_the_utility_experts_does_not_matter(pair, method):
         assert close(swapped.modules[name].delta(), straight.modules[name].delta(), 1e-5)
 
 
-def equal_shares(method: str) -> dict[str, object]:
+def equal_shares(method: str) -> dict[str, Any]:
     """α = ½ where the method has an α."""
     return {"alpha": 0.5} if methods.get(method).axis else {}
 
@@ -273,7 +288,7 @@ def test_methods_that_treat_adapters_alike_do_not_care_which_is_the_safety_adapt
 
 @pytest.mark.parametrize("method", [own.name for own in methods.methods() if own.oracle and not own.symmetric])
 def test_every_other_method_does(pair, method):
-    own = {"alpha": 0.3} if methods.get(method).axis else {}
+    own: dict[str, Any] = {"alpha": 0.3} if methods.get(method).axis else {}
     straight, swapped = run(pair, method, **own), run(pair[::-1], method, identities=("s", "u"), **own)
     assert not all(close(swapped.modules[name].delta(), straight.modules[name].delta(), 1e-3) for name in NAMES)
 
@@ -282,7 +297,7 @@ def test_every_other_method_does(pair, method):
 def test_two_identical_adapters_give_that_adapter_where_the_method_says_so(pair, method):
     """With one name for both, so that one mask is drawn for both, and one Fisher."""
     twins = (pair[0], dict(pair[0]))
-    merged = run(twins, method, identities=("u", "u"), **methods.get(method).idempotent)
+    merged = run(twins, method, identities=("u", "u"), **there(methods.get(method).idempotent))
     for name in NAMES:
         assert close(merged.modules[name].delta(), dense(pair[0], name), 1e-5)
 
@@ -465,7 +480,7 @@ def test_a_stronger_shield_costs_less_benign_curvature(pair):
     costs = []
     for tau in (0, 10, 1000):
         merged = merge(pair, "sst_shield", {"tau": tau}, calibrated=calibrated)
-        energy = 0.0
+        energy = torch.zeros(())
         for name in NAMES:
             module = calibrated.space[name]
             patch = module.q_out.T @ (merged.modules[name].delta() - dense(pair[0], name).float()) @ module.q_in
@@ -488,6 +503,7 @@ def test_interpolation_at_full_strength_reaches_the_safety_adapter_where_nothing
 @pytest.mark.parametrize("method", methods.names())
 def test_the_written_adapter_reloads_in_peft_to_the_same_update(method, tiny_base, tiny_pair, tmp_path):
     from peft import PeftModel
+    from peft.tuners.lora import Linear
     from transformers import AutoModelForCausalLM
 
     pair = tuple(adapters.read(path).load() for path in tiny_pair)
@@ -496,7 +512,8 @@ def test_the_written_adapter_reloads_in_peft_to_the_same_update(method, tiny_bas
     adapters.write_adapter(factors, tmp_path / "out", base_name=str(tiny_base))
     model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(tiny_base), str(tmp_path / "out"))
     for name, module in merged.modules.items():
-        layer = model.base_model.model.get_submodule(name)
+        layer = model.get_base_model().get_submodule(name)
+        assert isinstance(layer, Linear)
         loaded = layer.get_delta_weight("default")
         expected = module.delta()
         if module.factors is None:
@@ -549,11 +566,13 @@ def test_scaling_follows_rslora_and_the_patterns(tiny_base, tmp_path):
         tiny_base, tmp_path / "P", 3, rank_pattern={"q_proj": 2}, alpha_pattern={"v_proj": 32}, use_rslora=True
     )
     from peft import PeftModel
+    from peft.tuners.lora import Linear
     from transformers import AutoModelForCausalLM
 
     model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(tiny_base), str(folder))
     for name, module in adapters.read(folder).modules.items():
-        assert module.scaling == pytest.approx(model.base_model.model.get_submodule(name).scaling["default"])
+        layer = model.get_base_model().get_submodule(name)
+        assert isinstance(layer, Linear) and module.scaling == pytest.approx(layer.scaling["default"])
 
 
 def test_unknown_parameters_are_named_with_the_nearest_known_one():
@@ -588,12 +607,20 @@ def test_cuda_and_cpu_agree(pair, method):
         calibrated = Calibrated(
             space, calibrated.harm.to("cuda"), calibrated.benign.to("cuda"), contrast=calibrated.contrast
         )
-    for space in ("delta", "core") if methods.get(method).kind == "elementwise" else (None,):
-        own = {"space": space} if space else {}
+    elementwise = methods.get(method).kind == "elementwise"
+    settings: list[dict[str, Any]] = [{"space": "delta"}, {"space": "core"}] if elementwise else [{}]
+    for own in settings:
         first = run(pair, method, **own)
-        given = {"calibrated": calibrated, "base": base_weight, "elected": elect(pair, ("u", "s"))}
-        given["fit"] = fit(on_gpu, method, own)
-        second = merge(on_gpu, method, own, identities=("u", "s"), **given)
+        second = merge(
+            on_gpu,
+            method,
+            own,
+            identities=("u", "s"),
+            calibrated=calibrated,
+            base=base_weight,
+            elected=elect(pair, ("u", "s")),
+            fit=fit(on_gpu, method, own),
+        )
         factors, _ = second.factors()
         for name in NAMES:
             assert second.modules[name].delta().is_cuda and factors[name][0].is_cuda

@@ -27,6 +27,7 @@ from sstmerge_core.cli import _parser
 from sstmerge_core.merge import merge
 from sstmerge_core.methods.registry import Choice, Flag, Parameter, Real
 from sstmerge_core.methods.sparsify import drop_by_rank, keep_probabilities
+from tests.there import there
 
 BEFORE = ("expansion", "fisher", "general")
 """Parameters that say how gradients are taken: done with before the merge"""
@@ -120,7 +121,12 @@ def test_dellas_keep_probabilities_are_mergekits(monkeypatch):
     from mergekit import sparsify
 
     seen = []
-    monkeypatch.setattr(sparsify.torch, "bernoulli", lambda p: seen.append(p) or torch.ones_like(p))
+
+    def keep_all(p: torch.Tensor) -> torch.Tensor:
+        seen.append(p)
+        return torch.ones_like(p)
+
+    monkeypatch.setattr(sparsify.torch, "bernoulli", keep_all)
     delta = torch.randn(11, 17, generator=torch.Generator().manual_seed(1))
     sparsify.della_magprune(delta, 0.6, 0.2)
     assert torch.allclose(keep_probabilities(delta, 0.6, 0.2), seen[0], atol=1e-6)
@@ -240,6 +246,6 @@ def test_an_error_in_the_documents_is_a_power_of_ten_that_the_tests_hold_the_met
 def test_the_command_on_every_method_s_page_is_one_that_the_program_takes():
     for method in methods.methods():
         command = re.search(r"^sstmerge (.*)$", (documents.PAGES / f"{method.name}.md").read_text(), re.MULTILINE)
-        given = _parser().parse_args(shlex.split(command.group(1)))
+        given = _parser().parse_args(shlex.split(there(command).group(1)))
         extra = dict(pair.split("=", 1) for pair in given.set or [])
         assert set(extra) <= {own.name for own in method.parameters}

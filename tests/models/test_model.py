@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -68,7 +69,7 @@ def test_greedy_gives_the_tokens_of_the_librarys_generate_while_rows_leave_the_b
         if name != "lm_head" and not isinstance(module, torch.nn.Embedding):
             weight = module.weight.T if base == "gpt2_base" else module.weight
             noise[name] = torch.randn(weight.shape, generator=generator)
-    model.set_delta({name: lambda name=name: noise[name] for name in noise})
+    model.set_delta({name: partial(noise.__getitem__, name) for name in noise})
     said = greedy(model.model, ids, 16, frozenset())
     model.eos_ids = frozenset({said[0][2], said[1][5], said[2][9]})
     answers = greedy(model.model, ids, 16, model.eos_ids)
@@ -113,7 +114,7 @@ def test_deltas_are_added_to_the_base_and_none_restores_every_bit(tiny_base: Pat
         delta = torch.randn(32, 48, generator=torch.Generator().manual_seed(0))
         exact = ResidentModel.load(tiny_base, "float32", "cpu").modules[MODULE].weight
         for scale in (1.0, 3.0):  # the second does not build on the first
-            model.set_delta({MODULE: lambda scale=scale, delta=delta: scale * delta})
+            model.set_delta({MODULE: partial(torch.mul, delta, scale)})
             expected = (exact + scale * delta).to(getattr(torch, dtype))
             assert torch.equal(model.modules[MODULE].weight, expected)
         model.set_delta({"model.layers.0.self_attn.q_proj": lambda: torch.ones(32, 32)})
@@ -158,7 +159,7 @@ def test_tied_embeddings_move_apart_and_come_back_tied(tiny_base: Path) -> None:
     assert torch.equal(embedding.weight, base) and torch.equal(head.weight, base + delta.T)
     assert not torch.allclose(logits(model), moved, atol=1e-2)
     for scale in (1.0, 2.0):  # the second does not build on the first
-        model.set_delta({"lm_head": lambda: delta.T, "model.embed_tokens": lambda scale=scale: scale * delta})
+        model.set_delta({"lm_head": lambda: delta.T, "model.embed_tokens": partial(torch.mul, delta, scale)})
         assert torch.equal(head.weight, base + delta.T) and torch.equal(embedding.weight, base + scale * delta.T)
     model.set_delta(None)
     assert head.weight is embedding.weight is shared

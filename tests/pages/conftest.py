@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
-from synthetic_workspace import fill
 
 from sstmerge_core import catalog
 from sstmerge_core.store import Owner
 from sstmerge_core.workspace import Workspace
+from tests.synthetic_workspace import fill
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import shutil
 import zipfile
 from collections.abc import Callable
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from sstmerge_core import catalog
+from sstmerge_core import catalog, jobs
 from sstmerge_core.catalog import intake
 from sstmerge_core.errors import AdapterError, Problem
 from sstmerge_core.store import EventWriter
@@ -130,3 +131,55 @@ def test_a_users_folder_is_only_taken_off_the_list(open_page: Open, workspace: W
     press(open_page(workspace, "adapters", show="mine"), "Remove")
     assert (tmp_path / "mine" / "adapter_config.json").is_file()
     assert "mine" not in [one.name for one in catalog.entries(workspace)]
+
+
+def test_a_base_model_is_added_from_its_folder_taken_off_the_list_and_put_back(
+    open_page: Open, tmp_path: Path, tiny_base: Path
+) -> None:
+    workspace = Workspace(tmp_path / "new").create()
+    app = open_page(workspace, "adapters")
+    app.text_input("base.path").set_value(str(tiny_base))
+    app.text_input("base.name").set_value("my base")
+    app = next(b for b in app.button if b.label == "Add" and "base.folder" in str(b.form_id)).click().run()
+    assert not app.exception and catalog.bases(workspace)[-1].name == "my base"
+    app = press(app, "Take off the list")
+    assert not app.exception and len(catalog.bases(workspace)) == 1
+    app = press(app, "Undo")
+    assert not app.exception and catalog.bases(workspace)[-1].name == "my base"
+
+
+def test_a_folder_that_is_no_base_model_is_named_in_place(open_page: Open, workspace: Workspace, tmp_path) -> None:
+    app = open_page(workspace, "adapters")
+    app.text_input("base.path").set_value(str(tmp_path))
+    app = next(b for b in app.button if b.label == "Add" and "base.folder" in str(b.form_id)).click().run()
+    assert not app.exception and "config.json" in app.error[0].value and "missing" in app.error[0].value
+
+
+def test_beside_an_adapter_whose_base_is_not_registered_the_base_is_registered_at_a_click(
+    open_page: Open, tmp_path: Path, tiny_base: Path, tiny_pair
+) -> None:
+    workspace = Workspace(tmp_path / "new").create()
+    own = tmp_path / "own"
+    shutil.copytree(tiny_pair[0], own)
+    config = json.loads((own / "adapter_config.json").read_text())
+    (own / "adapter_config.json").write_text(json.dumps(config | {"base_model_name_or_path": str(tiny_base)}))
+    catalog.add(workspace, own, name="own")
+    app = open_page(workspace, "adapters", show="own")
+    app = press(app, "Register it")
+    assert not app.exception and catalog.bases(workspace)[-1].path == tiny_base.resolve()
+    assert "Register it" not in [button.label for button in app.button]
+
+
+def test_beside_an_adapter_of_a_base_of_the_hub_its_download_is_offered(
+    open_page: Open, tmp_path: Path, tiny_pair, monkeypatch
+) -> None:
+    workspace = Workspace(tmp_path / "new").create()
+    own = tmp_path / "own"
+    shutil.copytree(tiny_pair[0], own)
+    config = json.loads((own / "adapter_config.json").read_text())
+    (own / "adapter_config.json").write_text(json.dumps(config | {"base_model_name_or_path": "lab/unheard-of"}))
+    catalog.add(workspace, own, name="own")
+    monkeypatch.setattr("sstmerge_core.worker.base_download.settle", lambda workspace: None)
+    app = press(open_page(workspace, "adapters", show="own"), "Fetch it from the hub")
+    assert not app.exception
+    assert [job.name for job in jobs.jobs(workspace)] == ["Base model lab/unheard-of"]

@@ -20,6 +20,7 @@ from sstmerge_core.store import Owner, remarks
 from sstmerge_core.store.events import EventWriter, read_events
 from sstmerge_core.workspace import Workspace
 from studio import answers, blocks
+from tests.there import there
 
 Open = Callable[..., AppTest]
 MARKUP = "<img src=x onerror=alert(1)> **bold** [link](https://example.com) $x$"
@@ -102,7 +103,8 @@ def test_each_measure_says_difference_interval_p_and_effect_in_words(open_page: 
 def test_runs_of_the_link_that_cannot_be_compared_are_named(open_page: Open, shipped) -> None:
     workspace, runs = shipped
     with Owner.open(workspace) as owner:
-        (reported,) = owner.cursor().execute("SELECT run_id FROM runs WHERE source = 'reported' LIMIT 1").fetchone()
+        sql = "SELECT run_id FROM runs WHERE source = 'reported' LIMIT 1"
+        (reported,) = there(owner.cursor().execute(sql).fetchone())
     app = open_page(workspace, "compare", run=["0000", runs["linear"], "failed00", reported, runs["adapter"]])
     (warning,) = app.warning
     assert "run=0000" in warning.value and "no such run" in warning.value

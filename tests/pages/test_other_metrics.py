@@ -6,10 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
-from synthetic_workspace import fill
 
 from sstmerge_core.store import Owner, queries
 from sstmerge_core.workspace import Workspace
+from tests.synthetic_workspace import fill
 
 BY = {"facts": "multiple_choice", "instructions": "exact_match"}
 

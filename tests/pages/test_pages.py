@@ -8,7 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +16,22 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file, save_file
 from streamlit.testing.v1 import AppTest
-from synthetic_workspace import selected
-from tiny_models import build_base
 
 from sstmerge_core import catalog, jobs, methods
+from sstmerge_core.builder import preflight
 from sstmerge_core.recipe import Recipe
 from sstmerge_core.store import Owner, queries
 from sstmerge_core.workspace import Workspace
 from studio import families
+from tests.synthetic_workspace import selected
+from tests.there import there
+from tests.tiny_models import build_base
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = ("overview", "adapters", "train", "merge", "sweep", "pareto", "compare", "alpha_curves", "run", "experiments")
-PAGES += ("query", "playground")
+PAGES = (
+    *("overview", "adapters", "prompts", "train", "merge", "sweep", "pareto", "compare", "alpha_curves"),
+    *("run", "experiments", "query", "playground"),
+)
 Open = Callable[..., AppTest]
 
 
@@ -84,6 +88,34 @@ def test_the_unaligned_model_is_chosen_on_the_merge_page_by_methods_that_use_one
     assert again.selectbox("merge.unaligned").value == "before"
     again.selectbox("merge.method").select("linear").run()
     assert not again.exception and "unaligned" not in again.query_params
+
+
+def test_a_sweep_gives_the_unaligned_model_to_the_methods_that_use_one(
+    open_page: Open, full_workspace: Workspace, tmp_path: Path
+) -> None:
+    workspace = Workspace(tmp_path / "own")
+    shutil.copytree(full_workspace.root, workspace.root)
+    before = catalog.add_base(workspace, build_base("llama", tmp_path / "before", seed=5))
+    given = {**_tiny(), "method": ["safe_lora", "linear"], "alpha": "0.5", "strength": "1"}
+    app = open_page(workspace, "sweep", **given, unaligned="before")
+    assert not app.exception and app.selectbox("sweep.unaligned").value == "before"
+    assert _said(app, "unaligned") == "before" and not app.button("sweep.launch").disabled
+    tiny = {one.name: one for one in catalog.entries(workspace)}
+    plan = preflight.plan_sweep(
+        workspace,
+        next(one for one in catalog.bases(workspace) if one.name == _tiny()["base"]),
+        tiny[_tiny()["utility"]],
+        tiny[_tiny()["safety"]],
+        methods=["safe_lora", "linear"],
+        alphas=[0.5],
+        unaligned=before,
+    )
+    assert {recipe.method: recipe.unaligned == before.source for recipe in plan.recipes} == {
+        "safe_lora": True,
+        "linear": False,
+    }
+    again = open_page(workspace, "sweep", **given | {"method": "linear"})
+    assert not again.exception and "sweep.unaligned" not in [box.key for box in again.selectbox]
 
 
 def test_merge_takes_its_parameters_from_the_link(open_page: Open, full_workspace: Workspace) -> None:
@@ -148,7 +180,12 @@ def test_every_method_can_be_launched_with_the_parameters_of_its_form(
     open_page: Open, full_workspace: Workspace, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     launched: list[Recipe] = []
-    monkeypatch.setattr(jobs, "submit", lambda workspace, recipes, **_: launched.extend(recipes) or "")
+
+    def submit(workspace: Workspace, recipes: Sequence[Recipe], **_: object) -> str:
+        launched.extend(recipes)
+        return ""
+
+    monkeypatch.setattr(jobs, "submit", submit)
     alpha = {} if methods.get(name).axis is None else {"alpha": "0.35"}
     app = open_page(full_workspace, "merge", **_tiny(), method=name, split="selection", **alpha)
     assert not app.exception and not app.error
@@ -157,7 +194,7 @@ def test_every_method_can_be_launched_with_the_parameters_of_its_form(
     (recipe,) = launched
     expected = methods.get(name).complete({key: float(value) for key, value in alpha.items()})
     assert recipe.method == name and recipe.parameters == expected
-    assert {suite.split for suite in recipe.evaluation.suites} == {"selection"}
+    assert {suite.split for suite in there(recipe.evaluation).suites} == {"selection"}
 
 
 def test_methods_without_alpha_show_none_and_the_others_say_what_it_means(
@@ -437,7 +474,9 @@ def _said(app: AppTest, name: str) -> str:
 
 def _numbers(values: Any) -> list[float]:
     """A trace's numbers as plotly writes them: a list, or bytes of an array."""
-    return values if isinstance(values, list) else np.frombuffer(base64.b64decode(values["bdata"]), values["dtype"])
+    if isinstance(values, list):
+        return values
+    return np.frombuffer(base64.b64decode(values["bdata"]), values["dtype"]).tolist()
 
 
 def _figure(app: AppTest) -> dict[str, Any]:

@@ -147,8 +147,5 @@ def _figure(app: AppTest) -> Any:
 @pytest.mark.parametrize("page", sorted(path.name for path in PAGES.glob("*.py")))
 def test_no_page_has_a_loose_string_which_streamlit_would_print(page: str) -> None:
     body = ast.parse((PAGES / page).read_text()).body
-    assert not [part.value.value for part in body[1:] if isinstance(part, ast.Expr) and _is_text(part.value)]
-
-
-def _is_text(value: ast.expr) -> bool:
-    return isinstance(value, ast.Constant) and isinstance(value.value, str)
+    values = [part.value for part in body[1:] if isinstance(part, ast.Expr)]
+    assert not [one.value for one in values if isinstance(one, ast.Constant) and isinstance(one.value, str)]

@@ -15,6 +15,7 @@ from sstmerge_core.playground import answering, client, conversation
 from sstmerge_core.playground.conversation import Answer, Turn
 from sstmerge_core.playground.protocol import Event, Question
 from sstmerge_core.workspace import Workspace
+from tests.there import there
 
 Open = Callable[..., AppTest]
 LIVE = "live:linear:tiny-utility:tiny-safety"
@@ -183,7 +184,7 @@ def test_columns_of_the_link_that_do_not_exist_are_named(open_page: Open, full_w
 
 def test_a_suggested_prompt_is_asked_with_one_click(open_page: Open, full_workspace: Workspace, script: Script) -> None:
     app = open_page(full_workspace, "playground", **TINY)
-    button = next(one for one in app.button if one.key.startswith("playground.first.near-"))
+    button = next(one for one in app.button if there(one.key).startswith("playground.first.near-"))
     button.click().run()
     _finish(app)
     assert script.asked[0].columns[0].messages[0]["content"] == button.label

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
-from synthetic_workspace import fill
 
 from sstmerge_core.store import Owner, saved
 from sstmerge_core.store.examples import EXAMPLES
 from sstmerge_core.store.saved import SavedQuery
 from sstmerge_core.workspace import Workspace
+from tests.synthetic_workspace import fill
 
 Open = Callable[..., AppTest]
 BY_METHOD = "SELECT method, count(*) AS runs FROM runs GROUP BY ALL ORDER BY method"

@@ -13,9 +13,10 @@ def test_the_report_of_measured_runs_is_on_the_page(open_page: Open, full_worksp
     app = open_page(full_workspace, "report", pair="A5_A7")
     assert not app.exception and not app.error
     titles = [heading.value for heading in app.subheader]
-    assert titles[0].endswith("measured here") and "Is one front above another?" in titles
+    assert titles[0] == "Which should I ship?" and titles[1].endswith("measured here")
+    assert "Is one front above another?" in titles
     assert any("run?run=" in text.value for text in app.markdown)
-    assert [button.label for button in app.get("download_button")] == ["Markdown", "HTML"]
+    assert [button.proto.label for button in app.get("download_button")] == ["Markdown", "HTML"]
 
 
 def test_an_empty_workspace_still_has_the_reported_figures_and_their_claims(

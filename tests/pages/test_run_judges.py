@@ -13,6 +13,7 @@ from sstmerge_core.runs.rescore import rescore
 from sstmerge_core.store import EventWriter, Owner
 from sstmerge_core.store.events import read_events
 from sstmerge_core.workspace import Workspace
+from tests.there import there
 
 
 @pytest.fixture(scope="module")
@@ -55,9 +56,8 @@ def test_answers_that_no_language_of_the_judge_covers_are_told_with_their_number
 ) -> None:
     workspace = Workspace(tmp_path / "unjudged").create()
     with Owner.open(full_workspace) as owner:
-        run_id, judge = owner.cursor().execute(
-            "SELECT run_id, judge FROM leaderboard WHERE source = 'measured' AND method = 'linear' LIMIT 1"
-        ).fetchone()  # fmt: skip
+        sql = "SELECT run_id, judge FROM leaderboard WHERE source = 'measured' AND method = 'linear' LIMIT 1"
+        run_id, judge = there(owner.cursor().execute(sql).fetchone())
     shutil.copytree(full_workspace.run(run_id), workspace.run(run_id))
     row = {"metric": "unjudged", "suite": "all", "value": 3 / 120, "ci_low": 0.0, "ci_high": 0.1, "n": 120}
     with EventWriter(workspace.run(run_id)) as events:
@@ -73,7 +73,7 @@ def test_answers_that_no_language_of_the_judge_covers_are_told_with_their_number
 
 def test_a_run_with_one_judge_offers_no_choice(open_page, full_workspace) -> None:
     with Owner.open(full_workspace) as owner:
-        run_id = owner.cursor().execute("SELECT run_id FROM verdicts LIMIT 1").fetchone()[0]
+        (run_id,) = there(owner.cursor().execute("SELECT run_id FROM verdicts LIMIT 1").fetchone())
     app = open_page(full_workspace, "run", run=run_id)
     app.session_state["run.tabs"] = "Answers"
     app.run()

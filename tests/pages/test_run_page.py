@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import parse_qs
 
@@ -17,6 +18,7 @@ from sstmerge_core.store import EventWriter, Owner, queries, trash
 from sstmerge_core.store.events import read_events
 from sstmerge_core.worker import rescore_job
 from sstmerge_core.workspace import Workspace
+from tests.there import there
 
 
 def started(folder: Path) -> dict:
@@ -146,7 +148,7 @@ def test_a_deleted_run_says_so_and_comes_back(open_page, shipped) -> None:
 def test_a_run_that_others_refer_to_says_so_before_it_is_deleted(open_page, full_workspace) -> None:
     with Owner.open(full_workspace) as owner:
         sql = "SELECT reference FROM metrics WHERE reference <> '' LIMIT 1"
-        (run_id,) = owner.cursor().execute(sql).fetchone()
+        (run_id,) = there(owner.cursor().execute(sql).fetchone())
     app = open_page(full_workspace, "run", run=run_id)
     app.button("run.delete").click().run()
     assert "as the reference of the Safety Tax" in app.warning[0].value
@@ -170,7 +172,12 @@ def test_the_recipe_is_there_to_copy_as_yaml_and_as_a_command(open_page, shipped
 
 def test_another_judge_is_asked_with_an_estimate(open_page, shipped, monkeypatch) -> None:
     asked = []
-    monkeypatch.setattr(rescore_job, "submit", lambda *args, **kwargs: asked.append(args[1:]) or "no-job")
+
+    def submit(workspace: Workspace, *args: str, **_: object) -> str:
+        asked.append(args)
+        return "no-job"
+
+    monkeypatch.setattr(rescore_job, "submit", submit)
     app = open_page(shipped[0], "run", run=shipped[1])
     assert app.selectbox("run.new judge").options[:3] == ["refusal_regex", "refusal_learned", "advbench_strings"]
     assert "12 answers: about" in captions(app)
@@ -210,10 +217,21 @@ def test_the_merge_page_opens_with_the_whole_recipe(open_page, tiny_run) -> None
     assert merge.selectbox("merge.split").value == "selection"
 
 
+def submitted(monkeypatch: pytest.MonkeyPatch) -> list[Recipe]:
+    """What is submitted from here on, instead of being carried out."""
+    found: list[Recipe] = []
+
+    def submit(workspace: Workspace, recipes: Sequence[Recipe], **_: object) -> str:
+        found.extend(recipes)
+        return "no-job"
+
+    monkeypatch.setattr(jobs, "submit", submit)
+    return found
+
+
 def test_a_failed_run_is_tried_again_with_its_recipe(open_page, tiny_run, monkeypatch) -> None:
     workspace, recipe = tiny_run
-    tried = []
-    monkeypatch.setattr(jobs, "submit", lambda workspace, recipes, **_: tried.extend(recipes) or "no-job")
+    tried = submitted(monkeypatch)
     app = open_page(workspace, "run", run=recipe.run_id)
     app.button("run.retry").click().run()
     assert not app.exception and [one.run_id for one in tried] == [recipe.run_id]
@@ -221,8 +239,7 @@ def test_a_failed_run_is_tried_again_with_its_recipe(open_page, tiny_run, monkey
 
 def test_a_run_whose_process_is_gone_is_interrupted_and_goes_on_at_a_press(open_page, tiny_run, monkeypatch) -> None:
     workspace, recipe = tiny_run
-    tried: list[Recipe] = []
-    monkeypatch.setattr(jobs, "submit", lambda workspace, recipes, **_: tried.extend(recipes) or "no-job")
+    tried = submitted(monkeypatch)
     with EventWriter(workspace.run(recipe.run_id)) as worker:
         worker.write("run_started", recipe=recipe.model_dump(mode="json"), label=recipe.label, source="measured")
         app = open_page(workspace, "run", run=recipe.run_id)
@@ -238,7 +255,7 @@ def test_a_run_whose_process_is_gone_is_interrupted_and_goes_on_at_a_press(open_
 def test_inputs_that_are_not_here_are_named_where_the_recipe_cannot_be_opened(open_page, full_workspace) -> None:
     with Owner.open(full_workspace) as owner:
         sql = "SELECT run_id FROM runs WHERE method = 'linear' AND source = 'measured' LIMIT 1"
-        (run_id,) = owner.cursor().execute(sql).fetchone()
+        (run_id,) = there(owner.cursor().execute(sql).fetchone())
     app = open_page(full_workspace, "run", run=run_id)
     link = next(each.proto for each in app.get("page_link") if each.proto.label == "Change and run again")
     assert link.disabled and "Not registered here" in link.help

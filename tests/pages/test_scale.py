@@ -160,7 +160,12 @@ def test_a_long_snapshot_waits_while_pages_are_drawn_but_not_for_ever(
     opened = start.Store(workspaces[FEW])
     try:
         waits: list[float] = []
-        monkeypatch.setattr(opened._closed, "wait", lambda seconds: waits.append(seconds) or time.sleep(seconds))
+
+        def wait(seconds: float) -> None:
+            waits.append(seconds)
+            time.sleep(seconds)
+
+        monkeypatch.setattr(opened._closed, "wait", wait)
         opened.asked = time.monotonic() + 1000  # pages are drawn all the time
         opened._wait_for_quiet()
         assert not waits  # a short snapshot

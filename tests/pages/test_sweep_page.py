@@ -16,6 +16,7 @@ from sstmerge_core.jobs.process import Process
 from sstmerge_core.jobs.queue import Queue
 from sstmerge_core.store import EventWriter, remarks
 from sstmerge_core.workspace import Workspace
+from tests.there import there
 
 Open = Callable[..., AppTest]
 TINY = {"base": "tiny-llama", "utility": "tiny-utility", "safety": "tiny-safety"}
@@ -94,8 +95,8 @@ def test_fewer_prompts_make_another_run_that_takes_less_time(workspace: Workspac
         )
         for n in (8, 64)
     )
-    assert few.seconds < many.seconds and few.recipes[0].run_id != many.recipes[0].run_id
-    assert [suite.n for suite in few.recipes[0].evaluation.suites] == [8, 8, 8]
+    assert there(few.seconds) < there(many.seconds) and few.recipes[0].run_id != many.recipes[0].run_id
+    assert [suite.n for suite in there(few.recipes[0].evaluation).suites] == [8, 8, 8]
 
 
 def test_everyone_sees_whose_job_is_whose_and_when_it_starts(open_page: Open, workspace: Workspace) -> None:
@@ -124,7 +125,7 @@ def test_a_waiting_job_is_moved_and_one_of_ones_own_cancelled_from_the_page(
     assert [job.job_id for job in queue.active()] == ["busy", "second", "first"]
     assert app.button("queue.second.up").disabled and app.button("queue.first.down").disabled
     app.button("queue.first.cancel").click().run()
-    assert queue.job("first").state == "cancelled" and not app.exception
+    assert there(queue.job("first")).state == "cancelled" and not app.exception
 
 
 def test_a_job_that_started_meanwhile_is_not_moved_and_the_page_says_so(open_page: Open, workspace: Workspace) -> None:

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ from streamlit.testing.v1 import AppTest
 
 from sstmerge_core import catalog, jobs
 from sstmerge_core.jobs.queue import Queue
+from sstmerge_core.recipe import Recipe
 from sstmerge_core.train import checkpoint
 from sstmerge_core.worker.training import Training
 from sstmerge_core.workspace import Workspace, write_json
@@ -30,7 +31,12 @@ def rows(tmp_path: Path) -> Path:
 @pytest.fixture
 def launched(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
-    monkeypatch.setattr(jobs, "submit", lambda workspace, recipes, **given: found.append(given) or "")
+
+    def submit(workspace: Workspace, recipes: Sequence[Recipe], **given: Any) -> str:
+        found.append(given)
+        return ""
+
+    monkeypatch.setattr(jobs, "submit", submit)
     return found
 
 

@@ -15,6 +15,7 @@ from sstmerge_core.playground import columns, conversation
 from sstmerge_core.playground.conversation import Answer, Conversation, Turn
 from sstmerge_core.recipe import Recipe
 from sstmerge_core.workspace import Workspace
+from tests.there import there
 
 
 @pytest.fixture
@@ -29,7 +30,7 @@ def test_a_run_gives_its_method_at_any_alpha_from_the_adapter_it_wrote(workspace
     write_adapter(written, workspace.merged_adapter("r1"), base_name="tiny-llama", dtype="float32")
     column = columns.of_run(workspace, "r1", recipe, "U_S · SST α=1.5 k=2", _known(pair))
     assert column.title == "U_S · SST k=2", "the slider says α"
-    assert column.slider.default == 1.5 and column.weights(1.5) == [("run r1", column.adapters[1][1], 1.0)]
+    assert there(column.slider).default == 1.5 and column.weights(1.5) == [("run r1", column.adapters[1][1], 1.0)]
     for alpha in (0.0, 0.6, 2.4):
         expected = merge(factors, "sst_datafree", recipe.parameters | {"alpha": alpha})
         parts = [(adapters.read(path).load(), weight) for _, path, weight in column.weights(alpha)]

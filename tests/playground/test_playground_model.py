@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
-from tiny_models import build_base, make_adapter
 
 from sstmerge_core import adapters
+from sstmerge_core.adapters import Factors
 from sstmerge_core.errors import SSTMergeError
 from sstmerge_core.merge import deltas, merge
 from sstmerge_core.models.resident import ResidentModel
 from sstmerge_core.playground.model import ChatModel, Patch
 from sstmerge_core.playground.protocol import Asked, Question
+from tests.there import there
+from tests.tiny_models import build_base, make_adapter
 
 IDS = torch.tensor([[5, 6, 7, 8]])
 
 
-def _factors(pair: tuple[Path, Path]) -> list:
+def _factors(pair: tuple[Path, Path]) -> list[dict[str, Factors]]:
     return [adapters.read(path).load() for path in pair]
+
+
+def summed(parts: Sequence[tuple[Factors, float]]) -> torch.Tensor:
+    """Σ weight·ΔW."""
+    return torch.stack([weight * one.scaling * one.b @ one.a for one, weight in parts]).sum(0)
 
 
 @pytest.mark.parametrize("method", ["linear", "task_arithmetic"])
@@ -55,7 +64,7 @@ def test_transposed_weights_and_embeddings_are_patched_too(tmp_path: Path, archi
     adapter = make_adapter(base, tmp_path / "adapter", 3, target_modules=targets)
     factors = adapters.read(adapter).load()
     patched, merged = ResidentModel.load(base), ResidentModel.load(base)
-    merged.set_delta({name: lambda one=one: one.scaling * one.b @ one.a for name, one in factors.items()})
+    merged.set_delta({name: partial(summed, [(one, 1.0)]) for name, one in factors.items()})
     with torch.no_grad(), Patch.of([factors], torch.ones(2, 1), torch.float32).applied(patched.modules):
         found = patched.model(IDS.expand(2, -1)).logits
     torch.testing.assert_close(found[1], merged.model(IDS).logits[0], rtol=1e-4, atol=1e-4)
@@ -73,12 +82,7 @@ def test_columns_are_answered_together_as_each_would_be_alone(workspace, ask, ti
             name: [(one[name], weight) for one, weight in zip(factors, weights, strict=True) if name in one]
             for name in set().union(*factors)
         }
-        resident.set_delta(
-            {
-                name: lambda parts=parts: sum(weight * one.scaling * one.b @ one.a for one, weight in parts)
-                for name, parts in shares.items()
-            }
-        )
+        resident.set_delta({name: partial(summed, parts) for name, parts in shares.items()})
         (expected,) = resident.generate(["w1 w2 w3"], 8)
         assert together[column]["text"] == expected.text
         assert together[column]["tokens"] == expected.n_tokens
@@ -99,7 +103,8 @@ def test_a_second_question_loads_nothing_again(workspace, ask, tiny_pair) -> Non
 def test_a_narrower_number_format_keeps_no_second_base(workspace, ask, tiny_pair) -> None:
     model = ChatModel(workspace, "cpu")
     (answer,) = _answers(model, ask({"U": (tiny_pair[0], 1.0)}, dtype="bfloat16")).values()
-    assert answer["tokens"] and model._resident.dtype == "bfloat16" and model._resident._base == {}
+    resident = there(model._resident)
+    assert answer["tokens"] and resident.dtype == "bfloat16" and resident._base == {}
 
 
 def test_adapters_beyond_the_bound_leave_the_memory(workspace, ask, tiny_base, tmp_path, monkeypatch) -> None:

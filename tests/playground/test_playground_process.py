@@ -18,15 +18,16 @@ from sstmerge_core.playground import answering, client, columns, conversation
 from sstmerge_core.playground.protocol import Asked, Event, Question, Status, socket_file
 from sstmerge_core.playground.server import serve
 from sstmerge_core.workspace import Workspace
+from tests.there import there
 
 
 class Scripted:
     """Answers every column with its prompt's words, one a step; ``slowly`` in a prompt takes its time."""
 
     base = "scripted"
-    adapters = ()
 
     def __init__(self) -> None:
+        self.adapters: list[str] = []
         self.steps: list[str] = []
 
     def answers(self, question: Question) -> Iterator[list[Event]]:
@@ -89,7 +90,7 @@ def test_two_clients_are_answered_in_turn_and_each_hears_its_own(workspace: Work
 def test_closing_the_connection_stops_the_answer(workspace: Workspace, served: Scripted) -> None:
     with closing(client.answer(workspace, _question("slowly", tokens=400))) as events:
         _until(lambda: (next(events) or {}).get("event") == "text")
-    _until(lambda: client.status(workspace).busy == 0)
+    _until(lambda: there(client.status(workspace)).busy == 0)
     assert len(served.steps) < 40
 
 
@@ -108,7 +109,7 @@ def test_a_stopped_answer_keeps_what_was_said(workspace: Workspace, served: Scri
     assert len(talk.turns) == 1
     assert answering.current(workspace, talk.id) is talk
     now.stop()
-    answer = answering.current(workspace, talk.id).turns[0].answers["base"]
+    answer = there(answering.current(workspace, talk.id)).turns[0].answers["base"]
     assert answer.ended == "stopped" and answer.text.startswith("slowly on slowly") and answer.tokens < 40
     assert answering.running(workspace, talk.id) is None
 
@@ -125,7 +126,12 @@ def test_nobody_looking_stops_the_answer(workspace: Workspace, served: Scripted,
 def test_a_column_is_asked_with_its_own_answers_so_far(workspace: Workspace, served: Scripted, monkeypatch) -> None:
     asked: list[Question] = []
     answers = served.answers
-    monkeypatch.setattr(served, "answers", lambda question: asked.append(question) or answers(question))
+
+    def noted(question: Question) -> Iterator[list[Event]]:
+        asked.append(question)
+        return answers(question)
+
+    monkeypatch.setattr(served, "answers", noted)
     talk, one, two = conversation.new(), columns.base("b"), columns.Column("adapter:A", "A")
     for prompt, chosen in (("first", {"base": (one, None)}), ("then", {"base": (one, None), "adapter:A": (two, None)})):
         now = answering.ask(workspace, talk, prompt, chosen, "/base", max_new_tokens=2)
@@ -202,7 +208,7 @@ def test_a_process_that_dies_in_mid_answer_is_an_error_that_says_so(workspace: W
     now = answering.ask(workspace, talk, "w1", {"base": (columns.base("b"), None)}, "/base")
     _until(lambda: not now.alive)
     os.waitpid(child, 0)
-    answer = conversation.load(workspace, talk.id).turns[0].answers["base"]
+    answer = there(conversation.load(workspace, talk.id)).turns[0].answers["base"]
     assert (answer.ended, answer.text) == ("failed", "half")
     assert "killed" in answer.problems[0]["fault"] and "Start again" in answer.problems[0]["fix"]
     assert socket_file(workspace).exists() and client.status(workspace) is None, "a stale socket is recognised"

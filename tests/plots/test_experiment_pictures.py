@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from sstmerge_core import experiments
 from sstmerge_core.experiments import Result, Table
 from sstmerge_core.plots import experiments as pictures
+from tests.there import there
 
 POINT = {"resistance": 0.5, "resistance_low": 0.4, "resistance_high": 0.7, "utility": 0.3, "run_id": "a"}
-ROWS = {
+ROWS: dict[str, tuple[str, list[dict[str, Any]]]] = {
     "safety-tax": (
         "tax",
         [{"model": "Base model", "pair": "U_S", **POINT}, {"model": "Linear α=0.5", "pair": "U_S", **POINT}],
@@ -35,7 +38,7 @@ PREDICTED = Table(
 )
 
 
-def result(name: str, rows: list) -> Result:
+def result(name: str, rows: list[dict[str, Any]]) -> Result:
     extra = [PREDICTED] if name == "search" else []
     return Result(
         name, "", {}, "judge", "base", [Table(ROWS[name][0], "", "", rows), *extra], {"best_method": None}, []
@@ -56,7 +59,7 @@ def test_nothing_measured_draws_nothing(name: str) -> None:
 
 
 def test_models_take_the_colour_of_their_method() -> None:
-    picture = pictures.figure(result("pre-post", ROWS["pre-post"][1]))
+    picture = there(pictures.figure(result("pre-post", ROWS["pre-post"][1])))
     assert [trace.name for trace in picture.data] == [
         pictures.style("adapter").title,
         pictures.style("dare_linear").title,
@@ -64,6 +67,6 @@ def test_models_take_the_colour_of_their_method() -> None:
 
 
 def test_the_predicted_front_is_a_line_along_alpha() -> None:
-    (line,) = pictures.predicted(result("search", [])).data
+    (line,) = there(pictures.predicted(result("search", []))).data
     assert list(line.x) == [0.1, 0.2] and list(line.text) == ["α = 0.1", "α = 0.2"]
     assert pictures.predicted(result("alpha-k", [])) is None

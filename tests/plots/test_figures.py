@@ -6,9 +6,11 @@ import base64
 import re
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import plotly.graph_objects as go
 import pytest
 
 from sstmerge_core import methods
@@ -49,8 +51,8 @@ def runs(**changes: object) -> pd.DataFrame:
     return frame.assign(**changes)
 
 
-def marks(figure: object, method: str) -> object:
-    return next(trace for trace in figure.data if (trace.meta or {}).get("method") == method)  # type: ignore[attr-defined]
+def marks(figure: go.Figure, method: str) -> Any:
+    return next(trace for trace in figure.data if (trace.meta or {}).get("method") == method)
 
 
 @pytest.mark.parametrize("sight", SIMULATED)
@@ -100,12 +102,12 @@ def test_reported_and_measured_runs_never_dominate_each_other() -> None:
 
 def test_reported_figures_are_hollow() -> None:
     shown = pareto.drawable(runs(source="reported"), "resistance", "utility")
-    assert marks(pareto.figure(shown), "linear").marker.symbol == "circle-open"  # type: ignore[attr-defined]
+    assert marks(pareto.figure(shown), "linear").marker.symbol == "circle-open"
 
 
 def test_hover_has_five_lines_with_interval_and_n() -> None:
     trace = marks(pareto.figure(pareto.drawable(runs(), "resistance", "utility")), "linear")
-    lines = trace.hovertemplate.removesuffix("<extra></extra>").split("<br>")  # type: ignore[attr-defined]
+    lines = trace.hovertemplate.removesuffix("<extra></extra>").split("<br>")
     assert len(lines) == 5
     assert lines[2].startswith("Resistance %{x:.3f} [") and " n " in lines[2]
     assert lines[4].startswith("Over-refusal")
@@ -122,7 +124,7 @@ def test_ten_thousand_runs_are_drawn_by_webgl_without_bars() -> None:
     many["run_id"] = [str(number) for number in range(len(many))]
     figure = pareto.figure(pareto.drawable(many, "resistance", "utility"))
     trace = marks(figure, "linear")
-    assert trace.type == "scattergl" and trace.error_x.array is None  # type: ignore[attr-defined]
+    assert trace.type == "scattergl" and trace.error_x.array is None
 
 
 def test_a_click_is_traced_back_to_its_run() -> None:
@@ -365,8 +367,8 @@ def test_missing_numbers_are_dashes() -> None:
     assert measures.interval(float("nan"), 0.1) == ""
 
 
-def _custom(trace: object) -> np.ndarray:
-    return np.asarray(trace.customdata)  # type: ignore[attr-defined]
+def _custom(trace: Any) -> np.ndarray:
+    return np.asarray(trace.customdata)
 
 
 def _lab(color: str, simulation: np.ndarray) -> np.ndarray:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import plotly.graph_objects as go
 import pytest
 
 from sstmerge_core.analysis.decision import Decision, decide
@@ -44,8 +46,8 @@ def runs(n: int = 40, **changes: object) -> pd.DataFrame:
     return frame.assign(**changes)
 
 
-def points(figure: object) -> list:
-    return [trace for trace in figure.data if "method" in (trace.meta or {})]  # type: ignore[attr-defined]
+def points(figure: go.Figure) -> list[Any]:
+    return [trace for trace in figure.data if "method" in (trace.meta or {})]
 
 
 def test_ten_thousand_runs_are_a_megabyte_and_no_more_traces_than_a_few_methods_need() -> None:
@@ -209,13 +211,13 @@ def test_every_pick_keeps_to_the_limits_and_is_marked_in_the_picture() -> None:
         choice.parents["utility"]["run_id"]: (1.0, np.nan, np.nan),
         found.picks["balanced"]["run_id"]: (0.83, 0.71, 0.95),
     }
-    told = standing.picks_table(choice, kept).splitlines()
+    lines = standing.picks_table(choice, kept).splitlines()
     assert (
-        told[0].endswith("of\N{NO-BREAK SPACE}U's\N{NO-BREAK SPACE}↑ |")
-        and len({line.count("|") for line in told}) == 1
+        lines[0].endswith("of\N{NO-BREAK SPACE}U's\N{NO-BREAK SPACE}↑ |")
+        and len({line.count("|") for line in lines}) == 1
     )
-    assert next(line for line in told if "Balanced" in line).endswith("| 83% (71–95) |")
-    assert next(line for line in told if "Utility adapter" in line).endswith("| 100% |")
+    assert next(line for line in lines if "Balanced" in line).endswith("| 83% (71–95) |")
+    assert next(line for line in lines if "Utility adapter" in line).endswith("| 100% |")
 
 
 def test_where_no_run_keeps_to_the_limits_that_is_said_beside_the_nearest() -> None:

@@ -36,9 +36,13 @@ def runs(n: int, **changes: object) -> pd.DataFrame:
 
 def drawing(html: str) -> str:
     found: list[str] = []
-    parser = HTMLParser()
-    parser.handle_starttag = lambda tag, attrs: found.append(dict(attrs)["src"] or "") if tag == "img" else None  # type: ignore[method-assign]
-    parser.feed(html)
+
+    class Images(HTMLParser):
+        def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+            if tag == "img":
+                found.append(dict(attrs)["src"] or "")
+
+    Images().feed(html)
     return unquote(found[0].removeprefix("data:image/svg+xml,"))
 
 

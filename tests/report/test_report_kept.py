@@ -6,11 +6,11 @@ import json
 from typing import Any
 
 import pytest
-from synthetic_workspace import fill
 
 from sstmerge_core.report.kept import kept_by_runs, kept_of_picks
 from sstmerge_core.store import Owner, queries
 from sstmerge_core.workspace import Workspace
+from tests.synthetic_workspace import fill
 
 
 @pytest.fixture(scope="module")

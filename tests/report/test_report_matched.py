@@ -36,8 +36,8 @@ def chapter(curves: dict[str, dict[float, tuple[float, float]]], *, source: str 
     rows = [point(method, alpha, *rates) for method, own in curves.items() for alpha, rates in own.items()]
     alone = {"utility": ("U", 0.0, 0.8), "safety": ("S", 1.0, 0.2), "base": ("base", 0.1, 0.3)}
     sides = {
-        side: point("base" if side == "base" else "adapter", np.nan, *rates, name=name)
-        for side, (name, *rates) in alone.items()
+        side: point("base" if side == "base" else "adapter", np.nan, resistance, utility, name=name)
+        for side, (name, resistance, utility) in alone.items()
     }
     everything = [*rows, *sides.values()]
     tables = {

@@ -45,7 +45,7 @@ RUNS = pd.DataFrame(
 
 
 def answers() -> pd.DataFrame:
-    rows = []
+    rows: list[tuple[str | None, ...]] = []
     for row in RUNS.to_dict("records"):
         refused = round(20 * row["resistance"])
         rows += [

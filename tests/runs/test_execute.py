@@ -12,10 +12,11 @@ import pytest
 from sstmerge_core import adapters, catalog, methods
 from sstmerge_core.builder import preflight
 from sstmerge_core.errors import AdapterError, Cancelled, JobError
-from sstmerge_core.recipe import Recipe
+from sstmerge_core.recipe import Recipe, record
 from sstmerge_core.runs.execute import execute, inspect
 from sstmerge_core.store.events import last_status, read_events
 from sstmerge_core.workspace import Workspace
+from tests.there import there
 
 SMALL = preflight.Options(n=6)
 
@@ -38,21 +39,22 @@ def inputs(tiny_base, tiny_pair):
 def recipe(workspace, inputs, method="linear", **parameters) -> Recipe:
     plan = preflight.plan(workspace, **inputs, method=method, parameters=parameters, options=SMALL)
     assert not plan.problems
-    return short(plan.recipe)
+    return short(there(plan.recipe))
 
 
 def short(one: Recipe) -> Recipe:
     """The same recipe with answers of at most four tokens, in two batches."""
-    suites = tuple(suite.model_copy(update={"max_new_tokens": 4}) for suite in one.evaluation.suites)
-    return one.model_copy(update={"evaluation": one.evaluation.model_copy(update={"suites": suites, "batch_size": 3})})
+    evaluation = there(one.evaluation)
+    suites = tuple(suite.model_copy(update={"max_new_tokens": 4}) for suite in evaluation.suites)
+    return one.model_copy(update={"evaluation": evaluation.model_copy(update={"suites": suites, "batch_size": 3})})
 
 
 def results(workspace, run_id):
     """Everything of a run that must not depend on interruptions: answers, verdicts, metrics, plan."""
-    found = {}
+    found: dict[tuple[str, ...], object] = {}
     for event in read_events(workspace.run(run_id)):
         if event["event"] == "samples":
-            found.setdefault("samples", {})[event["suite"], event["batch"]] = event["rows"]
+            found["samples", event["suite"], event["batch"]] = event["rows"]
         elif event["event"] in ("verdicts", "metrics", "plan"):
             found[event["event"], event.get("suite", "")] = {k: v for k, v in event.items() if k != "t"}
     return found
@@ -67,8 +69,9 @@ def test_every_method_runs_from_recipe_to_stored_metrics(workspace, inputs, meth
     rows = {(row["metric"], row["suite"]): row for row in next(e for e in events if e["event"] == "metrics")["rows"]}
     assert rows["resistance", "harmful"]["n"] == 6
     assert rows["asr", "harmful"]["value"] is None and rows["asr", "harmful"]["status"] == "judge_cannot_tell"
-    assert rows["safety_tax", "facts"]["reference"] == one.reference.run_id
-    assert last_status(workspace.run(one.reference.run_id)) == "finished"
+    reference = there(one.reference).run_id
+    assert rows["safety_tax", "facts"]["reference"] == reference
+    assert last_status(workspace.run(reference)) == "finished"
     written = adapters.read(workspace.run(one.run_id) / "artifacts" / "adapter")
     assert written.rank >= 4
     spectra = [event for event in events if event["event"] == "spectrum"]
@@ -77,16 +80,52 @@ def test_every_method_runs_from_recipe_to_stored_metrics(workspace, inputs, meth
 
 def test_a_budget_in_rouge_points_is_kept_on_the_selection_split(workspace, inputs):
     one = recipe(workspace, inputs, "sst_budget", unit="rouge_l", budget=1.0)
-    assert one.selection.split == "selection" and one.selection.source.sha256 not in {
-        suite.source.sha256 for suite in one.evaluation.suites
+    selection = there(one.selection)
+    assert selection.split == "selection" and selection.source.sha256 not in {
+        suite.source.sha256 for suite in there(one.evaluation).suites
     }
-    one = one.model_copy(update={"selection": one.selection.model_copy(update={"max_new_tokens": 4})})
+    one = one.model_copy(update={"selection": selection.model_copy(update={"max_new_tokens": 4})})
     execute([one], workspace)
     events = list(read_events(workspace.run(one.run_id)))
     probes = {event["alpha"]: event["score"] for event in events if event["event"] == "budget_probe"}
     rows = [row for event in events if event["event"] == "module_stats" for row in event["rows"]]
     chosen = next(row["value"] for row in rows if (row["module"], row["stat"]) == ("", "alpha"))
     assert probes[chosen] >= probes[0.0] - 1.0 and events[-1]["event"] == "run_finished"
+
+
+def test_limits_on_over_refusal_and_utility_are_both_kept_on_the_selection_split_and_resumed(workspace, inputs):
+    one = recipe(workspace, inputs, "sst_budget", unit="percent", budget=50.0, over_refusal=0.3)
+    assert there(one.selection_benign).role == "benign" and there(one.selection_benign).split == "selection"
+    small = {
+        name: there(getattr(one, name)).model_copy(update={"max_new_tokens": 4})
+        for name in ("selection", "selection_benign")
+    }
+    one = one.model_copy(update=small)
+    execute([one], workspace)
+    events = list(read_events(workspace.run(one.run_id)))
+    probes = {event["alpha"]: event for event in events if event["event"] == "budget_probe"}
+    rows = {
+        (row["module"], row["stat"]): row["value"] for e in events if e["event"] == "module_stats" for row in e["rows"]
+    }
+    chosen = probes[rows["", "alpha"]]
+    assert chosen["over_refusal"] <= 0.3 or rows["", "alpha"] == 0.0
+    assert chosen["score"] >= 0.5 * probes[0.0]["score"]
+    assert rows["", "selection_over_refusal"] == chosen["over_refusal"]
+    past = record.read(workspace.run(one.run_id))
+    assert past.probes[0.0] == (probes[0.0]["score"], probes[0.0]["over_refusal"])
+
+
+def test_a_limit_that_a_budget_in_nats_would_ignore_is_refused(workspace, inputs):
+    given = {"budget": 0.05, "unit": "nats", "over_refusal": 0.2}
+    plan = preflight.plan(workspace, **inputs, method="sst_budget", parameters=given, options=SMALL)
+    assert plan.recipe is None and "over_refusal" in str(plan.problems[0])
+
+
+def test_runs_of_a_budget_without_the_limit_keep_their_id(workspace, inputs):
+    one = recipe(workspace, inputs, "sst_budget", unit="rouge_l", budget=1.0)
+    before = {name: value for name, value in one.parameters.items() if name != "over_refusal"}
+    assert one.model_copy(update={"parameters": before}).run_id == one.run_id
+    assert one.selection_benign is None
 
 
 def test_a_finished_recipe_is_not_run_again(workspace, inputs):
@@ -120,7 +159,7 @@ def test_a_cancelled_run_keeps_its_answers_and_resumes_to_the_same_result(worksp
 KILLED = """
 import json, os, signal, sys
 from sstmerge_core.runs.execute import execute
-from sstmerge_core.recipe import Recipe
+from sstmerge_core.recipe import Recipe, record
 from sstmerge_core.store.events import EventWriter
 from sstmerge_core.workspace import Workspace
 
@@ -152,7 +191,7 @@ def test_a_sweep_killed_five_times_ends_with_the_bits_of_one_that_was_not(worksp
         command = [sys.executable, "-c", KILLED, str(workspace.root), str(file), "2"]
         assert subprocess.run(command, check=False, capture_output=True).returncode == -signal.SIGKILL
     execute(sweep, workspace)
-    for one in (*sweep, sweep[0].reference):
+    for one in (*sweep, there(sweep[0].reference)):
         assert last_status(workspace.run(one.run_id)) == "finished"
         assert results(workspace, one.run_id) == results(other, one.run_id)
     starts = [e["event"] for e in read_events(workspace.run(sweep[0].run_id))].count("run_started")
@@ -190,7 +229,12 @@ def test_gradients_are_computed_once_for_a_whole_sweep(workspace, inputs, monkey
 
     calls = []
     original = fisher.core_gradients
-    monkeypatch.setattr(fisher, "core_gradients", lambda *a, **k: calls.append(1) or original(*a, **k))
+
+    def counted(*arguments, **named):
+        calls.append(1)
+        return original(*arguments, **named)
+
+    monkeypatch.setattr(fisher, "core_gradients", counted)
     execute([recipe(workspace, inputs, "sst_gevp", alpha=alpha, k=k) for alpha in (0.5, 1) for k in (2, 5)], workspace)
     execute([recipe(workspace, inputs, "sst_shield", alpha=1)], workspace)
     assert len(calls) == 2  # harm and benign
@@ -227,10 +271,10 @@ def test_a_worker_killed_with_minus_nine_is_seen_as_lost_and_resumes(workspace, 
     with __import__("sqlite3").connect(workspace.queue) as connection:
         pid = connection.execute("SELECT pid FROM jobs WHERE job_id = ?", [job_id]).fetchone()[0]
     os.kill(pid, signal.SIGKILL)
-    state = jobs.job(workspace, job_id)
+    state = there(jobs.job(workspace, job_id))
     while time.time() < deadline and state.state == "running":
         time.sleep(0.1)
-        state = jobs.job(workspace, job_id)
+        state = there(jobs.job(workspace, job_id))
     before = (workspace.run(sweep[0].run_id) / "events.jsonl").read_bytes()
     if state.state == "lost":  # it may have been done before the signal came
         jobs.resume(workspace, job_id)

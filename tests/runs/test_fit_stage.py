@@ -20,9 +20,10 @@ from sstmerge_core.runs import fit_stage
 from sstmerge_core.runs.execute import execute, merge_to
 from sstmerge_core.runs.session import Session
 from sstmerge_core.store.events import read_events
-from sstmerge_core.suites import rows as suites
 from sstmerge_core.suites import twins
+from sstmerge_core.suites.rows import load_rows, rows_digest, take
 from sstmerge_core.workspace import Workspace
+from tests.there import there
 
 FITS = [own.name for own in methods.methods() if own.fits]
 
@@ -51,7 +52,7 @@ def recipe(workspace, tiny_base, tiny_pair):
             evaluate=False,
         )
         assert not plan.problems and plan.memory_bytes > 0
-        return plan.recipe
+        return there(plan.recipe)
 
     return make
 
@@ -65,7 +66,7 @@ def test_a_fit_sees_the_fisher_split_alone(workspace, recipe):
     assert set(one.calibration.parts) == {"harm", "benign", "near"}
     session = Session(workspace, "cpu")
     for part, (source, n) in one.calibration.parts.items():
-        split = {row.prompt for row in suites.load_rows(source.path, "fisher")}
+        split = {row.prompt for row in load_rows(source.path, "fisher")}
         examples = session.examples(one, part)
         assert len(examples) == n and {example.prompt for example in examples} <= split
         assert all(example.response for example in examples)
@@ -85,10 +86,10 @@ def test_a_fit_is_planned_told_and_kept(method, workspace, recipe):
     rows = [row for event in events if event["event"] == "module_stats" for row in event["rows"]]
     assert next(row["value"] for row in rows if (row["module"], row["stat"]) == ("", "fitted")) > 0
     assert not list((workspace.cache / "fitted").glob("*.safetensors"))
-    told.clear()
     again = Workspace(workspace.root)
-    merge_to(one, again, workspace.root / "out", report=lambda point, stage, done, total: told.append(stage))
-    assert methods.get(method).stage not in told and "prepare" not in told
+    stages = []
+    merge_to(one, again, workspace.root / "out", report=lambda point, stage, done, total: stages.append(stage))
+    assert methods.get(method).stage not in stages and "prepare" not in stages
     assert (workspace.root / "out" / "adapter_model.safetensors").read_bytes() == weights(workspace, one)
 
 
@@ -152,8 +153,8 @@ def test_without_labels_the_models_own_answers_are_learned(workspace, recipe, ti
     changed = {}
     for part in ("near", "benign"):
         source, n = calibration.parts[part]
-        rows = suites.take(suites.load_rows(source.path, "fisher"), n)
-        changed[part] = source.model_copy(update={"sha256": suites.rows_digest(rows)})
+        rows = take(load_rows(source.path, "fisher"), n)
+        changed[part] = source.model_copy(update={"sha256": rows_digest(rows)})
     one = one.model_copy(update={"calibration": calibration.model_copy(update=changed)})
     session = Session(workspace, "cpu")
     parts = fit_stage._parts(one, session)
@@ -175,6 +176,6 @@ def test_what_was_kept_comes_back(workspace, tmp_path):
     fit = Fit({"b": torch.randn(3, 2), "a": torch.randn(1, 4)}, [{"module": "", "stat": "fitted", "value": 3.0}])
     assert kept.load(workspace, "k") is None
     kept.save(workspace, "k", fit, {"x": 1})
-    found = kept.load(workspace, "k")
+    found = there(kept.load(workspace, "k"))
     assert found.statistics == fit.statistics
     assert all(torch.equal(found.cores[name], fit.cores[name]) for name in fit.cores)

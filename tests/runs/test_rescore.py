@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -206,10 +205,10 @@ def test_a_merge_measured_later_is_compared_with_its_own_judges_verdicts_of_the_
     make_run(workspace, "alone", refuses=1)
     own = answered(workspace, "merged")
     answers, verdicts = own.samples, own.verdicts_by("refusal_regex_v2")
-    base, measured = SimpleNamespace(run_id="alone"), list(own.metrics.values())
-    before = _against(base, "refusal_regex_v2", workspace, SUITES, measured, answers, verdicts)
+    measured = list(own.metrics.values())
+    before = _against("alone", "refusal_regex_v2", workspace, SUITES, measured, answers, verdicts)
     rescore(workspace, "alone", another(**{"Sure, gladly.": "refusal"}))
-    assert _against(base, "refusal_regex_v2", workspace, SUITES, measured, answers, verdicts) == before
+    assert _against("alone", "refusal_regex_v2", workspace, SUITES, measured, answers, verdicts) == before
     assert before[0]["status"] != "not_measured"
 
 

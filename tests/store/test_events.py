@@ -13,6 +13,7 @@ import pytest
 from sstmerge_core.errors import StoreError
 from sstmerge_core.store import EventWriter, read_events
 from sstmerge_core.store.events import last_status
+from tests.there import there
 
 
 def test_events_come_back_as_written_with_a_name_and_a_time(tmp_path):
@@ -63,9 +64,9 @@ def test_a_writer_killed_in_the_middle_loses_nothing_complete_and_the_next_one_c
         before = len(list(read_events(tmp_path)))
         child = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True)
         for _ in range(20):
-            acknowledged = int(child.stdout.readline())
+            acknowledged = int(there(child.stdout).readline())
         os.kill(child.pid, signal.SIGKILL)
-        acknowledged = max([acknowledged, *(int(line) for line in child.stdout.read().splitlines() if line)])
+        acknowledged = max([acknowledged, *(int(line) for line in there(child.stdout).read().splitlines() if line)])
         child.wait()
         path = tmp_path / "events.jsonl"
         path.write_bytes(path.read_bytes() + b'{"event": "samples", "n": 9')  # the line it was killed in

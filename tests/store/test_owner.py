@@ -13,6 +13,7 @@ from sstmerge_core.store import EventWriter, Owner, connect, queries, rebuild, r
 from sstmerge_core.store import owner as owner_module
 from sstmerge_core.store.fold import KEYS
 from tests.store.conftest import metric, sample, write_run
+from tests.there import there
 
 
 def dump(owner: Owner) -> dict[str, list[tuple]]:
@@ -27,7 +28,7 @@ def test_a_run_is_in_every_table_after_ingest_and_once_only(workspace, owner):
     assert owner.ingest() == 0
     counted = queries.counts(owner.cursor())
     assert (counted["runs"], counted["finished"], counted["samples"]) == (1, 1, 2)
-    row = queries.run(owner.cursor(), "r1")
+    row = there(queries.run(owner.cursor(), "r1"))
     assert (row["status"], row["utility_suite"], row["user"], row["seconds"]) == ("finished", "facts", "ada", 3.0)
     assert row["artifacts"] == [{"name": "adapter", "path": "artifacts/adapter", "sha256": "s", "bytes": 5}]
 
@@ -36,7 +37,7 @@ def test_events_are_taken_in_as_they_come_and_half_a_line_waits(workspace, owner
     with EventWriter(workspace.run("r1")) as events:
         events.write("run_started", method="linear")
         assert owner.ingest() == 1
-        assert queries.run(owner.cursor(), "r1")["status"] == "running"
+        assert there(queries.run(owner.cursor(), "r1"))["status"] == "running"
         path = workspace.run("r1") / "events.jsonl"
         with open(path, "ab") as raw:
             raw.write(b'{"event": "run_fini')
@@ -44,7 +45,7 @@ def test_events_are_taken_in_as_they_come_and_half_a_line_waits(workspace, owner
             assert owner.ingest() == 0
             raw.write(b'shed", "t": 5.0, "seconds": 2.0}\n')
     assert owner.ingest() == 1
-    row = queries.run(owner.cursor(), "r1")
+    row = there(queries.run(owner.cursor(), "r1"))
     assert (row["status"], row["seconds"], row["method"]) == ("finished", 2.0, "linear")
 
 
@@ -63,9 +64,9 @@ def test_a_resumed_run_keeps_its_first_start_and_has_its_last_status(workspace, 
             file.write(owner_module.json.dumps(step).encode() + b"\n")
         if not together:
             owner.ingest()
-            assert queries.run(owner.cursor(), "r1")["error"] == step.get("error")
+            assert there(queries.run(owner.cursor(), "r1"))["error"] == step.get("error")
     owner.ingest()
-    row = queries.run(owner.cursor(), "r1")
+    row = there(queries.run(owner.cursor(), "r1"))
     assert (row["status"], row["error"], row["seconds"], row["alpha"]) == ("finished", None, 30.0, 0.1)
     assert (row["created_at"].minute, row["finished_at"].minute) == (1, 3)
 
@@ -93,7 +94,7 @@ def test_a_line_that_is_no_event_is_kept_in_sight_and_stops_nothing(workspace, o
         file.write(b'{"event": "run_finished", "t": 9, "seconds": 1}\n')
     owner.ingest()
     con = owner.cursor()
-    assert queries.run(con, "r1")["status"] == "finished"
+    assert there(queries.run(con, "r1"))["status"] == "finished"
     assert "unreadable_line" in queries.run_stages(con, "r1").event.tolist()
     assert queries.run_metrics(con, "r1").set_index("metric").value.isna()["asr"]
     assert queries.counts(con)["samples"] == 2
@@ -149,7 +150,7 @@ def test_an_owner_killed_in_the_middle_of_an_ingest_loses_nothing_and_doubles_no
     )
     for delay in (0.05, 0.2):
         child = subprocess.Popen([sys.executable, "-c", code, str(workspace.root)], stdout=subprocess.PIPE, text=True)
-        assert child.stdout.readline() == "open\n"
+        assert there(child.stdout).readline() == "open\n"
         time.sleep(delay)
         child.kill()
         child.wait()
@@ -186,7 +187,7 @@ def held(workspace) -> subprocess.Popen:
     child = subprocess.Popen(
         [sys.executable, "-c", code, str(workspace.root)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
-    assert child.stdout.readline() == "open\n"
+    assert there(child.stdout).readline() == "open\n"
     return child
 
 
@@ -198,9 +199,9 @@ def test_while_another_process_owns_the_database_it_is_named_and_the_snapshot_is
             Owner.open(workspace, wait=0)
         with pytest.raises(StoreError, match="holds the database"):
             connect(workspace)
-        child.stdin.write("\n")
-        child.stdin.flush()
-        assert child.stdout.readline() == "published\n"
+        there(child.stdin).write("\n")
+        there(child.stdin).flush()
+        assert there(child.stdout).readline() == "published\n"
         with connect(workspace) as reader:
             assert reader.read_only and reader.ingest() == 0
             assert queries.counts(reader.cursor())["runs"] == 1

@@ -14,6 +14,7 @@ from sstmerge_core.store import EventWriter, Owner, queries, remarks, trash
 from sstmerge_core.upkeep import uses
 from sstmerge_core.workspace import Workspace
 from tests.store.conftest import metric, write_run
+from tests.there import there
 
 TABLES = ("runs", "metrics", "samples", "verdicts", "spectra", "events", "annotations", "leaderboard")
 
@@ -101,7 +102,7 @@ def test_weights_alone_are_deleted_and_come_back_and_the_recipe_stays(workspace,
     with pytest.raises(StoreError, match="the weights of its adapter are not here"):
         trash.delete_weights(workspace, run_id)
     trash.restore(workspace, trash.find(workspace, run_id))
-    assert trash.weights(workspace, run_id).read_bytes() == b"w" * 1000
+    assert there(trash.weights(workspace, run_id)).read_bytes() == b"w" * 1000
 
 
 def test_a_run_that_was_made_again_is_not_overwritten(workspace, run_id) -> None:

@@ -54,8 +54,9 @@ def rows_csv(workspace: Workspace, prompts: list[str], kinds: str = "ab") -> Pat
 
 
 def test_every_shipped_suite_can_be_read_and_names_licence_judge_and_how_to_get_it(workspace: Workspace) -> None:
-    found = list(declared.suites(workspace))
-    assert not [suite for suite in found if isinstance(suite, DataError)]
+    read = list(declared.suites(workspace))
+    found = [suite for suite in read if not isinstance(suite, DataError)]
+    assert found == read, "a file cannot be read"
     wanted = (
         "advbench hex_phi beavertails trustllm_jailbreak strongreject harmbench jailbreakbench xstest repliqa alpaca "
         "chatdoctor openfunctions mmlu bbh humaneval gsm8k magicoder flan_v2 harmful near_miss facts instructions"
@@ -174,7 +175,7 @@ def hub(monkeypatch: pytest.MonkeyPatch, answer: Any) -> list[Any]:
 
     module = types.ModuleType("datasets")
     module.__spec__ = ModuleSpec("datasets", None)
-    module.load_dataset = load_dataset  # type: ignore[attr-defined]
+    monkeypatch.setattr(module, "load_dataset", load_dataset, raising=False)
     monkeypatch.setitem(sys.modules, "datasets", module)
     return calls
 

@@ -10,12 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tiny_models import build_base
 
 from sstmerge_core import adapters
 from sstmerge_core import train as training
 from sstmerge_core.errors import Cancelled, DataError, JobError, RecipeError
 from sstmerge_core.train import TrainingSettings, checkpoint, train, training_data, training_record
+from tests.tiny_models import build_base
 
 ROOT = Path(__file__).resolve().parents[2]
 ROWS = [(f"w{i} w{i + 1} w{i % 7}", f"w{3 * i % 90} w{i % 11}") for i in range(18)]
@@ -69,7 +69,12 @@ def test_a_training_ended_after_every_step_gives_the_bits_of_one_that_was_not(
     steps = training_record(uninterrupted)["steps"]
     seen: list[int] = []
     step_of = training.Trainer.step
-    monkeypatch.setattr(training.Trainer, "step", lambda self, step: seen.append(step) or step_of(self, step))
+
+    def noted(self: training.Trainer, step: int) -> float:
+        seen.append(step)
+        return step_of(self, step)
+
+    monkeypatch.setattr(training.Trainer, "step", noted)
     resumed_over(base, tmp_path / "A", range(3, steps + 1, 5))
     assert seen == list(range(steps)), "a step was done twice, or the checkpoint was not used"
     assert weights(tmp_path / "A") == weights(uninterrupted)
@@ -172,9 +177,12 @@ def test_training_stops_after_the_patience_and_keeps_the_best_epochs_weights(
 
     kept: list[dict] = []
     note_best = training.Trainer.note_best
-    monkeypatch.setattr(
-        training.Trainer, "note_best", lambda self: note_best(self) or kept.append(dict(self._best)), raising=True
-    )
+
+    def noted(self: training.Trainer) -> None:
+        note_best(self)
+        kept.append(dict(self._best))
+
+    monkeypatch.setattr(training.Trainer, "note_best", noted)
     losses = iter([3.0, 2.0, 2.5, 2.25])
     train(base, ROWS, tmp_path / "again", settings, validation=HELD_OUT)
     assert len(kept) == 2 and weights(tmp_path / "again") == weights(tmp_path / "stopped")

@@ -15,6 +15,7 @@ from sstmerge_core.train import TrainingSettings, checkpoint, training_record
 from sstmerge_core.worker import training
 from sstmerge_core.worker.training import Training
 from sstmerge_core.workspace import Workspace
+from tests.there import there
 
 
 @pytest.fixture
@@ -81,7 +82,8 @@ def test_a_cancelled_training_job_goes_on_where_it_stopped(
     monkeypatch.setattr(worker.Monitor, "report", cancel_in_the_middle)
     assert work(here, job_id) == 1
     curve = checkpoint.read_curve(here.adapters / "A8")
-    assert jobs.job(here, job_id).state == "cancelled" and curve is not None and not (here.adapters / "A8").exists()
+    assert there(jobs.job(here, job_id)).state == "cancelled"
+    assert curve is not None and not (here.adapters / "A8").exists()
     monkeypatch.setattr(worker.Monitor, "report", report)
     jobs.resume(here, job_id)
     assert work(here, job_id) == 0
@@ -95,7 +97,7 @@ def test_rows_that_changed_after_the_launch_are_not_trained_on(here: Workspace, 
     with open(spec.files[0], "a") as file:
         file.write('\n{"prompt": "new", "response": "row"}\n')
     assert work(here, job_id) == 1
-    assert "changed since the training was launched" in jobs.job(here, job_id).error
+    assert "changed since the training was launched" in there(there(jobs.job(here, job_id)).error)
 
 
 @pytest.mark.parametrize(

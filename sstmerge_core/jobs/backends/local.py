@@ -8,7 +8,7 @@ import sys
 import threading
 from collections.abc import Callable
 
-from sstmerge_core.jobs.model import INSPECTION
+from sstmerge_core.jobs.model import INSPECTION, NETWORK
 from sstmerge_core.jobs.process import Process
 from sstmerge_core.resources import IMPORTED_FROM
 from sstmerge_core.workspace import Workspace
@@ -44,7 +44,7 @@ def environment(device: str) -> dict[str, str]:
         **os.environ,
         "PYTHONPATH": os.pathsep.join(paths),
         "PYTHONUNBUFFERED": "1",
-        "SSTMERGE_DEVICE": "cpu" if device == INSPECTION else device,
+        "SSTMERGE_DEVICE": "cpu" if device in (INSPECTION, NETWORK) else device,
         "MALLOC_MMAP_THRESHOLD_": MALLOC,
         "MALLOC_TRIM_THRESHOLD_": MALLOC,
     }

@@ -1,0 +1,95 @@
+// Links of the app open in the same tab, without loading everything again, wherever they stand: Streamlit gives those of
+// Markdown and of tables a tab of their own. And the list of keyboard shortcuts, under "?".
+export default function ({ data }) {
+  const page = (window.sstmergePage ??= start());
+  page.pages = data.pages;
+  page.keys = data.keys;
+  page.title = data.title;
+}
+
+function start() {
+  const page = { pages: [], keys: [], title: "" };
+  const inApp = (href) => {
+    try {
+      const url = new URL(href, location.href);
+      const base = page.base ?? "";
+      const name = url.pathname.slice(base.length).replace(/^\/|\/$/g, "");
+      return url.origin === location.origin && page.pages.includes(name) ? url : null;
+    } catch {
+      return null;
+    }
+  };
+  // the page that is open, off the path: what is before it is where a reverse proxy put the app
+  const here = location.pathname.replace(/\/[^/]*$/, "");
+  page.base = here;
+
+  function go(url) {
+    if (url.href === location.href) return;
+    history.pushState({}, "", url);
+    window.dispatchEvent(new PopStateEvent("popstate"));
+  }
+
+  document.addEventListener(
+    "click",
+    (event) => {
+      const link = event.composedPath().find((node) => node.tagName === "A" && node.href);
+      if (!link || event.button || event.ctrlKey || event.metaKey || event.shiftKey || link.hasAttribute("download")) {
+        return;
+      }
+      const url = link.target === "_blank" && inApp(link.href);
+      if (!url) return;
+      event.preventDefault();
+      event.stopPropagation();
+      go(url);
+    },
+    true,
+  );
+
+  const open = window.open.bind(window);
+  window.open = (href, target, ...rest) => {
+    const url = (!target || target === "_blank") && typeof href === "string" && inApp(href);
+    if (!url || held) return open(href, target, ...rest);
+    go(url);
+    return null;
+  };
+  let held = false; // with Ctrl or the like a table's link still gets a tab of its own
+  for (const kind of ["pointerdown", "pointerup", "keydown", "keyup"]) {
+    window.addEventListener(kind, (event) => (held = event.ctrlKey || event.metaKey || event.shiftKey), true);
+  }
+
+  document.addEventListener("keydown", (event) => {
+    const typing = event.composedPath().some((node) => /^(INPUT|TEXTAREA|SELECT)$/.test(node.tagName ?? ""));
+    if (event.key === "?" && !typing && !event.ctrlKey && !event.metaKey) show(page);
+  });
+  return page;
+}
+
+function show(page) {
+  document.getElementById("sstmerge-keys")?.remove();
+  const dialog = document.createElement("dialog");
+  dialog.id = "sstmerge-keys";
+  dialog.setAttribute("aria-label", "Keyboard shortcuts");
+  dialog.style.cssText =
+    "font: inherit; border: 1px solid color-mix(in srgb, currentcolor 25%, " +
+    "transparent); border-radius: 0.6rem; padding: 1.2rem 1.6rem; min-width: 18rem; max-width: 90vw; " +
+    "background: Canvas; color: CanvasText; color-scheme: light dark";
+  const title = document.createElement("h2");
+  title.textContent = `Keyboard · ${page.title}`;
+  title.style.cssText = "font-size: 1.05rem; margin: 0 0 0.7rem; padding: 0";
+  const list = document.createElement("dl");
+  list.style.cssText = "display: grid; grid-template-columns: auto 1fr; gap: 0.45rem 1.2rem; margin: 0";
+  for (const [key, what] of [...page.keys, ["?", "This list"], ["Esc", "Close it"]]) {
+    const name = document.createElement("dt");
+    name.textContent = key;
+    name.style.cssText = "font-family: monospace; font-weight: 600; white-space: nowrap";
+    const text = document.createElement("dd");
+    text.textContent = what;
+    text.style.margin = "0";
+    list.append(name, text);
+  }
+  dialog.append(title, list);
+  dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());
+  dialog.addEventListener("close", () => dialog.remove());
+  document.body.append(dialog);
+  dialog.showModal();
+}
