@@ -52,7 +52,8 @@ def of_kohya(file: Path, base: BaseModel, settings: Mapping[str, Any] | None = N
         parts.setdefault(match["module"], {})[match["part"].removesuffix(".weight")] = tensor
     known = {module.replace(".", "_"): module for module in base.weights}
     tensors: dict[str, torch.Tensor] = {}
-    ranks, alphas = {}, {}
+    ranks: dict[str, int] = {}
+    alphas: dict[str, float] = {}
     for short, own in parts.items():
         module = known.get(short)
         if module is None or set(own) - {"alpha"} != {"lora_down", "lora_up"}:
@@ -87,7 +88,7 @@ def of_mlx(file: Path, settings: Mapping[str, Any], base: BaseModel) -> Renamed:
             raise AdapterError(Problem(str(file), f"has a tensor that is no LoRA of MLX's: {shown(name)}", _PEFT))
         parts.setdefault(match["module"], {})[match["part"]] = tensor
     tensors: dict[str, torch.Tensor] = {}
-    ranks = {}
+    ranks: dict[str, int] = {}
     for module, own in parts.items():
         if set(own) != {"lora_a", "lora_b"}:
             fault = f"has only {next(iter(own))} of {shown(module)}"

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from sstmerge_core import adapters
 from sstmerge_core.cli import main
@@ -50,9 +51,16 @@ def test_k_seed_and_set_reach_the_method(merge, tmp_path):
     assert json.loads((tmp_path / "other" / "sstmerge.json").read_text())["recipe"]["parameters"]["seed"] == 7
 
 
+def of_a_deeper_base(folder: Path) -> None:
+    """As if it had been trained on a model of more layers."""
+    path = folder / "adapter_model.safetensors"
+    save_file({key.replace("layers.1.", "layers.9."): tensor for key, tensor in load_file(path).items()}, path)
+    edit(folder, base_model_name_or_path="x/other")
+
+
 BAD: dict[str, tuple[Callable[[Path], object], int, str]] = {
     "a truncated file": (lambda f: (f / "adapter_model.safetensors").write_bytes(b"\x10" * 40), 3, "truncated"),
-    "another base": (lambda f: edit(f, base_model_name_or_path="x/other"), 3, "trained on x/other"),
+    "another base": (of_a_deeper_base, 3, "trained on, x/other"),
     "rank 0": (lambda f: edit(f, r=0), 3, "rank must be at least 1"),
     "DoRA": (lambda f: edit(f, use_dora=True), 3, "DoRA"),
     "a missing folder": (shutil.rmtree, 3, "no such folder"),

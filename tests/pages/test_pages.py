@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.torch import load_file, save_file
 from streamlit.testing.v1 import AppTest
 
 from sstmerge_core import catalog, jobs, methods
@@ -434,6 +435,8 @@ def test_an_adapter_of_another_base_is_refused_on_the_merge_page(
 ) -> None:
     shutil.copytree(tiny_pair[1], tmp_path / "foreign")
     _edit(tmp_path / "foreign", base_model_name_or_path="someone/other-model", lora_alpha=31)
+    weights = tmp_path / "foreign" / "adapter_model.safetensors"
+    save_file({key.replace("layers.1.", "layers.9."): one for key, one in load_file(weights).items()}, weights)
     added = catalog.add(full_workspace, tmp_path / "foreign", name="foreign", role="safety")
     try:
         app = open_page(full_workspace, "merge", **_tiny() | {"safety": "foreign"})
