@@ -5,12 +5,12 @@ Values are looked at only to find NaN, and to compare a copy of base weights tha
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from sstmerge_core import documents
 from sstmerge_core.adapters.read import WEIGHTS, AdaptedModule, Adapter, read
 from sstmerge_core.adapters.safetensors_header import TensorHeader, read_header, same_values
 from sstmerge_core.adapters.settings import unknown_settings
@@ -80,12 +80,14 @@ def read_base(path: str | Path) -> BaseModel:
         fix = "Give the folder of a model saved with save_pretrained (safetensors)."
         raise DataError(Problem(str(folder), "there is no such base model folder", fix))
     try:
-        config = json.loads((folder / "config.json").read_text())
-    except OSError:
-        fix = "Give the folder of a transformers model."
-        raise DataError(Problem(str(folder / "config.json"), "the file is missing", fix)) from None
-    except ValueError:
-        raise DataError(Problem(str(folder / "config.json"), "is not valid JSON", "Download it again.")) from None
+        if not (folder / "config.json").is_file():
+            fix = "Give the folder of a transformers model."
+            raise DataError(Problem(str(folder / "config.json"), "the file is missing", fix))
+        config = documents.read_json(folder / "config.json")
+        if not isinstance(config, dict):
+            raise documents.FormatError("is not a JSON object")
+    except documents.FormatError as error:
+        raise DataError(Problem(str(folder / "config.json"), str(error), "Download it again.")) from None
     files = sorted(folder.glob("*.safetensors"))
     if not files:
         raise DataError(Problem(str(folder), "holds no safetensors weights", "Save the model as safetensors."))

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sstmerge_core import documents
 from sstmerge_core.adapters.safetensors_header import TensorHeader, read_header
 from sstmerge_core.adapters.safetensors_writer import CODES, NAMES, Layout, is_finite, layout, size, write_tensors
 from sstmerge_core.adapters.write import RECORD, Describe, Weights, check_dtype, refuse_foreign, rounding_rows
@@ -106,7 +107,7 @@ def write_model(
 
 def _config(base: Path) -> dict[str, Any]:
     try:
-        config = json.loads((base / "config.json").read_text())
+        config = documents.read_json(base / "config.json")
     except (OSError, ValueError):
         fix = "Give the folder of a transformers model."
         raise DataError(Problem(str(base / "config.json"), "is missing or not valid JSON", fix)) from None

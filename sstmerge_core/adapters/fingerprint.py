@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 
+from sstmerge_core import documents
 from sstmerge_core.workspace import Workspace
 
 _VOLATILE = ("transformers_version", "_name_or_path", "_model_name_or_path", "torch_dtype", "dtype", "use_cache")
@@ -23,7 +24,7 @@ def adapter_fingerprint(
 
     `known` gives hashes of files that were just computed, by file name.
     """
-    config = json.loads((folder / "adapter_config.json").read_text())
+    config = documents.read_json(folder / "adapter_config.json")
     relevant = ("peft_type", "r", "lora_alpha", "use_rslora", "rank_pattern", "alpha_pattern", "fan_in_fan_out")
     settings = {key: config.get(key) for key in relevant}
     return _combine(settings, [folder / "adapter_model.safetensors"], workspace, known or {})
@@ -31,7 +32,7 @@ def adapter_fingerprint(
 
 def base_fingerprint(folder: Path, workspace: Workspace | None = None) -> str:
     """SHA-256 of a base model: weights, tokenizer, chat template, and the configuration without volatile keys."""
-    config = json.loads((folder / "config.json").read_text())
+    config = documents.read_json(folder / "config.json")
     settings = {key: value for key, value in config.items() if key not in _VOLATILE}
     names = ("tokenizer.json", "tokenizer.model", "vocab.json", "merges.txt", "chat_template.jinja")
     files = sorted(folder.glob("*.safetensors")) + [folder / name for name in names if (folder / name).is_file()]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from sstmerge_core import documents
 from sstmerge_core.adapters.fingerprint import adapter_fingerprint
 from sstmerge_core.adapters.safetensors_header import TensorHeader, is_finite, is_float, read_header
 from sstmerge_core.adapters.settings import config_problems, rank_of, scaling_of
@@ -150,7 +150,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
         fix = f"Give the folder that holds {CONFIG} and {WEIGHTS}."
         raise AdapterError(Problem(str(path), "the file is missing, so this is no PEFT adapter", fix))
     try:
-        config = json.loads(path.read_text())
+        config = documents.read_json(path)
         if not isinstance(config, dict):
             raise ValueError
     except ValueError:

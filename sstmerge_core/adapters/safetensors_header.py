@@ -5,13 +5,14 @@ Format: 8 bytes little-endian header length, a JSON header, the data. Source: th
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from sstmerge_core import documents
 
 _BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "F8_E5M2": 1}
 _BYTES |= {"I64": 8, "I32": 4, "I16": 2, "I8": 1, "U64": 8, "U32": 4, "U16": 2, "U8": 1, "BOOL": 1}
@@ -53,7 +54,7 @@ def read_header(path: Path) -> dict[str, TensorHeader]:
         if length > 100_000_000 or 8 + length > size:
             raise ValueError("is truncated or not a safetensors file: its header is longer than the file")
         try:
-            header = json.loads(file.read(length))
+            header = documents.from_json(file.read(length))
             entries = list(header.items())
         except (ValueError, AttributeError):
             raise ValueError("is not a safetensors file: its header is not JSON") from None

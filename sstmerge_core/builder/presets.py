@@ -9,10 +9,9 @@ import difflib
 from functools import cache
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
-from sstmerge_core import resources
+from sstmerge_core import documents, resources
 from sstmerge_core.errors import DataError, Problem, RecipeError
 from sstmerge_core.train import TrainingSettings
 
@@ -126,7 +125,7 @@ def training(name: str) -> TrainingPreset:
 def _read(name: str, kind: TypeAdapter[dict[str, Any]]) -> dict[str, Any]:
     path = FOLDER / name
     try:
-        return kind.validate_python(yaml.safe_load(path.read_text(encoding="utf-8")))
+        return kind.validate_python(documents.read_yaml(path))
     except ValidationError as error:
         problems = [
             Problem(f"{path}: {'.'.join(map(str, found['loc']))}", found["msg"], "Correct the field.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import time
@@ -11,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from sstmerge_core import adapters
+from sstmerge_core import adapters, documents
 from sstmerge_core.adapters import RECORD
 from sstmerge_core.demo import model as demo_model
 from sstmerge_core.demo.adapters import ADAPTERS
@@ -314,7 +313,7 @@ def _removed(workspace: Workspace) -> list[tuple[Entry, Path | None]]:
     """Adapters that are removed now, the last one first, each with its folder in the trash (None: it was not moved)."""
     last: dict[str, dict[str, Any]] = {}
     gone: dict[str, str] = {}
-    for event in read_events(workspace.catalog):
+    for event in filter(_whole, read_events(workspace.catalog)):
         if event["event"] == "adapter_added":
             last[event["sha256"]] = event
             gone.pop(event["sha256"], None)
@@ -332,17 +331,25 @@ _RECORD_TYPES = {"name": str, "role": str, "suite": str, "description": str, "sc
 def _record(folder: Path) -> dict[str, Any]:
     """What an adapter's own record says of it; a record from elsewhere may be anything, and what is odd is left out."""
     try:
-        found = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        found = documents.read_json(folder / RECORD)
     except (OSError, ValueError):
         return {}
     told = found.items() if isinstance(found, dict) else ()
     return {key: value for key, value in told if isinstance(value, _RECORD_TYPES.get(key, ()))}
 
 
+def _whole(event: dict[str, Any]) -> bool:
+    """Whether an event of the catalogue says what its name promises; a damaged line is passed over."""
+    needed = {"adapter_added": (*_STORED, "path"), "base_added": ("sha256", "name", "path")}
+    texts = {name: event.get(name, "") for name in ("sha256", "name", "path")}
+    told = all(name in event for name in needed.get(event["event"], ("sha256",)))
+    return told and all(isinstance(text, str) for text in texts.values())
+
+
 def _state(workspace: Workspace, kind: str) -> list[dict[str, Any]]:
     """What was added and not removed since, in the order of adding."""
     present: dict[str, dict[str, Any]] = {}
-    for event in read_events(workspace.catalog):
+    for event in filter(_whole, read_events(workspace.catalog)):
         if event["event"] == f"{kind}_added":
             present[event["sha256"]] = event
         elif event["event"] == f"{kind}_removed":

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sstmerge_core import documents
 from sstmerge_core.adapters import RECORD
 from sstmerge_core.catalog import Entry
 from sstmerge_core.errors import SSTMergeError
@@ -82,7 +82,7 @@ def _alone(entry: Entry, record: dict[str, Any]) -> tuple[str, str]:
 
 def _record(folder: Path) -> dict[str, Any]:
     try:
-        found = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        found = documents.read_json(folder / RECORD)
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}

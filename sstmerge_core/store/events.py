@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
+from sstmerge_core import documents
 from sstmerge_core.errors import Problem, StoreError
 from sstmerge_core.workspace import Workspace
 
@@ -78,7 +79,9 @@ def encode(event: dict[str, Any]) -> bytes:
 def decode(line: bytes) -> dict[str, Any] | None:
     """The event in a complete line, or None where the line is not a JSON object with a name and a time."""
     try:
-        event = json.loads(line, parse_constant=lambda _: None)
+        event = documents.from_json(line, parse_constant=lambda _: None)
+        if b"\\ud" in line.lower():  # half of a surrogate pair, which no UTF-8 and no database can hold
+            event = json.loads(json.dumps(event, ensure_ascii=False).encode("utf-8", "replace"))
     except ValueError:
         return None
     if isinstance(event, dict) and isinstance(event.get("event"), str) and isinstance(event.get("t"), (int, float)):

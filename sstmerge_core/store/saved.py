@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
 import os
 import time
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sstmerge_core import documents
 from sstmerge_core.errors import Problem, StoreError
 from sstmerge_core.workspace import Workspace, write_json
 
@@ -110,14 +110,14 @@ def _history(workspace: Workspace) -> Path:
 
 
 def _read(path: Path) -> list[dict[str, Any]]:
+    if not path.exists():
+        return []
     try:
-        rows = json.loads(path.read_bytes())
+        rows = documents.read_json(path)
         if not isinstance(rows, list) or not all(isinstance(row, dict) and row.get("sql") for row in rows):
             raise ValueError("not a list of queries")
         return rows
-    except FileNotFoundError:
-        return []
-    except (OSError, ValueError) as error:
+    except ValueError as error:
         raise StoreError(Problem(str(path), f"cannot be read ({error})", "Repair the file, or move it away.")) from None
 
 

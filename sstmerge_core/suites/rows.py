@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sstmerge_core import documents
 from sstmerge_core.errors import DataError, Problem
 
 
@@ -175,16 +176,13 @@ def _parquet(path: Path) -> Iterator[tuple[str, Any]]:
 
 def _parse(text: str, where: str) -> Any:
     try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise DataError(Problem(where, f"is not JSON: {error.msg}", "Correct it, or remove it.")) from error
+        return documents.from_json(text)
+    except documents.FormatError as error:
+        raise DataError(Problem(where, str(error), "Correct it, or remove it.")) from error
 
 
 def _parse_yaml(text: str, where: str) -> Any:
-    import yaml
-
     try:
-        return yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except yaml.YAMLError as error:
-        fault = f"is not YAML: {' '.join(str(error).split())}"
-        raise DataError(Problem(where, fault, "Correct it, or remove it.")) from error
+        return documents.from_yaml(text)
+    except documents.FormatError as error:
+        raise DataError(Problem(where, str(error), "Correct it, or remove it.")) from error
