@@ -2,10 +2,11 @@
 
 import streamlit as st
 
-from studio import navigation, start
+from studio import blocks, navigation, start
 
 start.settle()
 page = navigation.menu()
 st.set_page_config(page_title=f"{page.title} · SST-Merge Studio", page_icon=navigation.ICON, layout="wide")
 st.html(navigation.STYLE.replace("PAGE", page.title))
-page.run()
+with blocks.failures():  # what a page has not drawn itself
+    page.run()

@@ -10,10 +10,11 @@ import pandas as pd
 import streamlit as st
 
 from sstmerge_core import adapters, jobs, metrics, words
-from sstmerge_core.errors import Problem, SSTMergeError, StoreError
+from sstmerge_core.errors import Problem, SSTMergeError, StoreError, disk_problem
 from sstmerge_core.evaluate.judges_measured import accuracy_words
 from sstmerge_core.plots import similarity, table
 from sstmerge_core.plots.measures import MEASURES, interval, number
+from sstmerge_core.store import HeldError
 from sstmerge_core.words import plain
 from studio import navigation, start
 
@@ -82,19 +83,26 @@ def problems(found: Sequence[Problem], *, warning: bool = False) -> None:
 
 @contextlib.contextmanager
 def failures() -> Iterator[None]:
-    """Draw an error of the library in place instead of a traceback; the rest of the page goes on."""
+    """Draw an error of the library, or of the disk, in place instead of a traceback; the rest of the page goes on."""
     try:
         yield
     except SSTMergeError as error:
         problems(error.problems)
+    except OSError as error:
+        if (problem := disk_problem(error)) is None:
+            raise
+        problems([problem])
 
 
 def database_notice() -> None:
-    """One line when another process holds the database; the pages go on with the snapshot."""
+    """One line when another process holds the database, or it cannot be written; the pages go on with what there is."""
     held = start.store().held
     if held is None:
         return
     problem = held.problems[0] if held.problems else Problem("database", "cannot be opened")
+    if not isinstance(held, HeldError):
+        problems(held.problems)
+        return
     st.warning(
         f"**{plain(problem.where)}**: {plain(problem.fault)}. What you see is the last published snapshot; "
         "newer results follow as soon as that process lets go.",

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from sstmerge_core import documents
-from sstmerge_core.adapters.fingerprint import adapter_fingerprint
+from sstmerge_core.adapters.fingerprint import adapter_fingerprint, forget
 from sstmerge_core.adapters.safetensors_header import TensorHeader, is_finite, is_float, read_header
 from sstmerge_core.adapters.settings import config_problems, rank_of, scaling_of
 from sstmerge_core.errors import AdapterError, Problem
@@ -100,6 +100,10 @@ class Adapter:
     def fingerprint(self, workspace: Workspace) -> str:
         """The same as `sha256`, remembered in the workspace."""
         return adapter_fingerprint(self.path, workspace)
+
+    def forget(self, workspace: Workspace) -> None:
+        """Have the weights hashed when `fingerprint` is asked next."""
+        forget(self.path / WEIGHTS, workspace)
 
     def load(self, device: str = "cpu") -> dict[str, Factors]:
         """Factors of every module as float32 on `device`."""

@@ -5,6 +5,7 @@ Nothing here needs DuckDB, so a worker on a machine without it can record its ru
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import math
@@ -34,7 +35,8 @@ class EventWriter:
     def __init__(self, folder: Path, *, wait: float = 5.0):
         self.path = Path(folder) / FILE_NAME
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._file: IO[bytes] = open(self.path, "a+b")  # noqa: SIM115 - closed by close()
+        # without a buffer, which would try again to write what a full disk has refused; closed by close()
+        self._file: IO[bytes] = open(self.path, "a+b", buffering=0)  # noqa: SIM115
         try:
             _lock(self._file, self.path, wait)
             _cut_torn_line(self._file)
@@ -44,9 +46,19 @@ class EventWriter:
         self._synced = time.monotonic()
 
     def write(self, event: str, **fields: Any) -> None:
-        """Append one line. A value that is not finite becomes null; numpy scalars, arrays and paths are converted."""
-        self._file.write(encode({"event": event, "t": time.time(), **fields}))
-        self._file.flush()
+        """Append one line, whole or not at all.
+
+        A value that is not finite becomes null; numpy scalars, arrays and paths are converted.
+        """
+        left = memoryview(encode({"event": event, "t": time.time(), **fields}))
+        start = self._file.seek(0, os.SEEK_END)
+        try:
+            while left:
+                left = left[self._file.write(left) :]
+        except BaseException:  # half a line on a full disk would spoil the next one too
+            with contextlib.suppress(OSError):
+                self._file.truncate(start)
+            raise
         if event in FINAL_EVENTS or time.monotonic() - self._synced >= SYNC_SECONDS:
             self._sync()
 
