@@ -11,6 +11,7 @@ from sstmerge_core.plots import pareto, standing, table
 from sstmerge_core.plots.told import told_on
 from sstmerge_core.report.kept import kept_of_picks
 from sstmerge_core.store import queries
+from sstmerge_core.words import plain
 from studio import blocks, pick, present, queue, start, visitor
 
 store = blocks.store_or_stop()
@@ -30,7 +31,7 @@ with left:
         if not pick.missing(shelf):
             query: Query = {name: str(default) for name, (_, default) in shelf.fields().items()}
             verb = "Merge" if counts["finished"] else "Make the first merge:"
-            label = f"{verb} {query['utility']} with {query['safety']}"
+            label = f"{verb} {plain(query['utility'])} with {plain(query['safety'])}"
             if st.button(label, type="primary", icon=":material/merge:", key="overview.merge"):
                 st.switch_page("pages/merge.py", query_params=query)
             quick = presets.sweeps()["quick"]
@@ -54,12 +55,12 @@ with left:
             key="overview.chart",
             alt=f"Runs of {pair} between resistance and utility",
         )
-        st.subheader(f"Which should I ship? {pair}", anchor=False, help=standing.about(choice))
+        st.subheader(f"Which should I ship? {plain(pair)}", anchor=False, help=standing.about(choice))
         kept = store.query(kept_of_picks, choice.rows)
-        st.markdown(standing.picks_table(choice, kept) or choice.why_none)
-        st.caption(choice.how)
+        st.markdown(standing.picks_table(choice, kept) or plain(choice.why_none))
+        st.caption(plain(choice.how))
         with st.container(horizontal=True, vertical_alignment="center"):
-            st.caption(f"{len(shown):,} of {len(runs):,} runs of {pair}. {told_on(shown)}", width="content")
+            st.caption(f"{len(shown):,} of {len(runs):,} runs of {plain(pair)}. {told_on(shown)}", width="content")
             st.page_link("pages/pareto.py", label="Pareto", icon=":material/scatter_plot:", query_params={"pair": pair})
 
 with right:

@@ -223,8 +223,8 @@ with left:
             else "Click a point to select it, with shift for more; or take the box or the lasso above the chart."
         )
         st.caption(
-            f"Showing {len(shown):,} of {len(runs):,} runs of {pair}{without}. Hollow: reported in the literature, on "
-            f"other models and prompts. Faded: dominated, or on other prompts and not ranked. "
+            f"Showing {len(shown):,} of {len(runs):,} runs of {plain(pair)}{without}. Hollow: reported in the "
+            f"literature, on other models and prompts. Faded: dominated, or on other prompts and not ranked. "
             f"{told_on(shown)} {how}"
         )
 
@@ -239,13 +239,14 @@ with right:
             st.button("Clear", icon=":material/close:", key="pareto.clear", on_click=clear_selection, type="tertiary")
         gone = [run_id for run_id in run_ids if run_id not in set(shown["run_id"])]
         if gone:
-            st.warning(f"Not among the runs shown: {', '.join(gone)}. They may be filtered out, or not be here at all.")
+            named = ", ".join(map(plain, gone))
+            st.warning(f"Not among the runs shown: {named}. They may be filtered out, or not be here at all.")
     else:
         st.subheader("Which should I ship?", anchor=False, help=standing.about(choice))
         limits_form()
         kept = store.query(kept_of_picks, choice.rows)
-        st.markdown(standing.picks_table(choice, kept, narrow=True) or choice.why_none)
-        st.caption(choice.how)
+        st.markdown(standing.picks_table(choice, kept, narrow=True) or plain(choice.why_none))
+        st.caption(plain(choice.how))
         with st.expander("Why, and how it was chosen"):
             st.markdown(standing.picks_words(choice))
         panel = pareto.front(shown, x, y)

@@ -77,7 +77,12 @@ def plain(text: str, *, code: bool = False) -> str:
 
 def run_link(text: str, run_id: str) -> str:
     """Markdown of a link to a run's page that shows `text`; a folder of runs may be called anything."""
-    return f"[{plain(text)}](run?run={quote(str(run_id), safe='')})"
+    return f"[{plain(text)}]({run_address(run_id)})"
+
+
+def run_address(run_id: str) -> str:
+    """``run?run=…``: the way from any page to a run's."""
+    return f"run?run={quote(str(run_id), safe='')}"
 
 
 _BREAKS = re.compile(r"\s*[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]\s*|^[ \t]+")

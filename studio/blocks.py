@@ -176,7 +176,7 @@ def measure_column(name: str) -> Any:
 def run_table(runs: pd.DataFrame, *, key: str, columns: Sequence[str] = (), height: Height = "auto") -> None:
     """Runs, metrics first; each row opens its run. Columns in which nothing is known are left out."""
     order = ["open", "name", "alpha", "resistance", "utility", "over_refusal", "degenerate", *columns]
-    shown = table.named(runs).assign(open=[f"run?run={run_id}" for run_id in runs["run_id"]])
+    shown = table.named(runs).assign(open=[words.run_address(run_id) for run_id in runs["run_id"]])
     order = [name for name in order if name in shown and shown[name].notna().any()]
     st.dataframe(
         shown[order],
@@ -290,7 +290,7 @@ def job_summary(job: jobs.Job) -> str:
 def weights(effective: dict[str, float] | str, adapters: Sequence[str]) -> None:
     """What multiplies the adapters (utility experts first, safety last), as it will really be."""
     if isinstance(effective, str):
-        st.caption(f"Merged: {effective}.")
+        st.caption(f"Merged: {plain(effective)}.")
         return
     terms = zip(effective.items(), adapters, strict=True)
     st.caption(
@@ -387,7 +387,12 @@ def pair_facts(facts: dict[str, str]) -> None:
     """What the two adapters are like, side by side."""
     rows, both = table.side_by_side(facts)
     if len(rows):
-        st.table(rows, border="horizontal", hide_index=True, alt="Facts of the two adapters")
+        st.table(
+            rows.map(lambda cell: plain(cell) if isinstance(cell, str) else cell),
+            border="horizontal",
+            hide_index=True,
+            alt="Facts of the two adapters",
+        )
     if both:
         st.caption(" · ".join(f"{plain(name)}: {plain(value)}" for name, value in both.items()))
 
@@ -396,7 +401,7 @@ def adapter_download(run_id: str, label: str) -> None:
     """The merged adapter as a zip that PEFT loads; built only when it is asked for."""
     folder = start.workspace().merged_adapter(run_id)
     kept = (folder / "adapter_model.safetensors").is_file()
-    about = f"{label}: a PEFT LoRA folder with its recipe in the model card."
+    about = f"{plain(label)}: a PEFT LoRA folder with its recipe in the model card."
     st.download_button(
         "Adapter (zip)",
         data=lambda: adapters.zip_adapter(folder),

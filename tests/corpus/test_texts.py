@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 import yaml
-from corpus.bounds import bounded
-from corpus.texts import DEEP, JSON, YAML
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from corpus.bounds import bounded
+from corpus.texts import DEEP, JSON, YAML
 from sstmerge_core import catalog, documents, experiments
 from sstmerge_core.adapters import read_base
 from sstmerge_core.builder import recipe_file

@@ -115,14 +115,71 @@ STATES: dict[str, tuple[str, dict[str, Any]]] = {
         {"sql": f'SELECT label, alpha, label AS "{PAYLOAD}" FROM leaderboard LIMIT 50', "view": "chart"},
     ),
 }
-PAGES = (
-    "overview adapters train merge sweep pareto compare alpha_curves run playground experiments report query".split()
-)
-NAMES = (
-    "run tabs suite judge label hand way base utility safety expert show stat job column tokens temperature dtype chat "
-    "alpha k experiment role share epochs r preset file split held limit table view kind sql x y colour moved page with "
-    "method n harmful benign pair source goal"
-).split()
+PAGES = [
+    "overview",
+    "adapters",
+    "train",
+    "merge",
+    "sweep",
+    "pareto",
+    "compare",
+    "alpha_curves",
+    "run",
+    "playground",
+    "experiments",
+    "report",
+    "query",
+]
+NAMES = [
+    "run",
+    "tabs",
+    "suite",
+    "judge",
+    "label",
+    "hand",
+    "way",
+    "base",
+    "utility",
+    "safety",
+    "expert",
+    "show",
+    "stat",
+    "job",
+    "column",
+    "tokens",
+    "temperature",
+    "dtype",
+    "chat",
+    "alpha",
+    "k",
+    "experiment",
+    "role",
+    "share",
+    "epochs",
+    "r",
+    "preset",
+    "file",
+    "split",
+    "held",
+    "limit",
+    "table",
+    "view",
+    "kind",
+    "sql",
+    "x",
+    "y",
+    "colour",
+    "moved",
+    "page",
+    "with",
+    "method",
+    "n",
+    "harmful",
+    "benign",
+    "pair",
+    "source",
+    "goal",
+]
 
 
 @pytest.mark.parametrize("state", STATES)
