@@ -64,6 +64,7 @@ def rendered(app: AppTest) -> list[str]:
             if (kind, path[-1]) == ("dataframe", "columns"):  # of a column's settings only the tooltip is Markdown
                 text = " ".join(str(column.get("help", "")) for column in json.loads(text).values())
             text = re.sub(r"(?<!`)`[^`]+`(?!`)", "``", text) if path[-1] != "spec" else text  # code is shown as it is
+            text = re.sub(r"\]\((run|pareto)\?[^()\s]*\)", "]()", text)  # where a link within this server leads
             marks = ("<img", "<a href") if path[-1] == "spec" else DANGEROUS
             hits = [hit.start() for mark in marks if (hit := re.search(mark, text))]
             found += [f"{kind}.{'.'.join(path)}: {text[max(0, hit - 60) : hit + 50]}" for hit in hits]
@@ -225,4 +226,4 @@ def test_plain_leaves_nothing_of_the_payload_and_all_of_its_letters(code: bool) 
     assert "\n" not in plain("a\n\n# b\r\n- c\u2028d")
     for text in ("1. a", "- a", "+ a", "    a", "--- ", "=== ", "# a", "> a", "1) a"):
         assert plain(text)[0] == "\\" or plain(text)[1] in "\\a"
-    assert json.loads(json.dumps(run_link(PAYLOAD, RUN_ID))).count("](") == 1
+    assert len(re.findall(r"(?<!\\)\]\(", run_link(PAYLOAD, RUN_ID))) == 1
