@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
+import shutil
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -254,6 +255,8 @@ def unknown(job_id: str) -> JobError:
 def _file_problem(path: Path, error: sqlite3.DatabaseError) -> Problem:
     """What SQLite said of the file, and what to do."""
     name = (getattr(error, "sqlite_errorname", None) or "").removeprefix("SQLITE_").split("_")[0]
+    if name in ("IOERR", "CANTOPEN") and shutil.disk_usage(path.parent).free < 1 << 20:
+        name = "FULL"  # there is no room for the memory that its readers share
     known = {"FULL": errno.ENOSPC, "READONLY": errno.EACCES, "PERM": errno.EACCES, "IOERR": errno.EIO}
     if name in known:
         return Problem(str(path), *disk_fault(known[name]))
