@@ -47,9 +47,9 @@ def from_json(text: str | bytes, *, parse_constant: Callable[[str], Any] | None 
             depth += 1 if bracket in "[{" else -1
             if depth > DEPTH:
                 raise FormatError(_too_deep())
-    hooks = {"parse_int": _whole} if _LONG.search(told) else {}
+    whole = _whole if _LONG.search(told) else None
     try:
-        return json.loads(told, parse_constant=parse_constant, **hooks)
+        return json.loads(told, parse_constant=parse_constant, parse_int=whole)
     except json.JSONDecodeError as error:
         raise FormatError(f"is not JSON: {error.msg} (line {error.lineno}, column {error.colno})") from None
 

@@ -46,7 +46,13 @@ class PastQuery:
 
 def saved(workspace: Workspace) -> list[SavedQuery]:
     """The workspace's saved queries by name. Raises StoreError where their file cannot be read."""
-    return [SavedQuery(**row) for row in sorted(_read(_saved(workspace)), key=lambda row: row["name"].casefold())]
+    path = _saved(workspace)
+    try:
+        return [SavedQuery(**row) for row in sorted(_read(path), key=lambda row: row["name"].casefold())]
+    except (KeyError, TypeError) as error:
+        raise StoreError(
+            Problem(str(path), f"has an odd entry ({error})", "Repair the file, or move it away.")
+        ) from None
 
 
 def save(workspace: Workspace, query: SavedQuery, *, replace: bool = True) -> SavedQuery | None:
@@ -114,7 +120,11 @@ def _read(path: Path) -> list[dict[str, Any]]:
         return []
     try:
         rows = documents.read_json(path)
-        if not isinstance(rows, list) or not all(isinstance(row, dict) and row.get("sql") for row in rows):
+        texts = ("sql", "name", "user", "error")
+        if not isinstance(rows, list) or not all(
+            isinstance(row, dict) and row.get("sql") and all(isinstance(row.get(name, ""), str) for name in texts)
+            for row in rows
+        ):
             raise ValueError("not a list of queries")
         return rows
     except ValueError as error:

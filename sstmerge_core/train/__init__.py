@@ -35,7 +35,8 @@ def inputs_digest(
 def training_record(folder: Path) -> dict[str, Any]:
     """What a trained adapter's record says of its training: settings, rows, loss curve; empty where it says nothing."""
     try:
-        return documents.read_json(folder / RECORD).get("training") or {}
+        found = documents.read_json(folder / RECORD).get("training")
+        return found if isinstance(found, dict) else {}  # an adapter from elsewhere may say anything
     except (OSError, ValueError, AttributeError):
         return {}
 
