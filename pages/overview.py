@@ -102,4 +102,6 @@ with right:
             st.page_link("pages/adapters.py", label="See the adapters", icon=":material/extension:")
     else:
         st.subheader("Last runs", anchor=False)
-        st.markdown(table.brief(recent.assign(label=recent["label"] + " · " + recent["pair"])))
+        st.markdown(
+            table.brief(recent.assign(label=recent["label"] + " · " + recent["pair"].fillna("no pair").astype(str)))
+        )

@@ -14,11 +14,13 @@ HOSTILE = [
     "<https://evil.example>", "https://evil.example/x",
     "HTTP://evil.example", "www.evil.example", "_www.evil.example",
     "Www.evil.example", "a@evil.example", "mailto:a@evil.example", "xmpp:a@evil.example", ":fire:", ":material/home:",
-    ":streamlit:", ":red[x]", ":small[a]", ":blue-badge[b]", "$x^2$", "~~x~~", "`x`", "*a* _b_ **c**", "a -> b <- c -- d",
+    ":streamlit:", ":red[x]", ":small[a]", ":blue-badge[b]", "$x^2$", "~~x~~", "`x`", "*a* _b_ **c**",
+    "a -> b <- c -- d",
     "a <-> b", "1. one", "1) one", "- two", "+ two",
     "# h", "> q", "--- ", "===", "a\n\n- b", "a\n===\n", "a\n---\n",
     "    code", "\tcode", "&lt;b&gt; &amp; &copy;", "[x]: https://evil.example", "[^1]", "a|b\n-|-\n1|2", "a  \nb",
-    "\\![x](https://evil.example/x.png)", "\\\\[x](y)", "a\\", "<b>b</b>", "<script>1</script>", "<!-- c -->", "![x][y]",
+    "\\![x](https://evil.example/x.png)", "\\\\[x](y)", "a\\", "<b>b</b>", "<script>1</script>", "<!-- c -->",
+    "![x][y]",
     "- [ ] x", "\u2028# x", "a\r# x",
 ]  # fmt: skip
 ALONE = "Array.from(document.querySelectorAll('[data-testid=stMarkdownContainer]'), e => [e.innerText, e.innerHTML])"
