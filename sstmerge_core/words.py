@@ -62,8 +62,8 @@ def shortened(text: str, most: int = 80) -> str:
     return line if len(line) <= most else f"{line[: most - 1]}…"
 
 
-def plain(text: str, *, code: bool = False) -> str:
-    """`text` as Markdown that shows just that text: no image, link, HTML, icon, list or heading comes out of it.
+def plain(text: object, *, code: bool = False) -> str:
+    """`text`, as `str` gives it, as Markdown that shows just that text: no image, link, HTML, icon, list or heading comes out of it.
 
     It goes into one line. Backslashes alone do not do: the browser looks for addresses, icons and arrows after it has
     taken them away, so that such have an invisible word joiner within. `code` leaves commands in backticks as they are.

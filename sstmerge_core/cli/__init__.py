@@ -40,9 +40,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        if (problem := disk_problem(error)) is None:
+        if (fault := disk_problem(error)) is None:
             raise  # a fault of ours, which shows its traceback
-        print(f"sstmerge: {problem}", file=sys.stderr)
+        print(f"sstmerge: {fault}", file=sys.stderr)
         return DataError.exit_code
 
 
