@@ -63,7 +63,7 @@ def shortened(text: str, most: int = 80) -> str:
 
 
 def plain(text: object, *, code: bool = False) -> str:
-    """`text`, as `str` gives it, as Markdown that shows just that text: no image, link, HTML, icon, list or heading comes out of it.
+    """`text`, as `str` gives it, in Markdown that shows just that: no image, link, HTML, icon, list or heading of it.
 
     It goes into one line. Backslashes alone do not do: the browser looks for addresses, icons and arrows after it has
     taken them away, so that such have an invisible word joiner within. `code` leaves commands in backticks as they are.
