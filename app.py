@@ -2,11 +2,12 @@
 
 import streamlit as st
 
-from studio import navigation, start, window
+from studio import blocks, navigation, start, window
 
 start.settle()
 page = navigation.menu()
 st.set_page_config(page_title=f"{page.title} · SST-Merge Studio", page_icon=navigation.ICON, layout="wide")
 st.html(navigation.style(page))
 window.furnish(page.title)
-page.run()
+with blocks.failures():  # what a page has not drawn itself
+    page.run()

@@ -8,6 +8,7 @@ from sstmerge_core.plots import alpha_curves, pareto
 from sstmerge_core.plots.style import order, style
 from sstmerge_core.plots.told import told_on
 from sstmerge_core.store import queries
+from sstmerge_core.words import plain
 from studio import blocks, link
 
 SPLITS = "Settings are chosen on the selection prompts, figures are reported on the test prompts. Never on one line."
@@ -79,7 +80,7 @@ with st.container(horizontal=True, vertical_alignment="center"):
     without = store.query(queries.without_alpha, pair, but=pareto.REFERENCE_METHODS)
     rest = f" {words.count(without, 'run')} without α: on the Pareto page." if without else ""
     st.caption(
-        f"Showing {len(shown):,} of {len(runs):,} runs of {of} with an α.{'' if layout == 'pair' else rest} "
+        f"Showing {len(shown):,} of {len(runs):,} runs of {plain(of)} with an α.{'' if layout == 'pair' else rest} "
         + ("A band: the range over seeds, the line is their mean." if shown["seed"].nunique() > 1 else "")
         + f" {told_on(shown) if len(shown) else ''} 95 % intervals.",
         width="stretch",

@@ -95,7 +95,7 @@ def table(one: experiments.Table) -> None:
     """Rows with a link to the run behind each; intervals and n are in the file."""
     rows = pd.DataFrame(one.rows)
     if "run_id" in rows:
-        rows["open"] = [f"run?run={run_id}" for run_id in rows["run_id"]]
+        rows["open"] = [words.run_address(run_id) for run_id in rows["run_id"]]
     for column in {"method", "first", "second"} & set(rows):
         rows[column] = [pictures.style(name).title if name in TITLED else name for name in rows[column]]
     hidden = {column for column in rows if column.endswith(("_low", "_high", "_n"))} | {"run_id", "run_ids"}

@@ -10,6 +10,7 @@ from sstmerge_core import jobs, merge, methods
 from sstmerge_core.builder import preflight, presets
 from sstmerge_core.plots import beside, pareto
 from sstmerge_core.store import queries
+from sstmerge_core.words import plain
 from studio import adapter, blocks, families, link, navigation, pick, preset, queue, start, visitor
 
 
@@ -114,7 +115,7 @@ with right:
             shown_run = job.run_ids[0]
         visitor.desk([job] if job else [], watched=job_id, key="merge")
     if shown_run and (row := store.query(queries.leaderboard_row, shown_run)):
-        st.subheader(row["label"], anchor=False)
+        st.subheader(plain(row["label"]), anchor=False)
         blocks.cards(row)
         if stands := beside.standing_of(store.query(queries.pair_runs, inputs.pair), shown_run):
             st.markdown(stands)
@@ -127,9 +128,11 @@ with right:
     pair = inputs.pair
     runs = pareto.drawable(store.query(queries.pair_runs, pair, sources=["measured"]), "resistance", "utility")
     if runs.empty:
-        blocks.empty(f"No merge of {pair} has been measured yet. It will appear here between safety and utility.")
+        blocks.empty(
+            f"No merge of {plain(pair)} has been measured yet. It will appear here between safety and utility."
+        )
     else:
-        st.caption(f"Measured runs of {pair}; the ring is the run above." if shown_run else f"Measured runs of {pair}.")
+        st.caption(f"Measured runs of {plain(pair)}{'; the ring is the run above' if shown_run else ''}.")
         st.plotly_chart(
             store.recall(("merge", pair, shown_run), lambda: pareto.figure(runs, highlight=[shown_run], height=400)),
             config=blocks.CHART_CONFIG,

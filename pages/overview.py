@@ -11,6 +11,7 @@ from sstmerge_core.builder import presets
 from sstmerge_core.plots import pareto, standing, table
 from sstmerge_core.plots.told import told_on
 from sstmerge_core.store import queries
+from sstmerge_core.words import plain
 from studio import blocks, decision, link, navigation, pick, present, queue, start, visitor
 
 store = blocks.store_or_stop()
@@ -31,7 +32,7 @@ with left:
         if not pick.missing(shelf):
             query: Query = {name: str(default) for name, (_, default) in shelf.fields().items()}
             if st.button(
-                f"Try it: merge {query['utility']} with {query['safety']}",
+                f"Try it: merge {plain(query['utility'])} with {plain(query['safety'])}",
                 type="primary",
                 icon=":material/merge:",
                 key="overview.merge",
@@ -71,7 +72,7 @@ with left:
             "without less of the other. S, B and U mark the picks. Dominated merges are faded."
         )
         with st.container(horizontal=True, vertical_alignment="center"):
-            st.caption(f"{len(shown):,} of {len(runs):,} runs of {pair}. {told_on(shown)}", width="content")
+            st.caption(f"{len(shown):,} of {len(runs):,} runs of {plain(pair)}. {told_on(shown)}", width="content")
             st.page_link("pages/pareto.py", label="Pareto", icon=":material/scatter_plot:", query_params={"pair": pair})
 
 with right:
@@ -119,7 +120,9 @@ with last:
             st.page_link("pages/adapters.py", label="See the adapters", icon=":material/extension:")
     else:
         st.subheader("Last runs", anchor=False)
-        st.markdown(table.brief(recent.assign(label=recent["label"] + " · " + recent["pair"])))
+        st.markdown(
+            table.brief(recent.assign(label=recent["label"] + " · " + recent["pair"].fillna("no pair").astype(str)))
+        )
 
 if pairs:
     state.write({"pair": pair} | decision.values("overview"))

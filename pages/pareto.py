@@ -203,8 +203,8 @@ with left:
             else "Click a point to select it, with shift for more; or take the box or the lasso above the chart."
         )
         st.caption(
-            f"Showing {len(shown):,} of {len(runs):,} runs of {pair}{without}. Hollow: reported in the literature, on "
-            f"other models and prompts. Faded: dominated, or on other prompts and not ranked. "
+            f"Showing {len(shown):,} of {len(runs):,} runs of {plain(pair)}{without}. Hollow: reported in the "
+            f"literature, on other models and prompts. Faded: dominated, or on other prompts and not ranked. "
             f"{told_on(shown)} {how}"
         )
 
@@ -219,7 +219,8 @@ with right:
             st.button("Clear", icon=":material/close:", key="pareto.clear", on_click=clear_selection, type="tertiary")
         gone = [run_id for run_id in run_ids if run_id not in set(shown["run_id"])]
         if gone:
-            st.warning(f"Not among the runs shown: {', '.join(gone)}. They may be filtered out, or not be here at all.")
+            named = ", ".join(map(plain, gone))
+            st.warning(f"Not among the runs shown: {named}. They may be filtered out, or not be here at all.")
     else:
         decision.card(store, "pareto", pair, choice)
         panel = pareto.front(shown, x, y)

@@ -55,14 +55,14 @@ reported = run["source"] == "reported"
 stats = store.query(queries.module_stats, run_id)
 with st.container(horizontal=True, vertical_alignment="center"):
     alone = run["method"] == "adapter" and run["pair"]
-    st.header(f"{run['pair']} alone" if alone else run["label"] or run_id, anchor=False, width="content")
-    st.badge(run["pair"] or "no pair", color="gray")
+    st.header(plain(f"{run['pair']} alone" if alone else run["label"] or run_id), anchor=False, width="content")
+    st.badge(plain(run["pair"] or "no pair"), color="gray")
     color = COLORS.get(run["status"], "gray")
-    st.badge("reported in the literature" if reported else run["status"], color=color)
+    st.badge("reported in the literature" if reported else plain(run["status"]), color=color)
     if (alpha := similarity.pooled(stats).get("alpha")) is not None:
         st.badge(f"α = {alpha:.3g} found", color="violet", help=similarity.describe("alpha").help)
     if run["split"] not in (None, "test"):
-        st.badge(f"{run['split']} prompts", color="orange", help="Not the test prompts that are reported.")
+        st.badge(f"{plain(run['split'])} prompts", color="orange", help="Not the test prompts that are reported.")
 if not reported:
     remarks.tags_and_notes(store, run_id)
 if run["error"]:

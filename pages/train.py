@@ -229,7 +229,7 @@ def finished(name: str) -> None:
     query = {role: name}
     if base := next((label for label, each in shelf.bases.items() if each.name == entry.base_name), None):
         query["base"] = base
-    st.page_link("pages/merge.py", label=f"Merge with {name}", icon=":material/merge:", query_params=query)
+    st.page_link("pages/merge.py", label=f"Merge with {plain(name)}", icon=":material/merge:", query_params=query)
 
 
 if following := st.session_state.pop("train:next", None):
@@ -251,7 +251,7 @@ with right:
             if job.state != "done":
                 st.fragment(live_curve, run_every="2s" if job.active else None, key=f"train.live.{job.active}")()
     if job is not None and watched is not None and job.state == "done" and watched.name in trained:
-        st.subheader(watched.name, anchor=False)
+        st.subheader(plain(watched.name), anchor=False)
         finished(watched.name)
     elif trained and not (job and job.active):
         if st.session_state["train.show"] not in trained:  # it was removed elsewhere

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -96,3 +97,37 @@ class Cancelled(SSTMergeError):
 
     def __init__(self, what: str = "job"):
         super().__init__(Problem(what, "cancelled", "Launch it again to resume where it stopped."))
+
+
+_FREE = "Free some space (`sstmerge runs prune`, `sstmerge runs empty`), then launch it again: what is done is kept."
+_RIGHTS = "Give this user the rights, or name another folder in SSTMERGE_WORKSPACE."
+_DISK = {
+    errno.ENOSPC: ("the disk is full", _FREE),
+    errno.EDQUOT: ("this user's share of the disk is used up", _FREE),
+    errno.EFBIG: ("the file is larger than this system allows", _FREE),
+    errno.EROFS: ("the disk can only be read", "Have it mounted for writing, or name another in SSTMERGE_WORKSPACE."),
+    errno.EACCES: ("this user may not open or write it", _RIGHTS),
+    errno.EPERM: ("this user may not open or write it", _RIGHTS),
+    errno.ENOTDIR: ("a part of its path is no folder", "Correct the path."),
+    errno.EISDIR: ("is a folder, not a file", "Move that folder away."),
+    errno.ENAMETOOLONG: ("the name is too long for the disk", "Give a shorter name."),
+    errno.EIO: ("the disk answers with an error", "Have the disk checked; the system's log says more."),
+    errno.EMFILE: ("this process has too many files open", "Raise the limit (`ulimit -n 4096`), then start it again."),
+}
+"""What a full, protected or broken disk answers; any other error of the system is a fault of ours"""
+
+
+def disk_problem(error: OSError, where: str = "") -> Problem | None:
+    """What a full, protected or broken disk said, and what to do; None for any other error of the system.
+
+    `where` stands for the file where the error names none.
+    """
+    if error.errno not in _DISK:
+        return None
+    place = error.filename if isinstance(error.filename, str) else where
+    return Problem(place or "the workspace", *_DISK[error.errno])
+
+
+def disk_fault(code: int) -> tuple[str, str]:
+    """What is wrong and what to do, by a number of `errno` that `disk_problem` knows."""
+    return _DISK[code]

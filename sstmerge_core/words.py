@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import time
-from itertools import zip_longest
+from urllib.parse import quote
 
 
 def duration(seconds: float | None) -> str:
@@ -61,9 +62,43 @@ def shortened(text: str, most: int = 80) -> str:
     return line if len(line) <= most else f"{line[: most - 1]}…"
 
 
-def plain(text: str, *, code: bool = False) -> str:
-    """`text` with Markdown's special characters made harmless; `code` leaves commands in backticks as they are."""
-    special = "\\*_{}[]<>#|$~:" + ("" if code else "`")
-    parts = str(text).split("`") if code else [str(text)]
-    quiet = ["".join(f"\\{letter}" if letter in special else letter for letter in part) for part in parts[::2]]
-    return "`".join(part for pair in zip_longest(quiet, parts[1::2]) for part in pair if part is not None)
+def plain(text: object, *, code: bool = False) -> str:
+    """`text`, as `str` gives it, in Markdown that shows just that: no image, link, HTML, icon, list or heading of it.
+
+    It goes into one line. Backslashes alone do not do: the browser looks for addresses, icons and arrows after it has
+    taken them away, so that such have an invisible word joiner within. `code` leaves commands in backticks as they are.
+    """
+    line = _BREAKS.sub(" ", str(text))
+    if not code:
+        return _quiet(line)
+    parts = _CODE.split(line)
+    return "".join(f"`{part}`" if index % 2 else _quiet(part, first=not index) for index, part in enumerate(parts))
+
+
+def run_link(text: str, run_id: str) -> str:
+    """Markdown of a link to a run's page that shows `text`; a folder of runs may be called anything."""
+    return f"[{plain(text)}]({run_address(run_id)})"
+
+
+def run_address(run_id: str) -> str:
+    """``run?run=…``: the way from any page to a run's."""
+    return f"run?run={quote(str(run_id), safe='')}"
+
+
+_BREAKS = re.compile(r"\s*[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]\s*|^[ \t]+")
+_CODE = re.compile(r"(?<!`)`([^`]+)`(?!`)")
+_SPECIAL = re.compile(r"[\\*_{}\[\]<>#|$~:`!&]")
+_BLOCK = re.compile(r"^(\d{1,9})?([-+.)=])")
+"""What makes a list, a rule or a heading at the beginning of a line"""
+_FOUND_LATER = re.compile(
+    r"(?<=:)(?=//|material/|streamlit:)|(?<=www)(?=\.)|(?<=[\w.+-]@)(?=[\w-]+\.)"
+    r"|(?<=(?<!\S)[-<>~=!])(?=[->=]+(?!\S))",
+    re.IGNORECASE,
+)
+"""Places within addresses, icons and arrows"""
+_JOINER = "\u2060"
+
+
+def _quiet(text: str, *, first: bool = True) -> str:
+    escaped = _SPECIAL.sub(r"\\\g<0>", _FOUND_LATER.sub(_JOINER, text))
+    return _BLOCK.sub(r"\g<1>\\\g<2>", escaped) if first else escaped

@@ -10,10 +10,11 @@ import pandas as pd
 import streamlit as st
 
 from sstmerge_core import jobs, metrics, words
-from sstmerge_core.errors import Problem, SSTMergeError, StoreError
+from sstmerge_core.errors import Problem, SSTMergeError, StoreError, disk_problem
 from sstmerge_core.evaluate.judges_measured import accuracy_words
 from sstmerge_core.plots import similarity, table
 from sstmerge_core.plots.measures import MEASURES, interval, number
+from sstmerge_core.store import HeldError
 from sstmerge_core.words import plain
 from studio import navigation, start
 
@@ -82,19 +83,26 @@ def problems(found: Sequence[Problem], *, warning: bool = False) -> None:
 
 @contextlib.contextmanager
 def failures() -> Iterator[None]:
-    """Draw an error of the library in place instead of a traceback; the rest of the page goes on."""
+    """Draw an error of the library, or of the disk, in place instead of a traceback; the rest of the page goes on."""
     try:
         yield
     except SSTMergeError as error:
         problems(error.problems)
+    except OSError as error:
+        if (problem := disk_problem(error)) is None:
+            raise
+        problems([problem])
 
 
 def database_notice() -> None:
-    """One line when another process holds the database; the pages go on with the snapshot."""
+    """One line when another process holds the database, or it cannot be written; the pages go on with what there is."""
     held = start.store().held
     if held is None:
         return
     problem = held.problems[0] if held.problems else Problem("database", "cannot be opened")
+    if not isinstance(held, HeldError):
+        problems(held.problems)
+        return
     st.warning(
         f"**{plain(problem.where)}**: {plain(problem.fault)}. What you see is the last published snapshot; "
         "newer results follow as soon as that process lets go.",
@@ -168,7 +176,7 @@ def measure_column(name: str) -> Any:
 def run_table(runs: pd.DataFrame, *, key: str, columns: Sequence[str] = (), height: Height = "auto") -> None:
     """Runs, metrics first; each row opens its run. Columns in which nothing is known are left out."""
     order = ["open", "name", "alpha", "resistance", "utility", "over_refusal", "degenerate", *columns]
-    shown = table.named(runs).assign(open=[f"run?run={run_id}" for run_id in runs["run_id"]])
+    shown = table.named(runs).assign(open=[words.run_address(run_id) for run_id in runs["run_id"]])
     order = [name for name in order if name in shown and shown[name].notna().any()]
     st.dataframe(
         shown[order],
@@ -282,7 +290,7 @@ def job_summary(job: jobs.Job) -> str:
 def weights(effective: dict[str, float] | str, adapters: Sequence[str]) -> None:
     """What multiplies the adapters (utility experts first, safety last), as it will really be."""
     if isinstance(effective, str):
-        st.caption(f"Merged: {effective}.")
+        st.caption(f"Merged: {plain(effective)}.")
         return
     terms = zip(effective.items(), adapters, strict=True)
     st.caption(
@@ -379,7 +387,12 @@ def pair_facts(facts: dict[str, str]) -> None:
     """What the two adapters are like, side by side."""
     rows, both = table.side_by_side(facts)
     if len(rows):
-        st.table(rows, border="horizontal", hide_index=True, alt="Facts of the two adapters")
+        st.table(
+            rows.map(lambda cell: plain(cell) if isinstance(cell, str) else cell),
+            border="horizontal",
+            hide_index=True,
+            alt="Facts of the two adapters",
+        )
     if both:
         st.caption(" · ".join(f"{plain(name)}: {plain(value)}" for name, value in both.items()))
 

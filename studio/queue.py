@@ -66,7 +66,7 @@ def _do(what: Callable[..., object], *arguments: str) -> None:
     try:
         what(start.workspace(), *arguments)
     except SSTMergeError as error:
-        st.toast(str(error), icon=":material/error:")
+        st.toast(plain(str(error)), icon=":material/error:")
 
 
 def _active(

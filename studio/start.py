@@ -15,8 +15,8 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import pandas as pd
 import streamlit as st
 
-from sstmerge_core.errors import StoreError
-from sstmerge_core.store import Owner, Snapshot, connect
+from sstmerge_core.errors import StoreError, disk_problem
+from sstmerge_core.store import DamagedError, HeldError, Owner, Snapshot, connect, file_errors
 from sstmerge_core.workspace import Workspace
 
 PUBLISH_EVERY = 5.0
@@ -55,7 +55,7 @@ class Store:
     def __init__(self, workspace: Workspace):
         self.workspace = workspace
         self.held: StoreError | None = None
-        """Why the database itself cannot be had, None when it is ours."""
+        """Why the database itself cannot be had, or took in nothing new; None when all is well."""
         self._connection: Owner | Snapshot | None = None
         self._known: dict[Any, Any] = {}
         self._lock = threading.Lock()
@@ -88,7 +88,8 @@ class Store:
         def ask() -> R:
             cursor = connection.cursor()
             try:
-                return function(cursor, *args, **kwargs)
+                with file_errors(self.workspace.database):
+                    return function(cursor, *args, **kwargs)
             finally:
                 cursor.close()
 
@@ -116,7 +117,16 @@ class Store:
                 self._open()
             if self._connection is None:
                 return
-            if self._connection.ingest() or len(self._known) > REMEMBERED:
+            try:
+                new = self._connection.ingest()
+            except DamagedError as error:
+                self._connection.close()
+                self._connection, self.held, new = None, error, 1
+            except StoreError as error:  # a full disk: what is known can still be seen
+                self.held, new = error, 0
+            else:
+                self.held = None if isinstance(self._connection, Owner) else self.held
+            if new or len(self._known) > REMEMBERED:
                 self._known = {}
 
     def publish(self, *, patient: bool = True) -> None:
@@ -138,13 +148,15 @@ class Store:
         self._known = {}
         # a connection that is replaced closes when the last page that uses it is done
         try:
-            self._connection, self.held = Owner.open(self.workspace, wait=0.3), None
+            self._connection, self.held = connect(self.workspace), None
+            if isinstance(self._connection, Snapshot) and self._connection.held:
+                self.held = HeldError(self._connection.held)
         except StoreError as error:
-            self.held = error
-            try:
-                self._connection = connect(self.workspace)
-            except StoreError:
-                self._connection = None
+            self._connection, self.held = None, error
+        except OSError as error:
+            if (problem := disk_problem(error, str(self.workspace.root))) is None:
+                raise
+            self._connection, self.held = None, StoreError(problem)
 
     def _look_now_and_then(self) -> None:
         while not self._closed.wait(max(LOOK_EVERY, LOOK_SHARE * self.looking_seconds)):

@@ -9,6 +9,7 @@ from typing import Any
 import streamlit as st
 
 from sstmerge_core import jobs
+from sstmerge_core.words import plain
 from studio import start
 
 SCRIPT = Path(__file__).with_name("visitor.js")
@@ -87,7 +88,7 @@ def _ask_name(key: str) -> None:
 
     if start.user() and not st.session_state.get(f"{key}.name"):  # else what is being typed would be put back
         st.session_state[f"{key}.name"] = start.user()
-    with st.popover(start.user() or "Your name", icon=":material/person:", type="tertiary"):
+    with st.popover(plain(start.user()) or "Your name", icon=":material/person:", type="tertiary"):
         st.text_input(
             "Your name",
             key=f"{key}.name",
@@ -103,7 +104,7 @@ def _toast(told: Sequence[jobs.Job]) -> None:
     seen = st.session_state.setdefault("visitor:seen", {})
     for job in told:
         if seen.get(job.job_id) and not job.active:
-            st.toast(f"**{job.name}** is {job.state}.", icon=":material/notifications:")
+            st.toast(f"**{plain(job.name)}** is {job.state}.", icon=":material/notifications:")
         seen[job.job_id] = job.active
 
 

@@ -28,7 +28,7 @@ FLOORS = (
     ("methods", "store", "analysis"),
     ("space", "metrics"),
     ("adapters", "gevp"),
-    ("workspace", "resources", "words"),
+    ("workspace", "resources", "words", "documents"),
     ("errors",),
 )
 """A room imports only rooms of lower floors, never one beside it"""

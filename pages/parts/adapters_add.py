@@ -11,6 +11,7 @@ from pages.parts import adapters_info
 from sstmerge_core.catalog import Entry, intake
 from sstmerge_core.plots import table
 from sstmerge_core.store import queries
+from sstmerge_core.words import plain
 from studio import blocks, pick, start
 
 WAYS = {
@@ -60,7 +61,7 @@ def form(store: start.Store, shelf: pick.Shelf) -> None:
     with blocks.failures(), st.spinner("Reading and checking …"):
         entry = keep(intake.AdapterInfo(name, role or None, tags=tuple(tags)))
         adapters_info.show_next(entry)
-        st.toast(f"Added {entry.name}.")
+        st.toast(f"Added {plain(entry.name)}.")
         st.rerun()
 
 

@@ -11,7 +11,7 @@ from sstmerge_core.catalog import Entry
 from sstmerge_core.catalog.lineage import Ancestry, ancestry
 from sstmerge_core.plots import table
 from sstmerge_core.store import queries
-from sstmerge_core.words import plain
+from sstmerge_core.words import plain, run_link
 from studio import blocks, pick, start
 
 ROLES = {role: role or "either" for role in ("", *filter(None, catalog.ROLES))}
@@ -68,7 +68,7 @@ def about(entry: Entry, shelf: pick.Shelf) -> None:
     facts += [f"base {entry.base_name}"] if entry.base_name else []
     st.caption(" · ".join(plain(fact) for fact in facts))
     st.markdown(f"**Comes from**\n\n{_tree(ancestry(entry, shelf.adapters.values()))}")
-    st.caption(f"`{entry.path}`  \nSHA-256 {entry.sha256[:16]}")
+    st.caption(f"{plain(str(entry.path))}  \nSHA-256 {plain(entry.sha256[:16])}")
 
 
 def merged_in(store: start.Store, entry: Entry) -> None:
@@ -113,7 +113,7 @@ def change(entry: Entry, shelf: pick.Shelf) -> None:
         with blocks.failures():
             changed = catalog.change(start.workspace(), entry.sha256, name=name, role=role, tags=tags)
             show_next(changed)
-            st.toast(f"Saved {changed.name}. Runs keep the name that they were made under.")
+            st.toast(f"Saved {plain(changed.name)}. Runs keep the name that they were made under.")
             st.rerun()
     _remove(entry, f"change.remove.{place}")
 
@@ -146,7 +146,7 @@ def _remove(entry: Entry, key: str) -> None:
         type="tertiary",
         key=key,
         disabled=bool(needed),
-        help=f"The job “{needed[0].name}” needs it." if needed else f"{fate} It can be undone.",
+        help=f"The job “{plain(needed[0].name)}” needs it." if needed else f"{fate} It can be undone.",
     ):
         with blocks.failures():
             catalog.remove(workspace, entry.sha256)
@@ -168,6 +168,6 @@ def _tree(one: Ancestry, depth: int = 0) -> str:
     unknown = "" if one.known else " (not in this workspace)"
     how = plain(one.text) or ("a folder of this machine" if one.known and not one.parents else "")
     if one.run_id:
-        how = f"[{how}](run?run={one.run_id})"
+        how = run_link(one.text, one.run_id)
     line = f"{'    ' * depth}- **{plain(one.name)}**{unknown}" + (f" ← {how}" if how else "")
     return "\n".join([line, *(_tree(parent, depth + 1) for parent in one.parents)])

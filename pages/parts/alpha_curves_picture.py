@@ -17,6 +17,7 @@ from sstmerge_core.plots.measures import one_utility
 from sstmerge_core.plots.style import style
 from sstmerge_core.plots.told import told_on
 from sstmerge_core.store import queries
+from sstmerge_core.words import plain
 from studio import blocks, link, start
 
 LAYOUTS = {"together": "Together", "method": "By method", "pair": "By pair"}
@@ -73,7 +74,7 @@ def apart(store: start.Store, cut: Panels, key: str, intervals: bool) -> list[go
         for title, rows in cut:
             figure = store.recall(("alpha panel", title, key), partial(alpha_curves.panel, rows, intervals=intervals))
             with st.container(width=PANEL_WIDTH, gap=None):
-                st.markdown(f"**{title}**")
+                st.markdown(f"**{plain(title)}**")
                 st.plotly_chart(
                     figure,
                     key=f"alpha_curves.panel.{title}",

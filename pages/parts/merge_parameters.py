@@ -8,6 +8,7 @@ from typing import Any
 import streamlit as st
 
 from sstmerge_core.methods import AXES, Choice, Flag, Method, Numbers, Parameter, Whole, shared
+from sstmerge_core.words import plain
 from studio import link, pick
 
 LABELS = {"general": "general prompts ×", "attention": "attention ×", "mlp": "MLP ×"}
@@ -53,7 +54,7 @@ def _folded(state: link.Link, method: Method, parameters: Sequence[Parameter]) -
     key = f"{state.page}:{method.name}:more"
     st.session_state[key] = bool(changed) or st.session_state.get(key, False)
     said = ", ".join(
-        f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}" for name, value in changed.items()
+        f"{name} {value:g}" if isinstance(value, float) else plain(f"{name} {value}") for name, value in changed.items()
     )
     return st.expander(f"More options · {said}" if said else "More options", expanded=st.session_state[key])
 

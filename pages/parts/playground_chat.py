@@ -40,7 +40,7 @@ def suggestions(key: str, *, wide: bool = True) -> None:
             rows = take(load_rows(DATA / f"{suite}.jsonl", "selection"), n)
             st.caption(title)
             for row in rows:
-                st.button(row.prompt, key=f"{key}.{row.prompt_id}", on_click=_put, args=(row.prompt,), wrap=True)
+                st.button(plain(row.prompt), key=f"{key}.{row.prompt_id}", on_click=_put, args=(row.prompt,), wrap=True)
 
 
 def _put(prompt: str) -> None:

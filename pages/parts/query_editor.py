@@ -297,7 +297,7 @@ def _table(frame: pd.DataFrame) -> None:
     shares = [name for name in frame if name in MEASURES and MEASURES[name].bounded]
     columns: dict[str, Any] = {name: st.column_config.NumberColumn(name, format="%.3f") for name in shares}
     if "run_id" in frame:  # a click on its key opens the run
-        frame = frame.assign(run_id=[f"run?run={run_id}" if run_id else None for run_id in frame["run_id"]])
+        frame = frame.assign(run_id=[words.run_address(run_id) if run_id else None for run_id in frame["run_id"]])
         columns["run_id"] = st.column_config.LinkColumn("run_id", display_text=r"run=(.*)$", help="Open the run")
     st.dataframe(frame, hide_index=True, column_config=columns, placeholder="–", alt="Result of the query")
 

@@ -12,6 +12,7 @@ from sstmerge_core.builder import recipe_command, recipe_file
 from sstmerge_core.errors import SSTMergeError
 from sstmerge_core.evaluate.judges import MODEL_JUDGES, judge_names
 from sstmerge_core.recipe import Recipe
+from sstmerge_core.words import plain
 from sstmerge_core.worker import rescore_job
 from studio import blocks, pick, start
 
@@ -67,9 +68,9 @@ def change(run: Mapping[str, Any]) -> None:
         names |= {entry.sha256: name for name, entry in shelf.adapters.items()}
         values = recipe_command.form(known, found, names)
         lost = recipe_command.not_in_the_form(known, start.workspace(), found)
-        about = f"Not in that form, so at its default: {', '.join(lost)}." if lost else None
+        about = f"Not in that form, so at its default: {', '.join(map(plain, lost))}." if lost else None
     else:
-        about = f"Not registered here: {', '.join(found)}."
+        about = f"Not registered here: {', '.join(map(plain, found))}."
     st.page_link(
         "pages/merge.py",
         label="Change and run again",

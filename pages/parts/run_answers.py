@@ -72,7 +72,7 @@ def answers(
             labels,
             selection_mode="multi",
             key="run.label",
-            format_func=lambda name: blocks.LABEL_WORDS.get(name, name),
+            format_func=lambda name: plain(blocks.LABEL_WORDS.get(name, name)),
         )
         way = st.segmented_control("Read", list(WAYS), key="run.way", format_func=WAYS.__getitem__, required=True)
     blocks.problems(unknown, warning=True)

@@ -6,7 +6,7 @@ import streamlit as st
 
 from sstmerge_core import jobs, words
 from sstmerge_core.store import queries
-from sstmerge_core.words import plain
+from sstmerge_core.words import plain, run_link
 from studio import blocks, queue, start, visitor
 
 FAILED = 10
@@ -61,7 +61,7 @@ def _failed(job: jobs.Job, finished: int) -> None:
     for run in failed.head(FAILED).to_dict("records"):
         with st.container(border=True, horizontal=True, vertical_alignment="center"):
             with st.container(width="stretch", gap=None):
-                st.markdown(f"[{plain(run['label'])}](run?run={run['run_id']})")
+                st.markdown(run_link(run["label"], run["run_id"]))
                 st.caption(plain(run["error"] or "It says no reason."))
             _retry(job, [run["run_id"]], "Retry", again)
     if len(failed) > FAILED:

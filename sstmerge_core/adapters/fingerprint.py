@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import sqlite3
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 
@@ -14,6 +16,9 @@ from sstmerge_core.adapters.json_file import read_object
 from sstmerge_core.adapters.templates import settings_template
 from sstmerge_core.workspace import Workspace
 
+_CACHE = "hashes.sqlite"
+_TICK_SECONDS = 0.1
+"""Longer than the steps in which file systems count time, 4 to 10 ms"""
 _VOLATILE = ("transformers_version", "_name_or_path", "_model_name_or_path", "torch_dtype", "dtype", "use_cache")
 """Keys of config.json that do not change what the model computes here."""
 
@@ -48,24 +53,65 @@ def _combine(settings: dict, files: list[Path], workspace: Workspace | None, kno
 
 
 def file_sha256(path: Path, workspace: Workspace | None = None) -> str:
-    """SHA-256 of one file; with a workspace, remembered by inode, size and modification time."""
+    """SHA-256 of one file; with a workspace, remembered until anything changes that the file system says of it.
+
+    Of that a program can set the modification time, never the time of the change (ctime). What is remembered is a
+    cache: where its file is damaged it is made again, and where it cannot be written the hash is just taken.
+    """
     if workspace is None:
         return _hash(path)
+    state = _state(path)
+    if known := _remembered(workspace, path, state):
+        return known
+    begun = time.time()
+    digest = _hash(path)
+    # else it was written meanwhile, or may be within one tick of the file system's clock, which shows no difference
+    if _state(path) == state and begun - path.stat().st_ctime >= _TICK_SECONDS:
+        _remember(workspace, path, state, digest)
+    return digest
+
+
+def forget(path: Path, workspace: Workspace) -> None:
+    """Have the file hashed when its hash is next wanted, whatever the file system says of it."""
+    with contextlib.suppress(sqlite3.Error, OSError), _hashes(workspace) as connection:
+        connection.execute("DELETE FROM files WHERE path = ?", [str(path.resolve())])
+
+
+def _state(path: Path) -> str:
+    """Device, inode, size, and the times of modification and of change in nanoseconds."""
     status = path.stat()
-    key = (str(path.resolve()), status.st_ino, status.st_size, status.st_mtime_ns)
+    return f"{status.st_dev} {status.st_ino} {status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}"
+
+
+def _remembered(workspace: Workspace, path: Path, state: str) -> str | None:
+    try:
+        with _hashes(workspace) as connection:
+            sql = "SELECT sha256 FROM files WHERE path = ? AND state = ?"
+            row = connection.execute(sql, [str(path.resolve()), state]).fetchone()
+            return row[0] if row else None
+    except sqlite3.OperationalError:  # held for long, protected, or the disk is full
+        return None
+    except sqlite3.DatabaseError:
+        for ending in ("", "-journal", "-wal", "-shm"):
+            with contextlib.suppress(OSError):
+                os.unlink(f"{workspace.cache / _CACHE}{ending}")
+        return None
+    except OSError:
+        return None
+
+
+def _remember(workspace: Workspace, path: Path, state: str, digest: str) -> None:
+    with contextlib.suppress(sqlite3.Error, OSError), _hashes(workspace) as connection:
+        sql = "INSERT OR REPLACE INTO files VALUES (?, ?, ?)"
+        connection.execute(sql, [str(path.resolve()), state, digest])
+
+
+@contextlib.contextmanager
+def _hashes(workspace: Workspace) -> Iterator[sqlite3.Connection]:
     workspace.cache.mkdir(parents=True, exist_ok=True)
-    with closing(sqlite3.connect(workspace.cache / "hashes.sqlite", timeout=30)) as connection, connection:
-        connection.execute(
-            "CREATE TABLE IF NOT EXISTS hashes(path TEXT PRIMARY KEY, inode INT, size INT, mtime INT, sha256 TEXT)"
-        )
-        row = connection.execute(
-            "SELECT sha256 FROM hashes WHERE path=? AND inode=? AND size=? AND mtime=?", key
-        ).fetchone()
-        if row:
-            return row[0]
-        digest = _hash(path)
-        connection.execute("INSERT OR REPLACE INTO hashes VALUES (?,?,?,?,?)", (*key, digest))
-        return digest
+    with closing(sqlite3.connect(workspace.cache / _CACHE, timeout=30)) as connection, connection:
+        connection.execute("CREATE TABLE IF NOT EXISTS files(path TEXT PRIMARY KEY, state TEXT, sha256 TEXT)")
+        yield connection
 
 
 def _hash(path: Path) -> str:

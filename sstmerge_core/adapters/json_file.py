@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from sstmerge_core import documents
+
 LARGEST = 16_000_000
 """Bytes of a settings file; a rank and alpha pattern for every module of a large model has about one million"""
 _POINTER = b"version https://git-lfs.github.com/spec/"
@@ -21,12 +23,15 @@ def read_object(path: Path) -> dict[str, Any]:
         raise ValueError(f"has more than {LARGEST / 1e6:.0f} MB, too much for settings")
     data = path.read_bytes()
     try:
-        found = json.loads(data.decode("utf-8-sig"))
+        found = documents.from_json(data.decode("utf-8-sig"))
         # a lone surrogate is a text that can be neither stored nor printed
         json.dumps(found, ensure_ascii=False).encode()
-    except RecursionError:
-        raise ValueError("is nested too deeply to be settings") from None
-    except ValueError:
+    except documents.FormatError as error:
+        fault = str(error)
+        raise ValueError(
+            stand_in(data) or ("is not valid JSON in UTF-8" if "is not JSON" in fault else fault)
+        ) from None
+    except (ValueError, RecursionError):
         raise ValueError(stand_in(data) or "is not valid JSON in UTF-8") from None
     if not isinstance(found, dict):
         raise ValueError("is not a JSON object of settings")

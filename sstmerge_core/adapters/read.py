@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sstmerge_core.adapters import names, places
-from sstmerge_core.adapters.fingerprint import adapter_fingerprint
+from sstmerge_core.adapters.fingerprint import adapter_fingerprint, forget
 from sstmerge_core.adapters.json_file import read_object, shown
 from sstmerge_core.adapters.names import Kind
 from sstmerge_core.adapters.patterns import UnusablePattern
@@ -98,6 +98,10 @@ class Adapter:
     def fingerprint(self, workspace: Workspace) -> str:
         """The same as `sha256`, remembered in the workspace."""
         return adapter_fingerprint(self.path, workspace)
+
+    def forget(self, workspace: Workspace) -> None:
+        """Have the weights hashed when `fingerprint` is asked next."""
+        forget(self.path / WEIGHTS, workspace)
 
     def load(self, device: str = "cpu") -> dict[str, Factors]:
         """Factors of every module as float32 on `device`."""

@@ -9,10 +9,9 @@ import difflib
 from functools import cache
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
-from sstmerge_core import errors, resources
+from sstmerge_core import documents, errors, resources
 from sstmerge_core.errors import DataError, Problem, RecipeError
 from sstmerge_core.train import TrainingSettings
 
@@ -126,6 +125,6 @@ def training(name: str) -> TrainingPreset:
 def _read(name: str, kind: TypeAdapter[dict[str, Any]]) -> dict[str, Any]:
     path = FOLDER / name
     try:
-        return kind.validate_python(yaml.safe_load(path.read_text(encoding="utf-8")))
+        return kind.validate_python(documents.read_yaml(path))
     except ValidationError as error:
         raise DataError(errors.of_validation(error, str(path), "Correct the field.")) from None

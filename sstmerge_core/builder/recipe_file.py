@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from sstmerge_core import catalog, methods
+from sstmerge_core import catalog, documents, methods
 from sstmerge_core.adapters.write import OUTPUT_DTYPES
 from sstmerge_core.errors import AdapterError, DataError, Problem, RecipeError, SSTMergeError
 from sstmerge_core.recipe import Calibration, Recipe, Source, record, validated
@@ -93,11 +93,11 @@ def read_recipe(path: Path | str) -> RecipeFile:
     path = Path(path)
     fix = "Give the recipe.yaml of a merged adapter, or the output of `sstmerge recipe RUN_ID`."
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise RecipeError(Problem(str(path), "there is no such file", fix)) from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise RecipeError(Problem(str(path), f"is not YAML: {' '.join(str(error).split())}", fix)) from None
+        if not path.exists():
+            raise RecipeError(Problem(str(path), "there is no such file", fix))
+        content = documents.read_yaml(path)
+    except documents.FormatError as error:
+        raise RecipeError(Problem(str(path), str(error), fix)) from None
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise RecipeError(Problem(str(path), f"is not a recipe of format {FORMAT}", fix))
     try:

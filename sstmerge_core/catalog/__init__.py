@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -182,8 +183,11 @@ def add(
     *,
     tags: Iterable[str] = (),
     origin: str = "",
+    becomes: Path | None = None,
 ) -> Entry:
-    """Register the adapter in a local folder; it stays where it is.
+    """Register the adapter in a local folder; it stays where it is, or is about to become the folder `becomes`.
+
+    Until that is there the catalogue does not show it.
 
     Raises AdapterError with every problem, where the name is taken by another adapter, and for a copy of a bundled one.
     """
@@ -191,7 +195,7 @@ def add(
     if (known := twin(workspace, added.sha256)) and known.bundled:
         raise AdapterError(is_here(known, str(added.path)))
     check_name(workspace, added.name, added.sha256)
-    added = replace(added, tags=usable_tags(tags), origin=origin)
+    added = replace(added, tags=usable_tags(tags), origin=origin, path=becomes.resolve() if becomes else added.path)
     _write(workspace, added)
     return added
 
@@ -278,10 +282,11 @@ def remove(workspace: Workspace, sha256: str) -> Entry | None:
     moved = ""
     if is_kept(workspace, gone) and gone.path.is_dir():
         target = workspace.trash / f"{gone.name}.adapter.{time.time_ns()}"
-        target.parent.mkdir(parents=True, exist_ok=True)
-        os.rename(gone.path, target)
         moved = target.name
-    with EventWriter(workspace.catalog) as events:
+    with (
+        _moved(gone.path, workspace.trash / moved) if moved else contextlib.nullcontext(),
+        EventWriter(workspace.catalog) as events,
+    ):
         events.write("adapter_removed", sha256=sha256, trash=moved)
     return gone
 
@@ -298,13 +303,26 @@ def restore(workspace: Workspace, sha256: str) -> Entry:
         raise AdapterError(Problem(f"adapter {sha256[:12]}", "was not removed here", "Add its folder."))
     check_name(workspace, entry.name, sha256)
     if trash and not entry.path.exists() and trash.is_dir():
-        entry.path.parent.mkdir(parents=True, exist_ok=True)
-        os.rename(trash, entry.path)
-    elif trash or not entry.path.is_dir():
+        with _moved(trash, entry.path):
+            _write(workspace, entry)
+        return entry
+    if trash or not entry.path.is_dir():
         fault = "another adapter is in its place" if entry.path.exists() else "its files are gone"
         raise AdapterError(Problem(str(entry.path), fault, "Add the adapter again from where it came."))
     _write(workspace, entry)
     return entry
+
+
+@contextlib.contextmanager
+def _moved(source: Path, target: Path) -> Iterator[None]:
+    """A folder is moved, and moved back where the block ends in an error."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    os.rename(source, target)
+    try:
+        yield
+    except BaseException:
+        os.rename(target, source)
+        raise
 
 
 def find(workspace: Workspace, name_or_path: str) -> Entry:
@@ -339,7 +357,7 @@ def _removed(workspace: Workspace) -> list[tuple[Entry, Path | None]]:
     """Adapters that are removed now, the last one first, each with its folder in the trash (None: it was not moved)."""
     last: dict[str, dict[str, Any]] = {}
     gone: dict[str, str] = {}
-    for event in read_events(workspace.catalog):
+    for event in filter(_whole, read_events(workspace.catalog)):
         if event["event"] == "adapter_added":
             last[event["sha256"]] = event
             gone.pop(event["sha256"], None)
@@ -363,10 +381,18 @@ def _record(folder: Path) -> dict[str, Any]:
     return {key: value for key, value in found.items() if isinstance(value, _RECORD_TYPES.get(key, ()))}
 
 
+def _whole(event: dict[str, Any]) -> bool:
+    """Whether an event of the catalogue says what its name promises; a damaged line is passed over."""
+    needed = {"adapter_added": (*_STORED, "path"), "base_added": ("sha256", "name", "path")}
+    texts = {name: event.get(name, "") for name in ("sha256", "name", "path")}
+    told = all(name in event for name in needed.get(event["event"], ("sha256",)))
+    return told and all(isinstance(text, str) for text in texts.values())
+
+
 def _state(workspace: Workspace, kind: str) -> list[dict[str, Any]]:
     """What was added and not removed since, in the order of adding."""
     present: dict[str, dict[str, Any]] = {}
-    for event in read_events(workspace.catalog):
+    for event in filter(_whole, read_events(workspace.catalog)):
         if event["event"] == f"{kind}_added":
             present[event["sha256"]] = event
         elif event["event"] == f"{kind}_removed":

@@ -102,17 +102,22 @@ def _keep(workspace: Workspace, info: AdapterInfo, fill: Callable[[Path], None],
     catalog.check_name(workspace, info.name)
     target = workspace.adapters / info.name
     if target.exists():
-        raise AdapterError(Problem(f"name {info.name}", "a folder of the workspace has it", "Give another name."))
+        fault = "a folder of the workspace has it that is not registered"
+        fix = f"Give another name; or add {target} from a folder, or move it away."
+        raise AdapterError(Problem(f"name {info.name}", fault, fix))
     info = replace(info, tags=catalog.usable_tags(info.tags))
     with new_folder(target) as new:
         fill(new)
         try:
             sha256 = adapters.read(new).sha256
+            if known := catalog.twin(workspace, sha256):
+                raise AdapterError(catalog.is_here(known, where or info.name))
+            # before the folder is in place: one that is there is registered, and none stays behind to block its name
+            return catalog.add(
+                workspace, new, info.name, info.role, info.suite, tags=info.tags, origin=origin, becomes=target
+            )
         except AdapterError as error:
             raise AdapterError([_renamed(problem, new, where) for problem in error.problems]) from None
-        if known := catalog.twin(workspace, sha256):
-            raise AdapterError(catalog.is_here(known, where or info.name))
-    return folder(workspace, target, info, origin=origin)
 
 
 def _renamed(problem: Problem, temporary: Path, where: str) -> Problem:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import errno
 import os
 import signal
 import sys
@@ -17,11 +16,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from sstmerge_core import __version__
-from sstmerge_core.errors import DataError, SSTMergeError
+from sstmerge_core.errors import DataError, SSTMergeError, disk_problem
 from sstmerge_core.workspace import Workspace
-
-_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR)
-"""What a full or protected disk answers; any other error of the system is a fault of ours and shows its traceback"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -44,10 +40,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        if error.errno not in _DISK:
-            raise
-        place = f"{error.filename}: " if error.filename else ""
-        print(f"sstmerge: {place}{os.strerror(error.errno)}. Nothing half-written is left.", file=sys.stderr)
+        if (fault := disk_problem(error)) is None:
+            raise  # a fault of ours, which shows its traceback
+        print(f"sstmerge: {fault}", file=sys.stderr)
         return DataError.exit_code
 
 

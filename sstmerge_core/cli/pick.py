@@ -8,7 +8,7 @@ import math
 from typing import Any
 
 from sstmerge_core import words
-from sstmerge_core.cli.printing import table
+from sstmerge_core.cli.printing import connected, table
 from sstmerge_core.errors import Problem, RecipeError
 from sstmerge_core.workspace import Workspace
 
@@ -38,7 +38,6 @@ def _share(text: str) -> float:
 
 
 def _pick(options: argparse.Namespace, workspace: Workspace) -> None:
-    from sstmerge_core import store
     from sstmerge_core.analysis.decision import decide
     from sstmerge_core.analysis.goals import GOALS, Limits
     from sstmerge_core.plots.beside import share_words
@@ -46,7 +45,7 @@ def _pick(options: argparse.Namespace, workspace: Workspace) -> None:
     from sstmerge_core.store import queries
 
     limits = Limits(options.max_over_refusal, options.min_resistance, options.min_retention)
-    connection = store.connect(workspace)
+    connection = connected(workspace)
     try:
         connection.ingest()
         cursor = connection.cursor()

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from sstmerge_core import words
 from sstmerge_core.errors import AdapterError, DataError, RecipeError
 from sstmerge_core.recipe import Recipe
+from sstmerge_core.workspace import Workspace
+
+if TYPE_CHECKING:
+    from sstmerge_core.store import Owner, Snapshot
 
 
 def progress(recipes: Sequence[Recipe]) -> Callable[[int, str, float, float], None]:
@@ -26,6 +31,18 @@ def line(text: str, last: bool) -> None:
         print(f"\r\033[K{text}", end="\n" if last and text else "", file=sys.stderr, flush=True)
     elif text:
         print(text, file=sys.stderr, flush=True)
+
+
+def connected(workspace: Workspace) -> Owner | Snapshot:
+    """The database, or what was last published of it while another process holds it, which is said."""
+    from sstmerge_core import store
+
+    connection = store.connect(workspace)
+    if isinstance(connection, store.Snapshot) and connection.held:
+        when = words.ago(connection.path.stat().st_mtime)
+        told = f"{connection.held.where}: {connection.held.fault}"
+        print(f"sstmerge: {told}. This is what it published last, {when}.", file=sys.stderr)
+    return connection
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

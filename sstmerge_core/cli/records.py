@@ -8,7 +8,7 @@ import sys
 from typing import Any
 
 from sstmerge_core import words
-from sstmerge_core.cli.printing import table
+from sstmerge_core.cli.printing import connected, table
 from sstmerge_core.errors import JobError, Problem
 from sstmerge_core.workspace import Workspace
 
@@ -95,9 +95,8 @@ def _db(options: argparse.Namespace, workspace: Workspace) -> None:
 
 def ingest(workspace: Workspace) -> None:
     """Take new events into DuckDB and publish them; where a server owns the database it does that itself."""
-    from sstmerge_core import store
 
-    connection = store.connect(workspace)
+    connection = connected(workspace)
     try:
         connection.ingest()
         connection.publish()

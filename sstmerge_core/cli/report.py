@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from sstmerge_core.cli.printing import connected
 from sstmerge_core.errors import Problem, RecipeError
 from sstmerge_core.workspace import Workspace, write_file
 
@@ -28,7 +29,6 @@ def register(command: Any) -> None:
 
 
 def _report(options: argparse.Namespace, workspace: Workspace) -> None:
-    from sstmerge_core import store
     from sstmerge_core.report import html
     from sstmerge_core.report.build import build
     from sstmerge_core.report.document import markdown
@@ -36,7 +36,7 @@ def _report(options: argparse.Namespace, workspace: Workspace) -> None:
     out = Path(options.out) if options.out else None
     if out is not None and out.suffix.lower() not in ENDINGS:
         raise RecipeError(Problem(f"--out {out}", f"has the ending {out.suffix or 'none'}", "Use .md or .html."))
-    connection = store.connect(workspace)
+    connection = connected(workspace)
     try:
         connection.ingest()
         connection.publish()

@@ -8,7 +8,7 @@ import time
 from typing import Any
 
 from sstmerge_core import words
-from sstmerge_core.cli.printing import table
+from sstmerge_core.cli.printing import connected, table
 from sstmerge_core.cli.records import ingest
 from sstmerge_core.errors import JobError, Problem
 from sstmerge_core.workspace import Workspace
@@ -84,12 +84,11 @@ def _delete(options: argparse.Namespace, workspace: Workspace) -> None:
 
 def _nobody_needs(run_ids: list[str], workspace: Workspace) -> None:
     """Raise JobError with everything that refers to one of these runs."""
-    from sstmerge_core import store
     from sstmerge_core.store import queries
     from sstmerge_core.upkeep.uses import uses
 
     found = []
-    with store.connect(workspace) as connection:
+    with connected(workspace) as connection:
         connection.ingest()
         cursor = connection.cursor()
         for run_id in run_ids:
@@ -136,11 +135,10 @@ def _empty(options: argparse.Namespace, workspace: Workspace) -> None:
 
 
 def _prune(options: argparse.Namespace, workspace: Workspace) -> None:
-    from sstmerge_core import store
     from sstmerge_core.store import queries, trash
     from sstmerge_core.upkeep.uses import prunable
 
-    with store.connect(workspace) as connection:
+    with connected(workspace) as connection:
         connection.ingest()
         tagged = queries.tags(connection.cursor())
     wanted = {tag.casefold() for tag in options.keep_tag}

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections import Counter
 from collections.abc import Sequence
 
+from sstmerge_core import documents
 from sstmerge_core.metrics.languages import words
 
 LONGEST_PERIOD = 16
@@ -87,7 +87,7 @@ def _formal(text: str) -> bool:
         return True
     if text.lstrip()[:1] in ("{", "["):
         try:
-            json.loads(text)
+            documents.from_json(text)
             return True
         except ValueError:
             pass

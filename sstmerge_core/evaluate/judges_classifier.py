@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from sstmerge_core import documents
 from sstmerge_core.errors import DataError, Problem, RecipeError
 from sstmerge_core.evaluate.judge import Pair, Verdict
 from sstmerge_core.evaluate.judges_models import find, judged
@@ -52,7 +52,7 @@ def hf_classifier(model: str, device: str = "auto") -> HFClassifier:
     """
     where, *given = model.split(",")
     checkpoint = find(where, "hf_classifier")
-    config = json.loads((checkpoint.folder / "config.json").read_text())
+    config = documents.read_json(checkpoint.folder / "config.json")
     names = {int(index): str(name) for index, name in (config.get("id2label") or {}).items()}
     classes = [names.get(index, f"LABEL_{index}") for index in range(len(names) or int(config.get("num_labels", 2)))]
     labels = _labels(checkpoint.name, classes, dict(_assigned(text) for text in given))

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from sstmerge_core import documents
 from sstmerge_core.analysis.statistics import Interval, wilson
 from sstmerge_core.errors import DataError, Problem
 from sstmerge_core.evaluate.agreement import (
@@ -95,7 +95,7 @@ def labelled(path: Path = ANSWERS) -> list[Labelled]:
     rows = []
     for number, line in enumerate(lines, start=1):
         try:
-            row = json.loads(line)
+            row = documents.from_json(line)
             needed = {name: row[name] for name in Labelled.__dataclass_fields__ if name != "language"}
             rows.append(Labelled(**needed, language=row.get("language", "en")))
         except (ValueError, KeyError, TypeError) as error:

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sstmerge_core import methods
+from sstmerge_core import documents, methods
 from sstmerge_core.errors import DataError, Problem
 from sstmerge_core.experiments.settings import Settings
 from sstmerge_core.workspace import Workspace, write_json
@@ -108,7 +108,7 @@ def save(workspace: Workspace, settings: Settings, result: Result) -> Path:
 def load(path: Path) -> Result:
     """Raises DataError for a file that is no result."""
     try:
-        fields = _of_today(json.loads(path.read_text(encoding="utf-8")))
+        fields = _of_today(documents.read_json(path))
         return Result(**fields | {"tables": [Table(**table) for table in fields["tables"]]})
     except (OSError, ValueError, TypeError, KeyError) as error:
         fix = "Run the experiment again: what it measured is kept."

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from sstmerge_core import errors
+from sstmerge_core import documents, errors
 from sstmerge_core.errors import Problem, RecipeError
 from sstmerge_core.metrics.labels import DEFAULT_JUDGE
 from sstmerge_core.recipe import Backend
@@ -40,14 +40,14 @@ def read(kind: type[S], given: Path | str | Mapping[str, Any] | None = None) -> 
     if isinstance(given, Path):
         where = str(given)
         try:
-            fields = given.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise RecipeError(Problem(where, f"cannot be read: {error}", "Give a YAML file.")) from error
+            fields = documents.read_text(given)
+        except documents.FormatError as error:
+            raise RecipeError(Problem(where, str(error), "Give a YAML file.")) from error
     if isinstance(fields, str):
         try:
-            fields = yaml.safe_load(fields) or {}
-        except yaml.YAMLError as error:
-            raise RecipeError(Problem(where, f"is not YAML: {' '.join(str(error).split())}", "Correct it.")) from error
+            fields = documents.from_yaml(fields) or {}
+        except documents.FormatError as error:
+            raise RecipeError(Problem(where, str(error), "Correct it.")) from error
     if not isinstance(fields, Mapping) and fields is not None:
         raise RecipeError(Problem(where, "is not a mapping of settings", f"Its settings: {', '.join(names(kind))}."))
     try:

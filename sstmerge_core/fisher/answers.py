@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sstmerge_core import documents
 from sstmerge_core.models.supervised import Example
 from sstmerge_core.workspace import Workspace, write_json
 
@@ -34,7 +34,7 @@ def load(workspace: Workspace, entry: str) -> list[Example] | None:
     file = path(workspace, entry)
     if not file.is_file():
         return None
-    return [Example(row["prompt"], row["response"], row["ended"]) for row in json.loads(file.read_text())["answers"]]
+    return [Example(row["prompt"], row["response"], row["ended"]) for row in documents.read_json(file)["answers"]]
 
 
 def save(workspace: Workspace, entry: str, answers: Sequence[Example], parts: dict[str, Any]) -> None:

@@ -7,13 +7,16 @@ can never both claim, end or requeue a job.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
+import shutil
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
-from sstmerge_core.errors import JobError, Problem
+from sstmerge_core.errors import JobError, Problem, disk_fault
 from sstmerge_core.jobs.estimate import blend
 from sstmerge_core.jobs.model import QUEUED, RESUMABLE, RUNNING, Job
 from sstmerge_core.jobs.process import Process
@@ -217,17 +220,24 @@ class Queue:
 
     @contextlib.contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
+        """Raises JobError for a file that is damaged, held too long, or that cannot be written, and what to do."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        db = sqlite3.connect(self.path, timeout=30, isolation_level=None)
+        db = None
         try:
+            db = sqlite3.connect(self.path, timeout=30, isolation_level=None)
             db.row_factory = sqlite3.Row
             db.execute("PRAGMA synchronous = NORMAL")
             if db.execute("SELECT 1 FROM sqlite_master WHERE name = 'rates'").fetchone() is None:
                 db.execute("PRAGMA journal_mode = WAL")
                 db.executescript(_SCHEMA)
             yield db
+        except (sqlite3.IntegrityError, sqlite3.ProgrammingError):
+            raise  # a fault of ours
+        except sqlite3.DatabaseError as error:
+            raise JobError(_file_problem(self.path, error)) from error
         finally:
-            db.close()
+            if db is not None:
+                db.close()
 
 
 def moved(order: Sequence[str], job_id: str, to: Move) -> list[str]:
@@ -240,6 +250,25 @@ def moved(order: Sequence[str], job_id: str, to: Move) -> list[str]:
 
 def unknown(job_id: str) -> JobError:
     return JobError(Problem(f"job {job_id}", "there is no such job", "The queue lists the jobs there are."))
+
+
+def _file_problem(path: Path, error: sqlite3.DatabaseError) -> Problem:
+    """What SQLite said of the file, and what to do."""
+    name = (getattr(error, "sqlite_errorname", None) or "").removeprefix("SQLITE_").split("_")[0]
+    if name in ("IOERR", "CANTOPEN") and shutil.disk_usage(path.parent).free < 1 << 20:
+        name = "FULL"  # there is no room for the memory that its readers share
+    known = {"FULL": errno.ENOSPC, "READONLY": errno.EACCES, "PERM": errno.EACCES, "IOERR": errno.EIO}
+    if name in known:
+        return Problem(str(path), *disk_fault(known[name]))
+    if name in ("BUSY", "LOCKED"):
+        return Problem(str(path), "another process holds the queue for more than 30 s", "Stop it, then try again.")
+    if name == "CANTOPEN":
+        return Problem(str(path), "the queue cannot be opened", "Give this user the rights to the file and its folder.")
+    fix = (
+        f"Close the dashboard, then move it away: `mv {path} {path}.damaged`. Jobs that wait are lost, finished runs "
+        "and their results are not."
+    )
+    return Problem(str(path), f"the queue of jobs is damaged or no queue ({error})", fix)
 
 
 _SELECT = """

@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from sstmerge_core import documents
 from sstmerge_core.metrics import DEFAULT_UTILITY
 
 
@@ -60,7 +61,7 @@ def setting_key(recipe: Mapping[str, Any] | str | None) -> str:
 def parsed(recipe: Mapping[str, Any] | str | None) -> Mapping[str, Any]:
     """A recipe as a mapping; JSON text is read, anything else is empty."""
     if isinstance(recipe, str) and recipe:
-        found = json.loads(recipe)
+        found = documents.from_json(recipe)
         return found if isinstance(found, dict) else {}
     return recipe if isinstance(recipe, Mapping) else {}
 

@@ -14,6 +14,7 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
+from sstmerge_core import documents
 from sstmerge_core.errors import JobError, Problem
 from sstmerge_core.jobs.backends.local import environment
 from sstmerge_core.playground.protocol import Event, Question, Status, address, socket_file
@@ -78,7 +79,7 @@ def _lines(connection: socket.socket) -> Iterator[Event | None]:
         if not received:
             return
         *lines, rest = (rest + received).split(b"\n")
-        yield from (json.loads(line) for line in lines)
+        yield from (documents.from_json(line) for line in lines)
 
 
 def _about(workspace: Workspace, what: str) -> Status | None:

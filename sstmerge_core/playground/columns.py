@@ -6,12 +6,11 @@ finished run at α₀ gives its method at any α without a new patch: (1 − α/
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sstmerge_core import methods
+from sstmerge_core import documents, methods
 from sstmerge_core.adapters import RECORD, adapter_fingerprint
 from sstmerge_core.catalog import Entry
 from sstmerge_core.errors import AdapterError, Problem
@@ -147,7 +146,7 @@ def _without_alpha(title: str, alpha: float) -> str:
 def _about_written(folder: Path) -> str:
     """What the adapter that a run wrote is to the merge that it measured."""
     try:
-        error = json.loads((folder / RECORD).read_text())["errors"].get("rank_error")
+        error = documents.read_json(folder / RECORD)["errors"].get("rank_error")
     except (OSError, ValueError, KeyError, AttributeError):
         error = None
     if not error:

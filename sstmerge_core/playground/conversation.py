@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 import secrets
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sstmerge_core import documents
 from sstmerge_core.errors import DataError, Problem
 from sstmerge_core.workspace import Workspace, write_json
 
@@ -74,7 +74,7 @@ def load(workspace: Workspace, conversation_id: str) -> Conversation | None:
     if path is None or not path.is_file():
         return None
     try:
-        turns = [_turn(given) for given in json.loads(path.read_text(encoding="utf-8"))["turns"]]
+        turns = [_turn(given) for given in documents.read_json(path)["turns"]]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(Problem(str(path), "is no conversation", "Delete the file and start again.")) from error
     return Conversation(conversation_id, turns)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import fcntl
-import json
 import os
 import queue
 import select
@@ -24,6 +23,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from sstmerge_core import documents
 from sstmerge_core.errors import SSTMergeError
 from sstmerge_core.playground.protocol import Event, Question, Status, address, failure, send, socket_file
 from sstmerge_core.workspace import Workspace
@@ -159,7 +159,7 @@ class _Connection(socketserver.StreamRequestHandler):
         scheduler = self.server.scheduler
         with contextlib.suppress(OSError):
             try:
-                asked = json.loads(self.rfile.readline() or b"{}")
+                asked = documents.from_json(self.rfile.readline() or b"{}")
                 if asked.get("do") != "answer":
                     self._about(asked.get("do"), scheduler)
                     return

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from html import escape
 from typing import Any
 
 import numpy as np
@@ -228,7 +229,7 @@ def _one_alpha(rows: pd.DataFrame) -> list[float] | None:
 
 def _rings(line: pd.DataFrame, met: Sequence[tuple[float, float]]) -> Trace:
     look = style(str(line["method"].iloc[0]))
-    title = str(line["series_name"].iloc[0])
+    title = escape(str(line["series_name"].iloc[0]))
     return dict(
         type="scatter",
         x=[at for at, _ in met],
@@ -280,7 +281,7 @@ def _line(line: pd.DataFrame, points: pd.DataFrame, name: str, intervals: bool, 
     method, source = str(line["method"].iloc[0]), str(line["source"].iloc[0])
     look = style(method)
     reported = source == "reported"
-    title = str(line["series_name"].iloc[0])
+    title = escape(str(line["series_name"].iloc[0]))
     trace: Trace = dict(
         type="scatter",
         x=points["alpha"].to_numpy(),
@@ -332,7 +333,7 @@ def _notes(ends: Sequence[tuple[pd.DataFrame, str]], height: int, letters: int) 
             type="scatter",
             x=[float(last["alpha"].iloc[0])],
             y=[float(place)],
-            text=[f"\N{NO-BREAK SPACE}\N{NO-BREAK SPACE}{last['series_note'].iloc[0]}"],
+            text=[f"\N{NO-BREAK SPACE}\N{NO-BREAK SPACE}{escape(str(last['series_note'].iloc[0]))}"],
             mode="text",
             textposition="middle right",
             textfont={"size": NOTE_SIZE, "color": style(str(last["method"].iloc[0])).color},

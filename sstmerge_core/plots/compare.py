@@ -15,7 +15,7 @@ from sstmerge_core.analysis.statistics import p_text
 from sstmerge_core.plots import pareto
 from sstmerge_core.plots.measures import interval, number
 from sstmerge_core.plots.table import METRIC_NAMES, named
-from sstmerge_core.words import plain
+from sstmerge_core.words import plain, run_link
 
 
 def names(runs: pd.DataFrame) -> dict[str, str]:
@@ -91,7 +91,7 @@ def key(letters: Mapping[str, str], titles: Mapping[str, str]) -> str:
     """Which run each letter stands for, as a Markdown list of links."""
     reference = next(iter(letters))
     return "\n".join(
-        f"- **{letter}** [{plain(titles[run_id])}](run?run={run_id}){' · the reference' if run_id == reference else ''}"
+        f"- **{letter}** {run_link(titles[run_id], run_id)}{' · the reference' if run_id == reference else ''}"
         for run_id, letter in letters.items()
     )
 

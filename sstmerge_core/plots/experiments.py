@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from html import escape
 from typing import Any
 
 import plotly.graph_objects as go
@@ -73,7 +74,7 @@ def _plane(rows: Sequence[Row], name: Any) -> go.Figure:
             name=look.title,
             marker={"color": look.color, "symbol": look.symbol, "size": 10},
             customdata=[row["run_id"] for row in own],
-            text=[name(row) for row in own],
+            text=[escape(name(row)) for row in own],
             hovertemplate="%{text}<br>resistance %{x:.3f}<br>utility %{y:.3f}<extra></extra>",
         )
     picture.update_xaxes(title=MEASURES["resistance"].axis_title(True), range=[-0.04, 1.04])

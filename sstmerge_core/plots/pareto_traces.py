@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from html import escape
 from typing import Any
 
 import numpy as np
@@ -285,7 +286,7 @@ def _hover(
     name, text = _names(rows, title)
     custom = _Custom(rows)
     pairs = rows["pair"].unique()
-    origin = f"{pairs[0]} · " if len(pairs) == 1 else ""
+    origin = f"{escape(str(pairs[0]))} · " if len(pairs) == 1 else ""
     lines = [f"<b>{name}</b>", f"{origin}{'reported in the literature' if reported else 'measured here'}"]
     for axis, measure in (("x", view.x), ("y", view.y)):
         lines.append(_measure_line(custom, measure, f"%{{{axis}:.3f}}", intervals=not reported))
@@ -313,7 +314,7 @@ def _names(rows: pd.DataFrame, title: str) -> tuple[str, NDArray[Any] | None]:
     names = rows["name"].fillna(title)
     if not rows["is_reference"].all() and rows["pair"].nunique() > 1:
         names = names + " · " + rows["pair"]
-    texts = names.tolist()
+    texts = [escape(str(name)) for name in names]  # Plotly takes it for HTML
     same = os.path.commonprefix(texts)  # noqa: RUF071 - of any texts, letter by letter
     if all(text == same for text in texts):
         return same, None

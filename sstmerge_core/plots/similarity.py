@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from html import escape
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -123,7 +124,7 @@ def by_layer(stats: pd.DataFrame, stat: str) -> pd.DataFrame:
     """`stats` (columns module, stat, value) as a table: index = layer number, columns = kind of module."""
     rows = stats[(stats["stat"] == stat) & (stats["module"] != "")]
     layers = [_layer(module) for module in rows["module"]]
-    kinds = [module.rsplit(".", 1)[-1] for module in rows["module"]]
+    kinds = [escape(module.rsplit(".", 1)[-1]) for module in rows["module"]]
     table = (
         pd.DataFrame({"layer": layers, "kind": kinds, "value": rows["value"].to_numpy(dtype=float)})
         .groupby(["layer", "kind"])["value"]

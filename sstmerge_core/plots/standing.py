@@ -34,7 +34,7 @@ def about(decision: Decision) -> str:
     """How the goals are decided, in Markdown, for a tooltip."""
     rules = "  \n".join(f"**{LETTERS[goal]}** {GOALS[goal]}: {rule(goal, decision.limits)}." for goal in GOALS)
     kept = "*Of U's*: share of the utility adapter's own utility on the same prompts, with Fieller's 95 % interval."
-    return f"{rules}  \nU, S and the base are in every contest. {decision.how} {kept}"
+    return f"{rules}  \nU, S and the base are in every contest. {plain(decision.how)} {kept}"
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def volume_words(found: Standing, axes: Sequence[str], spread: Hypervolume | Non
     measures = " × ".join(
         MEASURES[name].title if MEASURES[name].higher_is_better else f"(1 − {MEASURES[name].title})" for name in axes
     )
-    return f"{told} of {measures}, {found.words}"
+    return f"{told} of {measures}, {plain(found.words)}"
 
 
 def picks_table(decision: Decision, kept: Mapping[str, Sequence[float]] | None = None, *, narrow: bool = False) -> str:
@@ -144,7 +144,7 @@ def _line(title: str, row: Mapping[str, Any] | None, kept: Mapping[str, Sequence
     if row is None:
         return f"| {title} |{' – |' * (len(beside.FIGURES) + (2 if kept else 1))}"
     name = f"{row['pair']} alone" if row["method"] == "adapter" else str(row.get("label") or row["method"])
-    run = f"[{plain(name)}](run?run={row['run_id']})"
+    run = words.run_link(name, row["run_id"])
     cells = [beside.figure(row, name) for name in beside.FIGURES]
     if kept:
         share = kept.get(row["run_id"])

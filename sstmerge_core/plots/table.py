@@ -10,7 +10,7 @@ import pandas as pd
 
 from sstmerge_core import methods, metrics, words
 from sstmerge_core.plots.measures import MEASURES, interval, number
-from sstmerge_core.words import plain
+from sstmerge_core.words import plain, run_address, run_link
 
 if TYPE_CHECKING:
     from sstmerge_core.catalog import Entry
@@ -48,7 +48,7 @@ def brief(runs: pd.DataFrame, *, pair: bool = False) -> str:
         source = " (reported)" if run["source"] == "reported" else ""
         tags = "".join(f" :gray-badge[{plain(tag)}]" for tag in run.get("tags") or ())
         cells = [
-            f"[{plain(run['name'])}](run?run={run['run_id']}){source}{tags}",
+            f"{run_link(run['name'], run['run_id'])}{source}{tags}",
             *([plain(run["pair"])] if pair else []),
         ]
         lines.append(cells + [number(run[measure.column]) for measure in measures])
@@ -72,7 +72,7 @@ def metric_rows(rows: pd.DataFrame, status_words: Mapping[str, str]) -> pd.DataF
             "judge": rows["judge"],
             "status": ["" if status == "ok" else status_words.get(status, status) for status in rows["status"]],
             "compared with": [
-                f"run?run={reference}#{quote(name or reference)}" if reference else None
+                f"{run_address(reference)}#{quote(name or reference)}" if reference else None
                 for reference, name in zip(rows["reference"], names, strict=True)
             ],
         }

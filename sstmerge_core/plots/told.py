@@ -20,7 +20,7 @@ def told_on(runs: pd.DataFrame) -> str:
     splits = " and ".join(sorted(own["split"].dropna().unique(), reverse=True)) or "unknown"
     counts = own[[name for name in _COUNTS if name in own]].to_numpy(dtype=float, na_value=float("nan")).ravel()
     known = counts[counts > 0]
-    parts = [f"Measured on {splits} prompts"]
+    parts = [f"Measured on {words.plain(splits)} prompts"]
     if len(known):
         least, most = int(known.min()), int(known.max())
         parts.append(f"n = {least if least == most else f'{least:,} to {most:,}'} a suite")

@@ -28,7 +28,7 @@ def recommendations(chapter: Chapter) -> Section:
     """One run for each goal with its parents beside it; chosen on the selection split where it was measured there."""
     decision = chapter.decision
     if not decision.told:
-        return Section("Recommendations by goal", (Bullets((decision.why_none,)),), level=3)
+        return Section("Recommendations by goal", (Bullets((plain(decision.why_none),)),), level=3)
     rows: list[tuple[str, ...]] = []
     for goal, told in decision.told.items():
         title = f"**{goals.GOALS[goal]}**: {goals.rule(goal, decision.limits)}"
@@ -38,7 +38,7 @@ def recommendations(chapter: Chapter) -> Section:
         rows.append((title, *_cells(row, chapter)))
     rows += [(goals.SIDES[side], *_cells(row, chapter)) for side, row in decision.parents.items()]
     head = ("Goal", "Run", "Resistance ↑", "Over-refusal ↓", "Utility ↑", "of U's ↑")
-    blocks: list[Block] = [drop_empty(Table(head, tuple(rows), texts=2, caption=decision.how))]
+    blocks: list[Block] = [drop_empty(Table(head, tuple(rows), texts=2, caption=plain(decision.how)))]
     sentences = [
         f"{goals.GOALS[goal]}: {words.count(number, 'run')} that did better on selection miss the limits on test."
         for goal, number in decision.missed.items()
@@ -53,7 +53,7 @@ def recommendations(chapter: Chapter) -> Section:
 def in_short(chapter: Chapter) -> list[str]:
     """One sentence a goal, for the head of the chapter."""
     decision = chapter.decision
-    return [plain(told.sentence) for told in decision.told.values()] or [decision.why_none]
+    return [plain(told.sentence) for told in decision.told.values()] or [plain(decision.why_none)]
 
 
 def _cells(row: Mapping[str, Any] | None, chapter: Chapter) -> tuple[str, ...]:

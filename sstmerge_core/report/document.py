@@ -15,6 +15,7 @@ from urllib.parse import urlencode
 import pandas as pd
 import plotly.graph_objects as go
 
+from sstmerge_core import words
 from sstmerge_core.plots.measures import MEASURES, number
 from sstmerge_core.words import plain
 
@@ -96,13 +97,13 @@ def with_app(text: str, app: str) -> str:
 
 def run_link(run_id: str, text: str) -> str:
     """``[text](run?run=id)``, `text` as it stands."""
-    return f"[{plain(text)}](run?run={run_id})"
+    return words.run_link(text, run_id)
 
 
 def runs_link(pair: str, run_ids: Sequence[str], text: str) -> str:
     """A link to one run, or to several on the Pareto page; `text` is Markdown already."""
     if len(run_ids) == 1:
-        return f"[{text}](run?run={run_ids[0]})"
+        return f"[{text}]({words.run_address(run_ids[0])})"
     return f"[{text}](pareto?{urlencode([('pair', pair), *(('run', run) for run in run_ids[:LINKED])])})"
 
 

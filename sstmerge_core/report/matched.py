@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from sstmerge_core import methods
+from sstmerge_core import documents, methods
 from sstmerge_core.analysis.tax import Curve, Matched, matched_tax
 
 LEVELS = (0.3, 0.5, 0.7, 0.9)
@@ -129,7 +129,7 @@ def _rest(row: Mapping[str, Any]) -> str:
     """What tells one curve of a method from its others: every parameter but α and the seed."""
     recipe = row.get("recipe")
     if isinstance(recipe, str) and recipe:
-        own = json.loads(recipe)
+        own = documents.from_json(recipe)
         parameters = {k: v for k, v in (own.get("parameters") or {}).items() if k not in ("alpha", "seed")}
         calibration = {k: v for k, v in (own.get("calibration") or {}).items() if k != "seed"}
         return json.dumps([parameters, calibration], sort_keys=True)

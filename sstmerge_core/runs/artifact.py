@@ -10,7 +10,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sstmerge_core import adapters, methods
+from sstmerge_core import adapters, documents, methods
 from sstmerge_core.adapters import RECORD, Adapter
 from sstmerge_core.adapters.write import Rows, Weights
 from sstmerge_core.builder.recipe_file import NAME, Output, RecipeFile, public_name, without_paths
@@ -81,7 +81,7 @@ def tell_scores(recipe: Recipe, folder: Path, metrics: Rows) -> None:
 
     `metrics` are rows of the ``metrics`` event.
     """
-    record = json.loads((folder / RECORD).read_text())
+    record = documents.read_json(folder / RECORD)
     flat = {f"{row['metric']} {row['suite']}".strip(): row["value"] for row in metrics if row["value"] is not None}
     write_json(folder / RECORD, record | {"scores": flat, "metrics": metrics})
     write_file(folder / CARD, _card(recipe, record, metrics))

@@ -115,10 +115,11 @@ class Session:
             self._served = None
 
     def adapter(self, source: Source) -> Adapter:
-        """An adapter's folder, checked. Raises AdapterError where its files changed since the recipe was made."""
+        """An adapter's folder, hashed now. Raises AdapterError where its files changed since the recipe was made."""
         if source.sha256 not in self._adapters:
             adapter = adapters.read(source.path)
-            if adapter.fingerprint(self.workspace) != source.sha256:
+            if adapter.sha256 != source.sha256:  # not as remembered: the merge is named after what it is made of
+                adapter.forget(self.workspace)
                 fault = "the adapter's files have changed since this run was planned"
                 raise AdapterError(Problem(source.path, fault, "Launch the merge again with the adapter as it is now."))
             self._adapters[source.sha256] = adapter

@@ -5,6 +5,7 @@ Nothing here needs DuckDB, so a worker on a machine without it can record its ru
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import math
@@ -14,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
+from sstmerge_core import documents
 from sstmerge_core.errors import Problem, StoreError
 from sstmerge_core.workspace import Workspace
 
@@ -33,7 +35,8 @@ class EventWriter:
     def __init__(self, folder: Path, *, wait: float = 5.0):
         self.path = Path(folder) / FILE_NAME
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._file: IO[bytes] = open(self.path, "a+b")  # noqa: SIM115 - closed by close()
+        # without a buffer, which would try again to write what a full disk has refused; closed by close()
+        self._file: IO[bytes] = open(self.path, "a+b", buffering=0)  # noqa: SIM115
         try:
             _lock(self._file, self.path, wait)
             _cut_torn_line(self._file)
@@ -43,9 +46,19 @@ class EventWriter:
         self._synced = time.monotonic()
 
     def write(self, event: str, **fields: Any) -> None:
-        """Append one line. A value that is not finite becomes null; numpy scalars, arrays and paths are converted."""
-        self._file.write(encode({"event": event, "t": time.time(), **fields}))
-        self._file.flush()
+        """Append one line, whole or not at all.
+
+        A value that is not finite becomes null; numpy scalars, arrays and paths are converted.
+        """
+        left = memoryview(encode({"event": event, "t": time.time(), **fields}))
+        start = self._file.seek(0, os.SEEK_END)
+        try:
+            while left:
+                left = left[self._file.write(left) :]
+        except BaseException:  # half a line on a full disk would spoil the next one too
+            with contextlib.suppress(OSError):
+                self._file.truncate(start)
+            raise
         if event in FINAL_EVENTS or time.monotonic() - self._synced >= SYNC_SECONDS:
             self._sync()
 
@@ -78,7 +91,9 @@ def encode(event: dict[str, Any]) -> bytes:
 def decode(line: bytes) -> dict[str, Any] | None:
     """The event in a complete line, or None where the line is not a JSON object with a name and a time."""
     try:
-        event = json.loads(line, parse_constant=lambda _: None)
+        event = documents.from_json(line, parse_constant=lambda _: None)
+        if b"\\ud" in line.lower():  # half of a surrogate pair, which no UTF-8 and no database can hold
+            event = json.loads(json.dumps(event, ensure_ascii=False).encode("utf-8", "replace"))
     except ValueError:
         return None
     if isinstance(event, dict) and isinstance(event.get("event"), str) and isinstance(event.get("t"), (int, float)):

@@ -52,17 +52,22 @@ class Batch:
     def add_line(self, owner: str, offset: int, event: Row | None, size: int) -> None:
         """Fold one line of the file of `owner` (run_id, pair_id or ``catalog``) that starts at byte `offset`.
 
-        `event` is None for a line that is not an event: it is kept in sight as an ``unreadable_line`` event.
+        `event` is None for a line that is not an event: it is kept in sight as an ``unreadable_line`` event, and so is
+        one whose fields are not what its name says. One such line stops nothing.
         """
         self.events += 1
         self.size += size
-        event = event or {"event": "unreadable_line", "t": 0.0, "bytes": size}
-        for table, row in _rows(owner, offset, event):
+        unreadable = {"event": "unreadable_line", "t": 0.0, "bytes": size}
+        try:
+            rows = list(_rows(owner, offset, event or unreadable))
+        except Exception:  # JSON of any shape may lie in a file that was damaged, or comes from elsewhere
+            rows = list(_rows(owner, offset, unreadable))
+        for table, row in rows:
             self._put(table, row)
 
     def _put(self, table: str, row: Row) -> None:
         key = tuple(row.get(column) for column in KEYS[table])
-        if any(part is None for part in key):
+        if any(part is None or isinstance(part, (list, dict)) for part in key):
             return
         rows = self.tables[table]
         if table in FIRST_WINS:

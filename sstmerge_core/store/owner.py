@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import fcntl
 import hashlib
 import json
 import re
+import struct
+import sys
 import threading
 import time
 from collections import defaultdict
@@ -13,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sstmerge_core.errors import Problem, StoreError
+from sstmerge_core.errors import Problem, StoreError, disk_fault
 from sstmerge_core.store import leaderboard, snapshot
 from sstmerge_core.store.events import decode, read_lines
 from sstmerge_core.store.fold import FIRST_WINS, KEYS, Batch
@@ -30,6 +34,14 @@ BATCH_BYTES = 16 << 20
 # Two owners of one file can exist within a process (DuckDB allows it); they must not ingest at the same time.
 _LOCKS: dict[Path, threading.RLock] = defaultdict(threading.RLock)
 _PUBLISHING: dict[Path, threading.RLock] = defaultdict(threading.RLock)
+
+
+class HeldError(StoreError):
+    """Another process holds the database: what it published last can be read."""
+
+
+class DamagedError(StoreError):
+    """The file is no database, or not whole; `rebuild` makes it again."""
 
 
 class Owner:
@@ -54,17 +66,23 @@ class Owner:
     def open(cls, workspace: Workspace, *, wait: float = 1.0) -> Owner:
         """Take the database, creating it (or making it again after a change of schema) where needed.
 
-        Raises StoreError that names the process holding the file when it is not free within `wait` seconds.
+        Raises HeldError that names the process holding the file when it is not free within `wait` seconds,
+        DamagedError where it is no whole database, and StoreError where the disk is full or protected.
         """
-        workspace.create()
-        with _LOCKS[workspace.database]:
+        _check_place(workspace.database)
+        with _LOCKS[workspace.database], file_errors(workspace.database):
+            workspace.create()
             connection = _connect(workspace, wait)
-            if _version(connection) != schema_version():
+            try:
+                if _version(connection) != schema_version():
+                    connection.close()
+                    _delete(workspace)
+                    connection = _connect(workspace, wait)
+                    _create(connection)
+                return cls(workspace, connection)
+            except BaseException:
                 connection.close()
-                _delete(workspace)
-                connection = _connect(workspace, wait)
-                _create(connection)
-            return cls(workspace, connection)
+                raise
 
     def cursor(self) -> duckdb.DuckDBPyConnection:
         """A connection of its own for the calling thread; sees every committed ingest."""
@@ -76,9 +94,9 @@ class Owner:
         What a file that is gone had said is forgotten, and counts as one event: a deleted run leaves the tables.
 
         A batch of rows and the files' offsets are one transaction: a kill loses nothing and doubles nothing.
-        Thread-safe. Costs a `stat` per event file when nothing changed.
+        Thread-safe. Costs a `stat` per event file when nothing changed. Raises StoreError as `open` does.
         """
-        with self._lock, contextlib.closing(self.cursor()) as cursor:
+        with file_errors(self.workspace.database), self._lock, contextlib.closing(self.cursor()) as cursor:
             begun = time.monotonic()
             sizes = self.workspace.event_files()
             self.looking_seconds = time.monotonic() - begun
@@ -96,8 +114,9 @@ class Owner:
         """The newest snapshot; makes a new one when anything was ingested since the last.
 
         Ingesting goes on meanwhile: with a million answers a snapshot takes seconds, and pages do not wait for it.
+        Raises StoreError as `open` does.
         """
-        with self._publishing, contextlib.closing(self.cursor()) as cursor:
+        with file_errors(self.workspace.database), self._publishing, contextlib.closing(self.cursor()) as cursor:
             current = snapshot.newest(self.workspace.snapshots)
             if current is None or self._unpublished:
                 self._unpublished = False  # what is ingested from here on may not be in it
@@ -160,10 +179,12 @@ class Snapshot:
     publishing_seconds = 0.0
     looking_seconds = 0.0
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, held: Problem | None = None):
         import duckdb
 
         self.path = path
+        self.held = held
+        """Why it is not the database itself"""
         self._connection = duckdb.connect(str(path), read_only=True)
 
     def cursor(self) -> duckdb.DuckDBPyConnection:
@@ -189,25 +210,27 @@ class Snapshot:
 def connect(workspace: Workspace) -> Owner | Snapshot:
     """The command line's way in: the database itself when it is free, otherwise the newest snapshot, read-only.
 
-    Raises StoreError when the database is held and nothing has been published yet.
+    Raises StoreError when the database is held and nothing has been published yet, and for any other reason for which
+    it cannot be opened: what was published may then be of long ago.
     """
     try:
         return Owner.open(workspace, wait=0.3)
-    except StoreError:
+    except HeldError as held:
         newest = snapshot.newest(workspace.snapshots)
         if newest is None:
             raise
-        return Snapshot(newest)
+        with file_errors(newest):
+            return Snapshot(newest, held.problems[0])
 
 
 def rebuild(workspace: Workspace) -> int:
     """Make the database again from the event files and the reported figures; returns the number of events.
 
-    Raises StoreError when another process holds the database.
+    What it replaces is never opened, and may be anything. Raises HeldError when another process holds the database.
     """
-    with _LOCKS[workspace.database]:
-        Owner.open(workspace).close()  # only the process that can own the file may delete it
-        _delete(workspace)
+    with _LOCKS[workspace.database], file_errors(workspace.database):
+        with _free(workspace.database):  # only the process that can own the file may delete it
+            _delete(workspace)
         with Owner.open(workspace) as owner:
             events = owner.ingest()
             owner.publish()
@@ -246,17 +269,93 @@ def _connect(workspace: Workspace, wait: float) -> duckdb.DuckDBPyConnection:
         try:
             return duckdb.connect(str(workspace.database))
         except duckdb.IOException as error:
-            if "lock" not in str(error).lower():
-                raise StoreError(Problem(str(workspace.database), _first_line(error))) from error
+            if "Could not set lock" not in str(error):
+                raise
             if time.monotonic() >= deadline:
-                raise StoreError(_held(workspace.database, str(error))) from error
+                found = re.search(r"PID (\d+)", str(error))
+                raise _held(workspace.database, int(found[1]) if found else 0) from error
             time.sleep(0.05)
 
 
-def _held(database: Path, message: str) -> Problem:
-    found = re.search(r"PID (\d+)", message)
-    holder = f"process {found[1]}" if found else "another process"
-    return Problem(str(database), f"{holder} holds the database", "Stop it, or wait for it; reading goes by snapshot.")
+def _held(database: Path, pid: int) -> HeldError:
+    fault = f"{f'process {pid}' if pid else 'another process'} holds the database"
+    return HeldError(Problem(str(database), fault, "Stop it, or wait for it; reading goes by snapshot."))
+
+
+def _check_place(database: Path) -> None:
+    """Raises StoreError for a path that DuckDB reads as something else: an address with a question, or two folders."""
+    if wrong := [letter for letter in "?\\" if letter in str(database)]:
+        fault = f"no database can be kept there: its path has a {wrong[0]}"
+        raise StoreError(Problem(str(database.parent), fault, "Rename it, or name another: SSTMERGE_WORKSPACE."))
+
+
+@contextlib.contextmanager
+def _free(database: Path) -> Iterator[None]:
+    """Hold the lock that DuckDB takes on its file, without DuckDB. Raises HeldError where another process has it."""
+    if not database.is_file():
+        yield
+        return
+    with open(database, "r+b") as file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
+            raise _held(database, _holder(file.fileno())) from None
+        yield
+
+
+def _holder(descriptor: int) -> int:
+    """The process that holds a lock on a file; 0 where the system does not tell, or not in the way of Linux."""
+    if not sys.platform.startswith("linux"):
+        return 0
+    layout = "hhqqi4x"  # struct flock: type, whence, start, length, process
+    try:
+        asked = struct.pack(layout, fcntl.F_WRLCK, 0, 0, 0, 0)
+        return struct.unpack(layout, fcntl.fcntl(descriptor, fcntl.F_GETLK, asked))[-1]
+    except (OSError, struct.error):
+        return 0
+
+
+@contextlib.contextmanager
+def file_errors(database: Path) -> Iterator[None]:
+    """DuckDB's errors of files as StoreError that says what to do; any other of its errors is a fault of ours."""
+    import duckdb
+
+    try:
+        yield
+    except duckdb.Error as error:
+        if (told := _fault(str(error), isinstance(error, _of_files(duckdb)))) is None:
+            raise
+        kind, fault, fix = told
+        raise kind(Problem(str(database), fault, fix)) from error
+
+
+def _of_files(duckdb: Any) -> tuple[type[Exception], ...]:
+    return duckdb.IOException, duckdb.SerializationException, duckdb.FatalException, duckdb.InternalException
+
+
+def _fault(message: str, of_files: bool) -> tuple[type[StoreError], str, str] | None:
+    """What one of DuckDB's messages comes to: the kind of error, the fault and the fix."""
+    for text, code in _DISK.items():
+        if text in message:
+            return StoreError, *disk_fault(code)
+    if not of_files and "orrupt" not in message:
+        return None
+    first = " ".join(message.splitlines()[0].split())
+    fault = f"the database is damaged or no database ({first[:200].rstrip('.')})"
+    return DamagedError, fault, "Close the dashboard, then `sstmerge db rebuild` makes it again from the event files."
+
+
+_DISK = {
+    "No space left on device": errno.ENOSPC,
+    "Disk quota exceeded": errno.EDQUOT,
+    "File too large": errno.EFBIG,
+    "Read-only file system": errno.EROFS,
+    "Permission denied": errno.EACCES,
+    "Operation not permitted": errno.EPERM,
+    "Input/output error": errno.EIO,
+    "Too many open files": errno.EMFILE,
+}
+"""What the system says within DuckDB's messages"""
 
 
 def _version(connection: duckdb.DuckDBPyConnection) -> str | None:
@@ -278,6 +377,8 @@ def _create(connection: duckdb.DuckDBPyConnection) -> None:
 
 def _delete(workspace: Workspace) -> None:
     for path in (workspace.database, Path(f"{workspace.database}.wal")):
+        if path.is_dir() and not path.is_symlink():
+            raise StoreError(Problem(str(path), *disk_fault(errno.EISDIR)))
         path.unlink(missing_ok=True)
 
 
@@ -337,7 +438,3 @@ def _on_conflict(table: str, columns: list[str]) -> str:
         else:
             updates.append(f'"{column}" = {new}')
     return f"DO UPDATE SET {', '.join(updates)}"
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
 import os
 import time
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sstmerge_core import documents
 from sstmerge_core.errors import Problem, StoreError
 from sstmerge_core.workspace import Workspace, write_json
 
@@ -46,7 +46,13 @@ class PastQuery:
 
 def saved(workspace: Workspace) -> list[SavedQuery]:
     """The workspace's saved queries by name. Raises StoreError where their file cannot be read."""
-    return [SavedQuery(**row) for row in sorted(_read(_saved(workspace)), key=lambda row: row["name"].casefold())]
+    path = _saved(workspace)
+    try:
+        return [SavedQuery(**row) for row in sorted(_read(path), key=lambda row: row["name"].casefold())]
+    except (KeyError, TypeError) as error:
+        raise StoreError(
+            Problem(str(path), f"has an odd entry ({error})", "Repair the file, or move it away.")
+        ) from None
 
 
 def save(workspace: Workspace, query: SavedQuery, *, replace: bool = True) -> SavedQuery | None:
@@ -110,14 +116,18 @@ def _history(workspace: Workspace) -> Path:
 
 
 def _read(path: Path) -> list[dict[str, Any]]:
+    if not path.exists():
+        return []
     try:
-        rows = json.loads(path.read_bytes())
-        if not isinstance(rows, list) or not all(isinstance(row, dict) and row.get("sql") for row in rows):
+        rows = documents.read_json(path)
+        texts = ("sql", "name", "user", "error")
+        if not isinstance(rows, list) or not all(
+            isinstance(row, dict) and row.get("sql") and all(isinstance(row.get(name, ""), str) for name in texts)
+            for row in rows
+        ):
             raise ValueError("not a list of queries")
         return rows
-    except FileNotFoundError:
-        return []
-    except (OSError, ValueError) as error:
+    except ValueError as error:
         raise StoreError(Problem(str(path), f"cannot be read ({error})", "Repair the file, or move it away.")) from None
 
 

@@ -17,6 +17,7 @@ def publish(connection: Any, database: str, folder: Path) -> Path:
     Each snapshot has a new name: a process that has one open would see stale data under a name used again.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    remove_unfinished(folder)
     target = folder / f"snap.{time.time_ns()}.duckdb"
     temporary = folder / f".{target.name}.{os.getpid()}"
     try:
@@ -60,6 +61,12 @@ def _copy(connection: Any, database: str) -> None:
 def published(folder: Path) -> list[Path]:
     """The snapshots of a folder, oldest first."""
     return sorted(folder.glob("snap.*.duckdb"))
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove what processes left that were killed while they published; for the owner of the database alone."""
+    for left in folder.glob(".snap.*"):
+        left.unlink(missing_ok=True)
 
 
 def newest(folder: Path) -> Path | None:

@@ -14,10 +14,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal, Self
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from sstmerge_core import errors, metrics, resources
+from sstmerge_core import documents, errors, metrics, resources
 from sstmerge_core.errors import DataError, Problem
 from sstmerge_core.metrics.labels import DEFAULT_JUDGE
 from sstmerge_core.suites.columns import NATIVE, Columns, Scalar
@@ -197,13 +196,9 @@ def read(path: Path) -> DeclaredSuite:
 @lru_cache(maxsize=256)
 def _read(path: Path, changed: int) -> DeclaredSuite:
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "is not UTF-8 text"
-        raise DataError(Problem(str(path), f"cannot be read: {reason}", "Give a suite's YAML file.")) from None
-    except yaml.YAMLError as error:
-        fault = f"is not YAML: {' '.join(str(error).split())}"
-        raise DataError(Problem(str(path), fault, "Correct the file.")) from None
+        content = documents.read_yaml(path)
+    except documents.FormatError as error:
+        raise DataError(Problem(str(path), str(error), "Give a suite's YAML file.")) from None
     if not isinstance(content, dict):
         raise DataError(Problem(str(path), "declares no suite", "See docs/suites.md for the fields."))
     try:

@@ -162,7 +162,11 @@ def _locate(origin: Origin, suite: DeclaredSuite, workspace: Workspace) -> list[
     else:
         roots = [folder(workspace), suite.path.parent]
     for root in roots:
-        wanted = str(root / Path(origin.file).expanduser())
+        named = Path(origin.file).expanduser()
+        # only what the suite says is a pattern: the folder it lies in may have a * or ? in its own name
+        wanted = str(named if named.is_absolute() else Path(glob.escape(str(root)), named))
+        if (root / named).is_file():
+            return [root / named]
         if files := sorted(Path(name) for name in glob.glob(wanted) if Path(name).is_file()):
             return files
     if origin.package:

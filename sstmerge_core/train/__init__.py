@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from sstmerge_core import documents
 from sstmerge_core.adapters import RECORD, base_fingerprint
 from sstmerge_core.errors import Cancelled, DataError, Problem, RecipeError
 from sstmerge_core.models.device import share_the_machine
@@ -34,7 +35,8 @@ def inputs_digest(
 def training_record(folder: Path) -> dict[str, Any]:
     """What a trained adapter's record says of its training: settings, rows, loss curve; empty where it says nothing."""
     try:
-        return json.loads((folder / RECORD).read_text()).get("training") or {}
+        found = documents.read_json(folder / RECORD).get("training")
+        return found if isinstance(found, dict) else {}  # an adapter from elsewhere may say anything
     except (OSError, ValueError, AttributeError):
         return {}
 

@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
+from sstmerge_core import documents
 from sstmerge_core.errors import JobError, Problem
 from sstmerge_core.workspace import write_json
 
@@ -132,6 +133,6 @@ def write_curve(place: Path, curve: Mapping[str, Any]) -> None:
 def read_curve(out: Path) -> dict[str, Any] | None:
     """The curve so far of a training into `out` that has not ended; None where there is none."""
     try:
-        return json.loads((folder(out) / _CURVE).read_text())
+        return documents.read_json(folder(out) / _CURVE)
     except (OSError, ValueError):
         return None

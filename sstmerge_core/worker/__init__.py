@@ -18,7 +18,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from sstmerge_core.errors import Cancelled, SSTMergeError
+from sstmerge_core.errors import Cancelled, SSTMergeError, disk_problem
 from sstmerge_core.jobs.dispatch import close_runs, settle
 from sstmerge_core.jobs.estimate import Estimator, relative_error
 from sstmerge_core.jobs.history import scope_of
@@ -155,6 +155,8 @@ def run_job(workspace: Workspace, job: Job, execute: str) -> tuple[str, str | No
         return "failed", "; ".join(str(problem) for problem in error.problems)
     except Exception as error:
         traceback.print_exc()
+        if isinstance(error, OSError) and (problem := disk_problem(error)):
+            return "failed", str(problem)
         return "failed", " ".join(f"{type(error).__name__}: {error}".split())
     finally:
         monitor.stop()

@@ -225,7 +225,7 @@ def test_further_experts_are_merged_and_their_weights_shown(
         app = open_page(full_workspace, "merge", **_tiny(), method="linear", alpha="0.5", expert="tiny-second")
         text = " ".join(caption.value for caption in app.caption)
         assert "**0.25** · ΔU2 (tiny-second)" in text and "**0.5** · ΔS (tiny-safety)" in text
-        assert "tiny-utility+tiny-second_tiny-safety" in " ".join(item.value for item in app.markdown)
+        assert r"tiny-utility+tiny-second\_tiny-safety" in " ".join(item.value for item in app.markdown)
         app.selectbox("merge.utility").set_value("tiny-second").run()
         assert app.multiselect("merge.expert").value == []
         app = open_page(full_workspace, "sweep", **_tiny(), expert="tiny-second", method="linear", alpha="0.5")

@@ -1,0 +1,1 @@
+"""Hostile inputs, generated: nothing of them lies on the disk."""
