@@ -65,7 +65,8 @@ def page(found: Sequence[Result]) -> str:
         "every method has as many settings, drawn by one rule that is recorded with the result, the goal is the",
         "balanced score (harmonic mean of resistance − over-refusal and of the share of U's utility kept), and the",
         "parents are in every contest. The prompts, the adapters A7 and A7_balanced and the judge are new too, so",
-        "no figure here continues an older one, and the experiments that are not below have not been run again yet.",
+        "no figure here continues an older one. The baselines over training seeds, the merging before and after tuning",
+        "and the search were not run again on the new data yet.",
         "",
     ]
     for result in found:

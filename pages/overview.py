@@ -77,7 +77,7 @@ with left:
 
 with right:
     if pairs:
-        decision.card(store, "overview", pair, choice, heading=f"Which should I ship? {pair}")
+        decision.card(store, "overview", pair, choice, heading=f"Which should I ship? {plain(pair)}")
 
 last, now = st.columns([7, 5], gap="large")
 with now:

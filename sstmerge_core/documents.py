@@ -41,17 +41,22 @@ class FormatError(ValueError):
 def from_json(text: str | bytes, *, parse_constant: Callable[[str], Any] | None = None) -> Any:
     """The value of a JSON text (bytes: UTF-8). Raises FormatError for all that `json.loads` may raise, and too much."""
     told = _text(text)
-    if told.count("[") + told.count("{") > DEPTH:
-        depth = 0
-        for bracket in _BRACKETS_ONLY.sub("", told):
-            depth += 1 if bracket in "[{" else -1
-            if depth > DEPTH:
-                raise FormatError(_too_deep())
+    look_at_json(told)
     whole = _whole if _LONG.search(told) else None
     try:
         return json.loads(told, parse_constant=parse_constant, parse_int=whole)
     except json.JSONDecodeError as error:
         raise FormatError(f"is not JSON: {error.msg} (line {error.lineno}, column {error.colno})") from None
+
+
+def look_at_json(text: str) -> None:
+    """For readers that parse a JSON text in their own way: raises FormatError where it is nested too deeply."""
+    if text.count("[") + text.count("{") > DEPTH:
+        depth = 0
+        for bracket in _BRACKETS_ONLY.sub("", text):
+            depth += 1 if bracket in "[{" else -1
+            if depth > DEPTH:
+                raise FormatError(_too_deep())
 
 
 def from_yaml(text: str | bytes) -> Any:
@@ -61,7 +66,7 @@ def from_yaml(text: str | bytes) -> Any:
     told = _text(text)
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        _look(yaml.parse(told, Loader=loader))
+        look_at_yaml(yaml.parse(told, Loader=loader))
         value = yaml.load(told, loader)
     except FormatError:
         raise
@@ -111,7 +116,7 @@ def _text(text: str | bytes) -> str:
         raise FormatError("is not UTF-8 text") from None
 
 
-def _look(events: Iterator[Any]) -> None:
+def look_at_yaml(events: Iterator[Any]) -> None:
     """Go through a YAML text's events, which takes no recursion. Raises FormatError beyond a limit."""
     import yaml
 

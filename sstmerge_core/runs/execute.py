@@ -44,6 +44,7 @@ def execute(
     workspace: Workspace,
     *,
     report: Report = lambda point, stage, done, total: None,
+    tell: Callable[[str], None] = lambda part: None,
     should_cancel: Callable[[], bool] = lambda: False,
     user: str = "",
     job_id: str = "",
@@ -52,6 +53,7 @@ def execute(
 ) -> None:
     """Carry out `recipes` in order; finished ones are skipped, half-done ones resumed.
 
+    `tell` is told which part of a point the stages that follow belong to: the reference, then the merge.
     `session` is what an earlier call left in memory, for callers that come back (then `device` is its own). A point
     that fails on the user's input does not stop the others. Raises JobError naming the failed ones at the
     end, Cancelled as soon as `should_cancel` says so.
@@ -65,8 +67,11 @@ def execute(
         for session.point, recipe in enumerate(recipes):
             try:
                 base = recipe.reference
-                if base is not None and not is_finished(workspace, base) and base not in recipes[: session.point]:
+                first = base is not None and not is_finished(workspace, base) and base not in recipes[: session.point]
+                if base is not None and first:
+                    tell(f"1/2 reference: {base.pair} alone")
                     run(base, session)
+                tell("2/2 your merge" if first else "")
                 run(recipe, session)
             except Cancelled:
                 raise

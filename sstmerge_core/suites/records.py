@@ -7,10 +7,11 @@ import io
 import itertools
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from sstmerge_core import documents
 from sstmerge_core.errors import DataError, Problem
 from sstmerge_core.suites import reading
 from sstmerge_core.suites.reading import MOST_LINE
@@ -33,8 +34,6 @@ DELIMITERS = (",", ";", "\t", "|")
 MOST_DOCUMENT = 128 * 2**20
 """Characters of a JSON file that has to be parsed in one go"""
 MOST_YAML = 16 * 2**20
-MOST_DEPTH = 64
-MOST_ALIASES = 100
 
 
 class _Absent(str):
@@ -244,7 +243,10 @@ def _parquet(path: Path) -> Iterator[tuple[str, Any]]:
 
 def _parse(text: str, where: str) -> Any:
     try:
+        documents.look_at_json(text)
         return _DECODER.decode(text)
+    except documents.FormatError as error:
+        raise DataError(Problem(where, str(error), "Give flat objects.")) from None
     except json.JSONDecodeError as error:
         raise DataError(Problem(where, f"is not JSON: {error.msg}", "Correct it, or remove it.")) from error
     except RecursionError:
@@ -311,8 +313,10 @@ def _parse_yaml(text: str, where: str) -> Any:
         Loader.add_constructor(tag + kind, lambda own, node, plain=plain, made=made: made(node.value, plain(own, node)))
     Loader.add_constructor(f"{tag}timestamp", lambda own, node: node.value)
     try:
-        _check_shape(yaml.parse(text, Loader), where)  # the C loader overflows the stack on deep nesting
+        documents.look_at_yaml(yaml.parse(text, Loader))  # the C loader overflows the stack on deep nesting
         return yaml.load(text, Loader)
+    except documents.FormatError as error:
+        raise DataError(Problem(where, str(error), "Give a list of flat objects.")) from None
     except yaml.YAMLError as error:
         fault = f"is not YAML: {' '.join(str(error).split())}"
         raise DataError(Problem(where, fault, "Correct it, or remove it.")) from error
@@ -320,18 +324,6 @@ def _parse_yaml(text: str, where: str) -> Any:
         many = "digits" in str(error)
         fault = "has a number of too many digits" if many else f"has a value that cannot be read: {shown(error, 120)}"
         raise DataError(Problem(where, fault, "Put texts into quotes.")) from None
-
-
-def _check_shape(events: Iterable[Any], where: str) -> None:
-    depth = aliases = 0
-    for event in events:
-        name = type(event).__name__
-        depth += name.endswith("StartEvent") - name.endswith("EndEvent")
-        aliases += name == "AliasEvent"
-        if depth > MOST_DEPTH:
-            raise DataError(Problem(where, "is nested too deeply", "Give a list of flat objects."))
-        if aliases > MOST_ALIASES:
-            raise DataError(Problem(where, f"has more than {MOST_ALIASES} aliases", "Write the texts out."))
 
 
 def shown(text: object, most: int = 40) -> str:

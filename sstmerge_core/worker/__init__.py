@@ -46,6 +46,8 @@ class Monitor:
         self._over = threading.Event()
         self._half: tuple[float, float] | None = None
         """When half of the job was done, and the remaining seconds announced then."""
+        self._part = ""
+        """What of the point is at work, in words"""
         self._thread = threading.Thread(target=self._run, daemon=True, name="heartbeat")
         self._thread.start()
 
@@ -60,6 +62,11 @@ class Monitor:
             self._note_half()
         if turned:
             self._beat()
+
+    def tell(self, part: str) -> None:
+        """What the stages that follow are part of: ``1/2 reference: A5 alone``; empty: of nothing in particular."""
+        with self._lock:
+            self._part = part
 
     def should_cancel(self) -> bool:
         return self._cancelled.is_set()
@@ -93,7 +100,9 @@ class Monitor:
             self._note_half()
             fields: dict[str, Any] = {
                 "point": estimator.point,
-                "stage": stage_text(estimator.stage, estimator.done, estimator.total),
+                "stage": " · ".join(
+                    filter(None, [self._part, stage_text(estimator.stage, estimator.done, estimator.total)])
+                ),
                 "progress": estimator.progress(now),
                 "eta_seconds": estimator.remaining(now),
                 "eta_at_half": self._half[1] if self._half else None,
@@ -147,7 +156,7 @@ def run_job(workspace: Workspace, job: Job, execute: str) -> tuple[str, str | No
 
             base_download.run(workspace, spec["download"], report=monitor.report, should_cancel=monitor.should_cancel)
         else:
-            _load(execute)(recipes, workspace, **common)
+            _load(execute)(recipes, workspace, tell=monitor.tell, **common)
     except Cancelled:
         return "cancelled", None
     except SSTMergeError as error:

@@ -437,7 +437,7 @@ def test_odd_settings_of_a_base_are_no_traceback(tiny_base, tmp_path):
     found = adapters.read_base(base)
     assert (found.name, found.architecture, found.vocabulary) == ("base", "unknown", 0)
     (base / "config.json").write_text(DEEP)
-    with pytest.raises(DataError, match="nested too deeply"):
+    with pytest.raises(DataError, match="within each other"):
         adapters.read_base(base)
 
 

@@ -53,9 +53,9 @@ def copy(tiny_pair, tmp_path) -> Path:
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
-        (lambda copy: settled(copy, lora_alpha=10**400), "not a number that can be used"),
+        (lambda copy: settled(copy, lora_alpha=10**400), "more than 308 digits"),
         (lambda copy: settled(copy, alpha_pattern={r"((a|.)+)+\1!": 4}), "not read here"),
-        (lambda copy: (copy / CONFIG).write_text("[" * 100_000), "nested too deeply"),
+        (lambda copy: (copy / CONFIG).write_text("[" * 100_000), "within each other"),
         (lambda copy: (copy / WEIGHTS).write_bytes((copy / WEIGHTS).read_bytes() + b"x"), "after its last tensor"),
         (lambda copy: settled(copy, peft_type="LOKR"), "sstmerge adapters convert"),
         (lambda copy: renamed(copy, lambda key: f"lora_te_{key}.alpha"), "kohya"),

@@ -75,7 +75,7 @@ def test_a_disk_error_of_a_page_is_drawn_in_place(
     def refused(*_: object, **__: object) -> None:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), "/data/secret")
 
-    monkeypatch.setattr("sstmerge_core.catalog.bases", refused)
+    monkeypatch.setattr("studio.pick.bases", refused)
     assert "/data/secret" in said(open_page(workspace, "merge"))
 
 

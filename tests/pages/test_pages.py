@@ -241,7 +241,7 @@ def test_a_declared_suite_is_offered_and_its_absence_said_with_the_way_to_get_it
     app = open_page(full_workspace, page, **_tiny(), method="linear", alpha="0.5", harmful="nothing")
     assert "harmful=nothing" in app.warning[0].value
     app = open_page(full_workspace, page, **_tiny(), method="linear", alpha="0.5", harmful="advbench", suite="facts")
-    assert "advbench" in app.selectbox(f"{page}.harmful").options and _said(app, "harmful") == "advbench"
+    assert "advbench · not here" in app.selectbox(f"{page}.harmful").options and _said(app, "harmful") == "advbench"
     assert "rows are not here" in app.error[0].value and "--fetch" in app.error[0].value
     assert app.button(f"{page}.launch").disabled
 

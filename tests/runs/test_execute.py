@@ -128,6 +128,16 @@ def test_runs_of_a_budget_without_the_limit_keep_their_id(workspace, inputs):
     assert one.selection_benign is None
 
 
+def test_what_is_at_work_is_told_the_reference_before_the_merge(workspace, inputs):
+    one = recipe(workspace, inputs, "linear")
+    told: list[str] = []
+    execute([one], workspace, tell=told.append)
+    assert told == ["1/2 reference: U alone", "2/2 your merge"]
+    told.clear()
+    execute([recipe(workspace, inputs, "linear", alpha=0.25)], workspace, tell=told.append)
+    assert told == [""], "the reference is known by now"
+
+
 def test_a_finished_recipe_is_not_run_again(workspace, inputs):
     one = recipe(workspace, inputs)
     execute([one], workspace)
