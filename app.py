@@ -8,6 +8,8 @@ start.settle()
 page = navigation.menu()
 st.set_page_config(page_title=f"{page.title} · SST-Merge Studio", page_icon=navigation.ICON, layout="wide")
 st.html(navigation.style(page))
-window.furnish(page.title)
-with blocks.failures():  # what a page has not drawn itself
-    page.run()
+try:
+    with blocks.failures():  # what a page has not drawn itself
+        page.run()
+finally:  # last, so that what a page shows comes first; a page may stop before its end
+    window.furnish(page.title)

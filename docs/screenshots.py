@@ -70,7 +70,7 @@ def take(workspace: Path) -> None:
             shoot(page, name)
         page.goto(f"{address}/{MERGE}")
         drawn(page, '[data-testid="stMainBlockContainer"]')
-        page.get_by_role("button", name=re.compile(r"Merge$")).click()
+        page.locator(".st-key-merge-launch button").first.click()
         page.get_by_text(re.compile("Generating answers")).first.wait_for(timeout=180_000)
         shoot(page, "merge")
         page.get_by_role("button", name=re.compile(r"Cancel$")).click()

@@ -36,8 +36,9 @@ def download(run_id: str, label: str, *, key: str = "adapter") -> None:
         icon=":material/build:",
         key=f"{key}.make.{run_id}",
         disabled=bool(job and job.active),
-        help="Only this run's figures and recipe are here. The same merge is made again, bit for bit with the same "
-        "versions, and nothing is measured: seconds, and some minutes where it needs gradients.",
+        help="To download it and to talk to it: only this run's figures and recipe are here. The same merge is made "
+        "again, bit for bit with the same versions, and nothing is measured: seconds, and some minutes where it needs "
+        "gradients.",
     ):
         with blocks.failures():
             asked = adapter_job.submit(start.workspace(), run_id, label=label, user=start.user())
@@ -53,16 +54,14 @@ def progress(run_id: str) -> None:
 
 
 def talk(run_id: str) -> None:
-    """The way to the Playground, with the run beside the base model."""
-    here = is_here(run_id)
-    st.page_link(
-        "pages/playground.py",
-        label="Talk to it",
-        icon=":material/forum:",
-        query_params={"column": ["base", f"run:{run_id}"]} if here else None,
-        disabled=not here,
-        help=None if here else "Its adapter is not here: make it first.",
-    )
+    """The way to the Playground, with the run beside the base model; nothing where its adapter is not here."""
+    if is_here(run_id):
+        st.page_link(
+            "pages/playground.py",
+            label="Talk to it",
+            icon=":material/forum:",
+            query_params={"column": ["base", f"run:{run_id}"]},
+        )
 
 
 def _job(run_id: str) -> Job | None:

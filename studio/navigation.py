@@ -38,7 +38,7 @@ HERE = """
 [data-testid='stTopNav'] > :nth-child(SECTION) [data-testid='stTopNavSection']
   {background: color-mix(in srgb, currentcolor 12%, transparent); border-radius: 0.5rem}
 [data-testid='stTopNav'] > :nth-child(SECTION) [data-testid='stTopNavSection'] p::after
-  {content: ' · PAGE'; font-weight: 600}
+  {content: ' · PAGE' / ''; font-weight: 600}
 </style>
 """
 
