@@ -25,6 +25,7 @@ __all__ = [
     "active",
     "cancel",
     "default_device",
+    "enqueue",
     "eta_error",
     "expected_starts",
     "job",
@@ -37,6 +38,7 @@ __all__ = [
     "retry",
     "submit",
     "wait",
+    "working_on",
 ]
 
 
@@ -88,6 +90,15 @@ def submit(
     Queue(workspace).add(
         job_id, kind=kind, name=name, user=user, device=where, spec=spec, run_ids=run_ids, seconds=seconds
     )
+    settle(workspace)
+    return job_id
+
+
+def enqueue(workspace: Workspace, kind: str, name: str, spec: Mapping[str, Any], *, device: str, user: str = "") -> str:
+    """Put a job without recipes into the queue of `device` and start it if that is free; returns its id."""
+    job_id = f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(3)}"
+    workspace.create()
+    Queue(workspace).add(job_id, kind=kind, name=name, user=user, device=device, spec=dict(spec), run_ids=[])
     settle(workspace)
     return job_id
 

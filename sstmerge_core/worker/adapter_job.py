@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import secrets
-import time
 from collections.abc import Callable, Mapping
 
 from sstmerge_core.builder import recipe_command, recipe_file
 from sstmerge_core.errors import JobError, Problem
-from sstmerge_core.jobs import default_device, settle
+from sstmerge_core.jobs import default_device, enqueue
 from sstmerge_core.jobs.model import Job
 from sstmerge_core.jobs.queue import Queue
 from sstmerge_core.recipe import Recipe, record
@@ -24,18 +22,8 @@ def submit(workspace: Workspace, run_id: str, *, label: str = "", user: str = ""
     inputs is missing.
     """
     _located(workspace, run_id)
-    job_id = f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(3)}"
-    Queue(workspace).add(
-        job_id,
-        kind=KIND,
-        name=f"Adapter of {label or run_id}",
-        user=user,
-        device=default_device(),
-        spec={"adapter": {"run_id": run_id}},
-        run_ids=[],
-    )
-    settle(workspace)
-    return job_id
+    spec = {"adapter": {"run_id": run_id}}
+    return enqueue(workspace, KIND, f"Adapter of {label or run_id}", spec, device=default_device(), user=user)
 
 
 def run(

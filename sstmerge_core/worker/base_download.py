@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import secrets
-import time
 from collections.abc import Callable, Mapping
 
 from sstmerge_core import words
 from sstmerge_core.catalog import base_intake, hub
 from sstmerge_core.errors import JobError, Problem
-from sstmerge_core.jobs import settle
+from sstmerge_core.jobs import enqueue
 from sstmerge_core.jobs.model import NETWORK
-from sstmerge_core.jobs.queue import Queue
 from sstmerge_core.workspace import Workspace
 
 KIND = "base"
@@ -26,19 +23,10 @@ def submit(workspace: Workspace, repository: str, revision: str = "", *, user: s
     if name.count("/") != 1 or not all(name.split("/")):
         fix = "Write owner/name, as at the top of its page on the hub."
         raise JobError(Problem(f"repository {words.shortened(repository)}", "is no repository's id", fix))
-    job_id = f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(3)}"
-    workspace.create()
-    Queue(workspace).add(
-        job_id,
-        kind=KIND,
-        name=f"Base model {name}" + (f"@{revision.strip()}" if revision.strip() else ""),
-        user=user,
-        device=NETWORK,
-        spec={"download": {"repository": name, "revision": revision.strip()}},
-        run_ids=[],
-    )
-    settle(workspace)
-    return job_id
+    revision = revision.strip()
+    called = f"Base model {name}" + (f"@{revision}" if revision else "")
+    spec = {"download": {"repository": name, "revision": revision}}
+    return enqueue(workspace, KIND, called, spec, device=NETWORK, user=user)
 
 
 def run(

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import secrets
-import time
 from collections.abc import Callable, Mapping
 
 from sstmerge_core.errors import Cancelled
 from sstmerge_core.evaluate.judges import get_judge, is_model, judge_names
-from sstmerge_core.jobs import default_device, settle
+from sstmerge_core.jobs import default_device, enqueue
 from sstmerge_core.jobs.estimate import START, Estimator
 from sstmerge_core.jobs.model import INSPECTION, Job
 from sstmerge_core.jobs.queue import Queue
@@ -29,18 +27,8 @@ def submit(workspace: Workspace, run_id: str, judge: str, *, label: str = "", us
     if _needs_no_model(judge):
         get_judge(judge)
     answered(workspace, run_id)
-    job_id = f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(3)}"
-    Queue(workspace).add(
-        job_id,
-        kind=KIND,
-        name=f"{judge} on {label or run_id}",
-        user=user,
-        device=_device(judge),
-        spec={"rescore": {"run_id": run_id, "judge": judge}},
-        run_ids=[],
-    )
-    settle(workspace)
-    return job_id
+    spec = {"rescore": {"run_id": run_id, "judge": judge}}
+    return enqueue(workspace, KIND, f"{judge} on {label or run_id}", spec, device=_device(judge), user=user)
 
 
 def run(

@@ -134,7 +134,7 @@ def test_a_download_that_does_not_fit_on_the_disk_is_refused_before_it_begins(
 def test_the_job_of_the_queue_does_the_same_and_says_how_far_it_is(
     workspace: Workspace, a_hub: _Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(base_download, "settle", lambda workspace: None)  # no worker of its own: it runs here
+    monkeypatch.setattr(jobs, "settle", lambda workspace: None)  # no worker of its own: it runs here
     job_id = base_download.submit(workspace, "lab/tiny", "main")
     job = jobs.job(workspace, job_id)
     assert job is not None and job.name == "Base model lab/tiny@main"

@@ -179,7 +179,7 @@ def test_beside_an_adapter_of_a_base_of_the_hub_its_download_is_offered(
     config = json.loads((own / "adapter_config.json").read_text())
     (own / "adapter_config.json").write_text(json.dumps(config | {"base_model_name_or_path": "lab/unheard-of"}))
     catalog.add(workspace, own, name="own")
-    monkeypatch.setattr("sstmerge_core.worker.base_download.settle", lambda workspace: None)
+    monkeypatch.setattr("sstmerge_core.jobs.settle", lambda workspace: None)
     app = press(open_page(workspace, "adapters", show="own"), "Fetch it from the hub")
     assert not app.exception
     assert [job.name for job in jobs.jobs(workspace)] == ["Base model lab/unheard-of"]

@@ -54,7 +54,7 @@ def test_a_run_without_weights_gets_its_adapter_made(
     workspace = Workspace(tmp_path / "w").create()
     run_id = finished(workspace, tiny_base, tiny_pair, "linear", alpha=0.5).run_id
     shutil.rmtree(workspace.merged_adapter(run_id))
-    monkeypatch.setattr("sstmerge_core.worker.adapter_job.settle", lambda workspace: None)
+    monkeypatch.setattr("sstmerge_core.jobs.settle", lambda workspace: None)
     app = open_page(workspace, "run", run=run_id)
     app = next(one for one in app.button if one.label == "Make its adapter").click().run()
     assert not app.exception and not app.error

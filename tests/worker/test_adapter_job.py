@@ -56,7 +56,7 @@ def test_the_same_bits_come_back_with_the_runs_scores_and_the_run_stays_finished
     before = adapters.read(folder).sha256
     told = json.loads((folder / "sstmerge.json").read_text())["scores"]
     shutil.rmtree(folder)
-    monkeypatch.setattr(adapter_job, "settle", lambda workspace: None)  # no worker of its own: it runs here
+    monkeypatch.setattr(jobs, "settle", lambda workspace: None)  # no worker of its own: it runs here
     job_id = adapter_job.submit(workspace, recipe.run_id, label="TIES")
     found = adapter_job.last(workspace, recipe.run_id)
     assert found is not None and found.job_id == job_id and found.name == "Adapter of TIES"

@@ -28,7 +28,7 @@ def test_the_job_judges_the_stored_answers_and_the_page_finds_it_again(workspace
 
 def test_a_judge_without_a_model_does_not_wait_for_the_device(workspace: Workspace, monkeypatch) -> None:
     write_run(workspace, "aaaa", recipe={})
-    monkeypatch.setattr(rescore_job, "settle", lambda workspace: None)
+    monkeypatch.setattr("sstmerge_core.jobs.settle", lambda workspace: None)
     devices = [
         there(Queue(workspace).job(rescore_job.submit(workspace, "aaaa", judge))).device
         for judge in ("advbench_strings", "wildguard", "hf_classifier:some/model")
