@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -17,13 +18,15 @@ import yaml
 from sstmerge_core import catalog, documents, methods
 from sstmerge_core.adapters.write import OUTPUT_DTYPES
 from sstmerge_core.errors import AdapterError, DataError, Problem, RecipeError, SSTMergeError
-from sstmerge_core.recipe import Calibration, Recipe, Source, record, validated
+from sstmerge_core.recipe import Calibration, Recipe, Source, Suite, record, validated
 from sstmerge_core.suites import bundled
 from sstmerge_core.suites.rows import load_rows, rows_digest, take
 from sstmerge_core.workspace import Workspace
 
 NAME = "recipe.yaml"
 FORMAT = 1
+CHOSEN_ON = ("selection", "selection_benign")
+"""Fields of a recipe with prompts on which its method chooses a parameter"""
 
 
 @dataclass(frozen=True)
@@ -146,7 +149,9 @@ def locate(
     has another hash.
     """
     given = dict(given or {})
+    chosen_on = {name: suite for name in CHOSEN_ON if (suite := getattr(recipe, name)) is not None}
     known = {source.name for source in recipe.adapters} | {source.name for source in _rows_of(recipe.calibration)}
+    known |= {suite.source.name for suite in chosen_on.values()}
     problems = [
         Problem(f"input {name}={path}", "the recipe has none of this name", f"Its inputs: {', '.join(known)}.")
         for name, path in given.items()
@@ -164,6 +169,7 @@ def locate(
     if recipe.unaligned is not None:
         wanted = recipe.unaligned
         steps["unaligned"] = lambda: _base(wanted, workspace, unaligned, True, "--unaligned")
+    steps |= {name: partial(_suite, suite, given) for name, suite in chosen_on.items()}
     for name, step in steps.items():
         try:
             update[name] = step()
@@ -211,18 +217,12 @@ def _calibration(calibration: Calibration | None, given: Mapping[str, str]) -> C
     if calibration is None:
         return None
     found: dict[str, Source] = {}
-    problems = []
+    problems: list[Problem] = []
     for source, n, split in _parts_of(calibration):
-        known = bundled.BUNDLED.get(source.name)
-        place = Path(given.get(source.name) or (bundled.rows_of(known) if known else source.path or source.name))
-        if not place.is_file():
-            problems.append(_missing(f"data {source.name}", source, "", f"--data {source.name}=FILE"))
-            continue
-        rows = load_rows(place, split)
-        digest = rows_digest(take(rows, min(n, len(rows))))
-        if digest != source.sha256:
-            problems.append(_another(str(place), f"data {source.name}", digest, source))
-        found[source.sha256] = source.model_copy(update={"path": str(place.resolve())})
+        try:
+            found[source.sha256] = _data(source, n, split, given)
+        except DataError as error:
+            problems += error.problems
     if problems:
         raise DataError(problems)
     update: dict[str, Any] = {
@@ -233,6 +233,24 @@ def _calibration(calibration: Calibration | None, given: Mapping[str, str]) -> C
         parts = {name: found[source.sha256] for name, (source, _) in calibration.held.parts.items()}
         update["held"] = calibration.held.model_copy(update=parts)
     return calibration.model_copy(update=update)
+
+
+def _suite(suite: Suite, given: Mapping[str, str]) -> Suite:
+    """Prompts on which a method chooses, with their place here. Raises DataError."""
+    return suite.model_copy(update={"source": _data(suite.source, suite.n, suite.split, given)})
+
+
+def _data(source: Source, n: int, split: str, given: Mapping[str, str]) -> Source:
+    """Rows of a recipe with their place here: given, bundled, or where they were. Raises DataError."""
+    known = bundled.BUNDLED.get(source.name)
+    place = Path(given.get(source.name) or (bundled.rows_of(known) if known else source.path or source.name))
+    if not place.is_file():
+        raise DataError(_missing(f"data {source.name}", source, "", f"--data {source.name}=FILE"))
+    rows = load_rows(place, split)
+    digest = rows_digest(take(rows, min(n, len(rows))))
+    if digest != source.sha256:
+        raise DataError(_another(str(place), f"data {source.name}", digest, source))
+    return source.model_copy(update={"path": str(place.resolve())})
 
 
 def _parts_of(calibration: Calibration) -> Iterator[tuple[Source, int, str]]:

@@ -18,10 +18,10 @@ from safetensors.torch import load_file, save_file
 
 from sstmerge_core import adapters, catalog, methods
 from sstmerge_core.adapters.fingerprint import file_sha256
-from sstmerge_core.builder import preflight
+from sstmerge_core.builder import preflight, recipe_file
 from sstmerge_core.builder.recipe_file import Output, RecipeFile, public_name, read_recipe
 from sstmerge_core.cli import main
-from sstmerge_core.errors import RecipeError
+from sstmerge_core.errors import DataError, RecipeError
 from sstmerge_core.recipe import Calibration, Held, Recipe, Source
 from sstmerge_core.runs.card import model_card
 from sstmerge_core.runs.execute import execute
@@ -500,3 +500,29 @@ def test_a_recipe_of_several_experts_makes_the_same_bits(tiny_base, tiny_pair, e
     again = ["merge", str(recipe), *places, f"U2={experts[1]}", "--out", str(tmp_path / "again")]
     assert main(again) == 0
     assert "The same bits as the recipe's." in capsys.readouterr().out
+
+
+def test_the_prompts_on_which_a_method_chooses_are_found_again_without_their_paths(
+    tiny_base: Path, tiny_pair: tuple[Path, Path], tmp_path: Path
+) -> None:
+    workspace = Workspace(tmp_path / "w").create()
+    catalog.add_base(workspace, tiny_base)
+    sides: dict[str, Any] = {
+        "utility": catalog.add(workspace, tiny_pair[0], "U", "utility", "facts"),
+        "safety": catalog.add(workspace, tiny_pair[1], "S", "safety"),
+    }
+    given = {"unit": "percent", "budget": 5.0, "over_refusal": 0.2}
+    base = catalog.bases(workspace)[-1]
+    planned = there(preflight.plan(workspace, base=base, **sides, method="sst_budget", parameters=given).recipe)
+    told = tmp_path / "recipe.yaml"
+    told.write_text(recipe_file.RecipeFile(planned).to_yaml())
+    read = recipe_file.read_recipe(told).recipe
+    assert there(read.selection).source.path == there(read.selection_benign).source.path == ""
+    here = recipe_file.locate(read, workspace)
+    assert here.run_id == planned.run_id
+    for name in ("selection", "selection_benign"):
+        assert getattr(here, name) == getattr(planned, name)
+    other = tmp_path / "rows.jsonl"
+    other.write_text('{"prompt": "q", "response": "a", "split": "selection"}\n')
+    with pytest.raises(DataError, match=r"rows\.jsonl: its SHA-256 is .* near_miss"):
+        recipe_file.locate(read, workspace, given={"near_miss": str(other)})
