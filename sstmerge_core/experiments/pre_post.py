@@ -175,7 +175,7 @@ def _sentence(
     )
 
 
-def _count(rows: Rows, figure: str) -> str:
+def _count(rows: Sequence[Mapping[str, Any]], figure: str) -> str:
     counts = {row[f"{figure}_n"] for row in rows if row.get(f"{figure}_n")}
     return "–".join(str(one) for one in sorted({min(counts), max(counts)})) if counts else "no"
 
