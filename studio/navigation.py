@@ -66,8 +66,8 @@ KEYS = {
 """Title → the page's own shortcuts, as the window lists them under ?"""
 
 
-def menu() -> StreamlitPage:
-    """The page that the URL asks for, with the menu on top.
+def menu(*, hidden: bool = False) -> StreamlitPage:
+    """The page that the URL asks for, with the menu on top unless it is `hidden`.
 
     No icons: for a page with a named one, the browser asks another server for its picture.
     """
@@ -76,7 +76,7 @@ def menu() -> StreamlitPage:
         section: [st.Page(f"pages/{name}.py", title=title, default=name == FIRST) for name, title in listed.items()]
         for section, listed in PAGES.items()
     }
-    return st.navigation(pages, position="top")
+    return st.navigation(pages, position="hidden" if hidden else "top")
 
 
 def style(page: StreamlitPage) -> str:
@@ -94,5 +94,5 @@ def enter_by_the_door() -> None:
     is called once, so the first visitor of a fresh server who follows a link to a page would get it without the menu.
     """
     if not st.session_state.get("navigation:entered"):
-        menu()
+        menu(hidden=True)
         st.rerun()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from sstmerge_core import access
 from sstmerge_core.errors import Cancelled
 from sstmerge_core.evaluate.judges import get_judge, is_model, judge_names
 from sstmerge_core.jobs import default_device, enqueue
@@ -26,6 +27,7 @@ def submit(workspace: Workspace, run_id: str, judge: str, *, label: str = "", us
     """
     if _needs_no_model(judge):
         get_judge(judge)
+    access.named(judge)
     answered(workspace, run_id)
     spec = {"rescore": {"run_id": run_id, "judge": judge}}
     return enqueue(workspace, KIND, f"{judge} on {label or run_id}", spec, device=_device(judge), user=user)
