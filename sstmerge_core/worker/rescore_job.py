@@ -25,9 +25,9 @@ def submit(workspace: Workspace, run_id: str, judge: str, *, label: str = "", us
     here, not finished or has no answers, RecipeError for an unknown judge; whether a judge's model is on this machine
     the job finds out.
     """
+    access.named(judge)
     if _needs_no_model(judge):
         get_judge(judge)
-    access.named(judge)
     answered(workspace, run_id)
     spec = {"rescore": {"run_id": run_id, "judge": judge}}
     return enqueue(workspace, KIND, f"{judge} on {label or run_id}", spec, device=_device(judge), user=user)
