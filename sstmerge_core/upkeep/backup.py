@@ -127,7 +127,7 @@ def _sources(
             continue
         # a run that began meanwhile: its events come before its files here too
         lines = file.name == FILE_NAME
-        yield path, lambda file=file, lines=lines: _whole_lines(file) if lines else open(file, "rb")  # type: ignore[misc]
+        yield path, lambda file=file, lines=lines: _whole_lines(file) if lines else open(file, "rb")  # type: ignore[misc]  # noqa: SIM115
 
 
 def _walk(root: Path, left: Mapping[str, str], made: Made) -> Iterator[tuple[str, Path]]:

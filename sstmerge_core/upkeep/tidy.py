@@ -13,6 +13,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from sstmerge_core import access, words
@@ -61,11 +62,10 @@ def plan(workspace: Workspace, *, older_than: float = 30 * DAY) -> list[Item]:
 
 def protected(workspace: Workspace) -> set[str]:
     """Runs that stay whole: shipped, said something of, and what those were made of or measured against."""
-    found = {run_id for run_id, _ in shipped.runs()}
-    if workspace.annotations.is_dir():
-        found |= {folder.name for folder in workspace.annotations.iterdir() if any(folder.iterdir())}
+    said = workspace.annotations.iterdir() if workspace.annotations.is_dir() else ()
+    wanted = [folder.name for folder in said if any(folder.iterdir())]
+    found = {*_shipped(), *wanted}  # of what ships all that it needs ships too
     homes = {one.sha256: one.origin.removeprefix("run:") for one in adapters(workspace) if one.origin[:4] == "run:"}
-    wanted = [run_id for run_id in found if workspace.run(run_id).is_dir()]
     while wanted:
         told = record.read(workspace.run(wanted.pop()))
         needs = {told.reference} if told.reference else set()
@@ -107,6 +107,11 @@ def carry_out(workspace: Workspace, items: list[Item]) -> tuple[list[Item], list
         about = f"{words.count(len(gone), 'thing')}, {words.size(freed)} freed"
         audit.record(workspace, "tidied up", about=about)
     return gone, kept
+
+
+@cache
+def _shipped() -> frozenset[str]:
+    return frozenset(run_id for run_id, _ in shipped.runs())
 
 
 def _run_of(workspace: Workspace, path: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 from pathlib import Path
 from typing import Any
 
@@ -175,3 +176,17 @@ def test_secrets_that_cannot_be_read_let_nobody_in(open_page, full_workspace, tm
     )
     app = open_page(full_workspace, "overview")
     assert "secrets.toml" in said(app) and not app.button
+
+
+def test_tidying_up_is_listed_before_it_is_done(open_page, empty_workspace):
+    workspace = empty_workspace.create()
+    (workspace.logs / "old.log").write_text("said")
+    os.utime(workspace.logs / "old.log", (1, 1))
+    app = open_page(workspace, "run")
+    app.session_state["run.tidy"] = True
+    app.run()
+    (table,) = app.dataframe
+    assert table.value["Which"].tolist() == ["logs/old.log"]
+    assert (workspace.logs / "old.log").is_file()
+    app.button(key="run.tidy.go").click().run()
+    assert not (workspace.logs / "old.log").exists() and not app.exception
