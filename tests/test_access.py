@@ -103,6 +103,16 @@ def test_every_action_that_is_declared_is_asked_for_somewhere():
         assert any(one in text for one in asked) or f'whose("{others}"' in text, name
 
 
+def test_the_document_says_of_every_action_who_may():
+    text = (Path(access.__file__).parents[1] / "docs" / "share-a-server.md").read_text()
+    rows = {
+        row[0]: row[1:] for row in (list(map(str.strip, line.split("|")[1:-1])) for line in text.splitlines()) if row
+    }
+    for one in access.ACTIONS.values():
+        least = access.ROLES.index(one.role)
+        assert rows[one.words] == ["✓", *("✓" if place >= least else "" for place in range(len(access.ROLES)))]
+
+
 def test_a_runner_may_cancel_and_move_a_job_of_their_own(workspace, acting, monkeypatch):
     monkeypatch.setattr(jobs, "settle", lambda workspace: None)
     acting("ada", "runner")

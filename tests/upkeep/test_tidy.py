@@ -27,6 +27,11 @@ def old(path: Path) -> None:
         os.utime(one, (LONG_AGO, LONG_AGO))
 
 
+def young(folder: Path) -> None:
+    for path in folder.rglob("*"):
+        path.touch()
+
+
 @pytest.fixture
 def workspace(tmp_path: Path) -> Workspace:
     return Workspace(tmp_path / "w").create()
@@ -63,7 +68,7 @@ KEPT: dict[str, Callable[[Workspace], object]] = {
     "a note": lambda w: remarks.note(w, "r", "look"),
     "a label": lambda w: remarks.label(w, "r", {("harmful", "p"): "refusal"}),
     "an active job": lambda w: Queue(w).add("j", kind="m", name="n", user="", device="x", spec={}, run_ids=["r"]),
-    "youth": lambda w: [path.touch() for path in w.run("r").rglob("*") if path.is_file()],
+    "youth": lambda w: young(w.run("r")),
 }
 
 

@@ -87,9 +87,11 @@ def told(workspace: Workspace) -> dict[str, object]:
 def main(version: str) -> None:
     model = PLACE / "tiny"
     if not model.is_dir():
-        sizes = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
         torch.manual_seed(0)
-        LlamaForCausalLM(LlamaConfig(vocab_size=95, **sizes)).save_pretrained(model)
+        config = LlamaConfig(
+            vocab_size=95, hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=2
+        )
+        LlamaForCausalLM(config).save_pretrained(model)
         build_tokenizer(model)
         make_adapter(model, PLACE / "adapter", 1)
     root = PLACE / version
