@@ -11,7 +11,7 @@ st.html(navigation.style(page))
 try:
     with blocks.failures():  # what a page has not drawn itself
         entrance.gate()
+        entrance.footer()
         page.run()
 finally:  # last, so that what a page shows comes first; a page may stop before its end
-    entrance.footer()
     window.furnish(page.title)

@@ -7,10 +7,11 @@ message it comes from.
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import os
 import tomllib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -68,7 +69,7 @@ class Actor:
     name: str
     """An e-mail address where people sign in, what they call themselves where nobody does, else the system's account"""
     role: str
-    origin: Literal["command line", "dashboard"]
+    origin: Literal["command line", "dashboard", "worker"]
     roots: Callable[[], Sequence[Path]] | None = None
     """The folders within which they may name files and folders, without links; None: anywhere"""
 
@@ -80,6 +81,18 @@ def identify_by(ask: Callable[[], Actor | None]) -> None:
     """Have `ask` say who acts in the present thread; None where it is nobody's visit."""
     global _ask
     _ask = ask
+
+
+@contextlib.contextmanager
+def acting_for(name: str) -> Iterator[None]:
+    """Within the block this process works for whoever launched its job; what they may was asked at the launch."""
+    global _ask
+    before, who = _ask, Actor(name, "admin", "worker")
+    _ask = lambda: who  # noqa: E731
+    try:
+        yield
+    finally:
+        _ask = before
 
 
 def actor() -> Actor:

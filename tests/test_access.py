@@ -150,6 +150,15 @@ def test_the_command_line_acts_for_the_account_with_every_right(monkeypatch):
     assert access.place("/etc/../etc") == Path("/etc").resolve()
 
 
+def test_a_worker_acts_for_whoever_launched_its_job(workspace):
+    before = access.actor()
+    with access.acting_for("ada"):
+        audit.record(workspace, "added adapter")
+        assert access.place("/etc") == Path("/etc").resolve()
+    assert access.actor() == before
+    assert [(one["user"], one["origin"]) for one in audit.entries(workspace)] == [("ada", "worker")]
+
+
 # --- roles -----------------------------------------------------------------------------------------------------------
 
 

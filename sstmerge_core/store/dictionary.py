@@ -65,7 +65,7 @@ COLUMNS = {
     "name": "Its name.",
     "note": "The note.",
     "note_id": "Key of the note within its run.",
-    "origin": "dashboard or command line.",
+    "origin": "dashboard, command line or worker.",
     "pair": "Utility and safety adapter: A5_A7.",
     "pair_id": "Key of the pair; subject in module_stats.",
     "parameters": "The method's parameters, JSON: parameters->>'density'.",
