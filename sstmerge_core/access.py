@@ -210,7 +210,8 @@ def place(text: str | Path) -> Path:
         path = Path(text).expanduser()
         found = path.resolve()
     except (OSError, RuntimeError, ValueError) as error:  # a loop of links, an unknown ~user, a NUL
-        raise AccessError(Problem(_shown(text), f"is no path ({error})", "Correct the path.")) from None
+        reason = getattr(error, "strerror", None) or str(error)
+        raise AccessError(Problem(f"path {_shown(text)}", f"cannot be opened: {reason}", "Correct the path.")) from None
     if who.roots is None:
         return found
     within = who.roots()
