@@ -210,8 +210,7 @@ def place(text: str | Path) -> Path:
         path = Path(text).expanduser()
         found = path.resolve()
     except (OSError, RuntimeError, ValueError) as error:  # a loop of links, an unknown ~user, a NUL
-        reason = getattr(error, "strerror", None) or str(error)
-        raise AccessError(Problem(f"path {_shown(text)}", f"cannot be opened: {reason}", "Correct the path.")) from None
+        raise AccessError(_not_opened(text, error)) from None
     if who.roots is None:
         return found
     within = who.roots()
@@ -226,8 +225,8 @@ def place(text: str | Path) -> Path:
             for link in links:
                 if not _inside(link.resolve(), [found, *within]):
                     raise AccessError(_outside(link))
-    except (OSError, RuntimeError):
-        raise AccessError(Problem(_shown(text), "cannot be looked at", "Correct the path or its rights.")) from None
+    except (OSError, RuntimeError) as error:
+        raise AccessError(_not_opened(text, error)) from None
     return found
 
 
@@ -251,6 +250,11 @@ def _exists(text: str) -> bool:
 
 def _inside(path: Path, within: Iterable[Path]) -> bool:
     return any(path == root or path.is_relative_to(root) for root in within)
+
+
+def _not_opened(text: str | Path, error: Exception) -> Problem:
+    reason = getattr(error, "strerror", None) or str(error)
+    return Problem(f"path {_shown(text)}", f"cannot be opened: {reason}", "Correct the path or its rights.")
 
 
 def _outside(text: str | Path) -> Problem:
