@@ -8,6 +8,7 @@ import streamlit as st
 
 from sstmerge_core import access, catalog, words
 from sstmerge_core.catalog import Base, Entry, base_intake
+from sstmerge_core.errors import AccessError
 from sstmerge_core.words import plain
 from sstmerge_core.worker import base_download
 from studio import blocks, entrance, pick, start, visitor
@@ -73,14 +74,14 @@ def offer(entry: Entry, shelf: pick.Shelf) -> None:
     """Beside an adapter whose base model is not known here: the way to it."""
     if not entry.base_name or any(base_intake.means(entry.base_name, base) for base in shelf.bases.values()):
         return
-    found = base_intake.named(entry.base_name, cached())
+    by_path = entry.base_name.startswith(("/", "~"))  # written by whoever made the adapter
+    found = base_intake.named(entry.base_name, cached()) if not by_path or _may_name(entry.base_name) else None
     name = plain(words.shortened(entry.base_name))
     with st.container(border=True, horizontal=True, vertical_alignment="center"):
         if found is not None:
             st.markdown(f"Its base model, **{name}**, is on this machine but not registered.", width="stretch")
             may = entrance.guard("add")
             if st.button("Register it", icon=":material/add:", type="primary", key="base.offer", **may):
-                by_path = Path(entry.base_name).expanduser().is_absolute()  # written by whoever made the adapter
                 _keep(found, "" if by_path else entry.base_name, door=by_path)
         elif entry.base_name.count("/") == 1 and not entry.base_name.startswith("/"):
             st.markdown(f"Its base model, **{name}**, is not here.", width="stretch")
@@ -89,6 +90,15 @@ def offer(entry: Entry, shelf: pick.Shelf) -> None:
                 _fetch(entry.base_name, "")
         else:
             st.markdown(f"It names **{name}** as its base model, which is not here. Add it below.", width="stretch")
+
+
+def _may_name(path: str) -> bool:
+    """Whether a visitor may name it: what lies elsewhere is not looked for, so that nobody learns what is there."""
+    try:
+        access.place(path)
+    except AccessError:
+        return False
+    return True
 
 
 def _folder(shelf: pick.Shelf) -> None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import ast
+import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from sstmerge_core import access, jobs
+from sstmerge_core import access, catalog, jobs
 from studio import entrance
 
 TOP = Path(access.__file__).parents[1]
@@ -190,3 +192,19 @@ def test_tidying_up_is_listed_before_it_is_done(open_page, empty_workspace):
     assert (workspace.logs / "old.log").is_file()
     app.button(key="run.tidy.go").click().run()
     assert not (workspace.logs / "old.log").exists() and not app.exception
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_a_base_that_an_adapter_names_is_looked_for_within_the_roots_alone(
+    inside, open_page, empty_workspace, tiny_base, tiny_pair, tmp_path, monkeypatch
+):
+    monkeypatch.setenv(access.ROOTS, str(tiny_base.parent if inside else tmp_path / "models"))
+    adapter = tmp_path / "adapter"
+    shutil.copytree(tiny_pair[0], adapter)
+    config = json.loads((adapter / "adapter_config.json").read_text())
+    config["base_model_name_or_path"] = str(tiny_base)
+    (adapter / "adapter_config.json").write_text(json.dumps(config))
+    catalog.add(empty_workspace.create(), adapter, "brought", "utility")
+    app = open_page(empty_workspace, "adapters", show="brought")
+    assert not app.exception
+    assert any("is on this machine but not registered" in one.value for one in app.markdown) == inside
