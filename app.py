@@ -8,10 +8,10 @@ start.settle()
 page = navigation.menu(hidden=not entrance.open_to_visitor())
 st.set_page_config(page_title=f"{page.title} · SST-Merge Studio", page_icon=navigation.ICON, layout="wide")
 st.html(navigation.style(page))
-try:
-    with blocks.failures():  # what a page has not drawn itself
-        entrance.gate()
-        entrance.footer()
-        page.run()
-finally:  # last, so that what a page shows comes first; a page may stop before its end
+body, foot = st.container(), st.container()
+with foot:  # drawn before the page, which may stop wherever it likes, and shown below it
+    entrance.footer()
     window.furnish(page.title)
+with body, blocks.failures():  # what a page has not drawn itself
+    entrance.gate()
+    page.run()

@@ -13,8 +13,6 @@ STYLE = """
 /* a wide table scrolls by itself, never the page; narrow cells let a telephone show one whole */
 /* draws nothing */
 .st-key-window {position: absolute; width: 0; height: 0; overflow: hidden}
-/* who is signed in stands last, though it is drawn first: a page that stops before its end draws nothing more */
-[data-testid='stLayoutWrapper']:has(> .st-key-footer) {order: 1}
 [data-testid='stMarkdownContainer'] table {display: block; overflow-x: auto}
 [data-testid='stMarkdownContainer'] :is(td, th) {padding: 0.3rem 0.45rem}
 [data-testid='stMarkdownContainer'] td[style*='right'] {white-space: nowrap}

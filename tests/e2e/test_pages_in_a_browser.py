@@ -63,6 +63,7 @@ def test_page_of_an_empty_workspace_says_what_to_do(empty_server: str, new_page:
     page.wait_for_selector('[data-testid="stMain"] [data-testid="stElementContainer"]')
     assert page.locator('[data-testid="stException"]').count() == 0
     assert _scroll_width(page) <= 390
+    assert page.locator(".st-key-window").count() == 1, "without it links open new tabs and ? does nothing"
 
 
 def test_the_first_visitor_of_a_server_may_come_by_a_link_to_a_page(tmp_path: Path, new_page: NewPage) -> None:
