@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import errno
+import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -25,7 +26,21 @@ class Problem:
 
     def __str__(self) -> str:
         text = f"{self.where}: {self.fault.rstrip('.')}."
-        return f"{text} {self.fix}".rstrip()
+        return one_line(f"{text} {self.fix}".rstrip())
+
+
+def one_line(text: str) -> str:
+    """`text` as a terminal shows it on one line: names of files may hold line breaks, escape sequences, any bytes.
+
+    Line breaks become a blank, other control characters and those that turn the direction of writing their escapes.
+    """
+    line = _BREAKS.sub(" ", text)
+    return _UNSEEN.sub(lambda found: found[0].encode("unicode_escape").decode(), line)
+
+
+_BREAKS = re.compile(r"\s*[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]\s*")
+_UNSEEN = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Control characters, marks of direction, and halves of characters (bytes of a file's name that are no UTF-8)"""
 
 
 def of_validation(
