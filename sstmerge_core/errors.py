@@ -55,14 +55,16 @@ def of_validation(
 
 
 def _of_complaint(found: Any, where: str, fix: str, fields: Collection[str], unsaid: Collection[str]) -> Problem:
-    place = ".".join(str(part) for part in found["loc"] if part not in unsaid)
+    place = ".".join(str(part)[:100] for part in found["loc"] if part not in unsaid)
     at = f"{where}: {place}" if place else where
     if found["type"] == "missing":
         return Problem(at, "is missing", "Add the field.")
     if found["type"] == "extra_forbidden":
         near = difflib.get_close_matches(str(found["loc"][-1]), fields, 1, 0.6)
         return Problem(at, "is no field", f"Did you mean `{near[0]}`?" if near else fix)
-    return Problem(at, found["msg"].removeprefix("Value error, "), fix)  # pydantic's, before a validator's message
+    # it may repeat the value, whatever its length
+    said = one_line(found["msg"].removeprefix("Value error, "))
+    return Problem(at, said if len(said) <= 400 else f"{said[:399]}…", fix)  # pydantic's, before a validator's message
 
 
 class SSTMergeError(Exception):

@@ -49,9 +49,11 @@ class Output:
             found.append(Problem(f"--dtype {self.dtype}", "cannot be written", fix))
         if self.kind not in ("adapter", "model"):
             found.append(Problem(f"output kind {self.kind}", "is unknown", "Use adapter or model."))
-        if self.rank is not None and (self.rank < 1 or self.kind == "model"):
+        if self.rank is not None and (not isinstance(self.rank, int) or self.rank < 1 or self.kind == "model"):
             fault = "must be at least 1" if self.kind == "adapter" else "has no meaning for a dense model"
             found.append(Problem(f"--rank {self.rank}", fault, "Leave it out for the exact result."))
+        if not isinstance(self.licence, str):
+            found.append(Problem("output licence", "is not a text", "Put it into quotes, or leave it out."))
         return found
 
 

@@ -114,7 +114,7 @@ class Splits(_Frozen):
         unknown = [name for name in self.shares if name not in SPLITS]
         if unknown:
             raise ValueError(f"unknown split {unknown[0]!r}: use {', '.join(SPLITS)}")
-        if any(share <= 0 for share in self.shares.values()) or abs(sum(self.shares.values()) - 1) > 1e-9:
+        if not (all(share > 0 for share in self.shares.values()) and abs(sum(self.shares.values()) - 1) <= 1e-9):
             raise ValueError("`shares` must be above 0 and sum to 1")
         return self
 
@@ -166,7 +166,7 @@ class DeclaredSuite(_Frozen):
         return self._path
 
     def how_to_get(self, workspace: Workspace) -> str:
-        return self.get.strip().format(folder=folder(workspace))
+        return self.get.strip().replace("{folder}", str(folder(workspace)))
 
     def identity(self, origin: Origin) -> str:
         """Hash of everything here that decides the rows from one origin and their splits."""

@@ -6,6 +6,7 @@ made from; a file that has them already is used where it lies.
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import hashlib
 import importlib.util
@@ -165,10 +166,11 @@ def _locate(origin: Origin, suite: DeclaredSuite, workspace: Workspace) -> list[
         named = Path(origin.file).expanduser()
         # only what the suite says is a pattern: the folder it lies in may have a * or ? in its own name
         wanted = str(named if named.is_absolute() else Path(glob.escape(str(root)), named))
-        if (root / named).is_file():
-            return [root / named]
-        if files := sorted(Path(name) for name in glob.glob(wanted) if Path(name).is_file()):
-            return files
+        with contextlib.suppress(OSError, ValueError):  # no path at all: a NUL in it, or longer than the disk takes
+            if (root / named).is_file():
+                return [root / named]
+            if files := sorted(Path(name) for name in glob.glob(wanted) if Path(name).is_file()):
+                return files
     if origin.package:
         return f"package {origin.package} is installed but has no {origin.file}"
     return f"no {origin.file} in {folder(workspace)}"

@@ -12,6 +12,7 @@ import json
 import os
 import resource
 import select
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -117,7 +118,8 @@ def _main(kind: str, start: int) -> None:
             folder = Path(scratch) / f"case-{number}"
             folder.mkdir()
             print(json.dumps(_bounded(case, folder).as_dict()), file=say, flush=True)
-    print(json.dumps({"end": True}), file=say, flush=True)
+            shutil.rmtree(folder, ignore_errors=True)
+        print(json.dumps({"end": True}), file=say, flush=True)
 
 
 if __name__ == "__main__":
