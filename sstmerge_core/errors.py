@@ -25,8 +25,13 @@ class Problem:
     """What the user can do about it."""
 
     def __str__(self) -> str:
-        text = f"{self.where}: {self.fault.rstrip('.')}."
-        return one_line(f"{text} {self.fix}".rstrip())
+        where, fault, fix = (_not_endless(part) for part in (self.where, self.fault.rstrip("."), self.fix))
+        return one_line(f"{where}: {fault}. {fix}".rstrip())
+
+
+def _not_endless(text: str, most: int = 1_200) -> str:
+    """A name, value or library's message may have any length; its middle is left out beyond `most` characters."""
+    return text if len(text) <= most else f"{text[: most // 2]} … {text[-most // 2 :]}"
 
 
 def one_line(text: str) -> str:
@@ -34,12 +39,18 @@ def one_line(text: str) -> str:
 
     Line breaks become a blank, other control characters and those that turn the direction of writing their escapes.
     """
-    line = _BREAKS.sub(" ", text)
-    return _UNSEEN.sub(lambda found: found[0].encode("unicode_escape").decode(), line)
+    return visible(_BREAKS.sub(" ", text))
+
+
+def visible(text: str) -> str:
+    """`text` with escapes in place of what a terminal would obey and nobody would see; line feeds and tabs stay."""
+    return _UNSEEN.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 _BREAKS = re.compile(r"\s*[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]\s*")
-_UNSEEN = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+_UNSEEN = re.compile(
+    r"\r(?!\n)|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+)
 """Control characters, marks of direction, and halves of characters (bytes of a file's name that are no UTF-8)"""
 
 

@@ -6,6 +6,8 @@ import re
 import time
 from urllib.parse import quote
 
+from sstmerge_core.errors import visible
+
 
 def duration(seconds: float | None) -> str:
     """``8 s``, ``2 min 10 s``, ``1 h 5 min``; ``unknown`` for None."""
@@ -68,11 +70,16 @@ def plain(text: object, *, code: bool = False) -> str:
     It goes into one line. Backslashes alone do not do: the browser looks for addresses, icons and arrows after it has
     taken them away, so that such have an invisible word joiner within. `code` leaves commands in backticks as they are.
     """
-    line = _BREAKS.sub(" ", str(text))
+    line = visible(_BREAKS.sub(" ", str(text)))
     if not code:
         return _quiet(line)
     parts = _CODE.split(line)
     return "".join(f"`{part}`" if index % 2 else _quiet(part, first=not index) for index, part in enumerate(parts))
+
+
+def markdown(text: object) -> str:
+    """`plain` for Markdown that other programs render: without escapes that only Streamlit needs, or no Markdown."""
+    return re.sub(r"(?<=\w)\\_(?=\w)", "_", plain(text).replace("\\:", ":"))
 
 
 def run_link(text: str, run_id: str) -> str:

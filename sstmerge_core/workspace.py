@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import glob
 import json
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -15,8 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sstmerge_core.errors import DataError, Problem, SSTMergeError
+
 _PARTIAL = "partial-"
 """In the name of every temporary folder"""
+_LONGEST_NAME = 120
+"""Bytes of an uploaded file's name; most disks take 255, and a temporary file beside it has a longer one"""
 _YOUNG_SECONDS = 2.0
 """Between the making of a temporary folder and its lock lie microseconds; one that young is left alone."""
 
@@ -191,15 +197,58 @@ def _remove_abandoned(target: Path) -> None:
                 os.close(descriptor)
 
 
+def given_path(name: str | Path, error: type[SSTMergeError] = DataError) -> Path:
+    """The path that a person wrote, ``~`` being home, whether anything is there or not.
+
+    Raises `error` for what no path can be: longer than the disk takes, with a NUL or half a character, of a home that
+    is nobody's.
+    """
+    try:
+        path = Path(name).expanduser()
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        pass
+    except (OSError, RuntimeError, ValueError) as reason:
+        if isinstance(reason, OSError) and reason.errno == errno.ELOOP:  # a link to itself: what is there says more
+            return path
+        said = "has half a character in it" if isinstance(reason, UnicodeError) else ""
+        fault = said or getattr(reason, "strerror", None) or str(reason)
+        raise error(Problem(f"path {str(name)[:200]}", f"is none: {fault}", "Correct the path.")) from None
+    return path
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is such a file; no error for a name that no file can have: of any length, with half a character."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def file_name(name: str, otherwise: str) -> str:
+    """A name that an uploaded file may have on this disk, of the last part of the one it came under.
+
+    Letters of any script, digits and ``. + - _`` stay, the rest becomes ``_``; at most 120 bytes, the ending kept.
+    `otherwise` where nothing is left.
+    """
+    plain = re.sub(r"[^\w.+-]", "_", re.split(r"[/\\]", name)[-1]).lstrip(".-")
+    stem, dot, ending = plain.rpartition(".")
+    if len(plain.encode()) > _LONGEST_NAME:
+        ending = ending if dot and len(ending.encode()) <= 16 else ""
+        kept = (stem if ending else plain).encode()[: _LONGEST_NAME - len(ending.encode()) - 1].decode(errors="ignore")
+        plain = f"{kept}.{ending}" if ending else kept
+    return plain if plain.strip("._") else otherwise
+
+
 def write_file(target: Path, data: bytes | str) -> None:
-    """Write `target` whole or not at all."""
+    """Write `target` whole or not at all; half a character (a lone surrogate), which no file can hold, becomes ``?``."""
     target = Path(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
     temporary = Path(name)
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(data.encode() if isinstance(data, str) else data)
+            file.write(data.encode("utf-8", "replace") if isinstance(data, str) else data)
             file.flush()
             os.fsync(file.fileno())
         temporary.chmod(0o644)

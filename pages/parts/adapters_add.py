@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import streamlit as st
 
@@ -73,7 +72,7 @@ def _folder() -> Keep | None:
         width=380,
         help="It holds adapter_config.json and adapter_model.safetensors. It stays where it is.",
     ).strip()
-    return (lambda told: intake.folder(start.workspace(), Path(path).expanduser(), told)) if path else None
+    return (lambda told: intake.folder(start.workspace(), path, told)) if path else None
 
 
 def _upload() -> Keep | None:

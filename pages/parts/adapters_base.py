@@ -103,7 +103,7 @@ def _folder(shelf: pick.Shelf) -> None:
         name = st.text_input("Name", key="base.name", placeholder="its own name", width=170)
         added = st.form_submit_button("Add", icon=":material/add:")
     if added and path:
-        _keep(Path(path).expanduser(), name)
+        _keep(Path(path), name)
     elif added:
         st.info("Write the folder's path.")
 

@@ -16,7 +16,7 @@ from sstmerge_core.suites.declared import ROLE_METRICS
 from sstmerge_core.suites.guess import Guess, guess_columns
 from sstmerge_core.suites.rows import read_rows
 from sstmerge_core.words import plain
-from sstmerge_core.workspace import write_file
+from sstmerge_core.workspace import file_name, given_path, write_file
 from studio import blocks, navigation, start
 
 ENDINGS = ["csv", "tsv", "jsonl", "json", "parquet", "yaml", "gz"]
@@ -46,7 +46,7 @@ def _file() -> Path | None:
             st.error(f"It is larger than {words.size(LARGEST)}. Give its path on this machine instead.")
             return None
         data = sent.getvalue()
-        name = Path(sent.name).name[-80:] or "prompts.csv"
+        name = file_name(sent.name, "prompts.csv")
         target = start.workspace().cache / "uploads" / hashlib.sha256(data).hexdigest()[:16] / name
         if not target.is_file():
             write_file(target, data)
@@ -54,7 +54,7 @@ def _file() -> Path | None:
     path = st.text_input(
         "Or its path on this machine", key="prompts.path", placeholder="/data/my-prompts.csv", width=380
     ).strip()
-    return Path(path).expanduser() if path else None
+    return given_path(path) if path else None
 
 
 def _columns(path: Path, guess: Guess) -> Columns | None:

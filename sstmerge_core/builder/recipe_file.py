@@ -21,7 +21,7 @@ from sstmerge_core.errors import AdapterError, DataError, Problem, RecipeError, 
 from sstmerge_core.recipe import Calibration, Recipe, Source, Suite, record, validated
 from sstmerge_core.suites import bundled
 from sstmerge_core.suites.rows import load_rows, rows_digest, take
-from sstmerge_core.workspace import Workspace
+from sstmerge_core.workspace import Workspace, given_path
 
 NAME = "recipe.yaml"
 FORMAT = 1
@@ -95,7 +95,7 @@ def public_name(name: str) -> str:
 
 def read_recipe(path: Path | str) -> RecipeFile:
     """The recipe in a YAML file. Raises RecipeError that names the file, what is wrong with it, and the fix."""
-    path = Path(path)
+    path = given_path(path, RecipeError)
     fix = "Give the recipe.yaml of a merged adapter, or the output of `sstmerge recipe RUN_ID`."
     try:
         if not path.exists():

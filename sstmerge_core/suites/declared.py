@@ -23,7 +23,7 @@ from sstmerge_core.suites.columns import NATIVE, Columns, Scalar
 from sstmerge_core.suites.columns import Choice as Choice
 from sstmerge_core.suites.columns import Constant as Constant
 from sstmerge_core.suites.columns import Template as Template
-from sstmerge_core.workspace import Workspace
+from sstmerge_core.workspace import Workspace, given_path, is_file
 
 SHIPPED = resources.DATA / "suites"
 SPLITS = ("train", "fisher", "selection", "test", "unseen")
@@ -216,10 +216,10 @@ def _read(path: Path, changed: int) -> DeclaredSuite:
 def find(name_or_path: str, workspace: Workspace) -> DeclaredSuite | None:
     """The suite of this name, the user's before the shipped one, or of this YAML file; None where there is none."""
     if name_or_path.endswith((".yaml", ".yml")):
-        return read(Path(name_or_path).expanduser().resolve())
+        return read(given_path(name_or_path).resolve())
     for place in (folder(workspace), SHIPPED):
         path = place / f"{name_or_path}.yaml"
-        if "/" not in name_or_path and path.is_file():
+        if "/" not in name_or_path and is_file(path):
             return read(path)
     return None
 

@@ -20,6 +20,7 @@ from sstmerge_core.suites.columns import Columns, at, part, value
 from sstmerge_core.suites.guess import Guess, guess_columns
 from sstmerge_core.suites.records import ABSENT, read_records
 from sstmerge_core.words import count
+from sstmerge_core.workspace import given_path
 
 __all__ = ["Row", "guess_columns", "load_rows", "read_records", "read_rows", "rows_digest", "splits", "take"]
 
@@ -66,7 +67,7 @@ def read_rows(path: Path | str, columns: Columns | None = None, limit: int | Non
     comes again. Raises DataError: one problem where the columns are not known, otherwise one for each fault, with the
     first row that has it.
     """
-    path = Path(path)
+    path = given_path(path)
     rows: list[Row] = []
     for _, row in checked_rows(path, columns):
         rows.append(row)

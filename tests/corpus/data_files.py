@@ -157,9 +157,8 @@ def _right() -> list[Case]:
     found.append(_case("5,000 columns", "x.jsonl", lines(wide), RIGHT, ONE))
     mixed = lines(row, {"messages": TURNS}, {"instruction": "q, 1", "output": "a"})
     found.append(_case("several layouts in one file", "x.jsonl", mixed, RIGHT, ONE * 3))
-    for name in ("a b", "a*b", "a?b", "[ab]", "a\\b", "a'b", 'a"b', "a#b", "a%20b", "日本語", "-r", "{a}", "a\u202eb"):
-        found.append(_case(f"called {name!r}", f"{name}.csv", plain, RIGHT, ONE))
-    return found
+    names = ("a b", "a*b", "a?b", "[ab]", "a\\b", "a'b", 'a"b', "a#b", "a%20b", "日本語", "-r", "{a}", "a\u202eb")
+    return found + [_case(f"called {name!r}", f"{name}.csv", plain, RIGHT, ONE) for name in names]
 
 
 def _csv(text: str) -> str:
@@ -288,16 +287,16 @@ def _large() -> list[Case]:
         _case("a line of 20 million letters", "x.jsonl", start + b"x" * 20_000_000 + b'"}\n', REFUSED),
         _case("a cell of 20 million letters", "x.csv", b"prompt,response\n" + b"x" * 20_000_000 + b",a\n", REFUSED),
         _case("a header of 20 million letters", "x.csv", b"x" * 20_000_000, REFUSED),
-        _case("a header of a million names", "x.csv", ",".join(f"c{n}" for n in range(1_000_000)) + "\na\n", EITHER),
+        _case("a header of 300,000 names", "x.csv", ",".join(f"c{n}" for n in range(300_000)) + "\na\n", EITHER),
         _case("a header of 20,000 equal names", "x.csv", "c," * 20_000 + "\na\n", REFUSED),
         _case("YAML of 20 million letters", "x.yaml", b"- " + b"x" * 20_000_000, REFUSED),
         _case("a million empty objects", "x.jsonl", "{}\n" * 1_000_000, REFUSED),
         _case(
-            "20,000 layouts",
+            "10,000 layouts",
             "x.jsonl",
-            lines(*({"prompt": "q", "response": "a", f"c{n}": 1} for n in range(20_000))),
+            lines(*({"prompt": "q", "response": "a", f"c{n}": 1} for n in range(10_000))),
             RIGHT,
-            [("q", "a")] * 20_000,
+            [("q", "a")] * 10_000,
         ),
         _case("a Parquet file that repeats one text", "x.parquet", _repeated, REFUSED),
     ]
