@@ -241,7 +241,7 @@ def file_name(name: str, otherwise: str) -> str:
 
 
 def write_file(target: Path, data: bytes | str) -> None:
-    """Write `target` whole or not at all; half a character (a lone surrogate), which no file can hold, becomes ``?``."""
+    """Write `target` whole or not at all; half a character (a lone surrogate), which is no text, becomes ``?``."""
     target = Path(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)

@@ -67,7 +67,10 @@ def typed(path: object) -> str:
 def shown(text: object, most: int = 120) -> str:
     """A name or value from elsewhere, for a message: on one line, and not endless."""
     try:
-        plain = " ".join("".join(char if char.isprintable() else " " for char in str(text)).split())
+        plain = str(text)
+        if not plain.isprintable():  # a loop over the letters, for names by the ten thousand
+            plain = "".join(char if char.isprintable() else " " for char in plain)
+        plain = " ".join(plain.split())
     except ValueError:  # more digits than Python writes
         return "a number of thousands of digits"
     return plain if len(plain) <= most else f"{plain[:most]}…"

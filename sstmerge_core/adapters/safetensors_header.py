@@ -23,7 +23,7 @@ _BITS |= {"F8_E4M3FNUZ": 8, "F8_E5M2FNUZ": 8, "F6_E2M3": 6, "F6_E3M2": 6, "F4": 
 LARGEST_HEADER = 32_000_000
 """Bytes; the format permits 100 million. An adapter of 100,000 expert matrices has about 30 million"""
 MOST_TENSORS = 200_000
-"""Of one file: 100,000 matrices of experts, A and B. Entries without end, each of a few bytes, would take Python minutes"""
+"""Of one file: 100,000 matrices of experts, A and B. Entries without end, each of a few bytes, would take minutes"""
 _NOT_FINITE: dict[str, tuple[Any, int]] = {
     "F64": (np.uint64, 0x7FF0000000000000),
     "F32": (np.uint32, 0x7F800000),
@@ -111,15 +111,14 @@ class _Pairs(list[tuple[str, Any]]):
 
 def _tensor(name: str, entry: Any, begin: int) -> TensorHeader:
     """One entry of the header; `begin` is where the data begin."""
-    damaged = ValueError(f"has a damaged header entry for {shown(name)}")
     if not isinstance(entry, _Pairs):
-        raise damaged
+        raise _damaged(name)
     fields = dict(entry)
     shape: Any = fields.get("shape")
     offsets: Any = fields.get("data_offsets")
     dtype = fields.get("dtype")
     if not _whole(shape) or not _whole(offsets) or len(offsets) != 2 or not isinstance(dtype, str):
-        raise damaged
+        raise _damaged(name)
     start, end = offsets
     if dtype not in _BITS:
         raise ValueError(f"has a tensor of an unknown format: {shown(name)} is {shown(dtype, 40)}")
@@ -127,6 +126,10 @@ def _tensor(name: str, entry: Any, begin: int) -> TensorHeader:
     if start > end or math.prod(shape) * _BITS[dtype] != 8 * (end - start):
         raise ValueError(f"has a damaged header: the shape of {shown(name)} does not match its length")
     return TensorHeader(tuple(shape), dtype, begin + start, begin + end)
+
+
+def _damaged(name: str) -> ValueError:
+    return ValueError(f"has a damaged header entry for {shown(name)}")
 
 
 def _whole(value: Any) -> bool:

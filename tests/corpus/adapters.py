@@ -141,7 +141,7 @@ class _Corpus:
         *,
         weights: bytes | None = None,
         place: Callable[[Path], Path] = lambda folder: folder / "adapter",
-        more: Callable[[Path], None] = lambda folder: None,
+        more: Callable[[Path], Any] = lambda folder: None,
         expected: Expected = RIGHT,
     ) -> None:
         """An adapter whose ΔW is scaling · B A; `settings` change the usual ones, `place` says where it lies."""
@@ -160,7 +160,7 @@ class _Corpus:
         name: str,
         settings: Any = None,
         weights: bytes | Mapping[str, Tensor] | None = None,
-        more: Callable[[Path], None] = lambda folder: None,
+        more: Callable[[Path], Any] = lambda folder: None,
         expected: Expected = REFUSED,
     ) -> None:
         """What is no usable adapter. Without `weights` they are right ones; `settings` change the usual ones."""
@@ -175,7 +175,7 @@ class _Corpus:
         self.cases.append(Case(name, expected, tried))
 
     def _usable(self, where: Path, content: Made | None, scaling: Callable[[str], float]) -> bool:
-        """Whether the catalogue takes it, it fits, ΔW is right, and it merges. Raises AdapterError where it is refused."""
+        """Whether the catalogue takes it, it fits, ΔW is right, and it merges. Raises AdapterError."""
         import torch
 
         from sstmerge_core.merge import deltas, merge
@@ -293,10 +293,11 @@ def _right_kinds(corpus: _Corpus) -> None:
 
 def _right_places(corpus: _Corpus) -> None:
     for name in (
-        *("a b", "a*b", "**", "a?b", "[ab]", "a[b", "a\\b", "a'b", 'a"b', "a#b", "a%20b", "%s", "{a}", "$HOME", "~", "-r", "a;b"),
-        *("été", "日本語", "🦙", "a\u202eb", "a\u200bb", "a\tb", "a\nb", "..a", ".a", "x" * 200),
+        *("a b", "a*b", "**", "a?b", "[ab]", "a[b", "a\\b", "a'b", 'a"b', "a#b", "a%20b", "%s", "{a}"),
+        *("$HOME", "~", "-r", "a;b", "été", "日本語", "🦙"),
+        *("a\u202eb", "a\u200bb", "a\tb", "a\nb", "..a", ".a", "x" * 200),
     ):  # fmt: skip
-        corpus.right(f"in a folder {name[:20]!r}", place=lambda folder, name=name: folder / name)
+        corpus.right(f"in a folder {name[:20]!r}", place=_below(name))
 
     def linked(folder: Path) -> None:
         os.rename(folder, folder.with_name("real"))
@@ -307,12 +308,14 @@ def _right_places(corpus: _Corpus) -> None:
             os.rename(folder / name, folder.parent / name)
             os.symlink(f"../{name}", folder / name)
 
+    def protected(folder: Path) -> None:
+        for name in (CONFIG, WEIGHTS):
+            (folder / name).chmod(0o400)
+
     corpus.right("a link to its folder", more=linked)
     corpus.right("links to its files", more=linked_files)
     corpus.right("hard links", more=lambda folder: os.link(folder / WEIGHTS, folder.parent / "twin"))
-    corpus.right(
-        "protected files", more=lambda folder: [(folder / name).chmod(0o400) for name in (CONFIG, WEIGHTS)] and None
-    )
+    corpus.right("protected files", more=protected)
     snapshot = "models--org--it/snapshots/0123456789abcdef0123456789abcdef01234567"
     corpus.right("a snapshot of the hub's cache", place=lambda folder: folder / snapshot)
     for name, text in {
@@ -326,7 +329,7 @@ def _right_places(corpus: _Corpus) -> None:
         "half a character": '{"description": "\\ud800"}',
         "a huge number": '{"scores": {"a": ' + "9" * 5_000 + "}}",
     }.items():
-        corpus.right(f"a record: {name}", more=lambda folder, text=text: (folder / RECORD).write_text(text) and None)
+        corpus.right(f"a record: {name}", more=_with(RECORD, text))
     corpus.right("a record that is a pipe", more=lambda folder: os.mkfifo(folder / RECORD))
     corpus.right("a record that never ends", more=lambda folder: os.symlink("/dev/zero", folder / RECORD))
     corpus.right("a template that is a pipe", more=lambda folder: os.mkfifo(folder / "chat_template.jinja"))
@@ -372,8 +375,8 @@ def _right_settings(corpus: _Corpus) -> None:
     corpus.right("a base's name of odd letters", {"base_model_name_or_path": "a\u202e\x1b[31m\0🦙"})
     without = {name: value for name, value in SETTINGS.items() if name in ("peft_type", "r", "lora_alpha")}
     corpus.right("only what enters", json.dumps(without).encode())
-    for name in ("gaussian", "eva", "orthogonal", True, False, None):
-        corpus.right(f"begun by {name}", {"init_lora_weights": name})
+    for begun in ("gaussian", "eva", "orthogonal", True, False, None):
+        corpus.right(f"begun by {begun}", {"init_lora_weights": begun})
 
 
 def _other_kinds(corpus: _Corpus) -> None:
@@ -493,6 +496,7 @@ def _headers(corpus: _Corpus) -> None:
         return whole(json.dumps({**header, **changes}).encode(), data)
 
     size = header[first]["data_offsets"][1]
+    value: Any
     faults: dict[str, bytes] = {
         "bytes after the last tensor": plain + bytes(16),
         "one byte too many": plain + b"x",
@@ -736,7 +740,7 @@ def _names(corpus: _Corpus) -> None:
 
 
 def _files(corpus: _Corpus) -> None:
-    def replaced(name: str, make: Callable[[Path], Any]) -> Callable[[Path], None]:
+    def replaced(name: str, make: Callable[[Path], Any]) -> Callable[[Path], Any]:
         def change(folder: Path) -> None:
             (folder / name).unlink()
             make(folder / name)
@@ -768,11 +772,9 @@ def _files(corpus: _Corpus) -> None:
         "empty": b"",
     }.items():
         corpus.faulty(f"weights: {name}", weights=data)
-    corpus.faulty(
-        "nothing in the folder", more=lambda folder: [(folder / name).unlink() for name in (CONFIG, WEIGHTS)] and None
-    )
+    corpus.faulty("nothing in the folder", more=_bare)
 
-    def another(name: str, data: bytes = b"x") -> Callable[[Path], None]:
+    def another(name: str, data: bytes = b"x") -> Callable[[Path], Any]:
         def change(folder: Path) -> None:
             for file in (CONFIG, WEIGHTS):
                 (folder / file).unlink()
@@ -809,3 +811,16 @@ def _files(corpus: _Corpus) -> None:
         folder.write_bytes(data)
 
     corpus.faulty("the file in place of its folder", more=file_itself)
+
+
+def _bare(folder: Path) -> None:
+    for name in (CONFIG, WEIGHTS):
+        (folder / name).unlink()
+
+
+def _below(name: str) -> Callable[[Path], Path]:
+    return lambda folder: folder / name
+
+
+def _with(name: str, text: str) -> Callable[[Path], Any]:
+    return lambda folder: (folder / name).write_text(text)

@@ -9,8 +9,10 @@ from typing import Any, Literal
 
 from sstmerge_core.errors import SSTMergeError
 
-RIGHT, REFUSED, EITHER = "right", "refused in words", "either"
 Expected = Literal["right", "refused in words", "either"]
+RIGHT: Expected = "right"
+REFUSED: Expected = "refused in words"
+EITHER: Expected = "either"
 FAULTS = (
     "wrong result",
     "wrongly accepted",
@@ -20,8 +22,8 @@ FAULTS = (
     "hung",
     "got through",
 )
-"""What must not be: another value than the right one, a refused input taken, a usable one refused, an error that is not of
-`sstmerge_core.errors` or does not say file, fault and fix, more time or memory than allowed, and what an attack gains"""
+"""What must not be: another value than the right one, a faulty input taken, a usable one refused, an error that is not
+of `sstmerge_core.errors` or does not say file, fault and fix, more time or memory than allowed, an attack's gain"""
 LONGEST = 4_000
 """Characters of an error"""
 
@@ -76,7 +78,7 @@ class GotThrough(Exception):
 
 
 def badly_told(error: SSTMergeError) -> str:
-    """What is wrong with how an error is told; empty where it names place, fault and fix in one line for each problem."""
+    """What is wrong with how an error is told; empty where each problem names place, fault and fix in one line."""
     if not error.problems:
         return "an error without a problem"
     for problem in error.problems:

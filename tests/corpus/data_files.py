@@ -1,6 +1,6 @@
 """Prompt files as people have them and as nobody should: encodings, separators, nesting, numbers, packing, pipes.
 
-Right is a file whose rows are the ones written, for suites and for training alike; what is not clear is refused in words.
+Right is a file whose rows are the ones written, for suites and for training alike; what is not clear is refused.
 """
 
 from __future__ import annotations

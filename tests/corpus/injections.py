@@ -213,8 +213,8 @@ INJECTIONS: dict[str, str] = {
 def cases(scratch: Path) -> list[Case]:
     import markdown_it  # noqa: F401 (its import is no text's time)
 
-    catalogue = Workspace(scratch / "catalogue" / "workspace").create()  # in which the demo's adapters are hashed once
-    catalog.entries(catalogue)
+    catalogue = Workspace(scratch / "catalogue" / "workspace").create()
+    catalog.ADAPTERS.clear()  # in this child alone: reading the demo's adapters for every name is most of the time
     found = [Case(f"text: {name}", RIGHT, _as_text(text)) for name, text in INJECTIONS.items()]
     # a name is taken or refused; it leads nowhere either way
     return found + [Case(f"name: {name}", EITHER, _as_name(text, catalogue)) for name, text in INJECTIONS.items()]

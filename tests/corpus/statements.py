@@ -1,8 +1,8 @@
 """SQL on the Query page's path: what reads is answered rightly, what does anything else is refused and gains nothing.
 
-Most run in the sandbox's own process code with its own limits, one process for all, for a child each would take minutes;
-those that use up time or memory, and a sample of every kind, go through `run_sql` as the page does. Got through is
-whatever shows a file's content or the environment, changes a file, or reaches for the network.
+Most run by the code of the sandbox's child, in one process for all, for a child each would take minutes;
+those that use up time or memory, and a sample of every kind, go through `run_sql` as the page does. Got through is what
+shows a file's content or the environment, changes a file, or reaches for the network.
 """
 
 from __future__ import annotations

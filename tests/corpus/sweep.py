@@ -1,7 +1,7 @@
-"""Try every input of a corpus, in one child with limits that is started anew behind an input that hangs it or ends it.
+"""Try every input of a corpus, in one child with limits; behind an input that hangs or ends it another one goes on.
 
-The child is this module too: it says which case it begins, then what came of it. Memory is the most that the process had
-while it was at one input (the kernel's high-water mark, set back before each), above what it had before.
+The child is this module too: it says which case it begins, then what came of it. Memory is the most that the process
+had while it was at one input (the kernel's high-water mark, set back before each), above what it had before.
 """
 
 from __future__ import annotations
