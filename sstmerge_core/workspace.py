@@ -6,6 +6,7 @@ import contextlib
 import errno
 import fcntl
 import glob
+import hashlib
 import json
 import os
 import re
@@ -14,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -39,12 +41,19 @@ class Workspace:
     @classmethod
     def default(cls) -> Workspace:
         """The folder named by ``SSTMERGE_WORKSPACE``, else ``workspace`` in the current folder."""
-        return cls(Path(os.environ.get("SSTMERGE_WORKSPACE") or "workspace").expanduser().resolve())
+        return cls(given_path(os.environ.get("SSTMERGE_WORKSPACE") or "workspace").resolve())
 
     def create(self) -> Workspace:
+        if self._for_duckdb != self.root:
+            self._for_duckdb.mkdir(mode=0o700, parents=True, exist_ok=True)  # nobody else may look into it
         for folder in (self.runs, self.pairs, self.catalog, self.logs, self.snapshots, self.cache):
             folder.mkdir(parents=True, exist_ok=True)
         return self
+
+    @property
+    def _for_duckdb(self) -> Path:
+        """Where what DuckDB keeps lies: here, or beside this user's caches where it cannot be here."""
+        return _elsewhere(str(self.root)) or self.root
 
     @property
     def runs(self) -> Path:
@@ -101,11 +110,12 @@ class Workspace:
 
     @property
     def snapshots(self) -> Path:
-        return self.root / "snapshots"
+        return self._for_duckdb / "snapshots"
 
     @property
     def database(self) -> Path:
-        return self.root / "sstmerge.duckdb"
+        """Made of the event files alone, and again wherever it is missing."""
+        return self._for_duckdb / "sstmerge.duckdb"
 
     @property
     def queue(self) -> Path:
@@ -138,6 +148,23 @@ class Workspace:
             except OSError:  # not a run, or a run that is being deleted; `suppress` would cost half as much as the stat
                 continue
         return sizes
+
+
+@lru_cache(maxsize=64)
+def _elsewhere(root: str) -> Path | None:
+    r"""The place of a workspace's database and snapshots, None where that is the workspace's own folder.
+
+    DuckDB resolves links and then reads what follows a ``?`` as settings and a ``\`` as the end of a folder's name, so
+    that in a folder with one of them in its path it can keep nothing.
+    """
+    if not _MISREAD & set(os.path.realpath(root)):
+        return None
+    caches = [os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), tempfile.gettempdir()]
+    usable = next((place for place in map(os.path.realpath, caches) if not _MISREAD & set(place)), "/tmp")
+    return Path(usable, "sstmerge", hashlib.sha256(os.fsencode(os.path.realpath(root))).hexdigest()[:24])
+
+
+_MISREAD = {"?", "\\"}
 
 
 @contextlib.contextmanager

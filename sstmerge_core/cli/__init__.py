@@ -25,8 +25,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     if named := getattr(options, "workspace", None):  # of `serve`; whatever it starts is to find the same folder
         os.environ["SSTMERGE_WORKSPACE"] = named
-    workspace = Workspace.default()
     try:
+        workspace = Workspace.default()
         with _terminable():
             return options.run(options, workspace.create()) or 0
     except SSTMergeError as error:
