@@ -98,7 +98,7 @@ _SPECIAL = re.compile(r"[\\*_{}\[\]<>#|$~:`!&]")
 _BLOCK = re.compile(r"^(\d{1,9})?([-+.)=])")
 """What makes a list, a rule or a heading at the beginning of a line"""
 _FOUND_LATER = re.compile(
-    r"(?<=:)(?=//|material/|streamlit:)|(?<=www)(?=\.)|(?<=[\w.+-]@)(?=[\w-]+\.)"
+    r"(?<=:)(?=//|material[/_]|streamlit:)|(?<=www)(?=\.)|(?<=[\w.+-]@)(?=[\w-]+\.)"
     r"|(?<=(?<!\S)[-<>~=!])(?=[->=]+(?!\S))",
     re.IGNORECASE,
 )

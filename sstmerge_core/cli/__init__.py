@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.environ["SSTMERGE_WORKSPACE"] = named
     try:
         workspace = Workspace.default()
-        with _terminable():
+        with _terminable(), _shown_as_text():
             return options.run(options, workspace.create()) or 0
     except SSTMergeError as error:
         for problem in error.problems:
@@ -44,6 +44,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise  # a fault of ours, which shows its traceback
         print(f"sstmerge: {fault}", file=sys.stderr)
         return DataError.exit_code
+
+
+@contextlib.contextmanager
+def _shown_as_text() -> Iterator[None]:
+    """What is printed on a terminal is text; into a file or another program it goes as it is."""
+    from sstmerge_core.cli.printing import Terminal
+
+    if not sys.stdout.isatty():
+        yield
+        return
+    with contextlib.redirect_stdout(Terminal(sys.stdout)):  # type: ignore[type-var]
+        yield
 
 
 def _parser() -> argparse.ArgumentParser:

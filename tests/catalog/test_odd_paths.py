@@ -1,4 +1,4 @@
-"""A folder may be called anything: base, adapters, prompts, workspace and result, with all that other programs expand."""
+"""A folder may be called anything: of base, adapters, prompts, workspace and result, with all that others expand."""
 
 from __future__ import annotations
 

@@ -263,9 +263,7 @@ class _Parts(HTMLParser):
         self.tags.append("?")
 
 
-_LATER = (
-    r"(?i)(?:https?|ftp)://|www\.\w|[\w.+-]@[\w-]+\.|:material/|:streamlit:|(?:^|\s)(?:<-|->|<->|--|>=|<=|~=)(?:\s|$)"
-)
+_LATER = r"(?i)(?:https?|ftp)://|www\.\w|[\w.+-]@[\w-]+\.|:material[/_]|:streamlit:|(?:^|\s)(?:<-|->|<->|--|>=|<=|~=)(?:\s|$)"
 """What Streamlit's page looks for once Markdown is done: addresses, icons and arrows"""
 _DIRECTIVES = r"(?<!\\)(?:\\\\)*:[\w-]+\[|(?<!\\)(?:\\\\)*\$|(?<!\\)(?:\\\\)*:\w[\w+-]*:"
 """What it looks for before: colours, mathematics, names of emoji"""

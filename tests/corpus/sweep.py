@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from tests.corpus.bounds import BYTES, SECONDS
+from tests.corpus.bounds import BYTES, SECONDS, peak, reset_peak
 from tests.corpus.case import Case, Outcome, outcome
 
 KINDS = ("adapters", "data_files", "documents_of_people", "statements", "injections")
@@ -73,10 +73,10 @@ def _child(kind: str, start: int) -> tuple[list[Outcome], bool]:
 
 
 def _bounded(case: Case, folder: Path) -> Outcome:
-    before, begun = _reset_peak(), _worked()
+    before, begun = reset_peak(), _worked()
     found = outcome(case, folder)
     # another process's work on this machine is not this input's time; what waits without working hangs, see `sweep`
-    found = replace(found, seconds=round(_worked() - begun, 3), bytes=max(0, _peak() - before))
+    found = replace(found, seconds=round(_worked() - begun, 3), bytes=max(0, peak() - before))
     if not found.is_fault and (found.seconds > SECONDS or found.bytes > BYTES):
         return replace(found, how="beyond the bounds", told=f"{found.seconds:.1f} s, {found.bytes / 1e6:.0f} MB")
     return found
@@ -85,22 +85,6 @@ def _bounded(case: Case, folder: Path) -> Outcome:
 def _worked() -> float:
     """Seconds of processor time of this process and of its children that ended."""
     return sum(os.times()[:4])
-
-
-def _reset_peak() -> int:
-    """Set the high-water mark of this process's memory to what it has now; returns that in bytes."""
-    with contextlib.suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")
-    return _peak()
-
-
-def _peak() -> int:
-    """The most bytes that the process had in memory since the last `_reset_peak`, or ever."""
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def _limit_memory() -> None:
