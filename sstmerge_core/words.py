@@ -92,7 +92,7 @@ def run_address(run_id: str) -> str:
     return f"run?run={quote(str(run_id), safe='')}"
 
 
-_BREAKS = re.compile(r"\s*[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]\s*|^[ \t]+")
+_BREAKS = re.compile(r"\s*[\n\r\v\f\x1c-\x1f\x85\u2028\u2029]\s*|^[ \t]+")
 _CODE = re.compile(r"(?<!`)`([^`]+)`(?!`)")
 _SPECIAL = re.compile(r"[\\*_{}\[\]<>#|$~:`!&]")
 _BLOCK = re.compile(r"^(\d{1,9})?([-+.)=])")

@@ -232,7 +232,7 @@ def _as_text(text: str) -> Callable[[Path], bool]:
 
 def letters(text: str) -> str:
     """What of a text must be there to be read: its letters, but for blanks and what nobody sees."""
-    return "".join(visible(re.sub(r"[\r\x0b\x0c\x1c-\x1e\x85]", " ", text).replace("\u2060", "")).split())
+    return "".join(visible(re.sub(r"[\r\x0b\x0c\x1c-\x1f\x85]", " ", text).replace("\u2060", "")).split())
 
 
 class _Parts(HTMLParser):

@@ -28,8 +28,8 @@ KINDS = ("adapters", "data_files", "documents_of_people", "statements", "injecti
 ROOT = Path(__file__).resolve().parents[2]
 _ADDRESS_SPACE = 3 << 30
 """Bytes that the child may map beyond what it has after its imports: a wall behind the measured bound"""
-PATIENCE = 2 * SECONDS
-"""Seconds without a word after which an input hangs; twice what it may work, for other processes are at work too"""
+PATIENCE = 6 * SECONDS
+"""Seconds without a word after which an input hangs; more than it may work, for other processes are at work too"""
 _STARTING = 60.0
 """Seconds for the imports of a child"""
 

@@ -47,7 +47,7 @@ def test_each_way_to_fail_is_seen(tmp_path: Path) -> None:
 def test_what_hangs_eats_memory_or_ends_the_process_is_seen_and_the_rest_still_tried(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("tests.corpus.sweep.PATIENCE", 1.0)
+    monkeypatch.setattr("tests.corpus.sweep.PATIENCE", 4.0)
     found = {one.name: one.how for one in sweep("faulty_on_purpose")}
     assert found == {
         "fine": "right",
