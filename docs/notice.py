@@ -92,12 +92,12 @@ def packages(root: str = "sstmerge") -> list[str]:
 def licence(name: str) -> str:
     """What a package's metadata state, in one line."""
     about = metadata.metadata(name)
-    if stated := about.get("License-Expression"):
-        return stated
+    if "License-Expression" in about:
+        return about["License-Expression"]
     classified = [
         line.rpartition(" :: ")[2] for line in about.get_all("Classifier") or [] if line.startswith("License ::")
     ]
-    stated = " ".join((about.get("License") or "").split())
+    stated = " ".join(about["License"].split()) if "License" in about else ""
     if stated and len(stated) <= 60:
         return stated
     return ", ".join(classified) or "see its own files"

@@ -54,7 +54,7 @@ def _shown_as_text() -> Iterator[None]:
     if not sys.stdout.isatty():
         yield
         return
-    with contextlib.redirect_stdout(Terminal(sys.stdout)):  # type: ignore[type-var]
+    with contextlib.redirect_stdout(Terminal(sys.stdout)):
         yield
 
 

@@ -44,7 +44,12 @@ def hashed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the files that are hashed from now on."""
     found: list[str] = []
     real = fingerprint._hash
-    monkeypatch.setattr(fingerprint, "_hash", lambda path: found.append(path.name) or real(path))
+
+    def noted(path: Path) -> str:
+        found.append(path.name)
+        return real(path)
+
+    monkeypatch.setattr(fingerprint, "_hash", noted)
     return found
 
 
