@@ -394,6 +394,6 @@ def test_what_was_just_written_is_hashed_again_for_the_clock_of_the_disk_is_coar
     weights = workspace.root / "weights"
     weights.write_bytes(b"a")
     first = fingerprint.file_sha256(weights, workspace)
-    monkeypatch.setattr(fingerprint, "_state", lambda path: "the same")
+    monkeypatch.setattr(fingerprint, "file_state", lambda path: "the same")
     weights.write_bytes(b"b")
     assert fingerprint.file_sha256(weights, workspace) != first
