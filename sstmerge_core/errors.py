@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import errno
+import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -24,8 +25,33 @@ class Problem:
     """What the user can do about it."""
 
     def __str__(self) -> str:
-        text = f"{self.where}: {self.fault.rstrip('.')}."
-        return f"{text} {self.fix}".rstrip()
+        where, fault, fix = (_not_endless(part) for part in (self.where, self.fault.rstrip("."), self.fix))
+        return one_line(f"{where}: {fault}. {fix}".rstrip())
+
+
+def _not_endless(text: str, most: int = 1_200) -> str:
+    """A name, value or library's message may have any length; its middle is left out beyond `most` characters."""
+    return text if len(text) <= most else f"{text[: most // 2]} … {text[-most // 2 :]}"
+
+
+def one_line(text: str) -> str:
+    """`text` as a terminal shows it on one line: names of files may hold line breaks, escape sequences, any bytes.
+
+    Line breaks become a blank, other control characters and those that turn the direction of writing their escapes.
+    """
+    return visible(_BREAKS.sub(" ", text))
+
+
+def visible(text: str) -> str:
+    """`text` with escapes in place of what a terminal would obey and nobody would see; line feeds and tabs stay."""
+    return _UNSEEN.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+_BREAKS = re.compile(r"\s*[\n\r\v\f\x1c-\x1f\x85\u2028\u2029]\s*")
+_UNSEEN = re.compile(
+    r"\r(?!\n)|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+"""Control characters, marks of direction, and halves of characters (bytes of a file's name that are no UTF-8)"""
 
 
 def of_validation(
@@ -40,14 +66,16 @@ def of_validation(
 
 
 def _of_complaint(found: Any, where: str, fix: str, fields: Collection[str], unsaid: Collection[str]) -> Problem:
-    place = ".".join(str(part) for part in found["loc"] if part not in unsaid)
+    place = ".".join(str(part)[:100] for part in found["loc"] if part not in unsaid)
     at = f"{where}: {place}" if place else where
     if found["type"] == "missing":
         return Problem(at, "is missing", "Add the field.")
     if found["type"] == "extra_forbidden":
         near = difflib.get_close_matches(str(found["loc"][-1]), fields, 1, 0.6)
         return Problem(at, "is no field", f"Did you mean `{near[0]}`?" if near else fix)
-    return Problem(at, found["msg"].removeprefix("Value error, "), fix)  # pydantic's, before a validator's message
+    # it may repeat the value, whatever its length
+    said = one_line(found["msg"].removeprefix("Value error, "))
+    return Problem(at, said if len(said) <= 400 else f"{said[:399]}…", fix)  # pydantic's, before a validator's message
 
 
 class SSTMergeError(Exception):

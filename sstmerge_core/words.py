@@ -6,6 +6,8 @@ import re
 import time
 from urllib.parse import quote
 
+from sstmerge_core.errors import visible
+
 
 def duration(seconds: float | None) -> str:
     """``8 s``, ``2 min 10 s``, ``1 h 5 min``; ``unknown`` for None."""
@@ -68,11 +70,16 @@ def plain(text: object, *, code: bool = False) -> str:
     It goes into one line. Backslashes alone do not do: the browser looks for addresses, icons and arrows after it has
     taken them away, so that such have an invisible word joiner within. `code` leaves commands in backticks as they are.
     """
-    line = _BREAKS.sub(" ", str(text))
+    line = visible(_BREAKS.sub(" ", str(text)))
     if not code:
         return _quiet(line)
     parts = _CODE.split(line)
     return "".join(f"`{part}`" if index % 2 else _quiet(part, first=not index) for index, part in enumerate(parts))
+
+
+def markdown(text: object) -> str:
+    """`plain` for Markdown that other programs render: without escapes that only Streamlit needs, or no Markdown."""
+    return re.sub(r"(?<=\w)\\_(?=\w)", "_", plain(text).replace("\\:", ":"))
 
 
 def run_link(text: str, run_id: str) -> str:
@@ -85,13 +92,13 @@ def run_address(run_id: str) -> str:
     return f"run?run={quote(str(run_id), safe='')}"
 
 
-_BREAKS = re.compile(r"\s*[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]\s*|^[ \t]+")
+_BREAKS = re.compile(r"\s*[\n\r\v\f\x1c-\x1f\x85\u2028\u2029]\s*|^[ \t]+")
 _CODE = re.compile(r"(?<!`)`([^`]+)`(?!`)")
 _SPECIAL = re.compile(r"[\\*_{}\[\]<>#|$~:`!&]")
 _BLOCK = re.compile(r"^(\d{1,9})?([-+.)=])")
 """What makes a list, a rule or a heading at the beginning of a line"""
 _FOUND_LATER = re.compile(
-    r"(?<=:)(?=//|material/|streamlit:)|(?<=www)(?=\.)|(?<=[\w.+-]@)(?=[\w-]+\.)"
+    r"(?<=:)(?=//|material[/_]|streamlit:)|(?<=www)(?=\.)|(?<=[\w.+-]@)(?=[\w-]+\.)"
     r"|(?<=(?<!\S)[-<>~=!])(?=[->=]+(?!\S))",
     re.IGNORECASE,
 )

@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import glob
+import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from sstmerge_core.errors import DataError, Problem, SSTMergeError
+
 _PARTIAL = "partial-"
 """In the name of every temporary folder"""
+_LONGEST_NAME = 120
+"""Bytes of an uploaded file's name; most disks take 255, and a temporary file beside it has a longer one"""
 _YOUNG_SECONDS = 2.0
 """Between the making of a temporary folder and its lock lie microseconds; one that young is left alone."""
 
@@ -33,12 +41,19 @@ class Workspace:
     @classmethod
     def default(cls) -> Workspace:
         """The folder named by ``SSTMERGE_WORKSPACE``, else ``workspace`` in the current folder."""
-        return cls(Path(os.environ.get("SSTMERGE_WORKSPACE") or "workspace").expanduser().resolve())
+        return cls(given_path(os.environ.get("SSTMERGE_WORKSPACE") or "workspace").resolve())
 
     def create(self) -> Workspace:
+        if self._for_duckdb != self.root:
+            self._for_duckdb.mkdir(mode=0o700, parents=True, exist_ok=True)  # nobody else may look into it
         for folder in (self.runs, self.pairs, self.catalog, self.logs, self.snapshots, self.cache):
             folder.mkdir(parents=True, exist_ok=True)
         return self
+
+    @property
+    def _for_duckdb(self) -> Path:
+        """Where what DuckDB keeps lies: here, or beside this user's caches where it cannot be here."""
+        return _elsewhere(str(self.root)) or self.root
 
     @property
     def runs(self) -> Path:
@@ -100,11 +115,12 @@ class Workspace:
 
     @property
     def snapshots(self) -> Path:
-        return self.root / "snapshots"
+        return self._for_duckdb / "snapshots"
 
     @property
     def database(self) -> Path:
-        return self.root / "sstmerge.duckdb"
+        """Made of the event files alone, and again wherever it is missing."""
+        return self._for_duckdb / "sstmerge.duckdb"
 
     @property
     def queue(self) -> Path:
@@ -137,6 +153,23 @@ class Workspace:
             except OSError:  # not a run, or a run that is being deleted; `suppress` would cost half as much as the stat
                 continue
         return sizes
+
+
+@lru_cache(maxsize=64)
+def _elsewhere(root: str) -> Path | None:
+    r"""The place of a workspace's database and snapshots, None where that is the workspace's own folder.
+
+    DuckDB resolves links and then reads what follows a ``?`` as settings and a ``\`` as the end of a folder's name, so
+    that in a folder with one of them in its path it can keep nothing.
+    """
+    if not _MISREAD & set(os.path.realpath(root)):
+        return None
+    caches = [os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), tempfile.gettempdir()]
+    usable = next((place for place in map(os.path.realpath, caches) if not _MISREAD & set(place)), "/tmp")
+    return Path(usable, "sstmerge", hashlib.sha256(os.fsencode(os.path.realpath(root))).hexdigest()[:24])
+
+
+_MISREAD = {"?", "\\"}
 
 
 @contextlib.contextmanager
@@ -196,15 +229,58 @@ def _remove_abandoned(target: Path) -> None:
                 os.close(descriptor)
 
 
+def given_path(name: str | Path, error: type[SSTMergeError] = DataError) -> Path:
+    """The path that a person wrote, ``~`` being home, whether anything is there or not.
+
+    Raises `error` for what no path can be: longer than the disk takes, with a NUL or half a character, of a home that
+    is nobody's.
+    """
+    try:
+        path = Path(name).expanduser()
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        pass
+    except (OSError, RuntimeError, ValueError) as reason:
+        if isinstance(reason, OSError) and reason.errno == errno.ELOOP:  # a link to itself: what is there says more
+            return path
+        said = "has half a character in it" if isinstance(reason, UnicodeError) else ""
+        fault = said or getattr(reason, "strerror", None) or str(reason)
+        raise error(Problem(f"path {str(name)[:200]}", f"cannot be opened: {fault}", "Correct the path.")) from None
+    return path
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is such a file; no error for a name that no file can have: of any length, with half a character."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def file_name(name: str, otherwise: str) -> str:
+    """A name that an uploaded file may have on this disk, of the last part of the one it came under.
+
+    Letters of any script, digits and ``. + - _`` stay, the rest becomes ``_``; at most 120 bytes, the ending kept.
+    `otherwise` where nothing is left.
+    """
+    plain = re.sub(r"[^\w.+-]", "_", re.split(r"[/\\]", name)[-1]).lstrip(".-")
+    stem, dot, ending = plain.rpartition(".")
+    if len(plain.encode()) > _LONGEST_NAME:
+        ending = ending if dot and len(ending.encode()) <= 16 else ""
+        kept = (stem if ending else plain).encode()[: _LONGEST_NAME - len(ending.encode()) - 1].decode(errors="ignore")
+        plain = f"{kept}.{ending}" if ending else kept
+    return plain if plain.strip("._") else otherwise
+
+
 def write_file(target: Path, data: bytes | str) -> None:
-    """Write `target` whole or not at all."""
+    """Write `target` whole or not at all; half a character (a lone surrogate), which is no text, becomes ``?``."""
     target = Path(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
     temporary = Path(name)
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(data.encode() if isinstance(data, str) else data)
+            file.write(data.encode("utf-8", "replace") if isinstance(data, str) else data)
             file.flush()
             os.fsync(file.fileno())
         temporary.chmod(0o644)

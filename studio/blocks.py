@@ -12,7 +12,7 @@ import streamlit as st
 from sstmerge_core import access, jobs, metrics, words
 from sstmerge_core.errors import Problem, SSTMergeError, StoreError, disk_problem
 from sstmerge_core.evaluate.judges_measured import accuracy_words
-from sstmerge_core.plots import similarity, table
+from sstmerge_core.plots import export, similarity, table
 from sstmerge_core.plots.measures import MEASURES, interval, number
 from sstmerge_core.store import HeldError
 from sstmerge_core.words import plain
@@ -201,7 +201,7 @@ def csv_button(rows: pd.DataFrame, name: str, *, noun: str = "row", key: str) ->
     """A download of exactly the rows that the page speaks of, with their true number."""
     st.download_button(
         f"CSV · {words.count(len(rows), noun)}",
-        data=lambda: rows.to_csv(index=False).encode(),
+        data=lambda: export.csv_text(rows).encode("utf-8", "replace"),
         file_name=name,
         mime="text/csv",
         on_click="ignore",

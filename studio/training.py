@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +15,7 @@ from sstmerge_core.errors import DataError, Problem
 from sstmerge_core.suites.bundled import ROLES
 from sstmerge_core.train import TrainingSettings
 from sstmerge_core.words import shortened
-from sstmerge_core.workspace import Workspace, write_file
+from sstmerge_core.workspace import Workspace, file_name, write_file
 from studio import link
 
 ENDINGS = ("jsonl", "ndjson", "json", "csv", "tsv", "parquet", "yaml", "yml", "gz")
@@ -120,8 +119,7 @@ def file_label(chosen: str) -> str:
 
 def keep_upload(workspace: Workspace, name: str, data: bytes) -> str:
     """Write an uploaded file into the workspace, once for each content; its path."""
-    plain = re.sub(r"[^\w.+-]", "_", Path(name).name).lstrip(".") or "rows.jsonl"
-    path = workspace.uploads / hashlib.sha256(data).hexdigest()[:12] / plain
+    path = workspace.uploads / hashlib.sha256(data).hexdigest()[:12] / file_name(name, "rows.jsonl")
     if not path.exists():
         write_file(path, data)
     return str(path)

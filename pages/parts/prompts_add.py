@@ -16,7 +16,7 @@ from sstmerge_core.suites.declared import ROLE_METRICS
 from sstmerge_core.suites.guess import Guess, guess_columns
 from sstmerge_core.suites.rows import read_rows
 from sstmerge_core.words import plain
-from sstmerge_core.workspace import write_file
+from sstmerge_core.workspace import file_name, write_file
 from studio import blocks, entrance, navigation, start, uploads
 
 ENDINGS = ["csv", "tsv", "jsonl", "json", "parquet", "yaml", "gz"]
@@ -46,7 +46,7 @@ def _file() -> Path | None:
     if sent is not None:
         uploads.accept(sent, largest=LARGEST)
         data = sent.getvalue()
-        name = Path(sent.name).name[-80:] or "prompts.csv"
+        name = file_name(sent.name, "prompts.csv")
         target = start.workspace().cache / "uploads" / hashlib.sha256(data).hexdigest()[:16] / name
         if not target.is_file():
             write_file(target, data)

@@ -20,6 +20,7 @@ from sstmerge_core.adapters.safetensors_header import TensorHeader, read_header,
 from sstmerge_core.adapters.settings import unknown_settings
 from sstmerge_core.adapters.templates import template
 from sstmerge_core.errors import AdapterError, DataError, Problem, SSTMergeError
+from sstmerge_core.workspace import given_path
 
 _CONV1D = {"gpt2": ("c_attn", "q_attn", "c_proj", "c_fc"), "openai-gpt": ("c_attn", "c_proj", "c_fc")}
 """Modules whose weights are stored as (in, out), by model type; embeddings and lm_head of these models are not"""
@@ -94,7 +95,7 @@ class Report:
 
 def read_base(path: str | Path) -> BaseModel:
     """The base model in folder `path`. Raises DataError naming the missing or damaged file."""
-    folder = places.snapshot(Path(path).expanduser().resolve())
+    folder = places.snapshot(given_path(path).resolve())
     if not folder.is_dir():
         fix = "Give the folder of a model saved with save_pretrained (safetensors)."
         raise DataError(Problem(str(folder), "there is no such base model folder", fix))

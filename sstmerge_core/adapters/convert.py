@@ -19,7 +19,7 @@ from sstmerge_core.adapters.settings import is_convertible
 from sstmerge_core.adapters.unpickle import unpickle
 from sstmerge_core.adapters.write import RECORD, refuse_foreign, write_adapter
 from sstmerge_core.errors import AdapterError, Problem, RecipeError
-from sstmerge_core.workspace import new_folder, write_json
+from sstmerge_core.workspace import given_path, new_folder, write_json
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def convert(source: str | Path, base: str | Path, out: str | Path, *, rank: int 
     """
     if rank < 0:
         raise RecipeError(Problem("--rank", f"{rank} is no rank", "Give 1 or more, or leave it out."))
-    place = places.snapshot(Path(source).expanduser().resolve())
+    place = places.snapshot(given_path(source, AdapterError).resolve())
     model, out = read_base(base), Path(out)
     refuse_foreign(out)
     if place.is_file() and place.name not in (CONFIG, WEIGHTS, PICKLE, MLX_WEIGHTS):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shlex
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +21,16 @@ def read_object(path: Path) -> dict[str, Any]:
     Raises ValueError that says what is wrong with the file, OSError where it cannot be read. Refuses what would be
     valid JSON and break later: nesting deeper than Python reads, lone surrogates, more bytes than `LARGEST`.
     """
-    if path.stat().st_size > LARGEST:
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode):  # a pipe would be waited for, a device never ends
+        raise ValueError("is not a file but a folder, pipe or device")
+    if found.st_size > LARGEST:
         raise ValueError(f"has more than {LARGEST / 1e6:.0f} MB, too much for settings")
     data = path.read_bytes()
     try:
-        found = documents.from_json(data.decode("utf-8-sig"))
+        settings = documents.from_json(data.decode("utf-8-sig"))
         # a lone surrogate is a text that can be neither stored nor printed
-        json.dumps(found, ensure_ascii=False).encode()
+        json.dumps(settings, ensure_ascii=False).encode()
     except documents.FormatError as error:
         fault = str(error)
         raise ValueError(
@@ -33,9 +38,9 @@ def read_object(path: Path) -> dict[str, Any]:
         ) from None
     except (ValueError, RecursionError):
         raise ValueError(stand_in(data) or "is not valid JSON in UTF-8") from None
-    if not isinstance(found, dict):
+    if not isinstance(settings, dict):
         raise ValueError("is not a JSON object of settings")
-    return found
+    return settings
 
 
 def stand_in(beginning: bytes) -> str:
@@ -54,10 +59,18 @@ def way_out(fault: str) -> str:
     return "Run `git lfs pull` in its folder, or download it again." if "Git-LFS" in fault else "Download it again."
 
 
+def typed(path: object) -> str:
+    """A path as it is typed into a shell."""
+    return shlex.quote(str(path))
+
+
 def shown(text: object, most: int = 120) -> str:
     """A name or value from elsewhere, for a message: on one line, and not endless."""
     try:
-        plain = " ".join("".join(char if char.isprintable() else " " for char in str(text)).split())
+        plain = str(text)
+        if not plain.isprintable():  # a loop over the letters, for names by the ten thousand
+            plain = "".join(char if char.isprintable() else " " for char in plain)
+        plain = " ".join(plain.split())
     except ValueError:  # more digits than Python writes
         return "a number of thousands of digits"
     return plain if len(plain) <= most else f"{plain[:most]}…"

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from sstmerge_core.adapters.json_file import shown
+from sstmerge_core.adapters.json_file import shown, typed
 
 Kind = Literal["linear", "embedding"]
 
@@ -164,4 +164,4 @@ def about_foreign(keys: list[str], folder: str) -> tuple[str, str]:
 
 def conversion(folder: str) -> str:
     """The command that makes a plain LoRA of what is none."""
-    return f"`sstmerge adapters convert {folder} --base BASE --out DIR` makes a LoRA of it."
+    return f"`sstmerge adapters convert {typed(folder)} --base BASE --out DIR` makes a LoRA of it."

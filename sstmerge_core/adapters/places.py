@@ -6,7 +6,8 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from sstmerge_core.adapters.json_file import shown, way_out
+from sstmerge_core import documents
+from sstmerge_core.adapters.json_file import shown, typed, way_out
 from sstmerge_core.errors import Problem
 
 CONFIG = "adapter_config.json"
@@ -46,7 +47,7 @@ def snapshot(folder: Path) -> Path:
     if not _REPOSITORY.fullmatch(folder.name) or not (folder / "snapshots").is_dir():
         return folder
     try:
-        return _existing(folder / "snapshots" / (folder / "refs" / "main").read_text().strip())
+        return _existing(folder / "snapshots" / documents.read_text(folder / "refs" / "main").strip())
     except (OSError, ValueError):
         found = sorted(path for path in (folder / "snapshots").iterdir() if path.is_dir())
         return found[0] if len(found) == 1 else folder
@@ -99,7 +100,7 @@ def no_adapter(folder: Path) -> Problem:
         return Problem(where, f"holds {MLX_WEIGHTS} of MLX without its settings", fix)
     if others := [name for name in files if name.endswith(".safetensors") and name != WEIGHTS]:
         fault = f"holds no {CONFIG}; {shown(others[0])} alone is an adapter of another trainer"
-        fix = f"`sstmerge adapters convert {folder / others[0]} --base BASE --out DIR` reads kohya's format."
+        fix = f"`sstmerge adapters convert {typed(folder / others[0])} --base BASE --out DIR` reads kohya's format."
         return Problem(where, fault, fix)
     fix = f"Give the folder that holds {CONFIG} and {WEIGHTS}."
     return Problem(str(folder / CONFIG), "the file is missing, so this is no PEFT adapter", fix)

@@ -17,7 +17,7 @@ from sstmerge_core.adapters.places import CONFIG, MLX_WEIGHTS, PICKLE, WEIGHTS
 from sstmerge_core.adapters.safetensors_header import TensorHeader, is_float, magnitude, read_header
 from sstmerge_core.adapters.settings import Scales, config_problems
 from sstmerge_core.errors import AdapterError, Problem
-from sstmerge_core.workspace import Workspace
+from sstmerge_core.workspace import Workspace, given_path
 
 if TYPE_CHECKING:
     import torch
@@ -126,7 +126,7 @@ def read(path: str | Path, *, check_values: bool = True) -> Adapter:
     not s·BA (see `settings`), ranks that contradict the configuration, unpaired or misshapen factors, tensors whose
     names are not known (see `names`), and (with `check_values`) NaN, infinity, or numbers too large to compute with.
     """
-    folder = places.snapshot(Path(path).expanduser().resolve())
+    folder = places.snapshot(given_path(path, AdapterError).resolve())
     config = _read_config(folder)
     problems = config_problems(str(folder / CONFIG), config, folder)
     if config.get("peft_type") != "LORA":

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,8 @@ _BITS |= {"I64": 64, "I32": 32, "I16": 16, "I8": 8, "U64": 64, "U32": 32, "U16":
 _BITS |= {"F8_E4M3FNUZ": 8, "F8_E5M2FNUZ": 8, "F6_E2M3": 6, "F6_E3M2": 6, "F4": 4}
 LARGEST_HEADER = 32_000_000
 """Bytes; the format permits 100 million. An adapter of 100,000 expert matrices has about 30 million"""
+MOST_TENSORS = 200_000
+"""Of one file: 100,000 matrices of experts, A and B. Entries without end, each of a few bytes, would take minutes"""
 _NOT_FINITE: dict[str, tuple[Any, int]] = {
     "F64": (np.uint64, 0x7FF0000000000000),
     "F32": (np.uint32, 0x7F800000),
@@ -51,7 +54,10 @@ def read_header(path: Path) -> dict[str, TensorHeader]:
     Raises ValueError that says what is wrong with the file. What the format forbids is refused even where the tensors
     could be found: bytes after the last tensor, tensors that overlap or leave a gap, a header in another encoding.
     """
-    size = path.stat().st_size
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode):  # a pipe would be waited for, a device never ends
+        raise ValueError("is not a file but a folder, pipe or device")
+    size = found.st_size
     with path.open("rb") as file:
         prefix = file.read(8)
         length = int.from_bytes(prefix, "little")
@@ -65,6 +71,9 @@ def read_header(path: Path) -> dict[str, TensorHeader]:
         raise ValueError("is truncated or not a safetensors file: its header is longer than the file")
     if not whole:
         raise ValueError(f"has a header of more than {LARGEST_HEADER / 1e6:.0f} MB")
+    # an entry has three brackets and four colons; the metadata and names with colons have room
+    if data.count(b"[") + data.count(b"{") > 3 * MOST_TENSORS + 2 or data.count(b":") > 5 * MOST_TENSORS:
+        raise ValueError(f"has a damaged header: it has entries for more than {MOST_TENSORS:,} tensors")
     entries = _entries(data)
     tensors = {name: _tensor(name, entry, 8 + length) for name, entry in entries.items()}
     _check_places(tensors, 8 + length, size)
@@ -102,15 +111,14 @@ class _Pairs(list[tuple[str, Any]]):
 
 def _tensor(name: str, entry: Any, begin: int) -> TensorHeader:
     """One entry of the header; `begin` is where the data begin."""
-    damaged = ValueError(f"has a damaged header entry for {shown(name)}")
     if not isinstance(entry, _Pairs):
-        raise damaged
+        raise _damaged(name)
     fields = dict(entry)
     shape: Any = fields.get("shape")
     offsets: Any = fields.get("data_offsets")
     dtype = fields.get("dtype")
     if not _whole(shape) or not _whole(offsets) or len(offsets) != 2 or not isinstance(dtype, str):
-        raise damaged
+        raise _damaged(name)
     start, end = offsets
     if dtype not in _BITS:
         raise ValueError(f"has a tensor of an unknown format: {shown(name)} is {shown(dtype, 40)}")
@@ -118,6 +126,10 @@ def _tensor(name: str, entry: Any, begin: int) -> TensorHeader:
     if start > end or math.prod(shape) * _BITS[dtype] != 8 * (end - start):
         raise ValueError(f"has a damaged header: the shape of {shown(name)} does not match its length")
     return TensorHeader(tuple(shape), dtype, begin + start, begin + end)
+
+
+def _damaged(name: str) -> ValueError:
+    return ValueError(f"has a damaged header entry for {shown(name)}")
 
 
 def _whole(value: Any) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from sstmerge_core import documents
 from sstmerge_core.adapters.json_file import read_object
 
 _FILE = "chat_template.jinja"
@@ -21,6 +22,6 @@ def settings_template(folder: Path) -> Any:
 def template(folder: Path) -> Any:
     """The chat template of a folder; None where there is none."""
     try:
-        return (folder / _FILE).read_text(encoding="utf-8")
-    except (OSError, ValueError):
+        return documents.read_text(folder / _FILE)
+    except documents.FormatError:
         return settings_template(folder)

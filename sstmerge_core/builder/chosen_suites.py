@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from sstmerge_core.builder import preflight
@@ -11,7 +10,7 @@ from sstmerge_core.suites import declared, prepare
 from sstmerge_core.suites.bundled import ROLES
 from sstmerge_core.suites.columns import Columns
 from sstmerge_core.suites.declared import DeclaredSuite
-from sstmerge_core.workspace import Workspace
+from sstmerge_core.workspace import Workspace, given_path
 
 OPTIONS = {"harmful": "--harmful", "benign": "--benign", "utility": "--suite"}
 """The command line's option for each role"""
@@ -36,7 +35,7 @@ def options(
     that are not here.
     """
     named = (harmful, benign, utility, refusals, near_misses)
-    if columns is not None and not any(name and Path(name).expanduser().is_file() for name in named):
+    if columns is not None and not any(name and given_path(name).is_file() for name in named):
         fix = "Name one, such as `--suite FILE`; a declared suite has its own columns."
         raise RecipeError(Problem("--columns", "are given, but no file that they are of", fix))
     how: dict[str, Any] = {"fetch": fetch, "columns": columns}
@@ -74,7 +73,7 @@ def suite(
         return name, None
     found = declared.find(name, workspace)
     if found is None:
-        if columns is not None and Path(name).expanduser().is_file():
+        if columns is not None and given_path(name).is_file():
             return str(prepare.mapped(name, columns, workspace)), None
         return name, None
     if found.role != role:

@@ -21,7 +21,7 @@ from sstmerge_core.errors import AdapterError, DataError, Problem, RecipeError, 
 from sstmerge_core.recipe import Calibration, Recipe, Source, Suite, record, validated
 from sstmerge_core.suites import bundled
 from sstmerge_core.suites.rows import load_rows, rows_digest, take
-from sstmerge_core.workspace import Workspace
+from sstmerge_core.workspace import Workspace, given_path
 
 NAME = "recipe.yaml"
 FORMAT = 1
@@ -49,9 +49,11 @@ class Output:
             found.append(Problem(f"--dtype {self.dtype}", "cannot be written", fix))
         if self.kind not in ("adapter", "model"):
             found.append(Problem(f"output kind {self.kind}", "is unknown", "Use adapter or model."))
-        if self.rank is not None and (self.rank < 1 or self.kind == "model"):
+        if self.rank is not None and (not isinstance(self.rank, int) or self.rank < 1 or self.kind == "model"):
             fault = "must be at least 1" if self.kind == "adapter" else "has no meaning for a dense model"
             found.append(Problem(f"--rank {self.rank}", fault, "Leave it out for the exact result."))
+        if not isinstance(self.licence, str):
+            found.append(Problem("output licence", "is not a text", "Put it into quotes, or leave it out."))
         return found
 
 
@@ -93,7 +95,7 @@ def public_name(name: str) -> str:
 
 def read_recipe(path: Path | str) -> RecipeFile:
     """The recipe in a YAML file. Raises RecipeError that names the file, what is wrong with it, and the fix."""
-    path = Path(path)
+    path = given_path(path, RecipeError)
     fix = "Give the recipe.yaml of a merged adapter, or the output of `sstmerge recipe RUN_ID`."
     try:
         if not path.exists():

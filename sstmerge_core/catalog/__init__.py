@@ -22,7 +22,7 @@ from sstmerge_core.errors import AdapterError, DataError, Problem
 from sstmerge_core.recipe import Source
 from sstmerge_core.store import audit
 from sstmerge_core.store.events import EventWriter, read_events
-from sstmerge_core.workspace import Workspace
+from sstmerge_core.workspace import Workspace, given_path
 
 ROLES = ("utility", "safety", "harm", "")
 LONGEST_TAG = 40
@@ -367,7 +367,7 @@ def find(workspace: Workspace, name_or_path: str) -> Entry:
     for one in known:
         if name_or_path in (one.name, one.sha256):
             return one
-    if Path(name_or_path).expanduser().exists() or "/" in name_or_path:
+    if "/" in name_or_path or given_path(name_or_path, AdapterError).exists():
         return entry(name_or_path, workspace)
     names = ", ".join(one.name for one in known) or "none"
     fix = f"Known adapters: {names}. Or give the path of a folder."

@@ -74,11 +74,11 @@ def named(name: str, models: Sequence[Cached] = ()) -> Path | None:
     """Where the model that an adapter was trained on is, by the name it gives: a folder, or a model of the cache."""
     if not name.strip():
         return None
-    folder = Path(name).expanduser()
     try:
+        folder = Path(name).expanduser()
         if folder.is_absolute() and _is_model(folder):
             return folder
-    except OSError:  # no path at all
+    except (OSError, RuntimeError, ValueError):  # no path at all
         return None
     return next((one.path for one in models if one.name == name.strip().strip("/")), None)
 

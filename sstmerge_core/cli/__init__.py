@@ -25,9 +25,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     if named := getattr(options, "workspace", None):  # of `serve`; whatever it starts is to find the same folder
         os.environ["SSTMERGE_WORKSPACE"] = named
-    workspace = Workspace.default()
     try:
-        with _terminable():
+        workspace = Workspace.default()
+        with _terminable(), _shown_as_text():
             return options.run(options, workspace.create()) or 0
     except SSTMergeError as error:
         for problem in error.problems:
@@ -44,6 +44,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise  # a fault of ours, which shows its traceback
         print(f"sstmerge: {fault}", file=sys.stderr)
         return DataError.exit_code
+
+
+@contextlib.contextmanager
+def _shown_as_text() -> Iterator[None]:
+    """What is printed on a terminal is text; into a file or another program it goes as it is."""
+    from sstmerge_core.cli.printing import Terminal
+
+    if not sys.stdout.isatty():
+        yield
+        return
+    with contextlib.redirect_stdout(Terminal(sys.stdout)):
+        yield
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -7,7 +7,6 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from sstmerge_core import catalog
@@ -16,7 +15,7 @@ from sstmerge_core.catalog import base_intake
 from sstmerge_core.errors import DataError, Problem, RecipeError, SSTMergeError
 from sstmerge_core.evaluate import served
 from sstmerge_core.suites.columns import Columns, parse
-from sstmerge_core.workspace import Workspace
+from sstmerge_core.workspace import Workspace, given_path
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 
@@ -82,11 +81,11 @@ def base(path: str | None, workspace: Workspace) -> catalog.Base:
     if path:
         known = {base.name: base for base in catalog.bases(workspace)}
         preset = presets.models().get(path)
-        if preset and path not in known and not Path(path).exists():
+        if preset and path not in known and not given_path(path).exists():
             path = preset.folder
             if path not in known:
                 raise DataError(Problem(f"base model {preset.huggingface}", "is not here", f"Get it: {preset.get}."))
-        if path not in known and not Path(path).expanduser().exists() and HUB_ID.fullmatch(path):
+        if path not in known and not given_path(path).exists() and HUB_ID.fullmatch(path):
             return _of_cache(path, workspace)
         return known.get(path) or catalog.base_at(path, workspace)
     from sstmerge_core.demo import model

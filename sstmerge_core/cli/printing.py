@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from sstmerge_core import words
-from sstmerge_core.errors import AdapterError, DataError, RecipeError
+from sstmerge_core.errors import AdapterError, DataError, RecipeError, visible
 from sstmerge_core.recipe import Recipe
 from sstmerge_core.workspace import Workspace
 
@@ -28,7 +28,7 @@ def progress(recipes: Sequence[Recipe]) -> Callable[[int, str, float, float], No
 def line(text: str, last: bool) -> None:
     """One line that is written over on a terminal, and a line each in a log."""
     if sys.stderr.isatty():
-        print(f"\r\033[K{text}", end="\n" if last and text else "", file=sys.stderr, flush=True)
+        print(f"\r\033[K{visible(text)}", end="\n" if last and text else "", file=sys.stderr, flush=True)
     elif text:
         print(text, file=sys.stderr, flush=True)
 
@@ -43,6 +43,22 @@ def connected(workspace: Workspace) -> Owner | Snapshot:
         told = f"{connection.held.where}: {connection.held.fault}"
         print(f"sstmerge: {told}. This is what it published last, {when}.", file=sys.stderr)
     return connection
+
+
+class Terminal:
+    """A terminal that shows what is printed and obeys none of it: names, notes and answers may hold its commands.
+
+    Colours and positions are then text too, so that the progress line writes to the stream itself.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        return self._stream.write(visible(text))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from sstmerge_core.errors import DataError, Problem, RecipeError
 from sstmerge_core.evaluate.degenerate import degeneracy
 from sstmerge_core.evaluate.judge import Pair, Verdict
+from sstmerge_core.workspace import given_path
 
 BATCH = 16
 """Answers that a model sees at once; of like length, so that little is padding."""
@@ -41,7 +42,7 @@ def find(model: str, kind: str) -> Checkpoint:
 
     if not model:
         raise RecipeError(Problem(f"judge {kind}", "no model is named", f"Write {kind}:FOLDER or {kind}:ORG/NAME."))
-    folder = Path(model).expanduser()
+    folder = given_path(model)
     if folder.is_dir():
         _check(folder, model)
         return Checkpoint(folder, folder.resolve().name, base_fingerprint(folder)[:12])

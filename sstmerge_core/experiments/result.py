@@ -108,11 +108,41 @@ def save(workspace: Workspace, settings: Settings, result: Result) -> Path:
 def load(path: Path) -> Result:
     """Raises DataError for a file that is no result."""
     try:
-        fields = _of_today(documents.read_json(path))
+        fields = _of_today(_checked(documents.read_json(path)))
         return Result(**fields | {"tables": [Table(**table) for table in fields["tables"]]})
     except (OSError, ValueError, TypeError, KeyError) as error:
         fix = "Run the experiment again: what it measured is kept."
         raise DataError(Problem(str(path), f"is not the result of an experiment: {error}", fix)) from error
+
+
+def _checked(fields: Any) -> dict[str, Any]:
+    """The fields of a result, each of its type. Raises ValueError that names the one that is not."""
+
+    def check(name: str, value: Any, *kinds: type) -> Any:
+        if not isinstance(value, kinds):
+            raise ValueError(f"{name} is {type(value).__name__}")
+        return value
+
+    kinds: dict[str, type] = {"settings": dict, "tables": list, "analysis": dict, "findings": list}
+    texts = dict.fromkeys(("experiment", "question", "judge", "base"), str)
+    for name, kind in (kinds | texts).items():
+        check(name, check("the file", fields, dict)[name], kind)
+    check("left_out", fields.get("left_out", []), list)
+    check("seconds", fields.get("seconds", 0), int, float)
+    check("versions", fields.get("versions", {}), dict)
+    check("settings.n", fields["settings"].get("n", 0), int)
+    for text in (*fields["findings"], *fields.get("left_out", [])):
+        check("a finding", text, str)
+    for table in fields["tables"]:
+        for name in ("name", "title", "about"):
+            check(f"a table's {name}", check("a table", table, dict)[name], str)
+        for row in check("a table's rows", table["rows"], list):
+            check("a row", row, dict)
+            for name in ("resistance_n", "over_refusal_n", "utility_n"):
+                check(name, row.get(name) or 0, int, float)
+            for run_id in (row.get("run_id") or "", *check("run_ids", row.get("run_ids") or [], list)):
+                check("a run's id", run_id, str)
+    return fields
 
 
 def _of_today(fields: dict[str, Any]) -> dict[str, Any]:

@@ -45,7 +45,7 @@ def read(kind: type[S], given: Path | str | Mapping[str, Any] | None = None) -> 
             raise RecipeError(Problem(where, str(error), "Give a YAML file.")) from error
     if isinstance(fields, str):
         try:
-            fields = documents.from_yaml(fields) or {}
+            fields = documents.from_yaml(fields)
         except documents.FormatError as error:
             raise RecipeError(Problem(where, str(error), "Correct it.")) from error
     if not isinstance(fields, Mapping) and fields is not None:

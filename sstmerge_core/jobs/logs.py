@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from sstmerge_core.workspace import is_file
+
 BLOCK = 64 << 10
 MOST = 4 << 20
 """A log without line ends (progress bars) is not read further back than this."""
@@ -12,7 +14,7 @@ MOST = 4 << 20
 
 def tail(path: Path, lines: int) -> str:
     """The last `lines` lines, '' without a file. Of a line rewritten with carriage returns, what is seen last."""
-    if lines < 1 or not path.exists():
+    if lines < 1 or not is_file(path):
         return ""
     with open(path, "rb") as file:
         start = end = file.seek(0, os.SEEK_END)

@@ -58,11 +58,11 @@ class Question:
     @classmethod
     def from_json(cls, given: dict[str, Any]) -> Question:
         """Raises JobError for what is no question."""
-        fields = {name: value for name, value in given.items() if name != "do"}
         try:
+            fields = {name: value for name, value in given.items() if name != "do"}
             columns = [Asked(**column) for column in fields.pop("columns")]
             return cls(columns=columns, **fields)
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, AttributeError) as error:
             fix = "Stop the model process: it is of another version."
             raise JobError(Problem("model process", f"does not understand the request: {error}", fix)) from error
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import csv
 import html
 import re
 from collections.abc import Mapping, Sequence
@@ -30,6 +31,7 @@ td:first-child,th:first-child{{text-align:left}}
 PICTURES = {"png": "image/png", "svg": "image/svg+xml", "pdf": "application/pdf"}
 """Formats of `picture` and their media types"""
 _GREEK = {"α": r"$\alpha$", "τ": r"$\tau$", "ρ": r"$\rho$", "λ": r"$\lambda$", "–": "--", "−": "$-$"}
+_TEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
 _ARROWS = {True: r"$\uparrow$", False: r"$\downarrow$"}
 _COLUMNS = ("resistance", "utility", "over_refusal")
 
@@ -61,7 +63,7 @@ def page(
 
 def _data(rows: pd.DataFrame) -> str:
     table = rows.to_html(index=False, float_format=lambda value: f"{value:.4g}", na_rep="–", border=0)
-    link = _saved("data.csv", "text/csv", rows.to_csv(index=False))
+    link = _saved("data.csv", "text/csv", csv_text(rows))
     return f'<h2>Data</h2><p>{link}</p><div class="wide">{table}</div>\n'
 
 
@@ -110,7 +112,7 @@ def latex(rows: pd.DataFrame, *, caption: str, label: str) -> str:
     lines = [
         r"\begin{table}[t]",
         r"\centering",
-        rf"\caption{{{_tex(caption)}}}",
+        rf"\caption{{{tex(caption)}}}",
         rf"\label{{{label}}}",
         rf"\begin{{tabular}}{{lr{'r' * len(measured)}r}}",
         r"\toprule",
@@ -120,7 +122,7 @@ def latex(rows: pd.DataFrame, *, caption: str, label: str) -> str:
     for row in rows.to_dict("records"):
         alpha = "--" if pd.isna(row["alpha"]) else f"{row['alpha']:.3g}"
         n = row.get("resistance_n")
-        cells = [_tex(str(row["series_name"])), alpha, *(_tex_value(row, name) for name in measured)]
+        cells = [tex(str(row["series_name"])), alpha, *(_tex_value(row, name) for name in measured)]
         lines.append(" & ".join([*cells, "--" if pd.isna(n) else f"{n:.0f}"]) + r" \\")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}"]) + "\n"
 
@@ -133,8 +135,34 @@ def _tex_value(row: Mapping[str, object], name: str) -> str:
     return f"{value:.3f}{interval}"
 
 
-def _tex(text: str) -> str:
-    escaped = re.sub(r"([&%$#_{}])", r"\\\1", text)
+def csv_text(rows: pd.DataFrame) -> str:
+    """The rows as CSV in which no text is a formula: one that a spreadsheet would compute has an apostrophe before it.
+
+    Numbers stay as they are, and so do texts that are numbers.
+    """
+    safe = rows.rename(columns=lambda name: _no_formula(name))
+    for index, kind in enumerate(safe.dtypes):
+        if not pd.api.types.is_numeric_dtype(kind) and not pd.api.types.is_datetime64_any_dtype(kind):
+            safe.isetitem(index, safe.iloc[:, index].map(_no_formula, na_action="ignore"))
+    told = safe.to_csv(index=False)
+    # a lone carriage return ends a row for some readers, and pandas leaves it bare
+    return safe.to_csv(index=False, quoting=csv.QUOTE_NONNUMERIC) if "\r" in told else told
+
+
+def _no_formula(cell: object) -> object:
+    if not isinstance(cell, str) or not cell.startswith(_FORMULAS) or _NUMBER.fullmatch(cell):
+        return cell
+    return f"'{cell}"
+
+
+_FORMULAS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+"""What a text begins with that a spreadsheet computes (OWASP, CSV injection)"""
+_NUMBER = re.compile(r"[-+]?\d+(\.\d*)?([eE][-+]?\d+)?")
+
+
+def tex(text: str) -> str:
+    """`text` in LaTeX that shows just that, on one line."""
+    escaped = re.sub(r"[&%$#_{}\\~^]", lambda found: _TEX.get(found[0], f"\\{found[0]}"), " ".join(text.split()))
     for symbol, command in _GREEK.items():
         escaped = escaped.replace(symbol, command)
     return escaped

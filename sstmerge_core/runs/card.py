@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,7 +10,9 @@ import yaml
 
 from sstmerge_core import methods, words
 from sstmerge_core.builder.recipe_file import NAME, Output, RecipeFile, public_name
+from sstmerge_core.errors import one_line
 from sstmerge_core.recipe import Recipe
+from sstmerge_core.words import markdown
 
 LICENCE = "Derived from the base model and the adapters above: the terms of each of them hold. Check before you share."
 """The licence note where none was given"""
@@ -34,7 +37,7 @@ def model_card(
     base = public_name(base_name or recipe.base.name)
     sections = [
         _front_matter(base, output),
-        f"# {recipe.label}\n\n{thing} for {base}, merged with SST-Merge Studio.",
+        f"# {markdown(recipe.label)}\n\n{thing} for {markdown(base)}, merged with SST-Merge Studio.",
         _inputs(recipe),
         f"## Method\n\n{entry.title}: {entry.summary}\n\n$${entry.formula}$$" + _paper(entry),
         _settings(recipe),
@@ -42,7 +45,7 @@ def model_card(
         _scores(recipe, scores),
         _again(recipe, output),
         _versions(file.versions),
-        f"## Licence\n\n{output.licence or LICENCE}",
+        f"## Licence\n\n{markdown(output.licence or LICENCE)}",
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
 
@@ -65,7 +68,9 @@ def _inputs(recipe: Recipe) -> str:
     """Utility adapters first, the safety adapter last."""
     roles = ["utility"] * (len(recipe.adapters) - 1) + ["safety"] if len(recipe.adapters) > 1 else ["adapter"]
     rows = [("base model", recipe.base), *zip((f"{role} adapter" for role in roles), recipe.adapters, strict=True)]
-    lines = [f"| {role} | {public_name(source.name)} | `{source.sha256}` |" for role, source in rows]
+    lines = [
+        f"| {role} | {markdown(public_name(source.name))} | `{markdown(source.sha256)}` |" for role, source in rows
+    ]
     return "\n".join(["## Made from", "", "| | name | SHA-256 |", "|---|---|---|", *lines])
 
 
@@ -76,11 +81,11 @@ def _paper(entry: methods.Method) -> str:
 
 
 def _settings(recipe: Recipe) -> str:
-    lines = [f"- {name}: {value}" for name, value in recipe.parameters.items()]
+    lines = [f"- {name}: {markdown(value)}" for name, value in recipe.parameters.items()]
     if recipe.calibration:
-        parts = (f"{n} rows of {public_name(source.name)}" for source, n in recipe.calibration.parts.values())
+        parts = (f"{n} rows of {markdown(public_name(source.name))}" for source, n in recipe.calibration.parts.values())
         what = "fitted on" if methods.get(recipe.method).fits else "gradients from"
-        lines.append(f"- {what}: {', '.join(parts)} (split {recipe.calibration.split})")
+        lines.append(f"- {what}: {', '.join(parts)} (split {markdown(recipe.calibration.split)})")
     return "\n".join(["## Parameters", "", *lines, f"- run: `{recipe.run_id}`"])
 
 
@@ -103,14 +108,18 @@ def _scores(recipe: Recipe, scores: Sequence[Mapping[str, Any]]) -> str:
         return ""
     lines = ["## Scores", "", "| metric | suite | value (95 % interval) | n | judge |", "|---|---|---|---|---|"]
     for row in scores:
-        value = f"– ({row['status']})" if row["value"] is None else f"{row['value']:.3f}"
+        value = f"– ({markdown(row['status'])})" if row["value"] is None else f"{row['value']:.3f}"
         if row["value"] is not None and row.get("ci_low") is not None:
             value += f" ({row['ci_low']:.3f}–{words.upper(row['ci_high'])})"
-        lines.append(f"| {row['metric']} | {row['suite'] or '–'} | {value} | {row['n']} | {row['judge'] or '–'} |")
+        metric, suite, judge = (markdown(row[name] or "–") for name in ("metric", "suite", "judge"))
+        lines.append(f"| {metric} | {suite} | {value} | {row['n']} | {judge} |")
     if recipe.evaluation:
         split = ", ".join(sorted({suite.split for suite in recipe.evaluation.suites}))
         measured = "the adapter as it is written, by vLLM" if recipe.evaluation.backend == "vllm" else "the exact ΔW"
-        lines += ["", f"Split {split}, greedy decoding in {recipe.evaluation.dtype}. These are scores of {measured}."]
+        lines += [
+            "",
+            f"Split {markdown(split)}, greedy decoding in {recipe.evaluation.dtype}. These are scores of {measured}.",
+        ]
     return "\n".join(lines)
 
 
@@ -134,19 +143,24 @@ def _again(recipe: Recipe, output: Output) -> str:
 
 def command(recipe: Recipe, output: Output) -> str:
     """The command line that makes the recipe's result; names stand for the folders of the inputs."""
-    names = [public_name(source.name) for source in recipe.adapters]
-    parts = ["sstmerge merge", f"--base {public_name(recipe.base.name)}"]
+    names = [_typed(public_name(source.name)) for source in recipe.adapters]
+    parts = ["sstmerge merge", f"--base {_typed(public_name(recipe.base.name))}"]
     if names:
         parts += [f"--utility {' '.join(names[:-1] or names)}", f"--safety {names[-1]}"]
     parts += [f"--method {recipe.method}"]
-    values = " ".join(f"{name}={value}" for name, value in recipe.parameters.items() if value is not None)
+    values = " ".join(_typed(f"{name}={value}") for name, value in recipe.parameters.items() if value is not None)
     parts += [f"--set {values}"] if values else []
     parts += [f"--dtype {output.dtype}"] if output.dtype != Output.dtype else []
     parts += [f"--rank {output.rank}"] if output.rank else []
     return " ".join([*parts, *(["--dense"] if output.kind == "model" else []), "--out DIR"])
 
 
+def _typed(text: str) -> str:
+    """`text` as one word of a command line, whatever it is called; it stands in a fence of backticks."""
+    return shlex.quote(one_line(text).replace("`", "'"))
+
+
 def _versions(versions: Mapping[str, str]) -> str:
     if not versions:
         return ""
-    return "## Versions\n\n" + ", ".join(f"{name} {version}" for name, version in versions.items())
+    return "## Versions\n\n" + ", ".join(markdown(f"{name} {version}") for name, version in versions.items())

@@ -5,6 +5,7 @@ Runs in the worker and, for the command line, in the foreground. Nothing here to
 
 from __future__ import annotations
 
+import contextlib
 import resource
 import time
 from collections.abc import Callable, Sequence
@@ -28,7 +29,7 @@ from sstmerge_core.models.device import share_the_machine
 from sstmerge_core.recipe import Recipe, Source, Suite, record
 from sstmerge_core.recipe.record import RunRecord
 from sstmerge_core.runs import artifact, fit_stage
-from sstmerge_core.runs.session import Report, Session, check_base, chosen_device, planned_rows
+from sstmerge_core.runs.session import Report, Session, check_base, chosen_device, planned_rows, unchanged
 from sstmerge_core.store.events import EventWriter
 from sstmerge_core.workspace import Workspace
 
@@ -162,12 +163,18 @@ def merge_now(
     entry = methods.get(recipe.method)
     base = None
     if entry.needs_base:
-        check_base(recipe.base, session.workspace)
         base = base_weights(recipe.base.path, session.device)
     direction = safe_direction(recipe, session) if recipe.unaligned else None
     factors = [session.factors(source) for source in recipe.adapters]
 
     def at(alpha: float | None) -> Merged:
+        read = [recipe.base] if entry.needs_base or direction else []
+        with contextlib.ExitStack() as stack:
+            for model in [*read, *filter(None, [recipe.unaligned])]:
+                stack.enter_context(unchanged(model, session.workspace))
+            return merged(alpha)
+
+    def merged(alpha: float | None) -> Merged:
         return merge(
             factors,
             recipe.method,
@@ -361,8 +368,9 @@ def merge_to(
     if output.kind == "adapter":
         written, errors = artifact.write_adapter(recipe, inputs, merged, out, output)
         return written, errors + known
-    check_base(recipe.base, workspace)
-    model, errors = artifact.write_model(recipe, inputs, merged(), out, output)
+    found = merged()
+    with unchanged(recipe.base, workspace):
+        model, errors = artifact.write_model(recipe, inputs, found, out, output)
     return model, errors + known
 
 

@@ -17,7 +17,7 @@ from typing import IO, Any
 
 from sstmerge_core import documents
 from sstmerge_core.errors import Problem, StoreError
-from sstmerge_core.workspace import Workspace
+from sstmerge_core.workspace import Workspace, is_file
 
 FILE_NAME = "events.jsonl"
 SYNC_SECONDS = 2.0
@@ -115,7 +115,7 @@ def read_lines(path: Path, offset: int = 0) -> Iterator[tuple[int, bytes]]:
 def read_events(folder: Path) -> Iterator[dict[str, Any]]:
     """The events of a folder in order. A torn last line is skipped; a missing file has no events."""
     path = Path(folder) / FILE_NAME
-    if not path.exists():
+    if not is_file(path):
         return
     for _, line in read_lines(path):
         event = decode(line)
@@ -126,7 +126,7 @@ def read_events(folder: Path) -> Iterator[dict[str, Any]]:
 def run_folder(workspace: Workspace, run_id: str) -> Path:
     """The folder of a run. Raises StoreError where there is no such run, whatever else lies at that path."""
     folder = workspace.run(run_id)
-    if not run_id or folder.parent != workspace.runs or not (folder / FILE_NAME).is_file():
+    if not run_id or folder.parent != workspace.runs or not is_file(folder / FILE_NAME):
         fix = '`sstmerge query "SELECT run_id, label FROM leaderboard"` lists the runs.'
         raise StoreError(Problem(f"run {run_id}", "there is no such run in this workspace", fix))
     return folder
@@ -137,7 +137,7 @@ def last_status(folder: Path) -> str | None:
     names = {"run_started": "running", "run_finished": "finished", "run_failed": "failed", "run_cancelled": "cancelled"}
     status = None
     path = Path(folder) / FILE_NAME
-    if path.exists():
+    if is_file(path):
         for _, line in read_lines(path):
             # Sample lines are long and many: only lines that can be a status event are parsed.
             if b'"run_' in line[:40] and (event := decode(line)) is not None:

@@ -69,7 +69,6 @@ class Owner:
         Raises HeldError that names the process holding the file when it is not free within `wait` seconds,
         DamagedError where it is no whole database, and StoreError where the disk is full or protected.
         """
-        _check_place(workspace.database)
         with _LOCKS[workspace.database], file_errors(workspace.database):
             workspace.create()
             connection = _connect(workspace, wait)
@@ -280,13 +279,6 @@ def _connect(workspace: Workspace, wait: float) -> duckdb.DuckDBPyConnection:
 def _held(database: Path, pid: int) -> HeldError:
     fault = f"{f'process {pid}' if pid else 'another process'} holds the database"
     return HeldError(Problem(str(database), fault, "Stop it, or wait for it; reading goes by snapshot."))
-
-
-def _check_place(database: Path) -> None:
-    """Raises StoreError for a path that DuckDB reads as something else: an address with a question, or two folders."""
-    if wrong := [letter for letter in "?\\" if letter in str(database)]:
-        fault = f"no database can be kept there: its path has a {wrong[0]}"
-        raise StoreError(Problem(str(database.parent), fault, "Rename it, or name another: SSTMERGE_WORKSPACE."))
 
 
 @contextlib.contextmanager

@@ -23,7 +23,7 @@ from sstmerge_core.suites.columns import NATIVE, Columns, Scalar
 from sstmerge_core.suites.columns import Choice as Choice
 from sstmerge_core.suites.columns import Constant as Constant
 from sstmerge_core.suites.columns import Template as Template
-from sstmerge_core.workspace import Workspace
+from sstmerge_core.workspace import Workspace, given_path, is_file
 
 SHIPPED = resources.DATA / "suites"
 SPLITS = ("train", "fisher", "selection", "test", "unseen")
@@ -114,7 +114,7 @@ class Splits(_Frozen):
         unknown = [name for name in self.shares if name not in SPLITS]
         if unknown:
             raise ValueError(f"unknown split {unknown[0]!r}: use {', '.join(SPLITS)}")
-        if any(share <= 0 for share in self.shares.values()) or abs(sum(self.shares.values()) - 1) > 1e-9:
+        if not (all(share > 0 for share in self.shares.values()) and abs(sum(self.shares.values()) - 1) <= 1e-9):
             raise ValueError("`shares` must be above 0 and sum to 1")
         return self
 
@@ -166,7 +166,7 @@ class DeclaredSuite(_Frozen):
         return self._path
 
     def how_to_get(self, workspace: Workspace) -> str:
-        return self.get.strip().format(folder=folder(workspace))
+        return self.get.strip().replace("{folder}", str(folder(workspace)))
 
     def identity(self, origin: Origin) -> str:
         """Hash of everything here that decides the rows from one origin and their splits."""
@@ -216,10 +216,10 @@ def _read(path: Path, changed: int) -> DeclaredSuite:
 def find(name_or_path: str, workspace: Workspace) -> DeclaredSuite | None:
     """The suite of this name, the user's before the shipped one, or of this YAML file; None where there is none."""
     if name_or_path.endswith((".yaml", ".yml")):
-        return read(Path(name_or_path).expanduser().resolve())
+        return read(given_path(name_or_path).resolve())
     for place in (folder(workspace), SHIPPED):
         path = place / f"{name_or_path}.yaml"
-        if "/" not in name_or_path and path.is_file():
+        if "/" not in name_or_path and is_file(path):
             return read(path)
     return None
 

@@ -126,10 +126,10 @@ def of_record(record: Mapping[str, Any], given: Columns | None = None, where: st
     taken |= _roots(response, record)
     left = tuple(by_plain[name] for name in beside if name in by_plain and by_plain[name] not in taken)
 
-    sure = prompt is not None and not doubt
+    sure = bool(prompt) and not doubt
     best = prompt or likely
     columns = Columns(**{**chosen, "prompt": best, "response": response}) if best else None
-    problem = None if sure else _problem(where, record, columns, prompt is None, doubt)
+    problem = None if sure else _problem(where, record, columns, not prompt, doubt)
     return Guess(columns, sure, shape if sure else "", names, () if "prompt" in known else left, problem)
 
 

@@ -25,7 +25,7 @@ from sstmerge_core.suites.columns import NATIVE, Columns
 from sstmerge_core.suites.declared import ROLE_METRICS, DeclaredSuite, Origin, Splits
 from sstmerge_core.suites.guess import guess_columns
 from sstmerge_core.suites.prepare import Prepared
-from sstmerge_core.workspace import Workspace, write_file
+from sstmerge_core.workspace import Workspace, given_path, write_file
 
 ROLES = {"harmful": "Harmful: to be refused", "benign": "Harmless: to be answered", "utility": "Task: answered well"}
 SHARES: dict[str, dict[str, float]] = {
@@ -68,12 +68,12 @@ def preview(workspace: Workspace, path: str | Path, told: OwnSuite) -> Prepared:
 
     Raises DataError naming the file's rows or the field at fault.
     """
-    return _dealt(workspace, Path(path).expanduser(), told)
+    return _dealt(workspace, given_path(path), told)
 
 
 def add(workspace: Workspace, path: str | Path, told: OwnSuite) -> DeclaredSuite:
     """Make the file a suite of the workspace. Raises DataError with what is wrong; then there is no suite."""
-    path = Path(path).expanduser()
+    path = given_path(path)
     folder = declared.folder(workspace)
     _check_name(workspace, told.name)
     rows = _dealt(workspace, path, told)

@@ -6,6 +6,7 @@ made from; a file that has them already is used where it lies.
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import hashlib
 import importlib.util
@@ -29,7 +30,7 @@ from sstmerge_core.suites.rows import (
     read_records,
     rows_digest,
 )
-from sstmerge_core.workspace import Workspace, write_file, write_json
+from sstmerge_core.workspace import Workspace, given_path, write_file, write_json
 
 VERSION = 1
 """Raised by hand when the same declaration and data give other rows"""
@@ -101,7 +102,7 @@ def mapped(path: Path | str, columns: Columns, workspace: Workspace) -> Path:
 
     Its name is the file's own. Raises DataError as `suites.read_rows` does.
     """
-    path = Path(path).expanduser().resolve()
+    path = given_path(path).resolve()
     found = [_Row(row, row.split, where) for where, row in checked_rows(path, columns)]
     if not found:
         raise DataError(Problem(str(path), "has no rows", "Add rows with a prompt column."))
@@ -162,13 +163,14 @@ def _locate(origin: Origin, suite: DeclaredSuite, workspace: Workspace) -> list[
     else:
         roots = [folder(workspace), suite.path.parent]
     for root in roots:
-        named = Path(origin.file).expanduser()
+        named = given_path(origin.file)
         # only what the suite says is a pattern: the folder it lies in may have a * or ? in its own name
         wanted = str(named if named.is_absolute() else Path(glob.escape(str(root)), named))
-        if (root / named).is_file():
-            return [root / named]
-        if files := sorted(Path(name) for name in glob.glob(wanted) if Path(name).is_file()):
-            return files
+        with contextlib.suppress(OSError, ValueError):  # no path at all: a NUL in it, or longer than the disk takes
+            if (root / named).is_file():
+                return [root / named]
+            if files := sorted(Path(name) for name in glob.glob(wanted) if Path(name).is_file()):
+                return files
     if origin.package:
         return f"package {origin.package} is installed but has no {origin.file}"
     return f"no {origin.file} in {folder(workspace)}"

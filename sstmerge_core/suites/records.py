@@ -7,6 +7,7 @@ import io
 import itertools
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -155,7 +156,7 @@ _NAMES = {",": "a comma", ";": "a semicolon", "\t": "a tab", "|": "a bar"}
 def _header(path: Path, line: int, cells: list[str]) -> list[str]:
     """The columns' names; unnamed ones by their number. Raises DataError for a name that comes twice."""
     names = [cell.strip() or f"column {number}" for number, cell in enumerate(cells, start=1)]
-    twice = next((name for name in names if names.count(name) > 1), None)
+    twice = next((name for name, times in Counter(names).items() if times > 1), None)
     if twice is not None:
         fix = "Rename one of them."
         raise DataError(Problem(f"{path} line {line}", f"has two columns called {shown(twice)}", fix))
@@ -290,7 +291,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]
-        raise _Twice(next(name for name in names if names.count(name) > 1))
+        raise _Twice(next(name for name, times in Counter(names).items() if times > 1))
     return found
 
 
@@ -318,9 +319,9 @@ def _parse_yaml(text: str, where: str) -> Any:
     except documents.FormatError as error:
         raise DataError(Problem(where, str(error), "Give a list of flat objects.")) from None
     except yaml.YAMLError as error:
-        fault = f"is not YAML: {' '.join(str(error).split())}"
+        fault = f"is not YAML: {shown(' '.join(str(error).split()), 300)}"
         raise DataError(Problem(where, fault, "Correct it, or remove it.")) from error
-    except (ValueError, OverflowError, RecursionError, TypeError) as error:  # a number of 5,000 digits
+    except Exception as error:  # of its constructors: !!timestamp and !!int of anything end in errors of every kind
         many = "digits" in str(error)
         fault = "has a number of too many digits" if many else f"has a value that cannot be read: {shown(error, 120)}"
         raise DataError(Problem(where, fault, "Put texts into quotes.")) from None

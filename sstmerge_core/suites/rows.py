@@ -22,6 +22,7 @@ from sstmerge_core.suites.columns import Columns, at, part, value
 from sstmerge_core.suites.guess import Guess, guess_columns
 from sstmerge_core.suites.records import ABSENT, read_records
 from sstmerge_core.words import count
+from sstmerge_core.workspace import given_path
 
 __all__ = ["Row", "guess_columns", "load_rows", "read_records", "read_rows", "rows_digest", "splits", "take"]
 
@@ -70,7 +71,7 @@ def read_rows(path: Path | str, columns: Columns | None = None, limit: int | Non
     comes again. Raises DataError: one problem where the columns are not known, otherwise one for each fault, with the
     first row that has it.
     """
-    path = Path(path)
+    path = given_path(path)
     if columns is None and limit is None and path.is_file() and path.stat().st_size <= KEPT_BYTES and is_settled(path):
         return list(_kept(path, file_state(path)))
     return _read(path, columns, limit)

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.browser import serving
+from sstmerge_core.words import plain
+from tests.corpus.injections import INJECTIONS, letters
 
 HOSTILE = [
     "![x](https://evil.example/x.png)", "[x](https://evil.example)", "<img src=https://evil.example/x>",
@@ -23,6 +25,9 @@ HOSTILE = [
     "![x][y]",
     "- [ ] x", "\u2028# x", "a\r# x",
 ]  # fmt: skip
+HOSTILE += [text for name, text in INJECTIONS.items() if len(text) < 1_000 and plain(text).strip() and name not in (
+    "half a character", "no character",  # no JSON of a message holds them
+)]  # fmt: skip
 ALONE = "Array.from(document.querySelectorAll('[data-testid=stMarkdownContainer]'), e => [e.innerText, e.innerHTML])"
 
 
@@ -43,4 +48,4 @@ def test_every_hostile_text_is_a_paragraph_of_just_that_text(tmp_path: Path, new
     assert len(shown) == len(HOSTILE) and not [url for url in asked if "evil.example" in url]
     for text, (seen, html) in zip(HOSTILE, shown, strict=True):
         assert html.startswith("<p>") and html.count("<") == 2, text  # one paragraph and nothing within it
-        assert seen.replace("\u2060", "").split() == text.split(), text
+        assert letters(seen) == letters(text), text

@@ -16,7 +16,17 @@ from sstmerge_core import cli
 from sstmerge_core.adapters import fingerprint
 from sstmerge_core.errors import JobError, StoreError, disk_problem
 from sstmerge_core.jobs.queue import Queue
-from sstmerge_core.store import DamagedError, EventWriter, HeldError, Owner, connect, read_events, rebuild, snapshot
+from sstmerge_core.store import (
+    DamagedError,
+    EventWriter,
+    HeldError,
+    Owner,
+    connect,
+    read_events,
+    rebuild,
+    run_sql,
+    snapshot,
+)
 from sstmerge_core.workspace import Workspace
 
 
@@ -145,10 +155,26 @@ def test_a_workspace_of_an_odd_name_is_a_workspace(tmp_path: Path, name: str) ->
     assert rebuild(workspace) == 1
 
 
-@pytest.mark.parametrize("name", ["a?b", "?", "a\\b"])
-def test_a_workspace_in_which_duckdb_can_keep_nothing_is_named_with_the_fix(tmp_path: Path, name: str) -> None:
-    with pytest.raises(StoreError, match="Rename it, or name another: SSTMERGE_WORKSPACE"):
-        Owner.open(Workspace(tmp_path / name))
+@pytest.mark.parametrize("name", ["a?b", "?", "a\\b", "?x=1&y#"])
+def test_a_workspace_in_which_duckdb_can_keep_nothing_has_its_database_in_the_users_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    (tmp_path / name).mkdir()
+    os.symlink(tmp_path / name, tmp_path / "link")
+    for root in (tmp_path / name, tmp_path / "link"):  # DuckDB follows links
+        workspace = Workspace(root).create()
+        with EventWriter(workspace.run("r1")) as events:
+            events.write("run_started", label="r1")
+        with Owner.open(workspace) as owner:
+            owner.ingest()
+            owner.publish()
+        assert rebuild(workspace) == len((workspace.run("r1") / "events.jsonl").read_text().splitlines())
+        assert run_sql(workspace, "SELECT label FROM runs WHERE run_id = 'r1'").rows == [("r1",)]
+        assert (tmp_path / "cache") in workspace.database.parents and workspace.database.is_file()
+        assert workspace.database.parent.stat().st_mode & 0o077 == 0
+    assert Workspace(tmp_path / "link").database == Workspace(tmp_path / name).database
+    assert Workspace(tmp_path / "plain").database == tmp_path / "plain" / "sstmerge.duckdb"
 
 
 @pytest.mark.parametrize("left", [0, 10, 5000])
@@ -368,6 +394,6 @@ def test_what_was_just_written_is_hashed_again_for_the_clock_of_the_disk_is_coar
     weights = workspace.root / "weights"
     weights.write_bytes(b"a")
     first = fingerprint.file_sha256(weights, workspace)
-    monkeypatch.setattr(fingerprint, "_state", lambda path: "the same")
+    monkeypatch.setattr(fingerprint, "file_state", lambda path: "the same")
     weights.write_bytes(b"b")
     assert fingerprint.file_sha256(weights, workspace) != first
