@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from sstmerge_core import adapters
 from sstmerge_core.errors import AdapterError, Cancelled, DataError, Problem
 from sstmerge_core.jobs.plan import importance_units
-from sstmerge_core.merge import Calibrated, Merged, deltas
+from sstmerge_core.merge import Calibrated, Merged, deltas, dense_and_low_rank
 from sstmerge_core.models.device import best_device
 from sstmerge_core.recipe import STAGE_VERSIONS, Calibration, Recipe, Source
 from sstmerge_core.suites import twins
@@ -94,13 +94,15 @@ class Session:
         compared with share it.
         """
         evaluation = recipe.evaluation
-        dtype = evaluation.dtype if evaluation else "float32"
         if evaluation is None or evaluation.backend == "transformers":
-            resident = self.model(recipe.base, dtype)
-            resident.set_delta(deltas(merged))
+            resident = self.model(recipe.base, recipe.dtype)
+            if evaluation is not None and evaluation.applied == "beside":
+                resident.set_delta(*dense_and_low_rank(merged))
+            else:
+                resident.set_delta(deltas(merged))
             return resident
         inputs = self.inputs(recipe)
-        served = self.served(recipe.base, dtype, max(merged.rank, sum(adapter.rank for adapter in inputs)))
+        served = self.served(recipe.base, recipe.dtype, max(merged.rank, sum(adapter.rank for adapter in inputs)))
         if written is not None:
             served.set_adapter(written)
         else:
@@ -224,6 +226,7 @@ class Session:
     def _gradients(self, recipe: Recipe, space: CoreSpace, part: str) -> Gradients:
         """Gradients of one part of the samples, cached apart from the others: a weight between them costs nothing."""
         from sstmerge_core.fisher import answers, cache, core_gradients, expansion
+        from sstmerge_core.fisher.partial import under_way
 
         calibration = recipe.calibration
         assert calibration is not None
@@ -256,18 +259,27 @@ class Session:
             examples = self.examples(recipe, part, before)
             factors = [self.factors(source) for source in recipe.adapters]
             resident = self.model(recipe.base, calibration.dtype)
-            resident.set_delta(expansion.deltas(factors, expansion.weights(point, len(factors), calibration.experts)))
+            weights = expansion.weights(point, len(factors), calibration.experts)
+            if calibration.dtype == "float32":
+                resident.set_delta(expansion.deltas(factors, weights))
+            else:  # a weight of 16 bits would lose most of ΔU
+                resident.set_delta(None, expansion.low_rank(factors, weights))
             self.progress("fisher", before, calibration.samples)
-            found = core_gradients(
-                resident.model,
-                resident.tokenizer,
-                space,
-                examples,
-                seed=calibration.seed if calibration.fisher == "true" else None,
-                max_length=calibration.max_length,
-                progress=lambda done, _: self.progress("fisher", before + done, calibration.samples),
-            )
-            cache.save(self.workspace, entry, found, depends)
+            with under_way(cache.folder(self.workspace, entry)) as kept:
+                found = core_gradients(
+                    resident.model,
+                    resident.tokenizer,
+                    space,
+                    examples,
+                    seed=calibration.seed if calibration.fisher == "true" else None,
+                    max_length=calibration.max_length,
+                    kept=kept,
+                    progress=lambda done, _: self.progress("fisher", before + done, calibration.samples),
+                )
+                if kept is None:
+                    cache.save(self.workspace, entry, found, depends)
+                else:
+                    kept.finish(cache.folder(self.workspace, entry), depends)
         return found.to(self.device)
 
     def examples(self, recipe: Recipe, part: str, before: int = 0) -> list[Example]:
@@ -347,6 +359,8 @@ def check_base(base: Source, workspace: Workspace) -> None:
         raise DataError(Problem(base.path, fault, "Launch the run again."))
 
 
-def chosen_device(name: str) -> str:
-    """``auto`` is what SSTMERGE_DEVICE says, else the best there is."""
-    return (os.environ.get("SSTMERGE_DEVICE") or best_device()) if name == "auto" else name
+def chosen_device(name: str, recipes: Sequence[Recipe] = ()) -> str:
+    """``auto`` is what SSTMERGE_DEVICE says, else the device that the first of `recipes` names, else the best here."""
+    if name != "auto":
+        return name
+    return os.environ.get("SSTMERGE_DEVICE") or (recipes[0].device if recipes else "") or best_device()
