@@ -16,7 +16,7 @@ from sstmerge_core.fisher.room import AT_ONCE, TOKENS, Footprint
 from sstmerge_core.jobs import default_device, history
 from sstmerge_core.merge import effective_weights
 from sstmerge_core.metrics.labels import DEFAULT_JUDGE
-from sstmerge_core.models.device import APPLIED, DTYPES, computing
+from sstmerge_core.models.device import APPLIED, DTYPES, Memory, computing, memory_of
 from sstmerge_core.models.supervised import LARGEST_LOGITS
 from sstmerge_core.recipe import Applied, Backend, Calibration, Evaluation, Held, Recipe
 from sstmerge_core.store.events import last_status
@@ -282,11 +282,12 @@ def is_finished(workspace: Workspace, recipe: Recipe) -> bool:
     return last_status(workspace.run(recipe.run_id)) == "finished"
 
 
-def memory(base: Base, used: Sequence[Entry], recipe: Recipe, device: str = "cpu") -> int:
+def memory(base: Base, used: Sequence[Entry], recipe: Recipe, device: str = "cpu", there: Memory | None = None) -> int:
     """Estimated peak bytes on `device`: the base once in the recipe's format, adapters, gradients, one batch's own.
 
     The base is in memory once, see `ResidentModel`; moving a module takes three times its weights in float32. On a
     GPU the gradients stay on the host where they would take half of what is free; they are counted here all the same.
+    `there`: the device's memory, by default as it is found.
     """
     model = adapters.read_base(base.path)
     size = 4 if recipe.dtype == "float32" else 2
@@ -306,9 +307,11 @@ def memory(base: Base, used: Sequence[Entry], recipe: Recipe, device: str = "cpu
         samples = recipe.parameters.get("batch", AT_ONCE) if entry.fits else AT_ONCE
         length = recipe.calibration.max_length
         tokens = samples * length if entry.fits else min(samples * length, max(TOKENS, length))
+        logits = 3 * min(4 * tokens * vocabulary, LARGEST_LOGITS)
+        there = there or memory_of(device)
+        fits = there is None or tokens * footprint.everything <= (there.total - held) // 2
         # a fit keeps its activations; a Fisher pass computes them again where they do not fit
-        held += tokens * footprint.everything
-        held += min(3 * 4 * tokens * vocabulary, 3 * LARGEST_LOGITS)
+        held += logits + tokens * (footprint.everything if fits or entry.fits else footprint.recomputed)
         if entry.kind != "learned":
             held += recipe.calibration.samples * max(adapter.modules for adapter in used) * core**2 * 4
     return held + (600_000_000 if not device.startswith("cuda") else CUDA_CONTEXT)

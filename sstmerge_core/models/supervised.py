@@ -74,7 +74,7 @@ def collate(encoded: Sequence[tuple[list[int], int]], pad_id: int) -> Batch:
     return Batch(input_ids, attention_mask, labels)
 
 
-LARGEST_LOGITS = 512 << 20
+LARGEST_LOGITS = 256 << 20
 """Bytes of a batch's logits in float32 from which on they are not all made at once, where nobody needs them whole"""
 PIECE = 64 << 20
 """Bytes of those that are made at once then; a backward pass has about three times as much"""
