@@ -130,6 +130,9 @@ class ResidentModel:
                     resident._base[name] = kept[id(weight)]
         model.to(device=place, dtype=target).eval().requires_grad_(False)
         resident._tied = _tied_weights(resident.modules)
+        head = model.get_output_embeddings()
+        if head is not None and place.type == "cpu" and target != torch.float32:
+            head.register_forward_pre_hook(_gapless)
         return resident
 
     @property
@@ -202,7 +205,7 @@ class ResidentModel:
         self._moved.add(name)
         if name in self._tied and weight is self._tied[name]:
             module.weight = weight = torch.nn.Parameter(torch.empty_like(weight), requires_grad=False)
-        weight.copy_(base.to(weight.device).float() + delta)
+        weight.copy_(torch.add(base.to(weight.device), delta))  # in float32, the format of ΔW
 
     def _not_passed(self, aside: Mapping[str, Callable[[], Pair]]) -> list[str]:
         """Those modules beside which nothing happens when the model is called; their factors are taken off again.
@@ -298,6 +301,15 @@ class ResidentModel:
                 else:
                     self.modules[name].weight.copy_(self._base_weight(name))
         self._moved = self._moved - names
+
+
+def _gapless(layer: Any, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+    """What goes into the output embedding, without the tokens that were cut out of it.
+
+    Given a slice, torch's CPU product of 16-bit numbers copies the layer's weight once for every sample: 4 GB for eight
+    prompts at Llama 3's vocabulary (measured). In float32 it does not, and bits stay what they always were.
+    """
+    return (inputs[0].contiguous(), *inputs[1:])
 
 
 def _product(make: Callable[[], Pair]) -> torch.Tensor:
