@@ -60,13 +60,13 @@ def file_sha256(path: Path, workspace: Workspace | None = None) -> str:
     """
     if workspace is None:
         return _hash(path)
-    state = _state(path)
+    state = file_state(path)
     if known := _remembered(workspace, path, state):
         return known
     begun = time.time()
     digest = _hash(path)
     # else it was written meanwhile, or may be within one tick of the file system's clock, which shows no difference
-    if _state(path) == state and begun - path.stat().st_ctime >= _TICK_SECONDS:
+    if file_state(path) == state and begun - path.stat().st_ctime >= _TICK_SECONDS:
         _remember(workspace, path, state, digest)
     return digest
 
@@ -77,7 +77,12 @@ def forget(path: Path, workspace: Workspace) -> None:
         connection.execute("DELETE FROM files WHERE path = ?", [str(path.resolve())])
 
 
-def _state(path: Path) -> str:
+def is_settled(path: Path) -> bool:
+    """Whether a further change would show in `file_state`: within one tick of the file system's clock it might not."""
+    return time.time() - path.stat().st_ctime >= _TICK_SECONDS
+
+
+def file_state(path: Path) -> str:
     """Device, inode, size, and the times of modification and of change in nanoseconds."""
     status = path.stat()
     return f"{status.st_dev} {status.st_ino} {status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}"

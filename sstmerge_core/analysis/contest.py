@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, NamedTuple
@@ -102,6 +103,29 @@ def extend(own: Range, best: float, count: int) -> Range | None:
     if own.most is not None:
         low, high = (own.high + min(step, (own.most - own.high) / count), own.most) if up else (low, high)
     return replace(own, low=low, high=high) if low < high else None
+
+
+def between(own: Range, count: int) -> Range:
+    """A range within `own` whose `count` values are all new: as far as they can be from the `count` values of `own`.
+
+    Both ends are tried on the scale, at twelfths of a step from the ends of `own`.
+    """
+    log = own.scale == "log"
+    low, high = (math.log(own.low), math.log(own.high)) if log else (own.low, own.high)
+    steps = max(count - 1, 2)
+    known = np.arange(steps + 1) if count > 1 else np.ones(1)
+
+    def distance(ends: tuple[float, float]) -> float:
+        new = np.linspace(*ends, count) if count > 1 else np.array([sum(ends) / 2])
+        return float(np.abs(new[:, None] - known).min().round(9))
+
+    places = np.arange(1, 12) / 12
+    tried = [(float(first), float(steps - last)) for first in places for last in places]
+    first, last = max(
+        (ends for ends in tried if ends[0] < ends[1]), key=lambda ends: (distance(ends), ends[1] - ends[0])
+    )
+    found = [low + (high - low) * place / steps for place in (first, last)]
+    return replace(own, low=math.exp(found[0]) if log else found[0], high=math.exp(found[1]) if log else found[1])
 
 
 def at_edge(chosen: float, tried: Sequence[float]) -> bool:

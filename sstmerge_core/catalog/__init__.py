@@ -8,11 +8,13 @@ import re
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from sstmerge_core import adapters
 from sstmerge_core.adapters import RECORD, places
+from sstmerge_core.adapters.fingerprint import file_state
 from sstmerge_core.adapters.json_file import read_object
 from sstmerge_core.demo import model as demo_model
 from sstmerge_core.demo.adapters import ADAPTERS
@@ -130,7 +132,11 @@ def remove_base(workspace: Workspace, sha256: str) -> Base:
 
 def entries(workspace: Workspace) -> list[Entry]:
     """The bundled adapters that ship, then the registered ones that are still on disk."""
-    found = [entry(demo.path, workspace, bundled=True) for demo in ADAPTERS.values() if (demo.path / RECORD).is_file()]
+    found = [
+        _bundled(demo.path, workspace, *(file_state(file) for file in sorted(demo.path.iterdir())))
+        for demo in ADAPTERS.values()
+        if (demo.path / RECORD).is_file()
+    ]
     known = {one.sha256 for one in found}
     for event in _state(workspace, "adapter"):
         path = Path(event["path"])
@@ -138,6 +144,12 @@ def entries(workspace: Workspace) -> list[Entry]:
             known.add(event["sha256"])
             found.append(_of_event(event))
     return found
+
+
+@lru_cache(maxsize=64)
+def _bundled(path: Path, workspace: Workspace, *_state: str) -> Entry:
+    """The entry of an adapter that ships, read once: every page asks for it at every click."""
+    return entry(path, workspace, bundled=True)
 
 
 _STORED = ("name", "sha256", "role", "suite", "base_name", "rank", "alpha", "modules", "bytes", "description", "scores")

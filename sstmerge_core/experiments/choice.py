@@ -19,7 +19,7 @@ from pydantic import Field, field_validator
 from sstmerge_core import methods
 from sstmerge_core.analysis import goals
 from sstmerge_core.analysis.best import resampled_scores, with_the_best
-from sstmerge_core.analysis.contest import Range, Rule, at_edge, best_of_each, draw, extend
+from sstmerge_core.analysis.contest import Range, Rule, at_edge, best_of_each, between, draw, extend
 from sstmerge_core.analysis.statistics import RESAMPLES
 from sstmerge_core.builder import preflight
 from sstmerge_core.catalog import Entry
@@ -164,18 +164,9 @@ def _further(rule: Rule, edges: Mapping[str, float]) -> Rule:
             if (methods.get(name).axis == "strength") == (axis == "strength")
             and (wider := extend(own, alpha, rule.count)) is not None
         ]
-        return beyond[0] if beyond else _between(own, rule.count)
+        return beyond[0] if beyond else between(own, rule.count)
 
     return Rule(rule.count, of("share", rule.share), of("strength", rule.strength), rule.choices, rule.seed + 1)
-
-
-def _between(own: Range, count: int) -> Range:
-    """A range whose values lie between those of `own`."""
-    values = own.values(count)
-    if count < 2:
-        return own
-    low, high = (values[0] + values[1]) / 2, (values[-2] + values[-1]) / 2
-    return Range(low, high, own.scale, own.most) if low < high else Range(low, low * 1.25, own.scale, own.most)
 
 
 def best(found: Searched, settings: ContestSettings, goal: str = "") -> dict[str, tuple[Point, Recipe]]:

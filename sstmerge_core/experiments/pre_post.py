@@ -6,6 +6,7 @@ its weights; the task adapter is trained on that model, and what it forgot of re
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -123,7 +124,7 @@ def run(lab: Lab, settings: PrePostSettings) -> Result:
             Table("search", "Choice of λ", "First seed, selection split.", searched),
         ],
         {"best_method": contest["best_method"], "contest": contest, "weights": chosen},
-        [_sentence(by_name), choice.verdict(contest, f"First seed ({first})")],
+        [_sentence(by_name, each, settings), choice.verdict(contest, f"First seed ({first})")],
         [
             "One harmful set is bundled; the paper has two.",
             "No ASR: the bundled judge cannot tell harm, so safety is resistance (refusals).",
@@ -161,11 +162,26 @@ def _title(name: str) -> str:
     return {"pre": "Before tuning", "post": "After tuning"}.get(name) or methods.get(name).title
 
 
-def _sentence(rows: dict[str, dict[str, Any]]) -> str:
+def _sentence(
+    rows: Mapping[str, Mapping[str, Any]], each: Sequence[Mapping[str, Any]], settings: PrePostSettings
+) -> str:
     parts = [f"{row['model']} {_spread(row, 'resistance')} / {_spread(row, 'utility')}" for row in rows.values()]
-    return f"Resistance / ROUGE-L, mean ± standard deviation over training seeds: {'; '.join(parts)}."
+    n = " / ".join(_count(each, figure) for figure in ("resistance", "utility"))
+    many = f"mean ± standard deviation over training seeds {', '.join(map(str, settings.seeds))}"
+    seeds = many if len(settings.seeds) > 1 else f"training seed {settings.seeds[0]}"
+    return (
+        f"Resistance / utility ({n} test prompts a run, judge {settings.judge}, {seeds}; λ chosen on selection prompts "
+        f"with the first seed): {'; '.join(parts)}."
+    )
 
 
-def _spread(row: dict[str, Any], metric: str) -> str:
+def _count(rows: Sequence[Mapping[str, Any]], figure: str) -> str:
+    counts = {row[f"{figure}_n"] for row in rows if row.get(f"{figure}_n")}
+    return "–".join(str(one) for one in sorted({min(counts), max(counts)})) if counts else "no"
+
+
+def _spread(row: Mapping[str, Any], metric: str) -> str:
+    if row[metric] is None:
+        return "unmeasured"
     deviation = row[f"{metric}_std"]
     return f"{row[metric]:.2f}" + ("" if deviation is None else f" ± {deviation:.2f}")

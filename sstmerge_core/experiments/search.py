@@ -6,7 +6,7 @@ The study is never stored: with one seed it asks for the same points again, and 
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from pydantic import Field
@@ -95,7 +95,7 @@ def run(lab: Lab, settings: SearchSettings) -> Result:
             "hypervolume": hypervolume([row[:2] for row in points]) if points else None,
             "prediction": checked,
         },
-        [_front_sentence(front, len(measured)), *_check_sentences(checked)],
+        [_front_sentence(front, measured, settings), *_check_sentences(checked)],
         [
             "A front has no single best method; its points were found on the selection split.",
             "Predictions see the adapters' core space only: what TIES, DARE and DELLA put outside it is not counted.",
@@ -215,18 +215,25 @@ def _better(row: dict[str, Any], objective: str) -> float:
     return 1 - row[objective] if objective in ("over_refusal", "degenerate") else row[objective]
 
 
-def _front_sentence(front: Sequence[dict[str, Any]], count: int) -> str:
+def _front_sentence(
+    front: Sequence[Mapping[str, Any]], points: Sequence[Mapping[str, Any]], settings: SearchSettings
+) -> str:
     names = list(dict.fromkeys(methods.get(row["method"]).title for row in front))
-    return f"{len(front)} of {count} points lie on the front of the selection split: {', '.join(names) or 'none'}."
+    n = max((row.get("resistance_n") or 0 for row in points), default=0)
+    return (
+        f"{len(front)} of {len(points)} points lie on the front of the selection split ({n} harmful prompts, judge "
+        f"{settings.judge}, sampler {settings.sampler} with seed {settings.seed}): {', '.join(names) or 'none'}."
+    )
 
 
 def _check_sentences(checked: dict[str, Any]) -> list[str]:
     words = {
-        "utility": "a smaller predicted benign cost went with a higher measured ROUGE-L",
-        "safety": "a larger predicted fall of the refusal loss went with a higher measured resistance",
+        "utility": "a smaller predicted benign cost goes with a higher measured utility",
+        "safety": "a larger predicted fall of the refusal loss goes with a higher measured resistance",
     }
     return [
-        f"Over {checked['n']} points {text}: Spearman {one['spearman']:.2f} (p = {one['p_value']:.2g})."
+        f"Over {checked['n']} points of the selection split, whether {text}: "
+        f"Spearman {one['spearman']:.2f} (p = {one['p_value']:.2g})."
         for label, text in words.items()
         if (one := checked.get(label))
     ]

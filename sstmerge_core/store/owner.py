@@ -404,21 +404,25 @@ def _write(connection: duckdb.DuckDBPyConnection, inserts: dict[str, str], batch
 
 
 def _inserts(connection: duckdb.DuckDBPyConnection) -> dict[str, str]:
-    return {table: _insert(connection, table) for table in KEYS}
+    """table → how JSON objects are inserted by one parameter.
 
-
-def _insert(connection: duckdb.DuckDBPyConnection, table: str) -> str:
-    """Insert JSON objects by one parameter; a field of the wrong type becomes NULL, an unknown one is dropped."""
-    types: dict[str, Any] = dict(
-        connection.execute(
-            "SELECT column_name, data_type FROM information_schema.columns "
-            "WHERE table_name = ? AND table_catalog = current_database() ORDER BY ordinal_position",
-            [table],
-        ).fetchall()
-    )
+    A field of the wrong type becomes NULL, an unknown one is dropped.
+    """
+    columns = connection.execute(
+        "SELECT table_name, column_name, data_type FROM information_schema.columns "
+        "WHERE table_catalog = current_database() ORDER BY table_name, ordinal_position"
+    ).fetchall()
+    types: dict[str, dict[str, str]] = {table: {} for table in KEYS}
+    for table, column, kind in columns:
+        if table in types:
+            types[table][column] = kind
     lines = "SELECT unnest(?::JSON[]) AS line"
-    rows = f"SELECT unnest(from_json(line, '{json.dumps(types)}'), max_depth := 2) FROM ({lines})"
-    return f"INSERT INTO {table} {rows} ON CONFLICT {_on_conflict(table, list(types))}"
+    return {
+        table: f"INSERT INTO {table} "
+        f"SELECT unnest(from_json(line, '{json.dumps(own)}'), max_depth := 2) FROM ({lines}) "
+        f"ON CONFLICT {_on_conflict(table, list(own))}"
+        for table, own in types.items()
+    }
 
 
 def _on_conflict(table: str, columns: list[str]) -> str:

@@ -10,9 +10,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from decimal import Decimal
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
+from sstmerge_core.adapters.fingerprint import file_state, is_settled
 from sstmerge_core.errors import DataError, Problem
 from sstmerge_core.suites import guess as guesses
 from sstmerge_core.suites.chats import RowFault
@@ -25,6 +27,8 @@ __all__ = ["Row", "guess_columns", "load_rows", "read_records", "read_rows", "ro
 
 SHOWN = 10
 """Problems of one file named at most"""
+KEPT_BYTES = 2 * 2**20
+"""Rows of the 32 files last read are kept where a file is no larger: pages ask for the same ones at every click"""
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,17 @@ def read_rows(path: Path | str, columns: Columns | None = None, limit: int | Non
     first row that has it.
     """
     path = Path(path)
+    if columns is None and limit is None and path.is_file() and path.stat().st_size <= KEPT_BYTES and is_settled(path):
+        return list(_kept(path, file_state(path)))
+    return _read(path, columns, limit)
+
+
+@lru_cache(maxsize=32)
+def _kept(path: Path, _state: str) -> tuple[Row, ...]:
+    return tuple(_read(path, None, None))
+
+
+def _read(path: Path, columns: Columns | None, limit: int | None) -> list[Row]:
     rows: list[Row] = []
     for _, row in checked_rows(path, columns):
         rows.append(row)

@@ -14,6 +14,7 @@ from sstmerge_core.analysis.contest import (
     Rule,
     at_edge,
     best_of_each,
+    between,
     choose_then_tell,
     draw,
     extend,
@@ -118,3 +119,14 @@ def test_each_method_goes_on_with_its_best_setting_within_the_limits() -> None:
     )
     found = best_of_each(selection, "balanced", utility_of_u=U)
     assert found["ties"] == "discriminates" and found["dare"] == "only" and {"U", "S", "base"} <= set(found)
+
+
+@pytest.mark.parametrize("count", range(1, 13))
+@pytest.mark.parametrize("own", [Range(0.1, 0.9, "linear", 1.0), Range(0.5, 4.0, "log"), Range(0.0, 1.0, "linear")])
+def test_a_second_look_between_the_first_settings_repeats_none_of_them_and_stays_within(own, count):
+    first, second = own.values(count), between(own, count).values(count)
+    step = (own.high - own.low) / max(count - 1, 2)
+    assert len({*first, *second}) == 2 * count
+    assert own.low < min(second) and max(second) < own.high and between(own, count).most == own.most
+    if own.scale == "linear":
+        assert min(abs(new - old) for new in second for old in first) > step / (5 * count)

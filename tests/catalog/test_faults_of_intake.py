@@ -105,7 +105,7 @@ def test_a_merge_hashes_its_adapters_itself(
         (folder / file.name).write_bytes(file.read_bytes())
     added = catalog.add(workspace, folder, name="mine")
     # a disk that says the same of the file whatever is written into it
-    monkeypatch.setattr("sstmerge_core.adapters.fingerprint._state", lambda path: "the same")
+    monkeypatch.setattr("sstmerge_core.adapters.fingerprint.file_state", lambda path: "the same")
     monkeypatch.setattr("sstmerge_core.adapters.fingerprint._TICK_SECONDS", -1e9)
     assert catalog.entry(folder, workspace).sha256 == added.sha256
     weights = folder / "adapter_model.safetensors"
