@@ -25,6 +25,7 @@ from sstmerge_core.models.device import (
     free_memory,
     give_memory_back,
     is_out_of_memory,
+    total_memory,
 )
 
 if TYPE_CHECKING:
@@ -239,19 +240,25 @@ class ResidentModel:
         return ""
 
     def room(self, tokens: int) -> int:
-        """How many answers of `tokens` (prompt and answer) at once take at most half of the free memory, at least 1.
+        """How many answers of `tokens` (prompt and answer) at once take at most half of the memory, at least 1.
 
-        Counted per token: keys and values of every layer, and one layer's activations; per answer the logits of one
-        position.
+        Of the device's memory less the weights, so that a batch plan, and with it the bits of the answers, is the same
+        whoever else is at work there; halved, as often as it must be, where half of what is free now is less. Counted
+        per token: keys and values of every layer, and one layer's activations; per answer the logits of one position.
         """
-        free = free_memory(str(self.device))
         config = self.model.config.get_text_config()
         heads = config.num_attention_heads
         width = getattr(config, "head_dim", None) or config.hidden_size // heads
         cached = 2 * config.num_hidden_layers * (getattr(config, "num_key_value_heads", None) or heads) * width
         active = 8 * config.hidden_size + 2 * (getattr(config, "intermediate_size", None) or 4 * config.hidden_size)
         size = self.model.get_input_embeddings().weight.element_size()
-        return max(1, free // 2 // (size * (tokens * (cached + active) + 2 * config.vocab_size)))
+        one = size * (tokens * (cached + active) + 2 * config.vocab_size)
+        weights = sum(parameter.numel() * parameter.element_size() for parameter in self.model.parameters())
+        found = (total_memory(str(self.device)) - weights) // 2 // one
+        free = free_memory(str(self.device)) // 2 // one
+        while found > max(1, free):
+            found //= 2
+        return max(1, found)
 
     def chat(self, prompt: str) -> str:
         """The text the model sees for `prompt`; see `chat_text`."""

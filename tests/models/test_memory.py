@@ -163,3 +163,16 @@ def test_factors_of_another_base_leave_the_base(tiny_base: Path) -> None:
     with pytest.raises(AdapterError, match="no linear module or embedding for 1 modules"):
         model.set_delta(None, {"model.norm": lambda: good})
     assert torch.equal(logits(model), before)
+
+
+def test_the_batch_plan_does_not_depend_on_who_else_is_at_work_until_memory_is_short(tiny_base, monkeypatch) -> None:
+    model = ResidentModel.load(tiny_base, "float32", "cpu")
+    monkeypatch.setattr("sstmerge_core.models.resident.total_memory", lambda device: 10**9)
+
+    def room(free: int) -> int:
+        monkeypatch.setattr("sstmerge_core.models.resident.free_memory", lambda device: free)
+        return model.room(100)
+
+    alone = room(10**9)
+    assert alone > 64 and {min(64, room(free)) for free in (10**9, 7 * 10**8, 4 * 10**8)} == {64}
+    assert room(4 * 10**8) in (alone // 2, alone // 4) and room(1) == 1
