@@ -202,15 +202,15 @@ def weights(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
     return found | {"model.norm": hidden}
 
 
-def random_model(folder: Path) -> None:
-    """The small model, one tensor in memory at a time, with a tokenizer of its words."""
+def random_model(folder: Path, sizes: dict[str, Any] = SMALL) -> None:
+    """A Llama of these sizes, one tensor in memory at a time, with a tokenizer of its own words."""
     import torch
     from transformers import LlamaConfig
 
     from sstmerge_core.adapters.safetensors_writer import layout, write_tensors
 
     folder.mkdir()
-    all_shapes = weights(SMALL)
+    all_shapes = weights(sizes)
     plan = layout({f"{name}.weight": ("BF16", shape) for name, shape in all_shapes.items()})
     # one block of numbers again and again: a billion of them would take longer to draw than to use
     block = torch.randn(1 << 22, generator=torch.Generator().manual_seed(0)).mul_(0.02).bfloat16()
@@ -224,9 +224,9 @@ def random_model(folder: Path) -> None:
                 count = shape[0] * shape[1]
                 yield block.repeat(-(-count // len(block)))[:count].view(shape)
 
-    write_tensors(folder / "model.safetensors", plan, tensors())
+    write_tensors(folder / "model.safetensors", plan, tensors(), checked=False)
     ends = {"bos_token_id": 2, "eos_token_id": 1, "pad_token_id": 1}
-    config = LlamaConfig(**SMALL, **ends, dtype="bfloat16", architectures=["LlamaForCausalLM"])
+    config = LlamaConfig(**sizes, **ends, dtype="bfloat16", architectures=["LlamaForCausalLM"])
     config.save_pretrained(folder)
     _tokenizer(folder)
 

@@ -246,6 +246,8 @@ def _place(device: torch.device | str, numbers: int) -> torch.device:
     import torch
 
     device = torch.device(device)
+    if device.type == "mps":  # which has no float64, that sums of products are taken in
+        return torch.device("cpu")
     if device.type == "cuda" and 4 * numbers > free_memory(str(device)) / 2:
         return torch.device("cpu")
     return device

@@ -331,9 +331,11 @@ def _device(name: str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise RecipeError(Problem(f"device {name}", "is not a device", "Use cpu, cuda or auto.")) from error
+        raise RecipeError(Problem(f"device {name}", "is not a device", "Use cpu, cuda, mps or auto.")) from error
     if device.type == "cuda" and not torch.cuda.is_available():
         raise RecipeError(Problem(f"device {name}", "this machine has no usable CUDA device", "Use cpu or auto."))
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise RecipeError(Problem(f"device {name}", "this machine has no usable MPS device", "Use cpu or auto."))
     return device
 
 

@@ -162,7 +162,7 @@ def merge_now(
     base = None
     if entry.needs_base:
         check_base(recipe.base, session.workspace)
-        base = base_weights(recipe.base.path, session.device)
+        base = base_weights(recipe.base.path, session.arithmetic)
     direction = safe_direction(recipe, session) if recipe.unaligned else None
     factors = [session.factors(source) for source in recipe.adapters]
 
@@ -193,7 +193,7 @@ def safe_direction(recipe: Recipe, session: Session) -> Callable[[str], torch.Te
     assert other is not None
     for model in (recipe.base, other):
         check_base(model, session.workspace)
-    aligned, unaligned = (base_weights(model.path, session.device) for model in (recipe.base, other))
+    aligned, unaligned = (base_weights(model.path, session.arithmetic) for model in (recipe.base, other))
 
     def direction(name: str) -> torch.Tensor:
         after, before = aligned(name), unaligned(name)

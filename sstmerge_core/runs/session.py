@@ -53,6 +53,11 @@ class Session:
     patches: dict[Any, Any] = field(default_factory=dict)
     """What a sweep over α solves once, of the last point's gradients"""
 
+    @property
+    def arithmetic(self) -> str:
+        """Where merges are computed: on `device`, but for Apple's MPS, which has no float64."""
+        return "cpu" if self.device.startswith("mps") else self.device
+
     def progress(self, stage: str, done: float, total: float) -> None:
         """Tell how far a stage is, and stop here where the user wants that."""
         self.report(self.point, stage, done, total)
@@ -135,7 +140,7 @@ class Session:
     def factors(self, source: Source) -> dict[str, Factors]:
         """An adapter's factors in memory; see `adapter`."""
         if source.sha256 not in self._factors:
-            self._factors[source.sha256] = self.adapter(source).load(self.device)
+            self._factors[source.sha256] = self.adapter(source).load(self.arithmetic)
         return self._factors[source.sha256]
 
     def calibrated(self, recipe: Recipe) -> Calibrated:
@@ -280,7 +285,7 @@ class Session:
                     cache.save(self.workspace, entry, found, depends)
                 else:
                     kept.finish(cache.folder(self.workspace, entry), depends)
-        return found.to(self.device)
+        return found.to(self.arithmetic)
 
     def examples(self, recipe: Recipe, part: str, before: int = 0) -> list[Example]:
         """Prompts and responses of one part of the calibration; for general prompts the base's own answers."""
