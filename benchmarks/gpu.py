@@ -8,8 +8,8 @@ NOT YET RUN ON A GPU: this was written and read on a machine without one. Withou
 - "agree": logits of a random 1B model in float32 on CPU and CUDA, largest difference over the largest; at most 1e-5.
 - "pass": per-sample gradients against a plain forward and backward pass, 1B in bfloat16; at most 1.15.
 - "gevp": 500 + 500 samples, d = 229,376, from gradients to the patch; at most 0.5 s.
-- "ties": TIES on two dense ΔW of all of an 8B's modules, one after another: against two CPU cores (one layer, times 32),
-  at most 1/20; and against the least time in which the card can read two float32 and write one, at most 1/0.6.
+- "ties": TIES on two dense ΔW of an 8B's modules, one after another: against two CPU cores (one layer, times 32), at
+  most 1/20; and against the least time in which the card can read two float32 and write one, at most 1/0.6.
 - "sst": an 8B-shaped random model in bfloat16, 500 + 500 samples of 512 tokens: gradients and patch, at most 120 s and
   22 GB of the card.
 - "sweep": ten strengths against one, from those gradients; at most 1.2.
@@ -203,7 +203,7 @@ def sst(bench: Bench) -> Iterator[Line]:
         core_gradients(resident.model, resident.tokenizer, space, samples(SAMPLES, seed), max_length=LENGTH, room=room)
         for seed in (100, 101)
     ]
-    calibrated = Calibrated(space, *both)
+    calibrated = Calibrated(space, both[0], both[1])
     merge(pair, "sst_gevp", {"alpha": 1.0, "k": 48}, calibrated=calibrated)
     torch.cuda.synchronize()
     seconds = time.perf_counter() - begun

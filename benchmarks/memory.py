@@ -226,7 +226,8 @@ def random_model(folder: Path, sizes: dict[str, Any] = SMALL) -> None:
 
     write_tensors(folder / "model.safetensors", plan, tensors(), checked=False)
     ends = {"bos_token_id": 2, "eos_token_id": 1, "pad_token_id": 1}
-    config = LlamaConfig(**sizes, **ends, dtype="bfloat16", architectures=["LlamaForCausalLM"])
+    settings: dict[str, Any] = {**sizes, **ends}
+    config = LlamaConfig(**settings, dtype="bfloat16", architectures=["LlamaForCausalLM"])
     config.save_pretrained(folder)
     _tokenizer(folder)
 

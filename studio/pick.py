@@ -250,7 +250,7 @@ def measured(state: link.Link) -> Measured:
         with st.popover("Device", icon=":material/memory:"):
             values |= _computing(state)
     asked = {"harmful": values["harmful"], "benign": values["benign"], "utility": values["suite"]}
-    how = {name: values[name] for name in ("split", "n", "backend") if name in values}
+    how: dict[str, Any] = {name: values[name] for name in ("split", "n", "backend") if name in values}
     device = "" if values["device"] == AUTO else values["device"]
     how |= preflight.how_to_compute(device, values["dtype"], values["length"], values["applied"])
     try:

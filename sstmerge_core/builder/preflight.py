@@ -72,19 +72,19 @@ def how_to_compute(
     """
     known = computing(device or default_device())
     chosen_dtype = known.dtype if dtype == "auto" else dtype
-    found = {"device": device, "dtype": chosen_dtype, "applied": known.applied if applied == "auto" else applied}
-    found["max_length"] = known.max_length if max_length is None else max_length
+    chosen = known.applied if applied == "auto" else applied
+    length = known.max_length if max_length is None else max_length
     problems = []
     if chosen_dtype not in DTYPES:
         problems.append(Problem(f"--dtype {dtype}", "is not supported", f"Use one of auto, {', '.join(DTYPES)}."))
-    if found["applied"] not in APPLIED:
+    if chosen not in APPLIED:
         problems.append(Problem(f"--applied {applied}", "is unknown", f"Use one of auto, {', '.join(APPLIED)}."))
-    if not SHORTEST <= found["max_length"] <= LONGEST:
+    if not SHORTEST <= length <= LONGEST:
         fix = f"Give {SHORTEST} to {LONGEST} tokens."
         problems.append(Problem(f"--max-length {max_length}", "is no length of a sample", fix))
     if problems:
         raise RecipeError(problems)
-    return found
+    return {"device": device, "dtype": chosen_dtype, "applied": chosen, "max_length": length}
 
 
 @dataclass(frozen=True)
@@ -309,9 +309,9 @@ def memory(base: Base, used: Sequence[Entry], recipe: Recipe, device: str = "cpu
         tokens = samples * length if entry.fits else min(samples * length, max(TOKENS, length))
         logits = 3 * min(4 * tokens * vocabulary, LARGEST_LOGITS)
         there = there or memory_of(device)
-        fits = there is None or tokens * footprint.everything <= (there.total - held) // 2
+        roomy = there is None or tokens * footprint.everything <= (there.total - held) // 2
         # a fit keeps its activations; a Fisher pass computes them again where they do not fit
-        held += logits + tokens * (footprint.everything if fits or entry.fits else footprint.recomputed)
+        held += logits + tokens * (footprint.everything if roomy or entry.fits else footprint.recomputed)
         if entry.kind != "learned":
             held += recipe.calibration.samples * max(adapter.modules for adapter in used) * core**2 * 4
     return held + (600_000_000 if not device.startswith("cuda") else CUDA_CONTEXT)

@@ -120,12 +120,13 @@ class ResidentModel:
         target = getattr(torch, dtype)
         if movable:
             resident._checkpoint = Checkpoint.of(Path(base_path), resident.modules, resident._precision)
-        if movable and torch.promote_types(resident._precision, target) != target:
+        checkpoint = resident._checkpoint
+        if checkpoint is not None and torch.promote_types(resident._precision, target) != target:
             # the cast below loses bits of the base; keep what the files do not have, that of tied weights once
             kept: dict[int, torch.Tensor] = {}
             for name, module in resident.modules.items():
                 weight = module.weight
-                if not resident._checkpoint.confirm(name, weight):
+                if not checkpoint.confirm(name, weight):
                     if id(weight) not in kept:
                         kept[id(weight)] = weight.detach().to(place, copy=True)
                     resident._base[name] = kept[id(weight)]

@@ -43,7 +43,7 @@ def recipe(inputs: Any, method: str = "sst_gevp", **options: Any) -> Recipe:
 def short(one: Recipe) -> Recipe:
     evaluation = there(one.evaluation)
     suites = tuple(suite.model_copy(update={"max_new_tokens": 4}) for suite in evaluation.suites)
-    few = {"n_harm": 6, "n_benign": 6}
+    few: dict[str, Any] = {"n_harm": 6, "n_benign": 6}
     calibration = there(one.calibration)
     sources = {}
     for part, n in (("harm", 6), ("benign", 6)):
@@ -81,7 +81,7 @@ def test_what_is_left_at_the_cpus_defaults_is_in_no_identity_and_no_record(input
     assert "device" not in dumped and "applied" not in dumped["evaluation"]
     assert Recipe.model_validate(dumped) == one and Recipe.model_validate(on_gpu.model_dump(mode="json")) == on_gpu
     assert recipe(inputs, device="cuda:1").run_id == one.run_id, "where it is computed never counted"
-    changed = [{"dtype": "bfloat16"}, {"applied": "beside"}, {"max_length": 512}]
+    changed: list[dict[str, Any]] = [{"dtype": "bfloat16"}, {"applied": "beside"}, {"max_length": 512}]
     assert len({one.run_id, *(recipe(inputs, **own).run_id for own in changed)}) == 4
     assert there(on_gpu.calibration).dtype == there(on_gpu.evaluation).dtype == "bfloat16"
     assert there(on_gpu.calibration).max_length == 512
