@@ -58,7 +58,9 @@ FIGURES = ("beside", "weights", "dense", "fisher", "ties", "8b")
 def main() -> int:
     options = parser(__doc__)
     options.add_argument("--only", nargs="+", choices=FIGURES, default=list(FIGURES))
-    options.add_argument("--samples", type=int, default=4, help="of the Fisher pass; 4 of 512 tokens are one batch")
+    options.add_argument(
+        "--samples", type=int, default=4, help="of the Fisher pass; what a batch holds of them is chosen from the room"
+    )
     arguments = options.parse_args()
     share_the_machine()
     with tempfile.TemporaryDirectory() as folder:

@@ -53,7 +53,8 @@ class Beside:
     def _hook(self, name: str, a: torch.Tensor, b: torch.Tensor) -> Callable[..., torch.Tensor]:
         def forward(layer: Any, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor:
             self.called.add(name)
-            return output + inner(layer, inputs[0], a) @ b
+            # in place: nothing else has seen the output yet, and a layer's outputs are most of what a pass takes
+            return output.add_(inner(layer, inputs[0], a) @ b)
 
         return forward
 
