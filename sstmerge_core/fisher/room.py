@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 AT_ONCE = 8
 """Samples in one backward pass at most"""
@@ -22,8 +22,7 @@ TOKENS = 2048
 """Tokens in one backward pass at most, padding included: `AT_ONCE` samples of 256"""
 
 
-@dataclass(frozen=True)
-class Footprint:
+class Footprint(NamedTuple):
     """What a backward pass to the input embeddings keeps of each token, in bytes; weights are frozen."""
 
     everything: int
@@ -86,8 +85,9 @@ def plan(footprint: Footprint, longest: int, room: int) -> Pass:
     tokens = min(usual.samples * longest, max(usual.tokens, longest))
     if tokens * footprint.everything <= room:
         return usual
-    fitting = room // max(1, footprint.recomputed)
-    return replace(usual, tokens=min(usual.tokens, max(longest, fitting)), recompute=True)
+    fitting = room // max(1, min(footprint))
+    recompute = footprint.recomputed < footprint.everything  # else, with few layers, nothing is won by it
+    return replace(usual, tokens=min(usual.tokens, max(longest, fitting)), recompute=recompute)
 
 
 def _layers(model: Any) -> list[Any]:
