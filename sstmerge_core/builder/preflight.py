@@ -311,7 +311,7 @@ def memory(base: Base, used: Sequence[Entry], recipe: Recipe, device: str = "cpu
         there = there or memory_of(device)
         roomy = there is None or tokens * footprint.everything <= (there.total - held) // 2
         # a fit keeps its activations; a Fisher pass computes them again where they do not fit
-        held += logits + tokens * (footprint.everything if roomy or entry.fits else footprint.recomputed)
+        held += logits + tokens * (footprint.everything if roomy or entry.fits else min(footprint))
         if entry.kind != "learned":
             held += recipe.calibration.samples * max(adapter.modules for adapter in used) * core**2 * 4
     return held + (600_000_000 if not device.startswith("cuda") else CUDA_CONTEXT)

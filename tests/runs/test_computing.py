@@ -20,6 +20,7 @@ from sstmerge_core.runs.execute import execute
 from sstmerge_core.store.events import read_events
 from sstmerge_core.workspace import Workspace
 from tests.there import there
+from tests.tiny_models import build_base
 
 ON_A_GPU = preflight.how_to_compute("cuda:0")
 
@@ -142,8 +143,9 @@ def test_a_job_waits_for_the_device_that_its_recipe_names(
     assert sessions.chosen_device("auto", [recipe(inputs, device="cuda:1")]) == "cuda:0", "a worker has its own"
 
 
-def test_the_estimate_knows_format_device_and_what_fits_on_it(inputs: Any) -> None:
-    base, utility, safety = inputs
+def test_the_estimate_knows_format_device_and_what_fits_on_it(inputs: Any, tmp_path: Path) -> None:
+    _, utility, safety = inputs
+    base = catalog.base_at(build_base("llama", tmp_path / "deep", num_hidden_layers=8))
     used = (utility, safety)
 
     def estimated(options: dict[str, Any], device: str = "cpu", total: int = 1 << 40, base: Any = base) -> int:
