@@ -142,7 +142,8 @@ def truncate(matrix: torch.Tensor, rank: int) -> Pair:
     """Best approximation of rank at most `rank` (Eckart–Young), from the eigenvectors of the smaller Gram matrix.
 
     Of large matrices of which few directions are wanted the best one up to an error that is at most 0.1 % larger
-    (tested), for a hundredth of the time; see `_leading_directions`. What the error is, is measured by who asks.
+    (tested), in a quarter of the time at 1,024 × 2,048 (measured) and less beyond; see `_leading_directions`. What the
+    error is, is measured by who asks.
     """
     wide = matrix.shape[0] <= matrix.shape[1]
     side = matrix if wide else matrix.T
