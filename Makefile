@@ -13,7 +13,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile
 INSTALLED := $(VENV)/installed
 
-.PHONY: app serve dev test check setup demo bench docs screenshots looks clean
+.PHONY: app serve dev test suite check setup demo bench docs screenshots looks clean
 
 app: setup
 	BASE_URL=$(BASE_URL) $(WATCH) $(BIN)/sstmerge serve --host $(HOST) --port $(PORT) $(SERVE)
@@ -25,7 +25,11 @@ serve: app
 dev: WATCH := STREAMLIT_SERVER_FILE_WATCHER_TYPE=poll STREAMLIT_SERVER_RUN_ON_SAVE=true
 dev: app
 
-test: setup check
+# The type checker is busy for a minute, the tests wait now and then for a server or a browser: side by side.
+test: setup
+	$(MAKE) --no-print-directory -j 2 check suite
+
+suite: setup
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 check: setup

@@ -138,7 +138,8 @@ with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
         space = st.toggle("3D", key="pareto.space", help="The third measure as an axis of its own instead of a colour.")
     with st.popover("Filter", icon=":material/filter_alt:"):
         for name, values in known.items():
-            if len(values) > 1 or st.session_state[f"pareto.{name}"] or name in ("method", "source"):
+            useful = len(values) > (0 if name == "tag" else 1)  # not every run has the only tag
+            if useful or st.session_state[f"pareto.{name}"] or name in ("method", "source"):
                 st.multiselect(
                     FILTERS[name],
                     values,

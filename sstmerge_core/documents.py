@@ -31,7 +31,6 @@ _BRACKETS_ONLY = re.compile(r'"(?:[^"\\]++|\\.?)*+"?|[^\[\]{}"]++', re.DOTALL)
 _NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
 _NUMBER = re.compile(r"[-+]?(0b[01_]+|0x[\da-fA-F_]+|[\d_]+((:[0-5]?\d)+(\.[\d_]*)?)?)\Z")
 """A YAML scalar that becomes a whole number, or one in base 60, for which PyYAML's time is quadratic"""
-_LONG = re.compile(rf"\d{{{DIGITS + 1}}}")
 
 
 class FormatError(ValueError):
@@ -42,9 +41,8 @@ def from_json(text: str | bytes, *, parse_constant: Callable[[str], Any] | None 
     """The value of a JSON text (bytes: UTF-8). Raises FormatError for all that `json.loads` may raise, and too much."""
     told = _text(text)
     look_at_json(told)
-    whole = _whole if _LONG.search(told) else None
     try:
-        return json.loads(told, parse_constant=parse_constant, parse_int=whole)
+        return json.loads(told, parse_constant=parse_constant, parse_int=_whole)
     except json.JSONDecodeError as error:
         raise FormatError(f"is not JSON: {error.msg} (line {error.lineno}, column {error.colno})") from None
 

@@ -14,7 +14,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from sstmerge_core.plots import pareto
-from sstmerge_core.store import Owner, read_events
+from sstmerge_core.store import Owner, read_events, remarks
 from sstmerge_core.workspace import Workspace
 
 Open = Callable[..., AppTest]
@@ -149,3 +149,19 @@ def test_no_page_has_a_loose_string_which_streamlit_would_print(page: str) -> No
     body = ast.parse((PAGES / page).read_text()).body
     values = [part.value for part in body[1:] if isinstance(part, ast.Expr)]
     assert not [one.value for one in values if isinstance(one, ast.Constant) and isinstance(one.value, str)]
+
+
+def test_the_only_tag_can_be_filtered_by(open_page: Open, copied: Workspace) -> None:
+    run_id = next(folder.name for folder in sorted(copied.runs.iterdir()) if "A5_A7" in _first_event(folder))
+    remarks.tag(copied, run_id, "to ship")
+    with Owner.open(copied) as owner:
+        owner.ingest()
+        owner.publish()
+    app = open_page(copied, "pareto", pair="A5_A7")
+    assert app.multiselect("pareto.tag").options == ["to ship"]
+    app.multiselect("pareto.tag").set_value(["to ship"]).run()
+    assert app.button("chip.tag.to ship") and not app.exception
+
+
+def _first_event(folder: Path) -> str:
+    return json.dumps(next(iter(read_events(folder))))

@@ -25,17 +25,26 @@ def started(folder: Path) -> dict:
     return next(event for event in read_events(folder) if event["event"] == "run_started")
 
 
-@pytest.fixture
-def shipped(tmp_path: Path, shipped_runs: Path) -> tuple[Workspace, str]:
-    """The shipped run of the base model, with a few of its answers."""
-    workspace = Workspace(tmp_path / "shipped").create()
+@pytest.fixture(scope="module")
+def few_answers(tmp_path_factory: pytest.TempPathFactory, shipped_runs: Path) -> tuple[Workspace, str]:
+    """The shipped run of the base model, with a few of its answers; to copy."""
+    workspace = Workspace(tmp_path_factory.mktemp("few")).create()
     source = next(folder for folder in sorted(shipped_runs.iterdir()) if started(folder)["method"] == "base")
     with EventWriter(workspace.run(source.name)) as events:
         for event in read_events(source):
             if event["event"] in ("samples", "verdicts"):
-                event["rows"] = [row for row in event["rows"] if row["prompt_id"] in _first(source, event["suite"])]
+                first = _first(source, event["suite"])
+                event["rows"] = [row for row in event["rows"] if row["prompt_id"] in first]
             events.write(**event)
+    with Owner.open(workspace) as owner:
+        owner.ingest()
     return workspace, source.name
+
+
+@pytest.fixture
+def shipped(tmp_path: Path, few_answers: tuple[Workspace, str]) -> tuple[Workspace, str]:
+    workspace, run_id = few_answers
+    return Workspace(Path(shutil.copytree(workspace.root, tmp_path / "shipped"))), run_id
 
 
 def _first(folder: Path, suite: str, most: int = 4) -> list[str]:
