@@ -159,7 +159,7 @@ def plan(
         recipe,
         [],
         warnings,
-        seconds=history.predict(workspace, [recipe]),
+        seconds=history.predict(workspace, [recipe], recipe.device or None),
         memory_bytes=memory(base, (utility, *further, safety), recipe, _device(options)),
         known=is_finished(workspace, recipe),
     )
@@ -213,7 +213,7 @@ def plan_sweep(
         [],
         points=len(recipes),
         skipped=len(recipes) - len(open_ones),
-        seconds=history.predict(workspace, open_ones) if open_ones else 0.0,
+        seconds=history.predict(workspace, open_ones, open_ones[0].device or None) if open_ones else 0.0,
         memory_bytes=memory(base, (utility, *further, safety), max(open_ones, key=_samples), _device(options))
         if open_ones
         else 0,

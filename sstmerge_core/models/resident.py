@@ -334,9 +334,13 @@ def _device(name: str) -> torch.device:
     except RuntimeError as error:
         raise RecipeError(Problem(f"device {name}", "is not a device", "Use cpu, cuda, mps or auto.")) from error
     if device.type == "cuda" and not torch.cuda.is_available():
-        raise RecipeError(Problem(f"device {name}", "this machine has no usable CUDA device", "Use cpu or auto."))
+        raise RecipeError(
+            Problem(f"device {name}", "this machine has no usable CUDA device", "Use cpu, such as by --device cpu.")
+        )
     if device.type == "mps" and not torch.backends.mps.is_available():
-        raise RecipeError(Problem(f"device {name}", "this machine has no usable MPS device", "Use cpu or auto."))
+        raise RecipeError(
+            Problem(f"device {name}", "this machine has no usable MPS device", "Use cpu, such as by --device cpu.")
+        )
     return device
 
 

@@ -101,10 +101,7 @@ class Session:
         evaluation = recipe.evaluation
         if evaluation is None or evaluation.backend == "transformers":
             resident = self.model(recipe.base, recipe.dtype)
-            if evaluation is not None and evaluation.applied == "beside":
-                resident.set_delta(*dense_and_low_rank(merged))
-            else:
-                resident.set_delta(deltas(merged))
+            put_on(recipe, resident, merged)
             return resident
         inputs = self.inputs(recipe)
         served = self.served(recipe.base, recipe.dtype, max(merged.rank, sum(adapter.rank for adapter in inputs)))
@@ -265,10 +262,7 @@ class Session:
             factors = [self.factors(source) for source in recipe.adapters]
             resident = self.model(recipe.base, calibration.dtype)
             weights = expansion.weights(point, len(factors), calibration.experts)
-            if calibration.dtype == "float32":
-                resident.set_delta(expansion.deltas(factors, weights))
-            else:  # a weight of 16 bits would lose most of ΔU
-                resident.set_delta(None, expansion.low_rank(factors, weights))
+            _put(resident, factors, weights, calibration.dtype)
             self.progress("fisher", before, calibration.samples)
             with under_way(cache.folder(self.workspace, entry)) as kept:
                 found = core_gradients(
@@ -331,10 +325,19 @@ class Session:
             prompts = [row.prompt for row in planned_rows(source, calibration.split, n)]
             resident = self.model(recipe.base, calibration.dtype)
             factors = [self.factors(adapter) for adapter in recipe.adapters]
-            moved = expansion.deltas(factors, expansion.weights(point, len(factors), calibration.experts))
-            found = answers.own_answers(resident, prompts, tell, moved)
+            weights = expansion.weights(point, len(factors), calibration.experts)
+            put = partial(_put, resident, factors, weights, calibration.dtype)
+            found = answers.own_answers(resident, prompts, tell, put)
             answers.save(self.workspace, entry, found, depends)
         return found
+
+
+def put_on(recipe: Recipe, resident: ResidentModel, merged: Merged) -> None:
+    """Have the model compute with the merge, as the recipe's evaluation says."""
+    if recipe.evaluation is not None and recipe.evaluation.applied == "beside":
+        resident.set_delta(*dense_and_low_rank(merged))
+    else:
+        resident.set_delta(deltas(merged))
 
 
 def planned_rows(source: Source, split: str, n: int) -> list[Row]:
@@ -362,6 +365,16 @@ def check_base(base: Source, workspace: Workspace) -> None:
     if adapters.base_fingerprint(Path(base.path), workspace) != base.sha256:
         fault = "the base model's files have changed since this run was planned"
         raise DataError(Problem(base.path, fault, "Launch the run again."))
+
+
+def _put(resident: ResidentModel, factors: Sequence[dict[str, Factors]], weights: Sequence[float], dtype: str) -> None:
+    """Have the model compute at base + Σ w_i ΔW_i; beside weights of 16 bits, which would lose most of it."""
+    from sstmerge_core.fisher import expansion
+
+    if dtype == "float32":
+        resident.set_delta(expansion.deltas(factors, weights))
+    else:
+        resident.set_delta(None, expansion.low_rank(factors, weights))
 
 
 def chosen_device(name: str, recipes: Sequence[Recipe] = ()) -> str:
