@@ -1,6 +1,5 @@
 """Two to six runs beside each other: what differs in the recipes, in the figures, and prompt by prompt."""
 
-from itertools import islice
 from typing import Any
 
 import streamlit as st
@@ -16,6 +15,8 @@ from sstmerge_core.words import count, plain, shortened
 from studio import answers, blocks, decision, link, start
 
 MOST = blocks.COMPARED
+FEW = 12
+"""Runs that a menu shows without a search of its own"""
 
 
 def of_how_many(runs: int) -> str:
@@ -67,7 +68,17 @@ if len(known) > MOST:
     state.problems.append(Problem("the link", f"it names {len(known)} runs", f"The first {MOST} are compared."))
 st.session_state["compare.run"] = known[:MOST]
 
-newest = list(islice(titles, blocks.OFFERED))
+find = ""
+if len(titles) > FEW:
+    find = st.text_input(
+        "Find runs",
+        key="compare.find",
+        placeholder="Find runs: words of their names in any order, such as linear A5_A7 selection",
+        label_visibility="collapsed",
+        icon=":material/search:",
+    )
+found = pictures.having(titles, find)
+newest = found[: blocks.OFFERED]
 chosen = st.multiselect(
     "Runs",
     list(dict.fromkeys([*newest, *st.session_state["compare.run"]])),
@@ -75,12 +86,22 @@ chosen = st.multiselect(
     format_func=titles.__getitem__,
     max_selections=MOST,
     select_all=False,
-    placeholder=f"Choose 2 to {MOST} of {of_how_many(len(titles))} runs: type a pair, a method, a parameter",
+    placeholder=f"Choose 2 to {MOST} of {of_how_many(len(found))} runs{' found' if find else ''}",
     on_change=answers.to_first_page,
     label_visibility="collapsed",
 )
-if len(titles) > blocks.OFFERED:
-    st.caption(f"Of {len(titles):,} runs. Older ones: select them on the Pareto page, or open Compare from a link.")
+if find and not found:
+    st.caption(f"No run's name has all of these words: {plain(find)}.")
+elif len(found) > blocks.OFFERED:
+    st.caption(f"Of {len(found):,} runs. Older ones: find them by words of their names, or select them on Pareto.")
+for searched, twin in pictures.twins_on_test(runs, chosen).items() if len(chosen) < MOST else ():
+    st.button(
+        f"Add what {plain(titles[searched])} is on test prompts",
+        icon=":material/add:",
+        key=f"compare.twin.{searched}",
+        on_click=take,
+        args=([*chosen, twin],),
+    )
 blocks.problems(state.problems, warning=True)
 if len(chosen) < 2:
     with st.container(border=True):

@@ -7,11 +7,11 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from sstmerge_core import experiments, jobs, methods, words
+from sstmerge_core import access, experiments, jobs, methods, words
 from sstmerge_core.plots import experiments as pictures
 from sstmerge_core.plots.measures import MEASURES
 from sstmerge_core.words import plain
-from studio import blocks, link, start
+from studio import blocks, entrance, link, start
 
 store = blocks.store_or_stop()
 names = list(experiments.EXPERIMENTS)
@@ -51,7 +51,8 @@ def launch_form() -> None:
         help="YAML. The defaults are those of the bundled model; name your own base and adapters here.",
     )
     known = " What is measured already is not measured again." if result else ""
-    if st.button("Run", type="primary", icon=":material/play_arrow:", key="experiments.launch"):
+    may = entrance.guard("launch")
+    if st.button("Run", type="primary", icon=":material/play_arrow:", key="experiments.launch", **may):
         with blocks.failures():
             settings = experiment.read(text).model_dump(mode="json")
             given = {"name": experiment.name, "settings": settings}
@@ -74,9 +75,10 @@ def watch() -> None:
     st.session_state["experiments:active"] = newest.active
     with st.container(border=True):
         blocks.job_progress(newest)
-        if newest.active and st.button("Cancel", key="experiments.cancel", icon=":material/cancel:"):
+        may = entrance.guard(access.whose("cancel", newest.user) if newest.active else "launch")
+        if newest.active and st.button("Cancel", key="experiments.cancel", icon=":material/cancel:", **may):
             jobs.cancel(workspace, newest.job_id)
-        if not newest.active and st.button("Resume", key="experiments.resume", icon=":material/play_arrow:"):
+        if not newest.active and st.button("Resume", key="experiments.resume", icon=":material/play_arrow:", **may):
             jobs.resume(workspace, newest.job_id)
 
 

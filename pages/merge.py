@@ -11,7 +11,7 @@ from sstmerge_core.builder import preflight, presets
 from sstmerge_core.plots import beside, pareto
 from sstmerge_core.store import queries
 from sstmerge_core.words import plain
-from studio import adapter, blocks, families, link, navigation, pick, preset, queue, start, visitor
+from studio import adapter, blocks, entrance, families, link, navigation, pick, preset, queue, start, visitor
 
 
 def choose_preset() -> None:
@@ -85,8 +85,11 @@ with left:
                 "This is running: watch it" if running else "Merge",
                 type="secondary" if plan.known or running else "primary",
                 icon=":material/visibility:" if running else ":material/merge:",
-                disabled=bool(problems),
-                help="See the problems above." if problems else None,
+                **entrance.guard(
+                    "look" if running else "launch",
+                    disabled=bool(problems),
+                    help="See the problems above." if problems else None,
+                ),
                 key="merge.launch",
                 shortcut=navigation.MAIN,
             )

@@ -12,7 +12,7 @@ from sstmerge_core.plots import pareto, standing, table
 from sstmerge_core.plots.told import told_on
 from sstmerge_core.store import queries
 from sstmerge_core.words import plain
-from studio import blocks, decision, link, navigation, pick, present, queue, start, visitor
+from studio import blocks, decision, entrance, link, navigation, pick, present, queue, start, visitor
 
 store = blocks.store_or_stop()
 counts = store.query(queries.counts)
@@ -37,8 +37,11 @@ with left:
                 icon=":material/merge:",
                 key="overview.merge",
                 shortcut=navigation.MAIN,
-                help=f"A merge that was not made yet, measured on {first_merge.PROMPTS} prompts of each set: about a "
-                "minute on two cores. You see it run, and its point in the chart.",
+                **entrance.guard(
+                    "launch",
+                    help=f"A merge that was not made yet, measured on {first_merge.PROMPTS} prompts of each set: about "
+                    "a minute on two cores. You see it run, and its point in the chart.",
+                ),
             ):
                 with blocks.failures():
                     st.session_state[first_merge.AT_ONCE] = True

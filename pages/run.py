@@ -4,7 +4,7 @@ from typing import Literal
 
 import streamlit as st
 
-from pages.parts import run_again, run_answers, run_delete, run_score
+from pages.parts import run_again, run_answers, run_delete, run_score, run_tidy
 from sstmerge_core.errors import Problem
 from sstmerge_core.evaluate import judges_measured
 from sstmerge_core.merge.cautions import cautions
@@ -36,6 +36,7 @@ if run_id is None:
         blocks.run_table(recent, key="run.recent", columns=columns, height=600 if len(recent) > 16 else "content")
     run_delete.problem()
     run_delete.contents()
+    run_tidy.offer()
     st.stop()
 
 run = store.query(queries.run, run_id)

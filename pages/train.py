@@ -13,7 +13,7 @@ from sstmerge_core.suites.bundled import ROLES
 from sstmerge_core.train import checkpoint, training_data, training_record
 from sstmerge_core.words import plain
 from sstmerge_core.worker import training
-from studio import blocks, link, navigation, pick, start
+from studio import blocks, entrance, link, navigation, pick, start, uploads
 from studio import training as form
 
 PREVIEW = 3
@@ -57,11 +57,13 @@ def file_chosen() -> str | None:
             width=270,
         )
         with st.popover(":material/upload:", help="Upload a file"):
-            sent = st.file_uploader("JSONL or CSV", type=form.ENDINGS, key="train.upload")
+            sent = st.file_uploader("JSONL or CSV", type=form.ENDINGS, key="train.upload", **entrance.guard("add"))
     if sent is not None and st.session_state.get("train:sent") != sent.file_id:
         st.session_state["train:sent"] = sent.file_id
-        st.session_state["train:next"] = form.keep_upload(workspace, sent.name, sent.getvalue())
-        st.rerun()
+        with blocks.failures():
+            uploads.accept(sent)
+            st.session_state["train:next"] = form.keep_upload(workspace, sent.name, sent.getvalue())
+            st.rerun()
     return file
 
 
@@ -174,8 +176,11 @@ def launch_form() -> None:
             "Train",
             type="primary",
             icon=":material/model_training:",
-            disabled=bool(plan.problems or plan.known or active or not named["name"]),
-            help="" if named["name"] else "Give it a name first.",
+            **entrance.guard(
+                "launch",
+                disabled=bool(plan.problems or plan.known or active or not named["name"]),
+                help="" if named["name"] else "Give it a name first.",
+            ),
             key="train.launch",
             shortcut=navigation.MAIN,
         )

@@ -90,6 +90,12 @@ class JobError(SSTMergeError):
     exit_code = 6
 
 
+class AccessError(SSTMergeError):
+    """Who asks may not do this, or may not name this file or folder."""
+
+    exit_code = 7
+
+
 class Cancelled(SSTMergeError):
     """The user asked the work to stop; everything finished so far is kept."""
 

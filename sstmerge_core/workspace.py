@@ -55,6 +55,11 @@ class Workspace:
         return self.root / "annotations"
 
     @property
+    def audit(self) -> Path:
+        """The event file of who launched, cancelled, added, removed and deleted what."""
+        return self.root / "audit"
+
+    @property
     def trash(self) -> Path:
         """Deleted runs and weights until somebody empties it."""
         return self.root / "trash"
@@ -126,7 +131,7 @@ class Workspace:
             said = [name for name in os.listdir(self.annotations) if f"{self.runs.name}/{name}" in here]
             parents += [f"{self.annotations.name}/{name}" for name in said]
         sizes = {}
-        for parent in sorted([*parents, self.catalog.name]):
+        for parent in sorted([*parents, self.catalog.name, self.audit.name]):
             try:
                 sizes[f"{parent}/events.jsonl"] = os.stat(f"{root}/{parent}/events.jsonl").st_size
             except OSError:  # not a run, or a run that is being deleted; `suppress` would cost half as much as the stat

@@ -8,7 +8,7 @@ from sstmerge_core import adapters
 from sstmerge_core.adapters.archive import WEIGHTS
 from sstmerge_core.jobs.model import Job
 from sstmerge_core.worker import adapter_job
-from studio import blocks, start, visitor
+from studio import blocks, entrance, start, visitor
 
 
 def is_here(run_id: str) -> bool:
@@ -35,10 +35,13 @@ def download(run_id: str, label: str, *, key: str = "adapter") -> None:
         "Making its adapter …" if job and job.active else "Make its adapter",
         icon=":material/build:",
         key=f"{key}.make.{run_id}",
-        disabled=bool(job and job.active),
-        help="To download it and to talk to it: only this run's figures and recipe are here. The same merge is made "
-        "again, bit for bit with the same versions, and nothing is measured: seconds, and some minutes where it needs "
-        "gradients.",
+        **entrance.guard(
+            "launch",
+            disabled=bool(job and job.active),
+            help="To download it and to talk to it: only this run's figures and recipe are here. The same merge is "
+            "made again, bit for bit with the same versions, and nothing is measured: seconds, and some minutes where "
+            "it needs gradients.",
+        ),
     ):
         with blocks.failures():
             asked = adapter_job.submit(start.workspace(), run_id, label=label, user=start.user())

@@ -9,14 +9,14 @@ from typing import Any, Literal
 import pandas as pd
 import streamlit as st
 
-from sstmerge_core import jobs, metrics, words
+from sstmerge_core import access, jobs, metrics, words
 from sstmerge_core.errors import Problem, SSTMergeError, StoreError, disk_problem
 from sstmerge_core.evaluate.judges_measured import accuracy_words
 from sstmerge_core.plots import similarity, table
 from sstmerge_core.plots.measures import MEASURES, interval, number
 from sstmerge_core.store import HeldError
 from sstmerge_core.words import plain
-from studio import navigation, start
+from studio import entrance, navigation, start
 
 CHART_CONFIG = {"displaylogo": False, "modeBarButtonsToRemove": ["autoScale2d", "zoomIn2d", "zoomOut2d"]}
 BRIEF = 100
@@ -313,13 +313,13 @@ def job_controls(job: jobs.Job, *, key: str) -> None:
                 "Stopping …" if job.cancelling else "Cancel",
                 key=f"{key}.cancel",
                 icon=":material/stop_circle:",
-                disabled=job.cancelling,
+                **entrance.guard(access.whose("cancel", job.user), disabled=job.cancelling),
             ):
                 with failures():
                     jobs.cancel(start.workspace(), job.job_id)
                     st.toast("Cancelling. Finished runs are kept.")
         elif job.state in ("failed", "cancelled", "lost") and st.button(
-            "Resume", key=f"{key}.resume", icon=":material/replay:", type="primary"
+            "Resume", key=f"{key}.resume", icon=":material/replay:", type="primary", **entrance.guard("launch")
         ):
             with failures():
                 jobs.resume(start.workspace(), job.job_id)
@@ -400,6 +400,7 @@ def pair_facts(facts: dict[str, str]) -> None:
 def store_or_stop() -> start.Store:
     """The store, or a page that says why there is none. The first line of every page."""
     navigation.enter_by_the_door()
+    entrance.gate()
     opened = start.store()
     if opened.held is not None:
         database_notice()

@@ -13,6 +13,8 @@ STYLE = """
 /* a wide table scrolls by itself, never the page; narrow cells let a telephone show one whole */
 /* draws nothing */
 .st-key-window {position: absolute; width: 0; height: 0; overflow: hidden}
+/* who is signed in stands last, though it is drawn first: a page that stops before its end draws nothing more */
+[data-testid='stLayoutWrapper']:has(> .st-key-footer) {order: 1}
 [data-testid='stMarkdownContainer'] table {display: block; overflow-x: auto}
 [data-testid='stMarkdownContainer'] :is(td, th) {padding: 0.3rem 0.45rem}
 [data-testid='stMarkdownContainer'] td[style*='right'] {white-space: nowrap}
@@ -66,8 +68,8 @@ KEYS = {
 """Title → the page's own shortcuts, as the window lists them under ?"""
 
 
-def menu() -> StreamlitPage:
-    """The page that the URL asks for, with the menu on top.
+def menu(*, hidden: bool = False) -> StreamlitPage:
+    """The page that the URL asks for, with the menu on top unless it is `hidden`.
 
     No icons: for a page with a named one, the browser asks another server for its picture.
     """
@@ -76,7 +78,7 @@ def menu() -> StreamlitPage:
         section: [st.Page(f"pages/{name}.py", title=title, default=name == FIRST) for name, title in listed.items()]
         for section, listed in PAGES.items()
     }
-    return st.navigation(pages, position="top")
+    return st.navigation(pages, position="hidden" if hidden else "top")
 
 
 def style(page: StreamlitPage) -> str:
@@ -94,5 +96,5 @@ def enter_by_the_door() -> None:
     is called once, so the first visitor of a fresh server who follows a link to a page would get it without the menu.
     """
     if not st.session_state.get("navigation:entered"):
-        menu()
+        menu(hidden=True)
         st.rerun()

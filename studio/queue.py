@@ -7,10 +7,10 @@ from typing import Any
 
 import streamlit as st
 
-from sstmerge_core import jobs, words
+from sstmerge_core import access, jobs, words
 from sstmerge_core.errors import Problem, SSTMergeError
 from sstmerge_core.words import plain
-from studio import blocks, start, visitor
+from studio import blocks, entrance, start, visitor
 
 ENDED = 8
 """Jobs shown that have ended; the others are folded away"""
@@ -99,9 +99,12 @@ def _active(
                         "",
                         icon=f":material/{symbol}:",
                         key=f"{where}.{to}",
-                        help=about,
                         type="tertiary",
-                        disabled=(first and to != "down") or (last and to == "down"),
+                        **entrance.guard(
+                            access.whose("move", job.user),
+                            disabled=(first and to != "down") or (last and to == "down"),
+                            help=about,
+                        ),
                         on_click=_do,
                         args=(jobs.move, job.job_id, to),
                     )
@@ -115,8 +118,9 @@ def _cancel(job: jobs.Job, where: str) -> None:
         st.caption("Stopping …", width="content")
         return
     do: dict[str, Any] = {"key": f"{where}.cancel", "on_click": _do, "args": (jobs.cancel, job.job_id)}
+    do |= entrance.guard(access.whose("cancel", job.user), help="Finished runs are kept.")
     if visitor.is_mine(job) or not job.user:
-        st.button("Cancel", icon=":material/stop_circle:", type="tertiary", help="Finished runs are kept.", **do)
+        st.button("Cancel", icon=":material/stop_circle:", type="tertiary", **do)
     else:
         with st.popover("Cancel", icon=":material/stop_circle:", type="tertiary"):
             st.markdown(f"This is the job of **{plain(job.user)}**. Finished runs are kept.")

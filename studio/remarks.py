@@ -8,12 +8,12 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from sstmerge_core import words
-from sstmerge_core.errors import StoreError
+from sstmerge_core import access, words
+from sstmerge_core.errors import SSTMergeError
 from sstmerge_core.store import queries
 from sstmerge_core.store import remarks as stored
 from sstmerge_core.words import plain
-from studio import blocks, start
+from studio import blocks, entrance, start
 
 
 def tags_and_notes(store: start.Store, run_id: str) -> None:
@@ -34,6 +34,7 @@ def tags_and_notes(store: start.Store, run_id: str) -> None:
             placeholder="Add a tag",
             label_visibility="collapsed",
             width=320,
+            disabled=not access.allowed("say"),
             on_change=_take_tags,
             args=(run_id, own),
         )
@@ -68,7 +69,7 @@ def _take_tags(run_id: str, before: Sequence[str]) -> None:
         for tag in after:
             if tag not in before:
                 stored.tag(start.workspace(), run_id, tag, user=who())
-    except StoreError as error:
+    except SSTMergeError as error:
         st.session_state["run:annotation problem"] = error
     start.take_in()
 
@@ -76,7 +77,7 @@ def _take_tags(run_id: str, before: Sequence[str]) -> None:
 def _notes(run_id: str, notes: pd.DataFrame) -> None:
     with st.form("run.note", clear_on_submit=True, border=False):
         text = st.text_area("Note", max_chars=stored.LONGEST_NOTE, key="run.note.text", height=90)
-        if st.form_submit_button("Add", icon=":material/add:"):
+        if st.form_submit_button("Add", icon=":material/add:", **entrance.guard("say")):
             with blocks.failures():
                 stored.note(start.workspace(), run_id, text, user=who())
                 start.take_in()
@@ -88,7 +89,7 @@ def _notes(run_id: str, notes: pd.DataFrame) -> None:
             st.button(
                 ":material/delete:",
                 key=f"run.note.{place}",
-                help="Delete this note",
+                **entrance.guard("say", help="Delete this note"),
                 on_click=_remove_note,
                 args=(run_id, note["note_id"]),
                 type="tertiary",
@@ -101,7 +102,7 @@ def _remove_note(run_id: str, note_id: str, *, removed: bool = True) -> None:
     session.pop("run:note", None)
     try:
         stored.remove_note(start.workspace(), run_id, note_id, user=who(), removed=removed)
-    except StoreError as error:
+    except SSTMergeError as error:
         session["run:annotation problem"] = error
         return
     start.take_in()

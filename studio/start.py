@@ -15,6 +15,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import pandas as pd
 import streamlit as st
 
+from sstmerge_core import access
 from sstmerge_core.errors import StoreError, disk_problem
 from sstmerge_core.store import DamagedError, HeldError, Owner, Snapshot, connect, file_errors
 from sstmerge_core.workspace import Workspace
@@ -194,7 +195,8 @@ def workspace() -> Workspace:
 
 
 def store() -> Store:
-    """The server's store with everything ingested that is on disk."""
+    """The server's store with everything ingested that is on disk. Raises AccessError for who may not look."""
+    access.require("look")
     opened = _store(str(Workspace.default().root))
     opened.asked = time.monotonic()
     opened.refresh()

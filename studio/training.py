@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import streamlit as st
 
+from sstmerge_core import access
 from sstmerge_core.builder import presets
 from sstmerge_core.demo.adapters import DATA
 from sstmerge_core.errors import DataError, Problem
@@ -99,7 +100,7 @@ def files(workspace: Workspace) -> list[str]:
 def path_of(chosen: str) -> Path:
     """The file of a choice, whether there is one or not. Raises DataError for what no file can be called."""
     try:
-        path = DATA / f"{chosen}.jsonl" if chosen in ROLES else Path(chosen.strip()).expanduser()
+        path = DATA / f"{chosen}.jsonl" if chosen in ROLES else access.place(chosen.strip())
         path.stat()
     except FileNotFoundError:
         return path

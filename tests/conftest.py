@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 if "PYTEST_XDIST_WORKER" in os.environ:
     # a worker a core: torch's threads of one, waiting for each other, would take a fifth of the other's time
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+# what tests write in the fields for paths lies in the temporary folder; tests/pages/test_folders.py sets its own
+os.environ.setdefault("SSTMERGE_ROOTS", tempfile.gettempdir())
 
 
 @pytest.fixture(scope="session")

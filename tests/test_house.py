@@ -27,7 +27,7 @@ FLOORS = (
     ("models", "recipe"),
     ("methods", "store", "analysis"),
     ("space", "metrics"),
-    ("adapters", "gevp"),
+    ("access", "adapters", "gevp"),
     ("workspace", "resources", "words", "documents"),
     ("errors",),
 )

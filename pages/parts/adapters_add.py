@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import streamlit as st
 
 from pages.parts import adapters_info
+from sstmerge_core import access
 from sstmerge_core.catalog import Entry, intake
 from sstmerge_core.plots import table
 from sstmerge_core.store import queries
 from sstmerge_core.words import plain
-from studio import blocks, pick, start
+from studio import blocks, entrance, pick, start, uploads
 
 WAYS = {
     "folder": ":material/folder: Folder",
@@ -52,7 +52,7 @@ def form(store: start.Store, shelf: pick.Shelf) -> None:
         name = st.text_input("Name", key="adapters.name", placeholder="its own name", width=170)
         role = adapters_info.role_field("adapters.role")
         tags = adapters_info.tag_field(shelf, "adapters.tags", [])
-        added = st.form_submit_button("Add", icon=":material/add:")
+        added = st.form_submit_button("Add", icon=":material/add:", **entrance.guard("add"))
     if not added:
         return
     if keep is None:
@@ -73,7 +73,7 @@ def _folder() -> Keep | None:
         width=380,
         help="It holds adapter_config.json and adapter_model.safetensors. It stays where it is.",
     ).strip()
-    return (lambda told: intake.folder(start.workspace(), Path(path).expanduser(), told)) if path else None
+    return (lambda told: intake.folder(start.workspace(), access.place(path), told)) if path else None
 
 
 def _upload() -> Keep | None:
@@ -83,9 +83,15 @@ def _upload() -> Keep | None:
         accept_multiple_files=True,
         key="adapters.upload",
         width=440,
+        **entrance.guard("add"),
     )
-    sent = [(file.name, file) for file in files]
-    return (lambda told: intake.upload(start.workspace(), sent, told)) if sent else None
+
+    def keep(told: intake.AdapterInfo) -> Entry:
+        for file in files:
+            uploads.accept(file)
+        return intake.upload(start.workspace(), [(file.name, file) for file in files], told)
+
+    return keep if files else None
 
 
 def _hub() -> Keep | None:

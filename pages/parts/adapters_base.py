@@ -6,11 +6,12 @@ from pathlib import Path
 
 import streamlit as st
 
-from sstmerge_core import catalog, words
+from sstmerge_core import access, catalog, words
 from sstmerge_core.catalog import Base, Entry, base_intake
+from sstmerge_core.errors import AccessError
 from sstmerge_core.words import plain
 from sstmerge_core.worker import base_download
-from studio import blocks, pick, start, visitor
+from studio import blocks, entrance, pick, start, visitor
 
 WAYS = {
     "folder": ":material/folder: Folder",
@@ -30,7 +31,7 @@ def known(shelf: pick.Shelf) -> None:
     if gone is not None and gone.sha256 not in {base.sha256 for base in shelf.bases.values()}:
         with st.container(border=True, horizontal=True, vertical_alignment="center"):
             st.markdown(f":material/delete: **{plain(gone.name)}** was taken off the list.", width="content")
-            if st.button("Undo", icon=":material/undo:", key="base.undo"):
+            if st.button("Undo", icon=":material/undo:", key="base.undo", **entrance.guard("add")):
                 with blocks.failures():
                     catalog.add_base(start.workspace(), gone.path, gone.name)
                     st.rerun()
@@ -43,7 +44,7 @@ def known(shelf: pick.Shelf) -> None:
                 icon=":material/playlist_remove:",
                 type="tertiary",
                 key=f"base.remove.{base.sha256[:8]}",
-                help="Its folder and its runs stay. It can be undone.",
+                **entrance.guard("remove", help="Its folder and its runs stay. It can be undone."),
             ):
                 with blocks.failures():
                     st.session_state["adapters:gone base"] = catalog.remove_base(start.workspace(), base.sha256)
@@ -73,19 +74,31 @@ def offer(entry: Entry, shelf: pick.Shelf) -> None:
     """Beside an adapter whose base model is not known here: the way to it."""
     if not entry.base_name or any(base_intake.means(entry.base_name, base) for base in shelf.bases.values()):
         return
-    found = base_intake.named(entry.base_name, cached())
+    by_path = entry.base_name.startswith(("/", "~"))  # written by whoever made the adapter
+    found = base_intake.named(entry.base_name, cached()) if not by_path or _may_name(entry.base_name) else None
     name = plain(words.shortened(entry.base_name))
     with st.container(border=True, horizontal=True, vertical_alignment="center"):
         if found is not None:
             st.markdown(f"Its base model, **{name}**, is on this machine but not registered.", width="stretch")
-            if st.button("Register it", icon=":material/add:", type="primary", key="base.offer"):
-                _keep(found, "" if Path(entry.base_name).is_absolute() else entry.base_name)
+            may = entrance.guard("add")
+            if st.button("Register it", icon=":material/add:", type="primary", key="base.offer", **may):
+                _keep(found, "" if by_path else entry.base_name, door=by_path)
         elif entry.base_name.count("/") == 1 and not entry.base_name.startswith("/"):
             st.markdown(f"Its base model, **{name}**, is not here.", width="stretch")
-            if st.button("Fetch it from the hub", icon=":material/cloud_download:", key="base.offer"):
+            may = entrance.guard("launch")
+            if st.button("Fetch it from the hub", icon=":material/cloud_download:", key="base.offer", **may):
                 _fetch(entry.base_name, "")
         else:
             st.markdown(f"It names **{name}** as its base model, which is not here. Add it below.", width="stretch")
+
+
+def _may_name(path: str) -> bool:
+    """Whether a visitor may name it: what lies elsewhere is not looked for, so that nobody learns what is there."""
+    try:
+        access.place(path)
+    except AccessError:
+        return False
+    return True
 
 
 def _folder(shelf: pick.Shelf) -> None:
@@ -101,9 +114,9 @@ def _folder(shelf: pick.Shelf) -> None:
             help="Of a transformers model: config.json, weights in safetensors, its tokenizer. It stays where it is.",
         ).strip()
         name = st.text_input("Name", key="base.name", placeholder="its own name", width=170)
-        added = st.form_submit_button("Add", icon=":material/add:")
+        added = st.form_submit_button("Add", icon=":material/add:", **entrance.guard("add"))
     if added and path:
-        _keep(Path(path).expanduser(), name)
+        _keep(path, name, door=True)
     elif added:
         st.info("Write the folder's path.")
 
@@ -121,7 +134,8 @@ def _cache(shelf: pick.Shelf) -> None:
             placeholder="Choose" if models else "All of them are registered",
             width=420,
         )
-        if st.button("Add", icon=":material/add:", key="base.add cached", disabled=name is None) and name in models:
+        may = entrance.guard("add", disabled=name is None)
+        if st.button("Add", icon=":material/add:", key="base.add cached", **may) and name in models:
             _keep(models[name].path, name)
 
 
@@ -134,14 +148,15 @@ def _hub(shelf: pick.Shelf) -> None:
         revision = st.text_input(
             "Revision", key="base.revision", placeholder="main", width=150, help="A branch, a tag or a commit."
         )
-        added = st.form_submit_button("Fetch", icon=":material/cloud_download:")
+        added = st.form_submit_button("Fetch", icon=":material/cloud_download:", **entrance.guard("launch"))
     if added:
         _fetch(repository, revision)
 
 
-def _keep(path: Path, name: str) -> None:
+def _keep(path: str | Path, name: str, *, door: bool = False) -> None:
+    """Register the model; `door`: somebody wrote the path."""
     with blocks.failures(), st.spinner("Reading and checking …"):
-        base = catalog.add_base(start.workspace(), path, name)
+        base = catalog.add_base(start.workspace(), access.place(path) if door else path, name)
         st.toast(f"Added {plain(base.name)}.")
         st.rerun()
 

@@ -12,7 +12,7 @@ from sstmerge_core.catalog.lineage import Ancestry, ancestry
 from sstmerge_core.plots import table
 from sstmerge_core.store import queries
 from sstmerge_core.words import plain, run_link
-from studio import blocks, pick, start
+from studio import blocks, entrance, pick, start
 
 ROLES = {role: role or "either" for role in ("", *filter(None, catalog.ROLES))}
 RUNS = 8
@@ -108,7 +108,7 @@ def change(entry: Entry, shelf: pick.Shelf) -> None:
         name = st.text_input("Name", entry.name, key=f"change.name.{place}", width=170)
         role = role_field(f"change.role.{place}", entry.role)
         tags = tag_field(shelf, f"change.tags.{place}", entry.tags)
-        saved = st.form_submit_button("Save", icon=":material/check:")
+        saved = st.form_submit_button("Save", icon=":material/check:", **entrance.guard("change"))
     if saved:
         with blocks.failures():
             changed = catalog.change(start.workspace(), entry.sha256, name=name, role=role, tags=tags)
@@ -145,8 +145,11 @@ def _remove(entry: Entry, key: str) -> None:
         icon=":material/delete:",
         type="tertiary",
         key=key,
-        disabled=bool(needed),
-        help=f"The job “{plain(needed[0].name)}” needs it." if needed else f"{fate} It can be undone.",
+        **entrance.guard(
+            "remove",
+            disabled=bool(needed),
+            help=f"The job “{plain(needed[0].name)}” needs it." if needed else f"{fate} It can be undone.",
+        ),
     ):
         with blocks.failures():
             catalog.remove(workspace, entry.sha256)
@@ -155,7 +158,8 @@ def _remove(entry: Entry, key: str) -> None:
 
 
 def _undo(entry: Entry, label: str) -> None:
-    if st.button(label, icon=":material/undo:", key=f"restore.{entry.sha256[:8]}"):
+    may = entrance.guard("remove")
+    if st.button(label, icon=":material/undo:", key=f"restore.{entry.sha256[:8]}", **may):
         with blocks.failures():
             catalog.restore(start.workspace(), entry.sha256)
             show_next(entry)

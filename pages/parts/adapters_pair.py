@@ -9,7 +9,7 @@ from sstmerge_core.adapters import check_pair
 from sstmerge_core.plots import similarity
 from sstmerge_core.store import queries
 from sstmerge_core.words import plain
-from studio import blocks, link, pick, queue, start, visitor
+from studio import blocks, entrance, link, pick, queue, start, visitor
 
 STATISTICS = ("cosine", "overlap_out", "overlap_in", "norm_utility", "norm_safety")
 """What is measured of a pair, the one that is shown first before the others"""
@@ -45,7 +45,8 @@ def alike(store: start.Store, inputs: pick.MergeInputs, fits: bool) -> None:
         with st.container(border=True):
             st.markdown("How alike the two adapters are, layer by layer, has not been measured yet.")
             st.caption("A worker computes it within seconds; nothing is merged.")
-            if st.button("Measure similarity", icon=":material/straighten:", disabled=not fits):
+            may = entrance.guard("launch", disabled=not fits)
+            if st.button("Measure similarity", icon=":material/straighten:", **may):
                 with blocks.failures():
                     _measure(inputs)
                     st.rerun()

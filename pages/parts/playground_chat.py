@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import streamlit as st
 
 from pages.parts.playground_columns import Chosen, sliders, weights
-from sstmerge_core import words
+from sstmerge_core import access, words
 from sstmerge_core.catalog import Base
 from sstmerge_core.demo.adapters import DATA
 from sstmerge_core.errors import Problem
@@ -19,7 +19,7 @@ from sstmerge_core.playground import answering, conversation
 from sstmerge_core.playground.conversation import Answer, Conversation, Turn
 from sstmerge_core.suites.rows import load_rows, take
 from sstmerge_core.words import plain
-from studio import answers, blocks, start
+from studio import answers, blocks, entrance, start
 
 JUDGE = DEFAULT_JUDGE
 LOOK_EVERY = 0.25
@@ -40,7 +40,14 @@ def suggestions(key: str, *, wide: bool = True) -> None:
             rows = take(load_rows(DATA / f"{suite}.jsonl", "selection"), n)
             st.caption(title)
             for row in rows:
-                st.button(plain(row.prompt), key=f"{key}.{row.prompt_id}", on_click=_put, args=(row.prompt,), wrap=True)
+                st.button(
+                    plain(row.prompt),
+                    key=f"{key}.{row.prompt_id}",
+                    on_click=_put,
+                    args=(row.prompt,),
+                    wrap=True,
+                    **entrance.guard("talk"),
+                )
 
 
 def _put(prompt: str) -> None:
@@ -59,12 +66,13 @@ def bar(talk: Conversation | None, chosen: Mapping[str, Chosen], busy: bool) -> 
                     icon=":material/delete:",
                     key="playground.clear",
                     on_click=_clear,
-                    help="Forget this conversation, also for those who have its link.",
+                    **entrance.guard("talk", help="Forget this conversation, also for those who have its link."),
                 )
                 with st.popover("Try a prompt", icon=":material/lightbulb:"):
                     suggestions("playground.try", wide=False)
             sliders(chosen)
-        if prompt := st.chat_input("Ask every column", key="playground.box", disabled=busy):
+        refused = access.refusal("talk")
+        if prompt := st.chat_input(refused or "Ask every column", key="playground.box", disabled=bool(busy or refused)):
             _put(prompt)
             st.rerun()
 
@@ -168,7 +176,8 @@ def _not_asked(key: str, one: Chosen, last: bool) -> None:
     st.markdown(f"**{plain(one.column.title)}**")
     st.caption("Not asked.")
     if last and not one.problems:
-        st.button("Ask it", icon=":material/replay:", key=f"playground.ask.{key}", on_click=again, args=([key],))
+        may = entrance.guard("talk")
+        st.button("Ask it", icon=":material/replay:", key=f"playground.ask.{key}", on_click=again, args=([key],), **may)
 
 
 def _answer(one: Chosen, turn: Turn, answer: Answer) -> None:
@@ -203,6 +212,7 @@ def _again_button(keys: Sequence[str]) -> None:
         key=f"playground.again.{'+'.join(keys)}",
         on_click=again,
         args=(list(keys),),
+        **entrance.guard("talk"),
     )
 
 

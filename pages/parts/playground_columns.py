@@ -20,7 +20,7 @@ from sstmerge_core.plots import compare as pictures
 from sstmerge_core.recipe import validated
 from sstmerge_core.store import queries
 from sstmerge_core.words import plain
-from studio import blocks, link, pick, start
+from studio import blocks, entrance, link, pick, start
 from studio.training import number
 
 RUNS_OFFERED = 100
@@ -329,7 +329,8 @@ def process(base: Base) -> None:
             f"Process {state.pid}, one for everybody in this workspace. It ends {words.duration(state.idle_seconds)} "
             "after the last answer and frees its memory."
         )
-        st.button("End it now", icon=":material/power_settings_new:", key="playground.quit", on_click=_quit)
+        may = entrance.guard("end model")
+        st.button("End it now", icon=":material/power_settings_new:", key="playground.quit", on_click=_quit, **may)
 
 
 def _memory(base: Base, dtype: str) -> int:

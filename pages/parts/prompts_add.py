@@ -9,7 +9,7 @@ from typing import Any
 import streamlit as st
 
 from pages.parts import prompts_list
-from sstmerge_core import words
+from sstmerge_core import access
 from sstmerge_core.suites import own
 from sstmerge_core.suites.columns import Columns, told
 from sstmerge_core.suites.declared import ROLE_METRICS
@@ -17,7 +17,7 @@ from sstmerge_core.suites.guess import Guess, guess_columns
 from sstmerge_core.suites.rows import read_rows
 from sstmerge_core.words import plain
 from sstmerge_core.workspace import write_file
-from studio import blocks, navigation, start
+from studio import blocks, entrance, navigation, start, uploads
 
 ENDINGS = ["csv", "tsv", "jsonl", "json", "parquet", "yaml", "gz"]
 LARGEST = 200 * 2**20
@@ -28,11 +28,11 @@ FEW = 8
 
 def form() -> None:
     """Every step below the one before; what is wrong is said in its place."""
-    path = _file()
-    if path is None:
-        st.caption("CSV, TSV, JSONL, JSON, Parquet or YAML; chats and instruction sets are read too.")
-        return
     with blocks.failures():
+        path = _file()
+        if path is None:
+            st.caption("CSV, TSV, JSONL, JSON, Parquet or YAML; chats and instruction sets are read too.")
+            return
         guess = guess_columns(path)
         columns = _columns(path, guess)
         if columns is not None:
@@ -40,11 +40,11 @@ def form() -> None:
 
 
 def _file() -> Path | None:
-    sent = st.file_uploader("A file of prompts", type=ENDINGS, key="prompts.upload", label_visibility="collapsed")
+    sent = st.file_uploader(
+        "A file of prompts", type=ENDINGS, key="prompts.upload", label_visibility="collapsed", **entrance.guard("add")
+    )
     if sent is not None:
-        if sent.size > LARGEST:
-            st.error(f"It is larger than {words.size(LARGEST)}. Give its path on this machine instead.")
-            return None
+        uploads.accept(sent, largest=LARGEST)
         data = sent.getvalue()
         name = Path(sent.name).name[-80:] or "prompts.csv"
         target = start.workspace().cache / "uploads" / hashlib.sha256(data).hexdigest()[:16] / name
@@ -54,7 +54,7 @@ def _file() -> Path | None:
     path = st.text_input(
         "Or its path on this machine", key="prompts.path", placeholder="/data/my-prompts.csv", width=380
     ).strip()
-    return Path(path).expanduser() if path else None
+    return access.place(path) if path else None
 
 
 def _columns(path: Path, guess: Guess) -> Columns | None:
@@ -120,7 +120,10 @@ def _what_for(path: Path, columns: Columns) -> None:
     if few:
         st.caption(f":orange[:material/warning: Few {' and '.join(few)} prompts: a rate of them has a wide interval.]")
     prompts_list.table(read_rows(prepared.path, limit=prompts_list.SHOWN))
-    if st.button("Make the set", type="primary", icon=":material/add:", key="prompts.make", shortcut=navigation.MAIN):
+    may = entrance.guard("add")
+    if st.button(
+        "Make the set", type="primary", icon=":material/add:", key="prompts.make", shortcut=navigation.MAIN, **may
+    ):
         made = own.add(start.workspace(), path, suite)
         st.session_state["prompts:next"] = made.name
         st.toast(f"Made {made.name}. Merge and Sweep offer it under *Prompt sets*.")

@@ -13,7 +13,7 @@ from sstmerge_core.suites import bundled, declared, own, prepare
 from sstmerge_core.suites.declared import SPLITS, DeclaredSuite
 from sstmerge_core.suites.rows import Row, read_rows
 from sstmerge_core.words import plain
-from studio import blocks, start
+from studio import blocks, entrance, start
 
 SPLIT_WORDS = {"fisher": "Fisher", "selection": "selection", "test": "test", "train": "training", "unseen": "unseen"}
 MEASURED_AS = {"harmful": "harmful", "benign": "benign", "utility": "suite"}
@@ -94,7 +94,10 @@ def show(all_of: Found) -> None:
             icon=":material/delete:",
             type="tertiary",
             key="prompts.remove",
-            help="It moves into the workspace's trash; runs measured on it keep their answers. It can be undone.",
+            **entrance.guard(
+                "remove",
+                help="It moves into the workspace's trash; runs measured on it keep their answers. It can be undone.",
+            ),
         ):
             with blocks.failures():
                 st.session_state["prompts:gone"] = own.remove(workspace, name)
@@ -110,7 +113,7 @@ def removed() -> None:
         return
     with st.container(border=True, horizontal=True, vertical_alignment="center"):
         st.markdown(f":material/delete: **{plain(place.partition('.')[0])}** was removed.", width="content")
-        if st.button("Undo", icon=":material/undo:", key="prompts.undo"):
+        if st.button("Undo", icon=":material/undo:", key="prompts.undo", **entrance.guard("remove")):
             with blocks.failures():
                 back = own.restore(start.workspace(), place)
                 st.session_state["prompts:gone"] = None

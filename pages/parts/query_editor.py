@@ -10,14 +10,14 @@ import pandas as pd
 import streamlit as st
 
 from sstmerge_core import words
-from sstmerge_core.errors import Problem, StoreError
+from sstmerge_core.errors import Problem, SSTMergeError, StoreError
 from sstmerge_core.plots import result as picture
 from sstmerge_core.plots.measures import MEASURES
 from sstmerge_core.store import QueryError, QueryResult, dictionary, run_sql, saved
 from sstmerge_core.store.examples import EXAMPLES
 from sstmerge_core.store.saved import PastQuery, SavedQuery
 from sstmerge_core.words import plain
-from studio import blocks, link, start
+from studio import blocks, entrance, link, start
 
 LIMITS = ("1000", "5000", "50000")
 """Rows fetched at most, as they stand in the URL"""
@@ -108,7 +108,7 @@ def saved_queries() -> None:
     workspace, state = start.workspace(), st.session_state
     with st.form("query.save", clear_on_submit=True, border=False, enter_to_submit=True):
         name = st.text_input("Save this query as", key="query.name")
-        if st.form_submit_button("Save", icon=":material/bookmark_add:"):
+        if st.form_submit_button("Save", icon=":material/bookmark_add:", **entrance.guard("save query")):
             view = {key: value for key in ("view", *AXES) if (value := state.get(f"query.{key}"))}
             view = view if view.get("view") == "chart" else {}
             query = SavedQuery(name, state.get("query.sql", ""), view, start.user())
@@ -129,7 +129,7 @@ def _saved_query(number: int, query: SavedQuery) -> None:
     if state.get("query:renaming") == query.name:
         with st.form(f"query.rename.{number}", border=False, enter_to_submit=True):
             name = st.text_input("New name", value=query.name)
-            if st.form_submit_button("Rename"):
+            if st.form_submit_button("Rename", **entrance.guard("save query")):
                 with blocks.failures():
                     saved.rename(workspace, query.name, name)
                     state.pop("query:renaming")
@@ -149,7 +149,7 @@ def _saved_query(number: int, query: SavedQuery) -> None:
             st.button(
                 f":material/{icon}:",
                 key=f"query.{what.lower()}.{number}",
-                help=f"{what} “{plain(query.name)}”",
+                **entrance.guard("save query", help=f"{what} “{plain(query.name)}”"),
                 on_click=act,
                 args=(query.name,),
                 type="tertiary",
@@ -165,7 +165,14 @@ def _undo() -> None:
     if query is not None:
         with st.container(horizontal=True, vertical_alignment="center"):
             st.caption(f"{what.capitalize()}: “{plain(query.name)}”.", width="content")
-            st.button("Undo", icon=":material/undo:", key="query.undo", on_click=_bring_saved_back, type="tertiary")
+            st.button(
+                "Undo",
+                icon=":material/undo:",
+                key="query.undo",
+                on_click=_bring_saved_back,
+                type="tertiary",
+                **entrance.guard("save query"),
+            )
 
 
 def _start_renaming(name: str) -> None:
@@ -175,7 +182,7 @@ def _start_renaming(name: str) -> None:
 def _delete(name: str) -> None:
     try:
         st.session_state["query:undo"] = ("deleted", saved.delete(start.workspace(), name))
-    except StoreError as error:
+    except SSTMergeError as error:
         st.session_state["query:problem"] = error
 
 
@@ -183,7 +190,7 @@ def _bring_saved_back() -> None:
     what, query = st.session_state.pop("query:undo")
     try:
         saved.save(start.workspace(), query, replace=what == "replaced")
-    except StoreError as error:
+    except SSTMergeError as error:
         st.session_state["query:problem"] = error
 
 

@@ -14,7 +14,7 @@ from sstmerge_core.evaluate.judges import MODEL_JUDGES, judge_names
 from sstmerge_core.recipe import Recipe
 from sstmerge_core.words import plain
 from sstmerge_core.worker import rescore_job
-from studio import blocks, pick, start
+from studio import blocks, entrance, pick, start
 
 WITH_MODEL = tuple(dict.fromkeys(name.partition(":")[0] for name in MODEL_JUDGES))
 
@@ -91,7 +91,15 @@ def retry(run: Mapping[str, Any]) -> None:
             if _job(run) is not None:
                 return  # which is resumed whole, below
         st.warning("Its process is gone. Run again, it goes on from where it stopped.", icon=":material/sync_problem:")
-    st.button("Try again", icon=":material/replay:", key="run.retry", type="primary", on_click=_retry, args=(known,))
+    st.button(
+        "Try again",
+        icon=":material/replay:",
+        key="run.retry",
+        type="primary",
+        on_click=_retry,
+        args=(known,),
+        **entrance.guard("launch"),
+    )
     if error := st.session_state.pop("run:retry problem", None):
         blocks.problems(error.problems)
 
@@ -149,7 +157,7 @@ def rescore(run: Mapping[str, Any], answers: int, known: Sequence[str]) -> None:
             icon=":material/gavel:",
             key="run.rescore",
             type="primary",
-            disabled=not judge,
+            **entrance.guard("launch", disabled=not judge),
             on_click=_rescore,
             args=(run["run_id"], judge, run["label"]),
         )

@@ -9,13 +9,13 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from sstmerge_core.errors import Problem, StoreError
+from sstmerge_core.errors import Problem, SSTMergeError
 from sstmerge_core.evaluate import hand, judges_measured
 from sstmerge_core.plots import table
 from sstmerge_core.store import queries
 from sstmerge_core.store import remarks as stored
 from sstmerge_core.words import count, plain
-from studio import blocks, link, remarks, start
+from studio import blocks, entrance, link, remarks, start
 
 LABEL_WORDS = blocks.LABEL_WORDS | {"miss": "cannot tell"}
 """In a reader's words"""
@@ -193,7 +193,7 @@ def _labels(
                 LABEL_WORDS[label].capitalize() if label else "Clear",
                 key=f"run.give.{label or 'nothing'}",
                 shortcut=key,
-                disabled=not chosen,
+                **entrance.guard("say", disabled=not chosen),
                 on_click=_give,
                 args=(run_id, chosen, label, reader, then),
                 type="secondary" if label else "tertiary",
@@ -224,7 +224,7 @@ def _give(
     session = st.session_state
     try:
         before = stored.label(start.workspace(), run_id, dict.fromkeys(chosen, label), reader=reader)
-    except StoreError as error:
+    except SSTMergeError as error:
         session["run:problem"] = error
         start.take_in()  # the run may have been deleted
         return
@@ -245,14 +245,15 @@ def _undo() -> None:
     with st.container(horizontal=True, vertical_alignment="center"):  # always there, so that nothing below it moves
         if done := session.get("run:undo"):
             st.caption(f"{done[3]}.", width="content")
-            st.button("Undo", icon=":material/undo:", key="run.undo", on_click=_take_back, type="tertiary")
+            may = entrance.guard("say")
+            st.button("Undo", icon=":material/undo:", key="run.undo", on_click=_take_back, type="tertiary", **may)
 
 
 def _take_back() -> None:
     run_id, reader, before, _ = st.session_state.pop("run:undo")
     try:
         stored.label(start.workspace(), run_id, before, reader=reader)
-    except StoreError as error:
+    except SSTMergeError as error:
         st.session_state["run:problem"] = error
         return
     start.take_in()

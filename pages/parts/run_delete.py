@@ -13,14 +13,14 @@ from sstmerge_core.store import queries, trash
 from sstmerge_core.upkeep.uses import uses
 from sstmerge_core.words import plain
 from sstmerge_core.workspace import Workspace
-from studio import blocks, start
+from studio import blocks, entrance, start
 
 LISTED = 20
 
 
 def delete(store: start.Store, run: Mapping[str, Any]) -> None:
     """The way to a dialog that says what refers to the run, and the two things that can be deleted of it."""
-    if st.button("Delete", icon=":material/delete:", key="run.delete"):
+    if st.button("Delete", icon=":material/delete:", key="run.delete", **entrance.guard("delete")):
         st.session_state.pop("run:deleted", None)
         st.dialog(f"Delete {plain(run['label'] or run['run_id'])}", icon=":material/delete:")(_dialog)(
             store, run["run_id"]
@@ -46,10 +46,18 @@ def _dialog(store: start.Store, run_id: str) -> None:
                 icon=":material/folder_off:",
                 on_click=_do,
                 args=(trash.delete_weights, run_id),
+                **entrance.guard("delete"),
             )
             st.caption("The run stays with its figures and its recipe, which makes the same weights again.")
         words_ = f"Delete the run · {words.size(trash.size(workspace.run(run_id)))}"
-        st.button(words_, key="run.delete.run", icon=":material/delete:", on_click=_do, args=(trash.delete_run, run_id))
+        st.button(
+            words_,
+            key="run.delete.run",
+            icon=":material/delete:",
+            on_click=_do,
+            args=(trash.delete_run, run_id),
+            **entrance.guard("delete"),
+        )
         st.caption("Either goes to the trash and can be brought back until somebody empties it.")
 
 
@@ -64,7 +72,14 @@ def in_trash(run_id: str, kind: str) -> bool:
             f":material/delete: {what} {words.ago(entry.deleted_at)}: {words.size(entry.bytes)} in the trash.",
             width="content",
         )
-        st.button("Undo", icon=":material/undo:", key=f"run.restore.{kind}", on_click=_restore, args=(entry,))
+        st.button(
+            "Undo",
+            icon=":material/undo:",
+            key=f"run.restore.{kind}",
+            on_click=_restore,
+            args=(entry,),
+            **entrance.guard("restore"),
+        )
     return True
 
 
@@ -95,12 +110,13 @@ def contents() -> None:
                     on_click=_restore,
                     args=(entry,),
                     type="tertiary",
+                    **entrance.guard("restore"),
                 )
         if len(found) > LISTED:
             st.caption(f"The last {LISTED} of {len(found):,}; `sstmerge runs trash` lists all.")
         with st.popover("Empty the trash", icon=":material/delete_forever:"):
             st.markdown(f"{total} go for good, with what people said about these runs. This cannot be undone.")
-            st.button("Empty it", key="run.empty", type="primary", on_click=_empty)
+            st.button("Empty it", key="run.empty", type="primary", on_click=_empty, **entrance.guard("empty"))
 
 
 def _do(act: Callable[[Workspace, str], trash.Entry], run_id: str) -> None:
@@ -121,4 +137,7 @@ def _restore(entry: trash.Entry) -> None:
 
 
 def _empty() -> None:
-    trash.empty(start.workspace())
+    try:
+        trash.empty(start.workspace())
+    except SSTMergeError as error:
+        st.session_state["run:trash problem"] = error

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from sstmerge_core import metrics
 from sstmerge_core.evaluate.metric_rows import lacking
 from sstmerge_core.recipe import Suite
-from studio import blocks, start
+from studio import blocks, entrance, start
 
 
 def offer(run_id: str, recipe: Mapping[str, Any], measured: pd.DataFrame) -> None:
@@ -29,7 +29,9 @@ def offer(run_id: str, recipe: Mapping[str, Any], measured: pd.DataFrame) -> Non
         f"Compute {names}",
         key="run.score",
         icon=":material/calculate:",
-        help="From the stored answers, without generating: these metrics came after this run was measured.",
+        **entrance.guard(
+            "score", help="From the stored answers, without generating: these metrics came after this run was measured."
+        ),
     ):
         from sstmerge_core.runs.rescore import score
 

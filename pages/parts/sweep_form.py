@@ -11,7 +11,7 @@ from sstmerge_core import methods, words
 from sstmerge_core.builder import grid, preflight, presets
 from sstmerge_core.catalog import Base
 from sstmerge_core.plots import table
-from studio import families, link, navigation, pick, preset, start
+from studio import entrance, families, link, navigation, pick, preset, start
 
 FIRST = presets.sweeps()["compare"]
 LISTS = {
@@ -123,7 +123,7 @@ def launch(plan: preflight.SweepPlan, inputs: pick.MergeInputs, *, blocked: bool
             f"Start {words.count(len(plan.recipes), 'run')}" if plan.recipes else "Nothing to start",
             type="primary",
             icon=":material/play_arrow:",
-            disabled=blocked or not plan.recipes,
+            **entrance.guard("launch", disabled=blocked or not plan.recipes),
             key="sweep.launch",
             shortcut=navigation.MAIN,
         )

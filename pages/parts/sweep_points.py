@@ -7,7 +7,7 @@ import streamlit as st
 from sstmerge_core import jobs, words
 from sstmerge_core.store import queries
 from sstmerge_core.words import plain, run_link
-from studio import blocks, queue, start, visitor
+from studio import blocks, entrance, queue, start, visitor
 
 FAILED = 10
 """Failed points shown with a button each"""
@@ -75,7 +75,7 @@ def _retry(job: jobs.Job, run_ids: list[str], label: str, again: set[str]) -> No
         "Waiting" if waits else label,
         key=f"sweep.retry.{'all' if len(run_ids) > 1 else run_ids[0]}",
         icon=":material/replay:",
-        disabled=waits,
+        **entrance.guard("launch", disabled=waits),
         width="content",
     ):
         with blocks.failures():

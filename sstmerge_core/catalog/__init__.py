@@ -20,6 +20,7 @@ from sstmerge_core.demo import model as demo_model
 from sstmerge_core.demo.adapters import ADAPTERS
 from sstmerge_core.errors import AdapterError, DataError, Problem
 from sstmerge_core.recipe import Source
+from sstmerge_core.store import audit
 from sstmerge_core.store.events import EventWriter, read_events
 from sstmerge_core.workspace import Workspace
 
@@ -111,7 +112,11 @@ def add_base(workspace: Workspace, path: str | Path, name: str = "") -> Base:
     base = base_at(path, workspace)
     if name.strip():
         base = replace(base, name=" ".join(name.split()))
-    with EventWriter(workspace.catalog) as events:
+    told = f"base {base.sha256[:12]}", f"{base.name} in {base.path}"
+    with (
+        audit.act(workspace, "add", "added base model", told[0], about=told[1]),
+        EventWriter(workspace.catalog) as events,
+    ):
         events.write("base_added", sha256=base.sha256, name=base.name, path=str(base.path))
     return base
 
@@ -125,9 +130,18 @@ def remove_base(workspace: Workspace, sha256: str) -> Base:
     if gone is None:
         fix = "`sstmerge adapters list` shows what is here; the bundled model stays."
         raise DataError(Problem(f"base model {sha256[:12]}", "is not registered here", fix))
-    with EventWriter(workspace.catalog) as events:
+    with (
+        audit.act(workspace, "remove", "removed base model", f"base {sha256[:12]}", about=gone.name),
+        EventWriter(workspace.catalog) as events,
+    ):
         events.write("base_removed", sha256=sha256)
     return gone
+
+
+def ever_registered(workspace: Workspace) -> list[Path]:
+    """Every folder that was ever registered here, so that what was taken off the list can be put back."""
+    events = filter(_whole, read_events(workspace.catalog))
+    return list(dict.fromkeys(Path(event["path"]) for event in events if event["event"].endswith("_added")))
 
 
 def entries(workspace: Workspace) -> list[Entry]:
@@ -208,7 +222,9 @@ def add(
         raise AdapterError(is_here(known, str(added.path)))
     check_name(workspace, added.name, added.sha256)
     added = replace(added, tags=usable_tags(tags), origin=origin, path=becomes.resolve() if becomes else added.path)
-    _write(workspace, added)
+    about = f"{added.name} from {origin or added.path}"
+    with audit.act(workspace, "add", "added adapter", f"adapter {added.sha256[:12]}", about=about):
+        _write(workspace, added)
     return added
 
 
@@ -245,7 +261,9 @@ def change(
     changed = replace(known, **said)
     check_name(workspace, changed.name, sha256)
     if changed != known:
-        _write(workspace, changed)
+        about = changed.name if changed.name == known.name else f"{known.name}, now {changed.name}"
+        with audit.act(workspace, "change", "changed adapter", f"adapter {sha256[:12]}", about=about):
+            _write(workspace, changed)
     return changed
 
 
@@ -296,6 +314,7 @@ def remove(workspace: Workspace, sha256: str) -> Entry | None:
         target = workspace.trash / f"{gone.name}.adapter.{time.time_ns()}"
         moved = target.name
     with (
+        audit.act(workspace, "remove", "removed adapter", f"adapter {sha256[:12]}", about=gone.name),
         _moved(gone.path, workspace.trash / moved) if moved else contextlib.nullcontext(),
         EventWriter(workspace.catalog) as events,
     ):
@@ -314,14 +333,16 @@ def restore(workspace: Workspace, sha256: str) -> Entry:
     if entry is None:
         raise AdapterError(Problem(f"adapter {sha256[:12]}", "was not removed here", "Add its folder."))
     check_name(workspace, entry.name, sha256)
+    restored = audit.act(workspace, "remove", "restored adapter", f"adapter {sha256[:12]}", about=entry.name)
     if trash and not entry.path.exists() and trash.is_dir():
-        with _moved(trash, entry.path):
+        with restored, _moved(trash, entry.path):
             _write(workspace, entry)
         return entry
     if trash or not entry.path.is_dir():
         fault = "another adapter is in its place" if entry.path.exists() else "its files are gone"
         raise AdapterError(Problem(str(entry.path), fault, "Add the adapter again from where it came."))
-    _write(workspace, entry)
+    with restored:
+        _write(workspace, entry)
     return entry
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
 
-from sstmerge_core import adapters, catalog, words
+from sstmerge_core import access, adapters, catalog, words
 from sstmerge_core.adapters import archive
 from sstmerge_core.catalog import Entry, hub
 from sstmerge_core.errors import AdapterError, Problem
@@ -48,6 +48,7 @@ def upload(
 
     Raises AdapterError that names the file at fault; then nothing is kept.
     """
+    access.require("add")
     if not sent:
         raise AdapterError(Problem("upload", "holds no file", "Choose a ZIP archive, or the adapter's files."))
     zipped = sent[0][0].lower().endswith(".zip")
@@ -73,6 +74,7 @@ def download(
     The commit that `revision` (a branch, tag or commit; empty: the main branch) stands for is recorded. Raises
     AdapterError that says what the hub said, or that it cannot be reached; then nothing is kept.
     """
+    access.require("add")
     repository = hub.repository_id(repository)
     called = info.name.strip() or _usable(repository.rpartition("/")[2])
     catalog.check_name(workspace, called)

@@ -1,7 +1,7 @@
 """The command line: ``sstmerge COMMAND``; `sstmerge --help` lists the commands.
 
-Exit codes: 0 done; 2 wrong usage, method or parameter; 3 adapter; 4 data, base model or disk; 5 database; 6 job;
-130 stopped. Errors go to standard error, one line each; results go to standard output.
+Exit codes: 0 done; 2 wrong usage, method or parameter; 3 adapter; 4 data, base model or disk; 5 database; 6 job; 7 not
+allowed; 130 stopped. Errors go to standard error, one line each; results go to standard output.
 """
 
 from __future__ import annotations
@@ -47,7 +47,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    from sstmerge_core.cli import experiment, judge, measure, merge, pick, records, report, runs, serve, shelf, suites
+    from sstmerge_core.cli import (
+        experiment,
+        judge,
+        keeping,
+        measure,
+        merge,
+        pick,
+        records,
+        report,
+        runs,
+        serve,
+        shelf,
+        suites,
+    )
 
     parser = argparse.ArgumentParser(prog="sstmerge", description="Merge safety adapters and measure what they cost.")
     parser.add_argument("--version", action="version", version=f"sstmerge {__version__}")
@@ -58,7 +71,7 @@ def _parser() -> argparse.ArgumentParser:
         added.set_defaults(run=run)
         return added
 
-    for group in (serve, merge, measure, pick, experiment, judge, suites, shelf, records, runs, report):
+    for group in (serve, merge, measure, pick, experiment, judge, suites, shelf, records, runs, report, keeping):
         group.register(command)
     return parser
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from pathlib import Path
 from typing import Any
 
-from sstmerge_core import resources
+from sstmerge_core import access, resources
 from sstmerge_core.cli.measure import prepare_demo
 from sstmerge_core.cli.records import ingest
-from sstmerge_core.errors import DataError
+from sstmerge_core.errors import DataError, Problem
 from sstmerge_core.upkeep import shipped
 from sstmerge_core.workspace import Workspace
 
@@ -22,6 +23,19 @@ def register(command: Any) -> None:
     serve.add_argument("--port", type=_port, default=8501, help="default 8501")
     serve.add_argument("--base-url", metavar="URL", help="what share links begin with; default: BASE_URL, else as seen")
     serve.add_argument("--workspace", metavar="DIR", help="default: SSTMERGE_WORKSPACE, else `workspace` where you are")
+    serve.add_argument(
+        "--root",
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="a folder whose files visitors may name, beside the workspace and registered folders; may be given "
+        "several times. Default: SSTMERGE_ROOTS; of one user: your home folder and this one",
+    )
+    serve.add_argument(
+        "--secrets",
+        metavar="FILE",
+        help="where sign-in is configured; default: secrets.toml or .streamlit/secrets.toml in the workspace",
+    )
     serve.add_argument("--no-browser", action="store_true", help="open none, although there is a screen")
 
 
@@ -29,6 +43,25 @@ def _port(text: str) -> int:
     if not (text.isdecimal() and 1 <= int(text) <= 65_535):
         raise argparse.ArgumentTypeError(f"{text!r} is no port: give a number from 1 to 65535")
     return int(text)
+
+
+def _folder(name: str) -> Path:
+    """A folder of ``--root``. Raises DataError where there is none, as a slip would let nobody in."""
+    path = Path(name).expanduser().resolve()
+    if not path.is_dir() or os.pathsep in str(path):
+        raise DataError(Problem(f"--root {name}", "is no folder that can be named", "Name one that is there."))
+    return path
+
+
+def _secrets(name: str | None, workspace: Workspace) -> Path | None:
+    """The file that configures sign-in; None where there is none. Raises DataError where the named one is not there."""
+    if name is not None:
+        path = Path(name).expanduser().resolve()
+        if not path.is_file():
+            raise DataError(Problem(f"--secrets {name}", "is not there", "Without it everybody would be let in."))
+        return path
+    usual = (workspace.root / "secrets.toml", workspace.root / ".streamlit" / "secrets.toml")
+    return next((path for path in usual if path.is_file()), None)
 
 
 def _serve(options: argparse.Namespace, workspace: Workspace) -> None:
@@ -47,9 +80,13 @@ def _serve(options: argparse.Namespace, workspace: Workspace) -> None:
     }
     # -P: a file of the user's folder that is called like a library must not be taken for it. All other settings are in
     # .streamlit/config.toml beside app.py, where Streamlit looks whatever folder it is started in.
+    if secrets := _secrets(options.secrets, workspace):
+        settings["secrets.files"] = str(secrets)
     command = [sys.executable, "-P", "-m", "streamlit", "run", str(resources.TOP / "app.py")]
     command += [part for name, value in settings.items() for part in (f"--{name}", value)]
     environment = os.environ | {"SSTMERGE_WORKSPACE": str(workspace.root)}
+    if options.root:
+        environment[access.ROOTS] = os.pathsep.join(str(_folder(name)) for name in options.root)
     if options.base_url:
         environment["BASE_URL"] = options.base_url
     sys.stdout.flush()

@@ -6,17 +6,19 @@ import json
 import os
 import secrets
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+from sstmerge_core import access
 from sstmerge_core.errors import JobError, Problem
 from sstmerge_core.jobs import history, logs
 from sstmerge_core.jobs.dispatch import reconcile, settle, stop
 from sstmerge_core.jobs.model import INSPECTION, Job, expected_starts
 from sstmerge_core.jobs.queue import Move, Queue, unknown
 from sstmerge_core.recipe import Recipe, Source, validated
+from sstmerge_core.store import audit
 from sstmerge_core.store.events import EventWriter, last_status
 from sstmerge_core.workspace import Workspace
 
@@ -73,6 +75,11 @@ def submit(
             raise JobError(Problem(name, "a training needs its base, rows and settings", "Pass them as `training`."))
     elif not recipes:
         raise JobError(Problem(name, "there is nothing to merge", "Choose at least one method and one α."))
+    access.require("launch")
+    read = [(training or {}).get(name) for name in ("files", "suite")]
+    for text in _texts([experiment or {}, *read]):
+        access.named(text)
+    user = user or _visitor()
     job_id = f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(3)}"
     run_ids = [recipe.run_id for recipe in recipes]
     spec: dict[str, Any] = {"recipes": [recipe.model_dump(mode="json") for recipe in recipes]}
@@ -88,9 +95,10 @@ def submit(
             events.write("sweep_submitted", **fields)
     if recipes:
         seconds = history.predict(workspace, recipes, where)
-    Queue(workspace).add(
-        job_id, kind=kind, name=name, user=user, device=where, spec=spec, run_ids=run_ids, seconds=seconds
-    )
+    with audit.act(workspace, "launch", "launched", f"job {job_id}", about=name):
+        Queue(workspace).add(
+            job_id, kind=kind, name=name, user=user, device=where, spec=spec, run_ids=run_ids, seconds=seconds
+        )
     settle(workspace)
     return job_id
 
@@ -99,7 +107,9 @@ def enqueue(workspace: Workspace, kind: str, name: str, spec: Mapping[str, Any],
     """Put a job without recipes into the queue of `device` and start it if that is free; returns its id."""
     job_id = f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(3)}"
     workspace.create()
-    Queue(workspace).add(job_id, kind=kind, name=name, user=user, device=device, spec=dict(spec), run_ids=[])
+    with audit.act(workspace, "launch", "launched", f"job {job_id}", about=name):
+        queue, user = Queue(workspace), user or _visitor()
+        queue.add(job_id, kind=kind, name=name, user=user, device=device, spec=dict(spec), run_ids=[])
     settle(workspace)
     return job_id
 
@@ -164,10 +174,15 @@ def cancel(workspace: Workspace, job_id: str) -> None:
     A job that has ended is left alone. Raises JobError for an unknown one.
     """
     queue = Queue(workspace)
-    if queue.ask_to_stop(job_id) == "running":
-        for running, process, _, _ in queue.running():
-            if running.job_id == job_id and process.local:
-                stop(workspace, process)
+    asked = _known(workspace, job_id)
+    whose = f"job {job_id}", f"{asked.name} of {asked.user}" if asked.user else asked.name
+    if not asked.active:
+        return
+    with audit.act(workspace, access.whose("cancel", asked.user), "cancelled", whose[0], about=whose[1]):
+        if queue.ask_to_stop(job_id) == "running":
+            for running, process, _, _ in queue.running():
+                if running.job_id == job_id and process.local:
+                    stop(workspace, process)
     settle(workspace)
 
 
@@ -176,7 +191,9 @@ def move(workspace: Workspace, job_id: str, to: Move) -> int:
 
     Raises JobError for a job that does not wait.
     """
-    return Queue(workspace).move(job_id, to)
+    asked = _known(workspace, job_id)
+    with audit.act(workspace, access.whose("move", asked.user), f"moved {to}", f"job {job_id}", about=asked.name):
+        return Queue(workspace).move(job_id, to)
 
 
 def resume(workspace: Workspace, job_id: str) -> None:
@@ -188,8 +205,34 @@ def resume(workspace: Workspace, job_id: str) -> None:
     if stopped is not None and stopped.run_ids:
         recipes = [validated(recipe, f"job {job_id}") for recipe in queue.spec(job_id)["recipes"]]
         seconds = history.predict(workspace, recipes, stopped.device)
-    queue.requeue(job_id, seconds)
+    with audit.act(workspace, "launch", "resumed", f"job {job_id}", about=stopped.name if stopped else ""):
+        queue.requeue(job_id, seconds)
     settle(workspace)
+
+
+def _known(workspace: Workspace, job_id: str) -> Job:
+    """The job. Raises JobError where there is none."""
+    found = Queue(workspace).job(job_id) if workspace.queue.exists() else None
+    if found is None:
+        raise unknown(job_id)
+    return found
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Every text within lists and mappings: of an experiment's settings any may be the path of a base or of prompts."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        yield from _texts(list(value.values()))
+    elif isinstance(value, Sequence):
+        for one in value:
+            yield from _texts(one)
+
+
+def _visitor() -> str:
+    """The name under which who sits at the dashboard launches; empty at the command line."""
+    who = access.actor()
+    return who.name if who.origin == "dashboard" else ""
 
 
 def wait(workspace: Workspace, job_id: str, *, timeout: float | None = None, poll: float = 0.2) -> Job:

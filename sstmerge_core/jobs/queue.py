@@ -54,6 +54,24 @@ class Queue:
     def __init__(self, workspace: Workspace):
         self.path = workspace.queue
 
+    @classmethod
+    def at(cls, path: Path) -> Queue:
+        """A queue that lies elsewhere, such as a copy."""
+        found = cls.__new__(cls)
+        found.path = path
+        return found
+
+    def stand_still(self, why: str) -> None:
+        """End every running and waiting job of a copy, whose workers are another queue's."""
+        sql = (
+            "UPDATE jobs SET state = CASE state WHEN 'queued' THEN 'cancelled' ELSE 'lost' END, error = ?,"
+            " finished_at = ?, eta_seconds = NULL, host = NULL, pid = NULL, pid_started = NULL, cancel_at = NULL"
+            " WHERE state IN ('running', 'queued')"
+        )
+        with self._open() as db:
+            db.execute(sql, [why, time.time()])
+            db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
     def add(
         self,
         job_id: str,

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Mapping
 
+from sstmerge_core import access
 from sstmerge_core.errors import JobError, Problem, SSTMergeError
 from sstmerge_core.playground import client, conversation
 from sstmerge_core.playground.columns import Column
@@ -162,6 +163,7 @@ def _start(
     dtype: str,
     new: Turn | None = None,
 ) -> Answering:
+    access.require("talk")  # here: the thread that answers is nobody's visit
     with _LOCK:
         if running(workspace, talk.id):
             fault = "an earlier prompt is being answered"

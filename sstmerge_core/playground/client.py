@@ -14,7 +14,7 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
-from sstmerge_core import documents
+from sstmerge_core import access, documents
 from sstmerge_core.errors import JobError, Problem
 from sstmerge_core.jobs.backends.local import environment
 from sstmerge_core.playground.protocol import Event, Question, Status, address, socket_file
@@ -34,6 +34,7 @@ def status(workspace: Workspace) -> Status | None:
 
 def stop(workspace: Workspace) -> Status | None:
     """Ask the model process to end and free its memory; what it was when it was told. Answers in progress are lost."""
+    access.require("end model")
     return _about(workspace, "quit")
 
 
@@ -43,6 +44,7 @@ def answer(workspace: Workspace, question: Question, *, tick: float = 0.25) -> G
     Starts the model process where none runs. Closing this iterator stops the answer. Raises JobError where the process
     cannot be started or ends in the middle of the answer.
     """
+    access.require("talk")
     request = json.dumps(question.to_json()).encode() + b"\n"
     for _ in range(ATTEMPTS):
         with contextlib.closing(_connected(workspace)) as connection:

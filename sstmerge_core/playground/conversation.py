@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sstmerge_core import documents
+from sstmerge_core import access, documents
 from sstmerge_core.errors import DataError, Problem
 from sstmerge_core.workspace import Workspace, write_json
 
@@ -87,6 +87,7 @@ def save(workspace: Workspace, conversation: Conversation) -> None:
 
 
 def delete(workspace: Workspace, conversation_id: str) -> None:
+    access.require("talk")
     if path := _path(workspace, conversation_id):
         path.unlink(missing_ok=True)
 

@@ -19,15 +19,49 @@ from sstmerge_core.words import plain, run_link
 
 
 def names(runs: pd.DataFrame) -> dict[str, str]:
-    """Run id → ``A5_A7 · Linear α=0.5``; what runs of one name differ in is added: the suite, at last the id."""
+    """Run id → ``A5_A7 · Linear α=0.5``; what runs of one name differ in is added, the id only where nothing else does.
+
+    That is the suite, how many prompts, the seed, the number format, and when they were started.
+    """
     shown = named(runs)
     alone = shown["method"].isin(pareto.REFERENCE_METHODS)
     found = shown["name"].where(alone, shown["pair"] + " · " + shown["name"])
-    for more in (shown["utility_suite"].fillna(""), shown["run_id"].str[:6], shown["run_id"]):
+    for more in (
+        shown["utility_suite"].fillna(""),
+        _words("n={:.0f}", shown["n"]),
+        _words("seed {:.0f}", shown["seed"]),
+        shown["dtype"].fillna(""),
+        shown["created_at"].dt.strftime("%Y-%m-%d %H:%M").fillna(""),
+        shown["run_id"].str[:6],
+        shown["run_id"],
+    ):
         twice = found.duplicated(keep=False) & more.ne("")
         if twice.any():
-            found = found.where(~twice, found + " · " + more)
+            tells_apart = (
+                more[twice].groupby(found[twice]).transform("nunique").gt(1).reindex(found.index, fill_value=False)
+            )
+            found = found.where(~tells_apart, found + " · " + more)
     return dict(zip(shown["run_id"], found, strict=True))
+
+
+def _words(form: str, values: pd.Series) -> pd.Series:
+    return pd.Series(["" if pd.isna(one) else form.format(one) for one in values], index=values.index)
+
+
+def having(names: Mapping[str, str], words: str) -> list[str]:
+    """The runs whose name has every word of `words`, in any order and case."""
+    wanted = words.casefold().split()
+    return [run_id for run_id, name in names.items() if all(word in name.casefold() for word in wanted)]
+
+
+def twins_on_test(runs: pd.DataFrame, chosen: Sequence[str]) -> dict[str, str]:
+    """Chosen run on selection prompts → the newest run of the same setting on test prompts that is not chosen yet."""
+    told = runs[runs["split"].eq("test") & ~runs["run_id"].isin(chosen)].drop_duplicates("setting")
+    twin = dict(zip(told["setting"], told["run_id"], strict=True))
+    already = set(runs.loc[runs["run_id"].isin(chosen) & runs["split"].eq("test"), "setting"])
+    searched = runs[runs["run_id"].isin(chosen) & runs["split"].eq("selection") & ~runs["setting"].isin(already)]
+    pairs = zip(searched["run_id"], searched["setting"], strict=True)
+    return {run_id: twin[setting] for run_id, setting in pairs if setting in twin}
 
 
 def points(runs: pd.DataFrame, figures: pd.DataFrame, letters: Mapping[str, str]) -> pd.DataFrame:

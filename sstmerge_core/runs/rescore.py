@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sstmerge_core import metrics
+from sstmerge_core import access, metrics
 from sstmerge_core.analysis.statistics import usable_clusters
 from sstmerge_core.errors import JobError, Problem
 from sstmerge_core.evaluate import metric_rows
@@ -119,6 +119,7 @@ def score(workspace: Workspace, run_id: str, *, missing_answers_are_fine: bool =
     They are appended to the run's events; a call that finds nothing new writes nothing. Raises JobError as
     `record.answered` does, unless `missing_answers_are_fine`; StoreError where another process writes the run.
     """
+    access.require("score")
     if missing_answers_are_fine and not record.read(workspace.run(run_id)).batches:
         return []
     answered(workspace, run_id)  # before the file is opened for writing, which would make it

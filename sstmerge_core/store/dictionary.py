@@ -21,10 +21,13 @@ TABLES = {
     "sweeps": "Launched sweeps with the runs they consist of.",
     "annotations": "Tags and notes of runs with those that were taken back; tags and notes are views of it.",
     "events": "What happened in each run, as it was recorded: starts, stages, artifacts, ends.",
+    "audit": "Who launched, cancelled, added, removed and deleted what.",
 }
 """In the order in which a newcomer meets them: views first"""
 
 COLUMNS = {
+    "about": "What people call it.",
+    "action": "launched, cancelled, deleted …",
     "added_at": "When it was registered (UTC).",
     "alpha": "Mixing coefficient α of the merge.",
     "base": "Name of the base model.",
@@ -62,6 +65,7 @@ COLUMNS = {
     "name": "Its name.",
     "note": "The note.",
     "note_id": "Key of the note within its run.",
+    "origin": "dashboard, command line or worker.",
     "pair": "Utility and safety adapter: A5_A7.",
     "pair_id": "Key of the pair; subject in module_stats.",
     "parameters": "The method's parameters, JSON: parameters->>'density'.",
@@ -118,6 +122,10 @@ COLUMNS = {
 """A column of one name means the same wherever it stands, but for these:"""
 
 EXCEPTIONS = {
+    ("audit", "role"): "The role it was done in: viewer, runner, admin.",
+    ("audit", "seq"): "Byte offset in the file of these lines.",
+    ("audit", "subject"): "The job, run, adapter, base model or prompt set.",
+    ("audit", "user"): 'Who did it; needs quotes: "user".',
     ("annotations", "removed"): "Whether it was taken back.",
     ("annotations", "user"): 'Who said it; needs quotes: "user".',
     ("tags", "user"): 'Who said it; needs quotes: "user".',

@@ -9,7 +9,7 @@ from typing import Any
 
 from sstmerge_core.metrics import default_utility
 from sstmerge_core.metrics.comparable import evaluation_key, setting_key
-from sstmerge_core.store import remarks
+from sstmerge_core.store import audit, remarks
 
 Row = dict[str, Any]
 
@@ -25,8 +25,9 @@ KEYS: dict[str, tuple[str, ...]] = {
     "sweeps": ("sweep_id",),
     "annotations": ("run_id", "kind", "key"),
     "events": ("run_id", "seq"),
+    "audit": ("seq",),
 }
-FIRST_WINS = frozenset({"samples", "sweeps", "events"})
+FIRST_WINS = frozenset({"samples", "sweeps", "events", "audit"})
 """Tables whose rows never change once written; in the others the latest event wins."""
 
 PARTIAL = frozenset({"runs", "adapters", "annotations"})
@@ -112,6 +113,8 @@ def _rows(owner: str, offset: int, event: Row) -> Iterator[tuple[str, Row]]:
         yield "pair_inspections", event | {"pair_id": owner, "inspected_at": time}
     elif name == "sweep_submitted":
         yield "sweeps", event | {"created_at": time}
+    elif name == audit.EVENT and owner == audit.OWNER:
+        yield "audit", audit.row(offset, time, event)
     elif name == "adapter_added":
         yield "adapters", event | {"added_at": time, "removed": False}
     elif name == "adapter_removed":

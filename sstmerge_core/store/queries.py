@@ -140,10 +140,12 @@ def runs_by_id(con: Connection, run_ids: Sequence[str]) -> pd.DataFrame:
 
 
 def comparable_runs(con: Connection) -> pd.DataFrame:
-    """The finished measured runs, newest first, with what a name of theirs needs and no figures."""
+    """The finished measured runs, newest first, with what a name of theirs needs and no other figure than `n`."""
     sql = """
-        SELECT run_id, pair, method, label, utility_suite, utility_metric, split, status, source FROM runs
-        WHERE source = 'measured' AND status = 'finished' ORDER BY created_at DESC, run_id
+        SELECT run_id, r.pair, r.method, r.label, r.utility_suite, r.utility_metric, r.split, r.status, r.source,
+            r.setting, r.seed, r.dtype, r.created_at, coalesce(l.resistance_n, l.utility_n) AS n
+        FROM runs r LEFT JOIN leaderboard l USING (run_id)
+        WHERE r.source = 'measured' AND r.status = 'finished' ORDER BY r.created_at DESC, run_id
     """
     return con.execute(sql).df()
 

@@ -11,6 +11,7 @@ import secrets
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from sstmerge_core import access
 from sstmerge_core.errors import Problem, StoreError
 from sstmerge_core.store.events import EventWriter, read_events, run_folder
 from sstmerge_core.workspace import Workspace
@@ -90,6 +91,7 @@ def remove_note(workspace: Workspace, run_id: str, note_id: str, *, user: str = 
 
 
 def _writer(workspace: Workspace, run_id: str) -> EventWriter:
+    access.require("say")
     return EventWriter(workspace.annotations / run_folder(workspace, run_id).name)
 
 

@@ -11,6 +11,7 @@ import io
 import json
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import dataclass
 from datetime import datetime
@@ -27,6 +28,11 @@ if TYPE_CHECKING:
 CONTEXT = 60
 """Characters shown on each side of an error's place"""
 INTEGERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER")
+AT_ONCE = 4
+"""Queries of one server at work at the same time; each may take a core and its memory"""
+PATIENCE = 2.0
+"""Seconds that a further one waits for a place"""
+_PLACES = threading.BoundedSemaphore(AT_ONCE)
 CHILD = Path(__file__).with_name("sandbox_child.py")
 FIX = "Change the query; the tables and their columns are listed on the Query page."
 
@@ -84,7 +90,7 @@ def run_sql(workspace: Workspace, sql: str, *, limit: int = 1000, timeout: float
 
     At most `limit` rows come back. Raises QueryError (a StoreError) with the reason and, where DuckDB names it, the
     place: not a SELECT, DuckDB's own message, more memory than allowed; and StoreError where nothing is published yet
-    or it took longer than `timeout` seconds (the child is then dead).
+    or it took longer than `timeout` seconds (the child is then dead), or `AT_ONCE` others are being answered.
     """
     database = snapshot.newest(workspace.snapshots)
     if database is None:
@@ -93,7 +99,13 @@ def run_sql(workspace: Workspace, sql: str, *, limit: int = 1000, timeout: float
         raise StoreError(Problem("query", f"a limit of {limit} rows is not usable", "Ask for at least one row."))
     request = {"database": str(database), "sql": sql, "limit": limit, "seconds": max(1, round(timeout))}
     start = time.monotonic()
-    answer = _ask(request, timeout)
+    if not _PLACES.acquire(timeout=PATIENCE):
+        fault = f"{AT_ONCE} queries are being answered already"
+        raise StoreError(Problem("query", fault, "Ask again in a few seconds."))
+    try:
+        answer = _ask(request, timeout)
+    finally:
+        _PLACES.release()
     if "error" in answer:
         raise QueryError(answer["error"], sql, answer.get("line"), answer.get("column"))
     rows = [tuple(row) for row in answer["rows"]]

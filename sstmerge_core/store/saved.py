@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sstmerge_core import documents
+from sstmerge_core import access, documents
 from sstmerge_core.errors import Problem, StoreError
 from sstmerge_core.workspace import Workspace, write_json
 
@@ -61,6 +61,7 @@ def save(workspace: Workspace, query: SavedQuery, *, replace: bool = True) -> Sa
     Raises StoreError where the name is empty or too long, there is nothing to save, or (without `replace`) another
     query has the name.
     """
+    access.require("save query")
     name = _usable(query.name)
     if not query.sql.strip():
         raise StoreError(Problem("query", "there is nothing to save", "Write a query first."))
@@ -74,6 +75,7 @@ def save(workspace: Workspace, query: SavedQuery, *, replace: bool = True) -> Sa
 
 def rename(workspace: Workspace, name: str, to: str) -> None:
     """Raises StoreError where there is no query `name`, or another one is called `to` already."""
+    access.require("save query")
     to = _usable(to)
     with _changing(_saved(workspace)) as rows:
         if to != name and any(row["name"] == to for row in rows):
@@ -86,6 +88,7 @@ def rename(workspace: Workspace, name: str, to: str) -> None:
 
 def delete(workspace: Workspace, name: str) -> SavedQuery:
     """Remove a saved query and return it: saving it again undoes this. Raises StoreError where there is none."""
+    access.require("save query")
     with _changing(_saved(workspace)) as rows:
         query = _take(rows, name)
         if query is None:

@@ -54,6 +54,12 @@ SELECT run_id, text AS tag, "user", t FROM annotations WHERE kind = 'tag' AND NO
 CREATE VIEW notes AS
 SELECT run_id, key AS note_id, text AS note, "user", t FROM annotations WHERE kind = 'note' AND NOT removed;
 
+-- seq: where its line begins in the file.
+CREATE TABLE audit (
+    seq BIGINT PRIMARY KEY, t TIMESTAMP, "user" VARCHAR, action VARCHAR, subject VARCHAR, about VARCHAR,
+    role VARCHAR, origin VARCHAR
+);
+
 CREATE TABLE spectra (
     run_id VARCHAR, module VARCHAR, idx INTEGER, eigenvalue DOUBLE, PRIMARY KEY (run_id, module, idx)
 );

@@ -14,7 +14,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from sstmerge_core import access, words
 from sstmerge_core.errors import Problem, StoreError
+from sstmerge_core.store import audit
 from sstmerge_core.store.events import EventWriter, read_events, run_folder
 from sstmerge_core.workspace import Workspace, sync
 
@@ -40,8 +42,7 @@ class Entry:
     @property
     def label(self) -> str:
         """What the run is called; empty where only its weights are here."""
-        started = next((event for event in read_events(self.path) if event["event"] == "run_started"), {})
-        return str(started.get("label") or "")
+        return _label(self.path)
 
 
 def entries(workspace: Workspace) -> list[Entry]:
@@ -59,7 +60,10 @@ def entries(workspace: Workspace) -> list[Entry]:
 def delete_run(workspace: Workspace, run_id: str) -> Entry:
     """Move a run's folder into the trash. Raises StoreError where it is not here, or a job writes it just now."""
     folder = run_folder(workspace, run_id)
-    with EventWriter(folder, wait=0.5):  # as a worker holds it
+    with (
+        audit.act(workspace, "delete", "deleted run", f"run {run_id}", about=_label(folder)),
+        EventWriter(folder, wait=0.5),  # as a worker holds it
+    ):
         entry = _entry(workspace, run_id, RUN)
         os.rename(folder, entry.path)
         _sync_parents(folder, entry.path)
@@ -73,7 +77,10 @@ def delete_weights(workspace: Workspace, run_id: str) -> Entry:
     StoreError where there are no weights, or a job writes the run just now.
     """
     folder = run_folder(workspace, run_id)
-    with EventWriter(folder, wait=0.5):  # as a worker holds it
+    with (
+        audit.act(workspace, "delete", "deleted weights", f"run {run_id}", about=_label(folder)),
+        EventWriter(folder, wait=0.5),  # as a worker holds it
+    ):
         file = weights(workspace, run_id)
         if file is None:
             fault = "the weights of its adapter are not here"
@@ -102,11 +109,12 @@ def restore(workspace: Workspace, entry: Entry) -> None:
     if taken := [target for _, target in moves if target.exists()]:
         fix = "The same recipe gives the same bits; or delete that one first."
         raise StoreError(Problem(str(taken[0]), "is there already: it was made again since", fix))
-    for source, target in moves:
-        os.rename(source, target)
-        _sync_parents(source, target)
-    if entry.kind == WEIGHTS:
-        entry.path.rmdir()
+    with audit.act(workspace, "restore", f"restored {entry.kind}", f"run {entry.run_id}"):
+        for source, target in moves:
+            os.rename(source, target)
+            _sync_parents(source, target)
+        if entry.kind == WEIGHTS:
+            entry.path.rmdir()
 
 
 def find(workspace: Workspace, run_id: str) -> Entry:
@@ -122,6 +130,7 @@ def empty(workspace: Workspace, *, older_than: float = 0.0) -> tuple[int, int]:
 
     What people said about a run goes with it, unless the run is here again.
     """
+    access.require("empty")
     count = freed = 0
     for entry in entries(workspace):
         if time.time() - entry.deleted_at < older_than:
@@ -133,6 +142,8 @@ def empty(workspace: Workspace, *, older_than: float = 0.0) -> tuple[int, int]:
             left = [other for other in entries(workspace) if other.run_id == entry.run_id and other.kind == RUN]
             if not left:
                 shutil.rmtree(workspace.annotations / entry.run_id, ignore_errors=True)
+    if count:
+        audit.record(workspace, "emptied the trash", about=f"{words.count(count, 'deletion')}, {words.size(freed)}")
     return count, freed
 
 
@@ -147,6 +158,12 @@ def size(path: Path) -> int:
     if path.is_file():
         return path.stat().st_size
     return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+
+
+def _label(folder: Path) -> str:
+    """What the run of a folder is called; empty where that is not said."""
+    started = next((event for event in read_events(folder) if event["event"] == "run_started"), {})
+    return str(started.get("label") or "")
 
 
 def _entry(workspace: Workspace, run_id: str, kind: str) -> Entry:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from sstmerge_core import access
 from sstmerge_core.errors import DataError, Problem
 from sstmerge_core.recipe import Source, Suite
 from sstmerge_core.suites.declared import SHIPPED, DeclaredSuite, read
@@ -42,7 +43,7 @@ def source(name_or_path: str, split: str, n: int | None = None, *, answered: boo
     unreadable files and rows without a response that is needed.
     """
     bundled = BUNDLED.get(name_or_path)
-    path = rows_of(bundled) if bundled else Path(name_or_path).expanduser().resolve()
+    path = rows_of(bundled) if bundled else access.place(name_or_path)
     if not path.exists():
         fix = f"Bundled suites: {', '.join(ROLES)}. Or give a file of prompts and responses."
         raise DataError(Problem(str(name_or_path), "there is no such suite", fix))
@@ -64,7 +65,7 @@ def split_there(name_or_path: str, split: str) -> str:
     if split != "unseen":
         return split
     bundled = BUNDLED.get(name_or_path)
-    path = rows_of(bundled) if bundled else Path(name_or_path).expanduser().resolve()
+    path = rows_of(bundled) if bundled else access.place(name_or_path)
     known = splits(path) if path.is_file() else [split]
     return split if split in known else "test"
 

@@ -19,6 +19,7 @@ from pydantic import ValidationError
 
 from sstmerge_core import errors
 from sstmerge_core.errors import DataError, Problem
+from sstmerge_core.store import audit
 from sstmerge_core.suites import declared, prepare
 from sstmerge_core.suites.columns import NATIVE, Columns
 from sstmerge_core.suites.declared import ROLE_METRICS, DeclaredSuite, Origin, Splits
@@ -83,8 +84,9 @@ def add(workspace: Workspace, path: str | Path, told: OwnSuite) -> DeclaredSuite
     source = {"file": own.file, "n": own.n, "sha256": own.sha256}
     text = yaml.safe_dump(shown | {"sources": [source]}, allow_unicode=True, sort_keys=False)
     target = folder / f"{told.name}.yaml"
-    write_file(folder / f"{told.name}.jsonl", lines)
-    write_file(target, text)
+    with audit.act(workspace, "add", "added prompt set", f"suite {told.name}", about=path.name):
+        write_file(folder / f"{told.name}.jsonl", lines)
+        write_file(target, text)
     return declared.read(target)
 
 
@@ -104,9 +106,10 @@ def remove(workspace: Workspace, name: str) -> str:
         raise DataError(Problem(f"suite {name}", "was not made of a file here", fix))
     place = f"{name}.suite.{time.time_ns()}"
     target = workspace.trash / place
-    target.mkdir(parents=True)
-    for ending in ("yaml", "jsonl"):
-        os.rename(declared.folder(workspace) / f"{name}.{ending}", target / f"{name}.{ending}")
+    with audit.act(workspace, "remove", "removed prompt set", f"suite {name}"):
+        target.mkdir(parents=True)
+        for ending in ("yaml", "jsonl"):
+            os.rename(declared.folder(workspace) / f"{name}.{ending}", target / f"{name}.{ending}")
     return place
 
 
@@ -117,9 +120,10 @@ def restore(workspace: Workspace, place: str) -> DeclaredSuite:
     _check_name(workspace, name)
     if not (source / f"{name}.yaml").is_file():
         raise DataError(Problem(f"suite {name}", "is not in the trash any more", "Add its file again."))
-    for ending in ("jsonl", "yaml"):
-        os.rename(source / f"{name}.{ending}", declared.folder(workspace) / f"{name}.{ending}")
-    source.rmdir()
+    with audit.act(workspace, "remove", "restored prompt set", f"suite {name}"):
+        for ending in ("jsonl", "yaml"):
+            os.rename(source / f"{name}.{ending}", declared.folder(workspace) / f"{name}.{ending}")
+        source.rmdir()
     return declared.read(declared.folder(workspace) / f"{name}.yaml")
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from sstmerge_core import access
 from sstmerge_core.errors import Cancelled, SSTMergeError, disk_problem
 from sstmerge_core.jobs.dispatch import close_runs, settle
 from sstmerge_core.jobs.estimate import Estimator, relative_error
@@ -191,7 +192,8 @@ def main(arguments: list[str] | None = None) -> int:
     state: str = "failed"
     error: str | None = "The worker stopped while it was preparing."
     try:
-        state, error = run_job(workspace, job, options.execute)
+        with access.acting_for(job.user):
+            state, error = run_job(workspace, job, options.execute)
     finally:
         if state == "cancelled":
             close_runs(workspace, job)

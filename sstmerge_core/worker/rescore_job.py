@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from sstmerge_core import access
 from sstmerge_core.errors import Cancelled
 from sstmerge_core.evaluate.judges import get_judge, is_model, judge_names
 from sstmerge_core.jobs import default_device, enqueue
@@ -24,6 +25,7 @@ def submit(workspace: Workspace, run_id: str, judge: str, *, label: str = "", us
     here, not finished or has no answers, RecipeError for an unknown judge; whether a judge's model is on this machine
     the job finds out.
     """
+    access.named(judge)
     if _needs_no_model(judge):
         get_judge(judge)
     answered(workspace, run_id)

@@ -100,6 +100,29 @@ def test_without_the_models_package_the_dashboard_opens_with_what_was_measured(
     assert {json.loads(line)["run_id"] for line in capsys.readouterr().out.splitlines()} == set(some)
 
 
+def test_folders_and_secrets_are_handed_on_and_a_slip_is_refused(started, ready, tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.delenv("SSTMERGE_ROOTS")
+    for name in ("models", "data"):
+        (tmp_path / name).mkdir()
+    assert main(["serve"]) == 0
+    assert "SSTMERGE_ROOTS" not in started[0].environment and "--secrets.files" not in started[0].command
+    assert main(["serve", "--root", "models", "--root", str(tmp_path / "data")]) == 0
+    assert started[1].environment["SSTMERGE_ROOTS"] == f"{tmp_path}/models:{tmp_path}/data"
+    hidden = tmp_path / "given" / ".streamlit" / "secrets.toml"
+    hidden.parent.mkdir()
+    hidden.write_text("[auth]\n")
+    main(["serve"])
+    (tmp_path / "given" / "secrets.toml").write_text("[auth]\n")
+    main(["serve"])
+    (tmp_path / "mine.toml").write_text("[auth]\n")
+    main(["serve", "--secrets", "mine.toml"])
+    found = [one.option("secrets.files") for one in started[2:]]
+    assert found == [str(hidden), str(tmp_path / "given" / "secrets.toml"), str(tmp_path / "mine.toml")]
+    for slip in (["--root", "nowhere"], ["--secrets", "nowhere.toml"]):
+        assert main(["serve", *slip]) == 4
+    assert len(started) == 5 and "Without it everybody would be let in" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("port", ["99999999", "0", "x", "-1"])
 def test_a_port_that_is_none_is_refused_before_anything_is_prepared(port: str, capsys) -> None:
     with pytest.raises(SystemExit):

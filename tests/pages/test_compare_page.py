@@ -270,3 +270,23 @@ def _on_selection(workspace: Workspace, folder: Path) -> str:
     path = workspace.run(other) / "events.jsonl"
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     return other
+
+
+def test_runs_are_found_by_words_in_any_order(open_page: Open, full_workspace: Workspace) -> None:
+    app = open_page(full_workspace, "compare")
+    everything = app.multiselect("compare.run").options
+    app.text_input("compare.find").set_value("linear a5_a7").run()
+    found = app.multiselect("compare.run").options
+    assert not app.exception and 0 < len(found) < len(everything)
+    kept = app.multiselect("compare.run").value
+    assert sum("A5_A7" in name and "Linear" in name for name in found) >= len(found) - len(kept)
+    app.text_input("compare.find").set_value("no such words").run()
+    assert not app.exception and any("No run's name has all of these words" in item.value for item in app.caption)
+
+
+def test_a_run_on_selection_prompts_brings_its_twin_on_test_prompts_at_a_press(open_page: Open, shipped) -> None:
+    workspace, runs = shipped
+    app = open_page(workspace, "compare", run=[runs["adapter"], runs["selection"]])
+    app.button(f"compare.twin.{runs['selection']}").click().run()
+    assert not app.exception
+    assert app.multiselect("compare.run").value == [runs["adapter"], runs["selection"], runs["linear"]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tempfile
 from collections.abc import Callable, Sequence
 
 import pytest
@@ -88,7 +89,7 @@ def test_what_is_no_number_or_out_of_bounds_is_named(
     [
         ("train", {"file": "/none/rows.jsonl"}, "/none/rows.jsonl"),
         ("train", {"file": "~nobody-of-that-name/rows.jsonl"}, "cannot be opened"),
-        ("train", {"file": "x" * 5000}, "cannot be opened"),
+        ("train", {"file": f"{tempfile.gettempdir()}/{'x' * 5000}"}, "cannot be opened"),
         ("query", {"sql": "SELEC 1"}, "SELEC"),
         ("query", {"sql": "SELECT " + "x" * 5000}, "xxx"),
         ("compare", {"run": [f"none-{n}" for n in range(9)]}, "none-8"),

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from sstmerge_core.errors import StoreError
-from sstmerge_core.store import EventWriter, Owner, connect, queries, rebuild, remarks
+from sstmerge_core.store import EventWriter, Owner, audit, connect, queries, rebuild, remarks
 from sstmerge_core.store import owner as owner_module
 from sstmerge_core.store.fold import KEYS
 from tests.store.conftest import metric, sample, write_run
@@ -130,6 +130,7 @@ def test_rebuilding_from_the_event_files_gives_the_same_tables(workspace):
             events.write("run_started", method="linear", alpha=0.0)
             events.write("run_cancelled")
         remarks.tag(workspace, "r1", "keep")
+        audit.record(workspace, "launched", "job 1")
         owner.ingest()
         before = dump(owner)
         assert queries.adapters(owner.cursor()).name.tolist() == ["A5"]
