@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-NAMES = ("merge", "elementwise", "fisher", "sweep", "generate", "pages", "scale", "path", "simulate")
+NAMES = ("merge", "elementwise", "fisher", "sweep", "generate", "pages", "scale", "path", "simulate", "memory")
 RESULTS = Path(__file__).with_name("RESULTS.md")
 HEAD = """# Results of the benchmarks
 

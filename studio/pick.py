@@ -16,7 +16,8 @@ from sstmerge_core.errors import Problem, SSTMergeError
 from sstmerge_core.evaluate import served
 from sstmerge_core.jobs import history
 from sstmerge_core.methods import Method
-from sstmerge_core.models.device import free_memory
+from sstmerge_core.models.device import APPLIED, DTYPES, devices, memory_of
+from sstmerge_core.models.device import computing as models_computing
 from sstmerge_core.recipe import Recipe
 from sstmerge_core.store import queries
 from sstmerge_core.suites import bundled
@@ -42,12 +43,37 @@ SUITES = {
 """Label, role and default of the suites that a merge is measured on; no task is the utility adapter's own"""
 
 
+AUTO = "auto"
+"""What the device decides"""
+WORDS = {"in_weights": "added to the weights", "beside": "low-rank beside them"}
+
+
+def _length(values: list[str]) -> int | None:
+    if values[-1] == AUTO:
+        return None
+    least, most = preflight.SHORTEST, preflight.LONGEST
+    if not values[-1].isdecimal() or len(values[-1]) > 9 or not least <= int(values[-1]) <= most:
+        raise ValueError(f"must be a whole number from {least} to {most}")
+    return int(values[-1])
+
+
+def _computing_fields() -> link.Fields:
+    """Device, number format and length of a calibration sample: what `computing` draws."""
+    return {
+        "device": (link.one_of([AUTO, *devices()]), AUTO),
+        "dtype": (link.one_of([AUTO, *DTYPES]), AUTO),
+        "applied": (link.one_of([AUTO, *APPLIED]), AUTO),
+        "length": (_length, None),
+    }
+
+
 def measured_fields() -> link.Fields:
-    """What a merge is measured on: split, number of prompts, and the suites known here."""
+    """What a merge is measured on: split, number of prompts, the suites known here, and what it is computed with."""
     known = {name: chosen_suites.names(role, start.workspace()) for name, (_, role, _) in SUITES.items()}
     known["suite"] = ["", *known["suite"]]
     fields = {"split": (link.one_of(SPLITS), SPLITS[0]), "n": (_prompts, bundled.PROMPTS)}
     fields |= {name: (link.one_of(known[name]), default) for name, (_, _, default) in SUITES.items()}
+    fields |= _computing_fields()
     return fields | ({"backend": (link.one_of(served.BACKENDS), served.best_backend())} if served.installed() else {})
 
 
@@ -221,12 +247,55 @@ def measured(state: link.Link) -> Measured:
         with st.popover("Prompt sets", icon=":material/list_alt:"):
             values |= {name: _suite(state, name) for name in SUITES}
             st.page_link("pages/prompts.py", label="Your own prompts, and how to get those that are not here")
+        with st.popover("Device", icon=":material/memory:"):
+            values |= _computing(state)
     asked = {"harmful": values["harmful"], "benign": values["benign"], "utility": values["suite"]}
-    how = {name: values[name] for name in ("split", "n", "backend") if name in values}
+    how: dict[str, Any] = {name: values[name] for name in ("split", "n", "backend") if name in values}
+    device = "" if values["device"] == AUTO else values["device"]
+    how |= preflight.how_to_compute(device, values["dtype"], values["length"], values["applied"])
     try:
         return Measured(values, chosen_suites.options(start.workspace(), **asked, fetch=False, **how), [])
     except SSTMergeError as error:
         return Measured(values, preflight.Options(**how), list(error.problems))
+
+
+def _computing(state: link.Link) -> dict[str, Any]:
+    """Draw what to compute with; what is left to the device is told in the words of the device that a job gets."""
+    here = jobs.default_device()
+    device = st.selectbox(
+        "Compute on",
+        [AUTO, *devices()],
+        key=state.key("device"),
+        format_func=lambda name: f"{here}, what there is here" if name == AUTO else name,
+        help="Jobs of one device wait for one another. Another device rounds differently.",
+    )
+    usual = models_computing(here if device == AUTO else device)
+    dtype = st.selectbox(
+        "Number format of the model",
+        [AUTO, *DTYPES],
+        key=state.key("dtype"),
+        format_func=lambda name: f"{usual.dtype}, as usual there" if name == AUTO else name,
+        help="Of the model that answers and whose gradients are taken; adapters are merged in float32 whatever it is. "
+        "Sixteen bits take half of the memory. Runs of two formats are not compared.",
+    )
+    applied = st.selectbox(
+        "A low-rank merge is",
+        [AUTO, *APPLIED],
+        key=state.key("applied"),
+        format_func=lambda name: f"{WORDS[usual.applied]}, as usual there" if name == AUTO else WORDS[name],
+        help="In sixteen bits a weight has no room for a small change; beside the weights it is whole. In float32 the "
+        "two differ by rounding.",
+    )
+    length = st.number_input(
+        "Tokens of a calibration sample",
+        preflight.SHORTEST,
+        preflight.LONGEST,
+        step=128,
+        key=state.key("length"),
+        placeholder=f"{usual.max_length}, as usual there",
+        help="Longer samples are cut: of a prompt its beginning, of an answer its end.",
+    )
+    return {"device": device, "dtype": dtype, "applied": applied, "length": length}
 
 
 def _suite(state: link.Link, name: str) -> str:
@@ -244,20 +313,26 @@ def _suite(state: link.Link, name: str) -> str:
 def estimate(plan: preflight.Preflight | preflight.SweepPlan, recipes: list[Recipe], base: Base) -> None:
     """Time and memory that `recipes` will take, each with what it rests on in a tooltip and what is here beside it."""
     workspace = start.workspace()
-    known = start.query(queries.peak_memory, base.name, jobs.default_device())
+    device = next((recipe.device for recipe in recipes if recipe.device), "") or jobs.default_device()
+    known = start.query(queries.peak_memory, base.name, device, recipes[0].dtype if recipes else "float32")
     memory, memory_basis = history.peak_memory(recipes, plan.memory_bytes, known)
-    time_basis = history.time_basis(workspace, recipes)
+    time_basis = history.time_basis(workspace, recipes, device)
     st.caption(
         f"Takes about {words.duration(plan.seconds)} and up to {words.size(memory)} of memory.",
         width="content",
         help=f"Time: {time_basis}.  \nMemory: {memory_basis}.",
     )
-    free = free_memory("cpu")
-    if memory > free:
+    there = memory_of(device)
+    if there is not None and memory > there.free:
+        name = "this machine" if device == "cpu" else device
+        total = f" of {words.size(there.total)}" if memory > there.total else ""
         st.caption(
-            f":orange[:material/warning: Only {words.size(free)} of memory are free on this machine now.]",
+            f":orange[:material/warning: Only {words.size(there.free)}{total} of memory are free on {name} now.]",
             width="content",
-            help="Linux ends a process that asks for more memory than there is. Close what else runs, or wait.",
+            help="Linux ends a process that asks for more memory than there is. Close what else runs, or wait."
+            if device == "cpu"
+            else "Choose bfloat16 or shorter calibration samples, or another device. Batches are halved where memory "
+            "runs out, so it may fit all the same.",
         )
 
 

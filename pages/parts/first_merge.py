@@ -30,5 +30,5 @@ def _known(shelf: pick.Shelf, base: str, utility: str, safety: str, alpha: float
         safety=shelf.adapters[safety],
         method=METHOD,
         parameters={"alpha": alpha},
-        options=preflight.Options(n=PROMPTS),
+        options=preflight.Options(n=PROMPTS, **preflight.how_to_compute()),
     ).known

@@ -121,5 +121,6 @@ def _hashes(workspace: Workspace) -> Iterator[sqlite3.Connection]:
 
 def _hash(path: Path) -> str:
     with path.open("rb") as file:
-        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_SEQUENTIAL)
+        if hasattr(os, "posix_fadvise"):  # not on macOS
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_SEQUENTIAL)
         return hashlib.file_digest(file, "sha256").hexdigest()

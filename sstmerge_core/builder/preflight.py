@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,17 +12,20 @@ from sstmerge_core import adapters, methods
 from sstmerge_core.catalog import Base, Entry
 from sstmerge_core.errors import DataError, Problem, RecipeError, SSTMergeError
 from sstmerge_core.evaluate import served
-from sstmerge_core.jobs import history
+from sstmerge_core.fisher.room import AT_ONCE, TOKENS, Footprint
+from sstmerge_core.jobs import default_device, history
 from sstmerge_core.merge import effective_weights
 from sstmerge_core.metrics.labels import DEFAULT_JUDGE
-from sstmerge_core.recipe import Backend, Calibration, Evaluation, Held, Recipe
+from sstmerge_core.models.device import APPLIED, DTYPES, Memory, computing, memory_of
+from sstmerge_core.models.supervised import LARGEST_LOGITS
+from sstmerge_core.recipe import Applied, Backend, Calibration, Evaluation, Held, Recipe
 from sstmerge_core.store.events import last_status
 from sstmerge_core.suites import bundled, twins
 from sstmerge_core.suites.rows import rows_digest
 from sstmerge_core.workspace import Workspace
 
-GRADIENT_BATCH = 8
-"""Samples in one backward pass of `fisher.core_gradients`"""
+SHORTEST, LONGEST = 16, 131_072
+"""Tokens that a calibration sample may be cut to"""
 GENERAL_UTILITY = "instructions"
 """The suite for a utility adapter that names none of its own."""
 
@@ -32,7 +36,14 @@ class Options:
 
     split: str = "test"
     n: int = bundled.PROMPTS
+    device: str = ""
+    """Where to compute; empty: wherever the job runs"""
     dtype: str = "float32"
+    """Of the model that answers and whose gradients are taken"""
+    applied: Applied = "in_weights"
+    """How a low-rank ΔW gets into it"""
+    max_length: int = 256
+    """Tokens of a calibration sample"""
     backend: Backend = "transformers"
     """What generates"""
     judge: str = DEFAULT_JUDGE
@@ -50,6 +61,30 @@ class Options:
     """Harmful prompts with the refusals to them, whose gradients make F_harm"""
     near_suite: str = "near_miss"
     """Near misses with helpful answers, where the method learns to tell them from harmful prompts"""
+
+
+def how_to_compute(
+    device: str = "", dtype: str = "auto", max_length: int | None = None, applied: str = "auto"
+) -> dict[str, Any]:
+    """Those fields of `Options` that a device decides where they are left to it: ``auto``, or no length.
+
+    An empty `device` is the one that a job gets here. Raises RecipeError for what nothing can be computed with.
+    """
+    known = computing(device or default_device())
+    chosen_dtype = known.dtype if dtype == "auto" else dtype
+    chosen = known.applied if applied == "auto" else applied
+    length = known.max_length if max_length is None else max_length
+    problems = []
+    if chosen_dtype not in DTYPES:
+        problems.append(Problem(f"--dtype {dtype}", "is not supported", f"Use one of auto, {', '.join(DTYPES)}."))
+    if chosen not in APPLIED:
+        problems.append(Problem(f"--applied {applied}", "is unknown", f"Use one of auto, {', '.join(APPLIED)}."))
+    if not SHORTEST <= length <= LONGEST:
+        fix = f"Give {SHORTEST} to {LONGEST} tokens."
+        problems.append(Problem(f"--max-length {max_length}", "is no length of a sample", fix))
+    if problems:
+        raise RecipeError(problems)
+    return {"device": device, "dtype": chosen_dtype, "applied": chosen, "max_length": length}
 
 
 @dataclass(frozen=True)
@@ -124,8 +159,8 @@ def plan(
         recipe,
         [],
         warnings,
-        seconds=history.predict(workspace, [recipe]),
-        memory_bytes=memory(base, (utility, *further, safety), recipe),
+        seconds=history.predict(workspace, [recipe], recipe.device or None),
+        memory_bytes=memory(base, (utility, *further, safety), recipe, _device(options)),
         known=is_finished(workspace, recipe),
     )
 
@@ -178,8 +213,10 @@ def plan_sweep(
         [],
         points=len(recipes),
         skipped=len(recipes) - len(open_ones),
-        seconds=history.predict(workspace, open_ones) if open_ones else 0.0,
-        memory_bytes=memory(base, (utility, *further, safety), max(open_ones, key=_samples)) if open_ones else 0,
+        seconds=history.predict(workspace, open_ones, open_ones[0].device or None) if open_ones else 0.0,
+        memory_bytes=memory(base, (utility, *further, safety), max(open_ones, key=_samples), _device(options))
+        if open_ones
+        else 0,
     )
 
 
@@ -225,6 +262,7 @@ def merge_recipe(
         evaluation=_evaluation(utility_suite, options),
         selection=bundled.suite(utility_suite, "utility", "selection", **task) if measured else None,
         selection_benign=bundled.suite(options.benign_suite, "benign", "selection") if limited else None,
+        device=options.device,
     )
 
 
@@ -236,6 +274,7 @@ def single_recipe(base: Base, adapter: Entry | None, utility_suite: str, options
         method="adapter" if adapter else "base",
         parameters={},
         evaluation=_evaluation(utility_suite, options or Options()),
+        device=options.device if options else "",
     )
 
 
@@ -243,27 +282,53 @@ def is_finished(workspace: Workspace, recipe: Recipe) -> bool:
     return last_status(workspace.run(recipe.run_id)) == "finished"
 
 
-def memory(base: Base, used: Sequence[Entry], recipe: Recipe) -> int:
-    """Estimated peak bytes: base weights kept and in use, the adapters, gradients, one batch's logits and their own."""
+def memory(base: Base, used: Sequence[Entry], recipe: Recipe, device: str = "cpu", there: Memory | None = None) -> int:
+    """Estimated peak bytes on `device`: the base once in the recipe's format, adapters, gradients, one batch's own.
+
+    The base is in memory once, see `ResidentModel`; moving a module takes three times its weights in float32. On a
+    GPU the gradients stay on the host where they would take half of what is free; they are counted here all the same.
+    `there`: the device's memory, by default as it is found.
+    """
     model = adapters.read_base(base.path)
+    size = 4 if recipe.dtype == "float32" else 2
     parameters = sum(_numel(shape) for shape in model.shapes.values())
-    held = parameters * 4 * 2 + sum(adapter.bytes for adapter in used) * 4
+    matrices = [shape for shape in model.shapes.values() if len(shape) == 2]
+    vocabulary = max(shape[0] for shape in matrices)
+    inner = [shape for shape in matrices if shape[0] != vocabulary]
+    largest = max((_numel(shape) for shape in inner), default=0)
+    held = parameters * size + 3 * largest * 4 + sum(adapter.bytes for adapter in used) * 4
     core = sum(adapter.rank for adapter in used)
-    if methods.get(recipe.method).needs_importance:
+    entry = methods.get(recipe.method)
+    if entry.needs_importance:
         held += parameters * 5  # a score a weight, and two masks
     elif recipe.calibration:
-        matrices = [shape for shape in model.shapes.values() if len(shape) == 2]
-        vocabulary = max(shape[0] for shape in matrices)
-        fits = methods.get(recipe.method).fits
-        batch = recipe.parameters.get("batch", GRADIENT_BATCH) if fits else GRADIENT_BATCH
-        held += batch * recipe.calibration.max_length * vocabulary * 4 * 3  # logits and two like them
-        if fits:
-            # what a backward pass keeps of each token: about as much as goes into and out of all linear modules
-            widths = sum(sum(shape) for shape in matrices if shape[0] != vocabulary)
-            held += batch * recipe.calibration.max_length * widths * 4
-        if methods.get(recipe.method).kind != "learned":
+        hidden = min(min(shape) for shape in matrices if shape[0] == vocabulary)
+        footprint = Footprint.of_sizes(sum(map(sum, inner)), _layers(model.shapes), hidden, size)
+        samples = recipe.parameters.get("batch", AT_ONCE) if entry.fits else AT_ONCE
+        length = recipe.calibration.max_length
+        tokens = samples * length if entry.fits else min(samples * length, max(TOKENS, length))
+        logits = 3 * min(4 * tokens * vocabulary, LARGEST_LOGITS)
+        there = there or memory_of(device)
+        roomy = there is None or tokens * footprint.everything <= (there.total - held) // 2
+        # a fit keeps its activations; a Fisher pass computes them again where they do not fit
+        held += logits + tokens * (footprint.everything if roomy or entry.fits else min(footprint))
+        if entry.kind != "learned":
             held += recipe.calibration.samples * max(adapter.modules for adapter in used) * core**2 * 4
-    return held + 600_000_000
+    return held + (600_000_000 if not device.startswith("cuda") else CUDA_CONTEXT)
+
+
+CUDA_CONTEXT = 700_000_000
+"""Bytes that CUDA itself takes on a device, and what its allocator cannot hand out; read, not measured here"""
+
+
+def _layers(names: Iterable[str]) -> int:
+    """Of how many layers these are the modules: how many names differ in nothing but a number."""
+    kinds = Counter(".".join("#" if part.isdecimal() else part for part in name.split(".")) for name in names)
+    return max(kinds.values(), default=1)
+
+
+def _device(options: Options | None) -> str:
+    return (options.device if options else "") or default_device()
 
 
 def _samples(recipe: Recipe) -> int:
@@ -313,6 +378,8 @@ def _calibration(
         experts=parameters.get("experts", "mean") if several else "mean",
         expansion="base_and_own" if entry.needs_importance else parameters.get("expansion", "utility"),
         fisher=parameters.get("fisher", "empirical"),
+        max_length=options.max_length,
+        dtype=options.dtype,
         **general,
         **near,
     )
@@ -346,7 +413,8 @@ def _evaluation(utility_suite: str, options: Options) -> Evaluation:
         raise DataError(Problem(f"suites {names}", "two have one name", "Rename a file: results are kept by name."))
     if options.backend == "vllm":
         served.check_installed()
-    return Evaluation(suites=chosen, judge=options.judge, dtype=options.dtype, backend=options.backend)
+    applied = options.applied if options.backend == "transformers" else "in_weights"  # vLLM has a way of its own
+    return Evaluation(suites=chosen, judge=options.judge, dtype=options.dtype, backend=options.backend, applied=applied)
 
 
 def _adapter_problems(

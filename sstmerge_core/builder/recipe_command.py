@@ -76,6 +76,7 @@ def by_options(recipe: Recipe, workspace: Workspace) -> str | None:
         parameters=recipe.parameters,
         further=found.experts[1:],
         evaluate=False,
+        options=preflight.Options(**preflight.how_to_compute()),  # as the command computes here
     )
     if plan.recipe is None or plan.recipe.run_id != recipe.model_copy(update={"evaluation": None}).run_id:
         return None
@@ -108,6 +109,12 @@ def measuring(recipe: Recipe, workspace: Workspace) -> str | None:
         words += ["--n", str(suites[0].n)]
     if recipe.evaluation and recipe.evaluation.backend == "vllm":
         words += ["--backend", "vllm"]
+    if recipe.device:
+        words += ["--device", recipe.device]
+    usual = preflight.how_to_compute(recipe.device)
+    for name in ("dtype", "applied"):
+        if recipe.evaluation and (value := getattr(recipe.evaluation, name)) != usual[name]:
+            words += [f"--{name}", value]
     return shlex.join(words)
 
 
@@ -140,7 +147,12 @@ def form(recipe: Recipe, found: Inputs, names: Mapping[str, str]) -> dict[str, A
         "method": recipe.method,
         **{name: said(value) for name, value in methods.get(recipe.method).complete(recipe.parameters).items()},
     }
-    return values | _measured(recipe)
+    told = _measured(recipe)
+    if "max_length" in told:
+        told["length"] = told.pop("max_length")
+    if not told.get("device"):
+        told.pop("device", None)
+    return values | told
 
 
 def not_in_the_form(recipe: Recipe, workspace: Workspace, found: Inputs) -> list[str]:
@@ -165,7 +177,10 @@ def _measured(recipe: Recipe) -> dict[str, Any]:
     if recipe.evaluation is None or not recipe.evaluation.suites:
         return {}
     suites = recipe.evaluation.suites
-    told = {"split": suites[0].split, "n": max(suite.n for suite in suites)}
+    told: dict[str, Any] = {"split": suites[0].split, "n": max(suite.n for suite in suites)}
+    told |= {"dtype": recipe.evaluation.dtype, "applied": recipe.evaluation.applied, "device": recipe.device}
+    if recipe.calibration is not None:
+        told["max_length"] = recipe.calibration.max_length
     return told | ({"backend": "vllm"} if recipe.evaluation.backend == "vllm" else {})
 
 

@@ -14,6 +14,7 @@ from sstmerge_core.builder import chosen_suites, preflight, presets
 from sstmerge_core.catalog import base_intake
 from sstmerge_core.errors import DataError, Problem, RecipeError, SSTMergeError
 from sstmerge_core.evaluate import served
+from sstmerge_core.models.device import APPLIED, DTYPES
 from sstmerge_core.suites.columns import Columns, parse
 from sstmerge_core.workspace import Workspace, given_path
 
@@ -28,7 +29,8 @@ def add_trio(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
 
 
 def add_measuring(parser: argparse.ArgumentParser) -> None:
-    """--harmful, --benign, --refusals, --near-misses, --split, --n, --dtype, --backend, --device, --json."""
+    """--harmful, --benign, --refusals, --near-misses, --split, --n, --dtype, --applied, --max-length,
+    --backend, --device, --json."""
     what = "a suite of `sstmerge suites`, or a file; default:"
     parser.add_argument("--harmful", default="harmful", metavar="SUITE", help=f"what to resist: {what} the bundled one")
     parser.add_argument(
@@ -48,7 +50,11 @@ def add_measuring(parser: argparse.ArgumentParser) -> None:
         "--split", default="test", choices=["selection", "test", "unseen"], help="which held-out prompts"
     )
     parser.add_argument("--n", type=int, default=64, help="prompts per suite, default 64")
-    parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16", "float16"])
+    about = "of the model; auto: bfloat16 on a GPU, float32 on a CPU. Merges are computed in float32 anyway"
+    parser.add_argument("--dtype", default="auto", choices=["auto", *DTYPES], help=about)
+    about = "a low-rank ΔW is added to the weights, or works beside them; auto: beside on a GPU"
+    parser.add_argument("--applied", default="auto", choices=["auto", *APPLIED], help=about)
+    add_max_length(parser)
     parser.add_argument(
         "--backend",
         default="auto",
@@ -57,6 +63,19 @@ def add_measuring(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--device", default="auto")
     parser.add_argument("--json", action="store_true", help="one JSON object per run")
+
+
+def add_max_length(parser: argparse.ArgumentParser) -> None:
+    """--max-length."""
+    about = "tokens of a calibration sample, longer ones are cut; default: 512 on a GPU, 256 on a CPU"
+    parser.add_argument("--max-length", type=int, metavar="TOKENS", help=about)
+
+
+def computing(options: argparse.Namespace, dtype: str) -> dict[str, Any]:
+    """Fields of `preflight.Options` by --device, --max-length and --applied. Raises RecipeError."""
+    device = "" if options.device == "auto" else options.device
+    length, applied = getattr(options, "max_length", None), getattr(options, "applied", "auto")
+    return preflight.how_to_compute(device, dtype, length, applied)
 
 
 def add_columns(parser: argparse.ArgumentParser) -> None:
@@ -151,7 +170,7 @@ def measuring(options: argparse.Namespace, workspace: Workspace) -> preflight.Op
         columns=columns(options),
         split=options.split,
         n=options.n,
-        dtype=options.dtype,
+        **computing(options, options.dtype),
         backend=served.best_backend(options.device) if options.backend == "auto" else options.backend,
     )
 

@@ -15,6 +15,7 @@ from sstmerge_core.cli import inputs
 from sstmerge_core.cli.printing import progress, raise_found
 from sstmerge_core.errors import JobError, Problem, RecipeError
 from sstmerge_core.merge.cautions import cautions
+from sstmerge_core.models.device import DTYPES
 from sstmerge_core.recipe import Recipe
 from sstmerge_core.store.events import last_status
 from sstmerge_core.suites import prepare
@@ -24,7 +25,7 @@ _ERRORS = {
     "rank_error": "Of this rank it is an approximation: relative error {:.2e}.",
     "rounding_error": "Rounding to this number format cost a relative error of {:.2e}.",
 }
-_OF_A_RECIPE = ("utility", "safety", "method", "alpha", "k", "seed", "set", "suite")
+_OF_A_RECIPE = ("utility", "safety", "method", "alpha", "k", "seed", "set", "suite", "compute_dtype", "max_length")
 """Options that a recipe file answers by itself"""
 
 
@@ -47,6 +48,8 @@ def register(command: Any) -> None:
         merge.add_argument(option, nargs="+", default=[], metavar=value, action="extend", help=about)
     merge.add_argument("--out", required=True, type=Path, help="folder of the result")
     merge.add_argument("--dtype", help="float32 (default), bfloat16, float16, auto (as the inputs are)")
+    merge.add_argument("--compute-dtype", choices=["auto", *DTYPES], help="of the model whose gradients are taken")
+    inputs.add_max_length(merge)
     merge.add_argument("--rank", type=int, help="compress the adapter to this rank; default, and 0: exact")
     merge.add_argument("--dense", action="store_true", help="write base + ΔW as a model of its own (--dtype auto)")
     merge.add_argument("--licence", default="", metavar="TEXT", help="note on the licence, for the model card")
@@ -96,7 +99,8 @@ def _of_options(options: argparse.Namespace, workspace: Workspace) -> Recipe:
         evaluate=False,
         unaligned=inputs.base(options.unaligned, workspace) if options.unaligned else None,
         options=preflight.Options(
-            utility_suite=chosen_suites.suite(options.suite, "utility", workspace, columns=inputs.columns(options))[0]
+            utility_suite=chosen_suites.suite(options.suite, "utility", workspace, columns=inputs.columns(options))[0],
+            **inputs.computing(options, options.compute_dtype or "auto"),
         ),
     )
     raise_found(plan.problems)
@@ -109,7 +113,8 @@ def _of_options(options: argparse.Namespace, workspace: Workspace) -> Recipe:
 def _of_file(options: argparse.Namespace, workspace: Workspace) -> RecipeFile:
     if extra := [name for name in _OF_A_RECIPE if getattr(options, name)]:
         fix = "Edit the recipe file, or leave it out."
-        raise RecipeError([Problem(f"--{name}", "cannot be given beside a recipe file", fix) for name in extra])
+        named = [f"--{name.replace('_', '-')}" for name in extra]
+        raise RecipeError([Problem(name, "cannot be given beside a recipe file", fix) for name in named])
     known = recipe_file.read_recipe(options.recipe)
     if methods.get(known.recipe.method).kind == "reference":
         fault = "describes a measurement of one adapter or of the base, not a merge"

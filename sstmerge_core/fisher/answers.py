@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +11,6 @@ from sstmerge_core.models.supervised import Example
 from sstmerge_core.workspace import Workspace, write_json
 
 if TYPE_CHECKING:
-    import torch
-
     from sstmerge_core.models.resident import ResidentModel
 
 MAX_NEW_TOKENS = 48
@@ -46,14 +44,17 @@ def own_answers(
     resident: ResidentModel,
     prompts: Sequence[str],
     progress: Callable[[], None] = lambda: None,
-    deltas: Mapping[str, Callable[[], torch.Tensor]] | None = None,
+    put: Callable[[], None] | None = None,
 ) -> list[Example]:
     """Greedy answers of base + ΔW, at most `MAX_NEW_TOKENS` long, in the order of `prompts`.
 
-    `deltas` gives ΔW by module as `expansion.deltas` does; None is the base model. `progress` is called before every
-    batch and may raise to stop.
+    `put` has the model compute with ΔW; None is the base model. `progress` is called before every batch and may raise
+    to stop.
     """
-    resident.set_delta(deltas)
+    if put is None:
+        resident.set_delta(None)
+    else:
+        put()
     order = sorted(range(len(prompts)), key=lambda index: (len(prompts[index]), index))
     found: dict[int, Example] = {}
     for first in range(0, len(order), BATCH):

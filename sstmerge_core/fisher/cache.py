@@ -7,7 +7,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from sstmerge_core.fisher.gradients import Gradients
+from sstmerge_core import documents
+from sstmerge_core.fisher.gradients import Gradients, plain_mean
+from sstmerge_core.fisher.partial import FILE, SHAPES
 from sstmerge_core.workspace import Workspace, new_folder, write_json
 
 
@@ -21,15 +23,20 @@ def folder(workspace: Workspace, entry: str) -> Path:
 
 
 def load(workspace: Workspace, entry: str) -> Gradients | None:
-    """The cached gradients, on the CPU, or None."""
-    path = folder(workspace, entry) / "gradients.safetensors"
+    """The cached gradients, on the CPU and as a mapping of their file, or None."""
+    place = folder(workspace, entry)
+    path = place / FILE
     if not path.is_file():
         return None
-    from safetensors.torch import load_file
+    from safetensors import safe_open
 
-    tensors = load_file(path)
-    tokens = tensors.pop("tokens")
-    return Gradients.of({name: tensors[name] for name in sorted(tensors)}, tokens)
+    with safe_open(path, framework="pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no mapping of Python's
+    if not (place / SHAPES).is_file():  # as they were kept before: module by module
+        tokens = tensors.pop("tokens")
+        return Gradients.of({name: tensors[name] for name in sorted(tensors)}, tokens)
+    shapes = {name: (p, q) for name, p, q in documents.read_json(place / SHAPES)["shapes"]}
+    return Gradients(tensors["rows"], shapes, tensors["tokens"], plain_mean(len(tensors["tokens"])))
 
 
 def save(workspace: Workspace, entry: str, gradients: Gradients, parts: dict[str, Any]) -> None:
@@ -39,7 +46,7 @@ def save(workspace: Workspace, entry: str, gradients: Gradients, parts: dict[str
     """
     from safetensors.torch import save_file
 
-    modules = {name: gradient.contiguous().cpu() for name, gradient in gradients.modules.items()}
     with new_folder(folder(workspace, entry)) as temporary:
-        save_file(modules | {"tokens": gradients.tokens}, temporary / "gradients.safetensors")
+        save_file({"rows": gradients.rows.cpu().contiguous(), "tokens": gradients.tokens}, temporary / FILE)
+        write_json(temporary / SHAPES, {"shapes": [[name, *shape] for name, shape in gradients.shapes.items()]})
         write_json(temporary / "parts.json", parts)

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
     from sstmerge_core.adapters import Factors
 
+Pair = tuple["torch.Tensor", "torch.Tensor"]
+"""LoRA factors A (r, in) and B (out, r)"""
+
 
 def point(expansion: str, part: str) -> str:
     """``utility``, ``safety``, ``midpoint`` or ``base``: the point of one part of the samples.
@@ -48,17 +51,30 @@ def deltas(
     adapters: Sequence[Mapping[str, Factors]], weights: Sequence[float]
 ) -> dict[str, Callable[[], torch.Tensor]]:
     """Σ_i w_i ΔW_i by module, (out, in) float32, each computed when called: as `ResidentModel.set_delta` takes them."""
+    return {name: partial(_delta, parts) for name, parts in _parts(adapters, weights).items()}
+
+
+def low_rank(adapters: Sequence[Mapping[str, Factors]], weights: Sequence[float]) -> dict[str, Callable[[], Pair]]:
+    """The same as factors A (r, in) and B (out, r), side by side: as `ResidentModel.set_delta` takes them beside."""
+    return {name: partial(_side_by_side, parts) for name, parts in _parts(adapters, weights).items()}
+
+
+def _parts(
+    adapters: Sequence[Mapping[str, Factors]], weights: Sequence[float]
+) -> dict[str, list[tuple[Factors, float]]]:
     moving = [(adapter, weight) for adapter, weight in zip(adapters, weights, strict=True) if weight]
     names = sorted({name for adapter, _ in moving for name in adapter})
-    return {
-        name: partial(_delta, [(adapter[name], weight) for adapter, weight in moving if name in adapter])
-        for name in names
-    }
+    return {name: [(adapter[name], weight) for adapter, weight in moving if name in adapter] for name in names}
 
 
-def _delta(parts: Sequence[tuple[Factors, float]]) -> torch.Tensor:
+def _side_by_side(parts: Sequence[tuple[Factors, float]]) -> Pair:
     import torch
 
     a = torch.cat([factors.a for factors, _ in parts])
     b = torch.cat([weight * factors.scaling * factors.b for factors, weight in parts], dim=1)
+    return a, b
+
+
+def _delta(parts: Sequence[tuple[Factors, float]]) -> torch.Tensor:
+    a, b = _side_by_side(parts)
     return b @ a

@@ -7,21 +7,28 @@ embedding x_t is one-hot, so Q_inᵀ x_t is a row of Q_in; the padding token is 
 
 from __future__ import annotations
 
+import logging
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from sstmerge_core.errors import AdapterError, Problem
+from sstmerge_core.fisher.partial import Partial
+from sstmerge_core.fisher.room import AT_ONCE, Footprint, Pass, plan, recomputing
 from sstmerge_core.fisher.sampling import sample_responses
 from sstmerge_core.models.decoding import within_positions
-from sstmerge_core.models.supervised import Example, collate, encode, sample_losses
+from sstmerge_core.models.device import free_memory, give_memory_back, is_out_of_memory
+from sstmerge_core.models.supervised import Batch, Example, collate, encode, sample_losses
 
 if TYPE_CHECKING:
     import torch
 
     from sstmerge_core.space import CoreModule, CoreSpace
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -51,7 +58,7 @@ class Gradients:
         rows = torch.empty(len(tokens), _width(shapes))
         for name, gradient in modules.items():
             rows[:, blocks[name]] = gradient.flatten(1)
-        return cls(rows, shapes, tokens, _plain_mean(len(tokens)))
+        return cls(rows, shapes, tokens, plain_mean(len(tokens)))
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -98,7 +105,9 @@ def core_gradients(
     *,
     seed: int | None = None,
     max_length: int = 256,
-    batch_size: int = 8,
+    batch_size: int = AT_ONCE,
+    room: int | None = None,
+    kept: Partial | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
     note_losses: Callable[[list[int], torch.Tensor], None] = lambda chosen, losses: None,
 ) -> Gradients:
@@ -106,9 +115,13 @@ def core_gradients(
 
     Without `seed` the loss is that of the given responses (empirical Fisher). With `seed` it is that of responses which
     the model itself samples at these weights (true Fisher), each of at most as many tokens as the given one has, see
-    `sample_responses`. `note_losses` gets whose losses a batch has, and the losses. Memory: that of the result, which
-    stays on the model's device if it takes at most half of what is free there, plus one batch's activations and
-    gradients.
+    `sample_responses`. `note_losses` gets whose losses a batch has, and the losses.
+
+    Memory: that of the result, which stays on the model's device if it takes at most half of what is free there, plus
+    one batch's activations and gradients. The batches are those of `Pass`; `room` are the bytes that activations may
+    take, by default half of what is free, and where memory runs out all the same the pass goes on with activations
+    computed again, then with half of the batch, and logs that. `kept` holds the rows on disk, and those that it has
+    already are not computed again; the result is read from there.
     """
     import torch
 
@@ -118,24 +131,95 @@ def core_gradients(
     pad_id = padding(tokenizer)
     if seed is not None:
         encoded = sample_responses(model, encoded, tokenizer.eos_token_id, pad_id, seed, max_length, batch_size)
+    lengths = [len(ids) for ids, _ in encoded]
+    footprint = Footprint.of(model)
+    how = replace(plan(footprint, max(lengths, default=1), _room(device) if room is None else room), samples=batch_size)
     shapes = {name: (module.q_out.shape[1], module.q_in.shape[1]) for name, module in space.items()}
-    blocks, width = column_blocks(shapes), _width(shapes)
-    result = torch.empty(len(rows), width, device=_place(device, len(rows) * width))
-    tokens = torch.empty(len(rows))
-    done = 0
+    width = _width(shapes)
+    if kept is None:
+        result = torch.empty(len(rows), width, device=_place(device, len(rows) * width))
+        tokens = torch.empty(len(rows))
+    else:
+        kept.begin(len(rows), shapes, {"device": device.type, "batches": how.batches(lengths)})
+    finished = kept.done if kept is not None else set()
+    chosen = [[index for index in batch if index not in finished] for batch in how.batches(lengths)]
+    done = len(finished)
     with _recording(model, space) as recorded:
-        for chosen, losses, counts in losses_by_batch(model, encoded, pad_id, batch_size):
-            losses.sum().backward()  # samples do not see each other, so each one's gradient stays its own
-            found = torch.zeros(len(chosen), width, device=device)  # zero for a module that the loss does not depend on
-            for name, gradient in recorded.items():
-                found[:, blocks[name]] = gradient.flatten(1).float()
-            result[chosen] = found.to(result.device)
-            note_losses(chosen, losses.detach())
-            tokens[chosen] = counts.float().cpu()
-            recorded.clear()
-            done += len(chosen)
+
+        def one(batch: list[int], recompute: bool) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+            return _one_batch(model, collate([encoded[index] for index in batch], pad_id), recorded, shapes, recompute)
+
+        for batch, found, losses, counts in _within_memory([batch for batch in chosen if batch], one, how):
+            note_losses(batch, losses)
+            if kept is None:
+                result[batch] = found.to(result.device)
+                tokens[batch] = counts
+            else:
+                kept.write(batch, found, counts)
+            done += len(batch)
             progress(done, len(rows))
-    return Gradients(result, shapes, tokens, _plain_mean(len(rows)))
+    if kept is not None:
+        result, tokens = kept.tensors()
+    return Gradients(result, shapes, tokens, plain_mean(len(rows)))
+
+
+Found = tuple["torch.Tensor", "torch.Tensor", "torch.Tensor"]
+"""Of a batch: gradients (b, d), losses (b,), response tokens (b,) on the CPU"""
+
+
+def _one_batch(
+    model: Any,
+    batch: Batch,
+    recorded: dict[str, torch.Tensor],
+    shapes: Mapping[str, tuple[int, int]],
+    recompute: bool,
+) -> Found:
+    """One forward and one backward pass, of which hooks put each module's gradients into `recorded`."""
+    import torch
+
+    recorded.clear()
+    blocks, device = column_blocks(shapes), next(model.parameters()).device
+    with recomputing(model) if recompute else nullcontext():
+        losses, counts = sample_losses(model, batch.to(device), pieces=True)
+        losses.sum().backward()  # samples do not see each other, so each one's gradient stays its own
+    # zero for a module that the loss does not depend on
+    found = torch.zeros(len(counts), _width(shapes), device=device)
+    for name, gradient in recorded.items():
+        found[:, blocks[name]] = gradient.flatten(1)
+    recorded.clear()
+    return found, losses.detach(), counts.float().cpu()
+
+
+def _within_memory(
+    batches: Sequence[list[int]], one: Callable[[list[int], bool], Found], how: Pass
+) -> Iterator[tuple[list[int], torch.Tensor, torch.Tensor, torch.Tensor]]:
+    """Every batch with what `one` finds; where memory runs out, activations are computed again, then batches halved."""
+    waiting, recompute, most = deque(batches), how.recompute, how.samples
+    while waiting:
+        chosen = waiting.popleft()
+        if len(chosen) > most:
+            waiting.appendleft(chosen[most:])
+            chosen = chosen[:most]
+        try:
+            found = one(chosen, recompute)
+        except Exception as error:
+            if not is_out_of_memory(error) or (recompute and len(chosen) == 1):
+                raise
+        else:
+            yield (chosen, *found)
+            continue
+        if recompute:
+            most = len(chosen) // 2
+            log.warning("Out of memory with %d samples at once; going on with %d.", len(chosen), most)
+        else:
+            recompute = True
+            log.warning("Out of memory with %d samples at once; activations are computed again now.", len(chosen))
+        waiting.appendleft(chosen)
+        give_memory_back()
+
+
+def _room(device: torch.device) -> int:
+    return free_memory(str(device)) // 2
 
 
 def column_blocks(shapes: Mapping[str, tuple[int, int]]) -> dict[str, slice]:
@@ -151,7 +235,7 @@ def _width(shapes: Mapping[str, tuple[int, int]]) -> int:
     return sum(p * q for p, q in shapes.values())
 
 
-def _plain_mean(n: int) -> torch.Tensor:
+def plain_mean(n: int) -> torch.Tensor:
     import torch
 
     return torch.full((n,), 1.0 / max(1, n), dtype=torch.float64)
@@ -162,7 +246,9 @@ def _place(device: torch.device | str, numbers: int) -> torch.device:
     import torch
 
     device = torch.device(device)
-    if device.type == "cuda" and 4 * numbers > torch.cuda.mem_get_info(device)[0] / 2:
+    if device.type == "mps":  # which has no float64, that sums of products are taken in
+        return torch.device("cpu")
+    if device.type == "cuda" and 4 * numbers > free_memory(str(device)) / 2:
         return torch.device("cpu")
     return device
 
@@ -185,11 +271,9 @@ def losses_by_batch(
 ) -> Iterator[tuple[list[int], torch.Tensor, torch.Tensor]]:
     """(which samples, their losses, their response tokens), similar lengths together for less padding."""
     device = next(model.parameters()).device
-    order = sorted(range(len(encoded)), key=lambda index: (len(encoded[index][0]), index))
-    for start in range(0, len(order), batch_size):
-        chosen = order[start : start + batch_size]
+    for chosen in Pass(batch_size).batches([len(ids) for ids, _ in encoded]):
         batch = collate([encoded[index] for index in chosen], pad_id).to(device)
-        yield chosen, *sample_losses(model, batch)
+        yield chosen, *sample_losses(model, batch, pieces=True)
 
 
 @contextmanager
@@ -246,10 +330,11 @@ def _hook(
     q_in = module.q_in.to(parameter.device, parameter.dtype)
 
     def forward(layer: Any, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
-        x_core = by_sample(name, in_core(layer, inputs[0].detach(), q_in), batch)  # (b, t, q)
+        # float32 from here on: what the model's 16 bits leave of a token is summed up without being rounded again
+        x_core = by_sample(name, in_core(layer, inputs[0].detach(), q_in), batch).float()  # (b, t, q)
 
         def backward(gradient: torch.Tensor) -> None:
-            delta_core = by_sample(name, gradient @ q_out, batch)
+            delta_core = by_sample(name, gradient @ q_out, batch).float()
             found = delta_core.transpose(1, 2) @ x_core  # (b, p, t) @ (b, t, q)
             recorded[name] = recorded[name] + found if name in recorded else found  # a layer may be passed twice
 

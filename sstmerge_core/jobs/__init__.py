@@ -86,7 +86,8 @@ def submit(
     spec |= {"experiment": dict(experiment)} if experiment else {}
     spec |= {"training": dict(training), "base": training["base"]} if training else {}
     spec |= {side: source.model_dump(mode="json") for side, source in (sources or {}).items()}
-    where = device or (INSPECTION if kind == "inspect" else default_device())
+    named = recipes[0].device if recipes else ""
+    where = device or (INSPECTION if kind == "inspect" else named or default_device())
     workspace.create()
     if kind == "sweep":
         with EventWriter(workspace.catalog) as events:

@@ -50,7 +50,9 @@ def peak_memory(recipes: Sequence[Recipe], estimated: int, measured: Mapping[str
 def scope_of(recipe: Recipe, device: str) -> str:
     """What the speed of a job depends on: jobs of one scope teach each other."""
     backend = recipe.evaluation.backend if recipe.evaluation else "transformers"
-    return f"{device}/{recipe.base.sha256[:12]}" + ("" if backend == "transformers" else f"/{backend}")
+    parts = [device, recipe.base.sha256[:12]]
+    parts += [backend] if backend != "transformers" else []
+    return "/".join(parts + ([recipe.dtype] if recipe.dtype != "float32" else []))
 
 
 def _rates(workspace: Workspace, recipe: Recipe, device: str) -> dict[str, float]:

@@ -17,7 +17,7 @@ class Process:
 
     pid: int
     started: int
-    """Start time in clock ticks since boot, from /proc/<pid>/stat."""
+    """Start time in clock ticks since boot, from /proc/<pid>/stat; elsewhere what `psutil` tells"""
     host: str
 
     @classmethod
@@ -62,10 +62,29 @@ class Process:
         return True
 
 
+PROC = Path("/proc")
+
+
 def _stat(pid: int) -> tuple[str, int, int]:
-    """State letter of the first thread, number of threads, and start time of the process.
+    """State letter of the first thread, number of threads, and start time of the process. Raises OSError without one.
 
     The command name may hold spaces and brackets, so fields count from the last one.
     """
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    if not (PROC / "self").exists():  # macOS
+        return _stat_by_psutil(pid)
+    fields = (PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
     return fields[0], int(fields[17]), int(fields[19])
+
+
+def _stat_by_psutil(pid: int) -> tuple[str, int, int]:
+    """The same where the system has no /proc; the start time in hundredths of a second since 1970."""
+    import psutil
+
+    try:
+        process = psutil.Process(pid)
+        with process.oneshot():
+            gone = process.status() in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
+            # of a zombie nothing more is told, and its threads are gone
+            return ("Z", 1, 0) if gone else ("R", process.num_threads(), round(100 * process.create_time()))
+    except psutil.Error as error:
+        raise ProcessLookupError(str(error)) from None

@@ -24,7 +24,18 @@ if TYPE_CHECKING:
     from sstmerge_core.adapters import Factors
     from sstmerge_core.fitting import Fit
 
-__all__ = ["Calibrated", "Merged", "MergedModule", "Pair", "Rows", "deltas", "effective_weights", "merge", "truncate"]
+__all__ = [
+    "Calibrated",
+    "Merged",
+    "MergedModule",
+    "Pair",
+    "Rows",
+    "deltas",
+    "dense_and_low_rank",
+    "effective_weights",
+    "merge",
+    "truncate",
+]
 
 
 @dataclass(frozen=True)
@@ -178,3 +189,11 @@ def effective_weights(method: str, parameters: Mapping[str, Any], experts: int =
 def deltas(merged: Merged) -> Mapping[str, Callable[[], torch.Tensor]]:
     """Exact ΔW by module, as `ResidentModel.set_delta` takes them."""
     return {name: module.delta for name, module in merged.modules.items()}
+
+
+def dense_and_low_rank(
+    merged: Merged,
+) -> tuple[dict[str, Callable[[], torch.Tensor]], dict[str, Callable[[], Pair]]]:
+    """Exact ΔW of the modules that are dense, and A and B of the others, as `ResidentModel.set_delta` takes both."""
+    low_rank = {name: module.factors for name, module in merged.modules.items() if module.factors is not None}
+    return {name: module.delta for name, module in merged.modules.items() if name not in low_rank}, low_rank

@@ -1,4 +1,8 @@
-"""A base model that stays in memory and takes one merge after another: W = W_base + ΔW, in place."""
+"""A base model that stays in memory and takes one merge after another.
+
+ΔW is added to the weights in place, and what they were is read again from the checkpoint's files, or it works beside
+them as two thin factors. Either way the base is in memory once.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +10,23 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sstmerge_core.errors import AdapterError, DataError, Problem, RecipeError
+from sstmerge_core.models.beside import Beside, Pair
 from sstmerge_core.models.chat import chat_text, check_template, template_kind
+from sstmerge_core.models.checkpoint import Checkpoint
 from sstmerge_core.models.decoding import greedy, positions
-from sstmerge_core.models.device import DTYPES, best_device, free_memory
+from sstmerge_core.models.device import (
+    DTYPES,
+    best_device,
+    free_memory,
+    give_memory_back,
+    is_out_of_memory,
+    total_memory,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -79,8 +93,11 @@ class ResidentModel:
     """In which the base weights are kept: that of the checkpoint."""
     _tied: dict[str, torch.nn.Parameter] = field(default_factory=dict)
     """The weight of modules that share it with another; it is never written to, a moved one gets a weight of its own"""
+    _checkpoint: Checkpoint | None = None
+    """Where the base weights are read again; None, and modules that it does not have: they are kept in `_base`"""
     _base: dict[str, torch.Tensor] = field(default_factory=dict)
     _moved: set[str] = field(default_factory=set)
+    _beside: Beside | None = None
 
     @classmethod
     def load(
@@ -101,13 +118,23 @@ class ResidentModel:
         ends = eos_ids(tokenizer, model.config, model.generation_config)
         resident = cls(model, tokenizer, ends, _movable(model), model.dtype)
         target = getattr(torch, dtype)
-        if movable and torch.promote_types(resident._precision, target) != target:
-            # the cast below loses bits of the base; keep them from here on, those of tied weights once
-            weights = {id(module.weight): module.weight for module in resident.modules.values()}
-            kept = {key: weight.detach().to(place, copy=True) for key, weight in weights.items()}
-            resident._base = {name: kept[id(module.weight)] for name, module in resident.modules.items()}
+        if movable:
+            resident._checkpoint = Checkpoint.of(Path(base_path), resident.modules, resident._precision)
+        checkpoint = resident._checkpoint
+        if checkpoint is not None and torch.promote_types(resident._precision, target) != target:
+            # the cast below loses bits of the base; keep what the files do not have, that of tied weights once
+            kept: dict[int, torch.Tensor] = {}
+            for name, module in resident.modules.items():
+                weight = module.weight
+                if not checkpoint.confirm(name, weight):
+                    if id(weight) not in kept:
+                        kept[id(weight)] = weight.detach().to(place, copy=True)
+                    resident._base[name] = kept[id(weight)]
         model.to(device=place, dtype=target).eval().requires_grad_(False)
         resident._tied = _tied_weights(resident.modules)
+        head = model.get_output_embeddings()
+        if head is not None and place.type == "cpu" and target != torch.float32:
+            head.register_forward_pre_hook(_gapless)
         return resident
 
     @property
@@ -127,18 +154,25 @@ class ResidentModel:
         """Tokens of prompt and answer together that it has positions for; None where it does not say."""
         return positions(self.model)
 
-    def set_delta(self, deltas: Mapping[str, Callable[[], torch.Tensor]] | None) -> None:
+    def set_delta(
+        self,
+        deltas: Mapping[str, Callable[[], torch.Tensor]] | None,
+        beside: Mapping[str, Callable[[], Pair]] | None = None,
+    ) -> None:
         """Put W_base + ΔW, summed in float32, into the modules named in `deltas`; every other one is the base again.
 
         Each value returns ΔW of shape (out, in), on any device; it is called once, one module at a time. For a token
         embedding that is (width, vocabulary). Tied embeddings move apart: ΔW of one leaves the other as it is. None
-        restores the base bit for bit, ties included. Raises AdapterError for unknown modules and wrong shapes; the
-        model is the base then.
+        restores the base bit for bit, ties included. `beside` gives A (r, in) and B (out, r) of modules whose weights
+        stay the base's while BAx is added to what they answer, see `Beside`; a module whose code does not pass through
+        it as a module is moved instead. Raises AdapterError for unknown modules and wrong shapes; the model is the base
+        then.
         """
         import torch
 
-        deltas = deltas or {}
-        if unknown := [name for name in deltas if name not in self.modules]:
+        moved, aside = dict(deltas or {}), dict(beside or {})
+        self._drop_beside()
+        if unknown := [name for name in (*moved, *aside) if name not in self.modules]:
             self._restore(self._moved)
             fix = f"Use an adapter of this base; its modules are named like {next(iter(self.modules), 'none')}."
             kind = self._kind_of(unknown[0])
@@ -146,25 +180,54 @@ class ResidentModel:
             raise AdapterError(Problem(unknown[0], fault, fix))
         # not inference_mode: a weight made in it could take no part in the Fisher pass
         with torch.no_grad():
-            self._restore(self._moved - set(deltas))
             try:
-                for name, make in deltas.items():
-                    module = self.modules[name]
-                    weight = module.weight
-                    delta = make().to(device=weight.device, dtype=torch.float32)
-                    if _is_transposed(module):
-                        delta = delta.T
-                    if delta.shape != weight.shape:
-                        fault = f"ΔW has shape {tuple(delta.shape)}, the base weight {tuple(weight.shape)}"
-                        raise AdapterError(Problem(name, fault, "Use an adapter of this base model."))
-                    base = self._base_weight(name)
-                    self._moved.add(name)
-                    if name in self._tied and weight is self._tied[name]:
-                        module.weight = weight = torch.nn.Parameter(torch.empty_like(weight), requires_grad=False)
-                    weight.copy_(base.float() + delta)
+                self._restore(self._moved - set(moved))
+                if aside:
+                    self._beside = Beside(self.modules, aside)
+                    moved |= {name: partial(_product, aside[name]) for name in self._not_passed(aside)}
+                for name, make in moved.items():
+                    self._move(name, make)
             except BaseException:
+                self._drop_beside()
                 self._restore(self._moved)
                 raise
+
+    def _move(self, name: str, make: Callable[[], torch.Tensor]) -> None:
+        import torch
+
+        module = self.modules[name]
+        weight = module.weight
+        delta = make().to(device=weight.device, dtype=torch.float32)
+        if _is_transposed(module):
+            delta = delta.T
+        if delta.shape != weight.shape:
+            fault = f"ΔW has shape {tuple(delta.shape)}, the base weight {tuple(weight.shape)}"
+            raise AdapterError(Problem(name, fault, "Use an adapter of this base model."))
+        base = self._base_weight(name)
+        self._moved.add(name)
+        if name in self._tied and weight is self._tied[name]:
+            module.weight = weight = torch.nn.Parameter(torch.empty_like(weight), requires_grad=False)
+        weight.copy_(torch.add(base.to(weight.device), delta))  # in float32, the format of ΔW
+
+    def _not_passed(self, aside: Mapping[str, Callable[[], Pair]]) -> list[str]:
+        """Those modules beside which nothing happens when the model is called; their factors are taken off again.
+
+        Some architectures read a module's weight instead of calling it, and a silent hook would be a silent no-op.
+        """
+        import torch
+
+        assert self._beside is not None
+        self.model(torch.zeros(1, 2, dtype=torch.long, device=self.device), use_cache=False)
+        missed = [name for name in aside if name not in self._beside.called]
+        if missed:
+            self._beside.remove()
+            self._beside = Beside(self.modules, {name: own for name, own in aside.items() if name not in missed})
+        return missed
+
+    def _drop_beside(self) -> None:
+        if self._beside is not None:
+            self._beside.remove()
+            self._beside = None
 
     def _kind_of(self, name: str) -> str:
         """For a message, the class of a module that cannot be moved; empty where there is no such module."""
@@ -178,19 +241,25 @@ class ResidentModel:
         return ""
 
     def room(self, tokens: int) -> int:
-        """How many answers of `tokens` (prompt and answer) at once take at most half of the free memory, at least 1.
+        """How many answers of `tokens` (prompt and answer) at once take at most half of the memory, at least 1.
 
-        Counted per token: keys and values of every layer, and one layer's activations; per answer the logits of one
-        position.
+        Of the device's memory less the weights, so that a batch plan, and with it the bits of the answers, is the same
+        whoever else is at work there; halved, as often as it must be, where half of what is free now is less. Counted
+        per token: keys and values of every layer, and one layer's activations; per answer the logits of one position.
         """
-        free = free_memory(str(self.device))
         config = self.model.config.get_text_config()
         heads = config.num_attention_heads
         width = getattr(config, "head_dim", None) or config.hidden_size // heads
         cached = 2 * config.num_hidden_layers * (getattr(config, "num_key_value_heads", None) or heads) * width
         active = 8 * config.hidden_size + 2 * (getattr(config, "intermediate_size", None) or 4 * config.hidden_size)
         size = self.model.get_input_embeddings().weight.element_size()
-        return max(1, free // 2 // (size * (tokens * (cached + active) + 2 * config.vocab_size)))
+        one = size * (tokens * (cached + active) + 2 * config.vocab_size)
+        weights = sum(parameter.numel() * parameter.element_size() for parameter in self.model.parameters())
+        found = (total_memory(str(self.device)) - weights) // 2 // one
+        free = free_memory(str(self.device)) // 2 // one
+        while found > max(1, free):
+            found //= 2
+        return max(1, found)
 
     def chat(self, prompt: str) -> str:
         """The text the model sees for `prompt`; see `chat_text`."""
@@ -204,22 +273,31 @@ class ResidentModel:
         try:
             generated = greedy(self.model, ids, max_new_tokens, self.eos_ids)
         except RuntimeError as error:
-            if len(ids) < 2 or not _is_out_of_memory(error):
+            if len(ids) < 2 or not is_out_of_memory(error):
                 raise
             log.warning("Out of memory with %d prompts at once; going on with %d.", len(ids), len(ids) // 2)
         else:
             return [to_answer(self.tokenizer, self.eos_ids, tokens) for tokens in generated]
-        _free_memory()  # outside the except block: the error's traceback holds the tensors
+        give_memory_back()  # outside the except block: the error's traceback holds the tensors
         half = len(ids) // 2
         return self._answers(ids[:half], max_new_tokens) + self._answers(ids[half:], max_new_tokens)
 
     def _base_weight(self, name: str) -> torch.Tensor:
-        """The base weight of a module in the checkpoint's precision, taken before the module is first moved."""
-        if name not in self._base:
-            if name in self._tied:
-                return self._tied[name]
-            self._base[name] = self.modules[name].weight.detach().to(self._precision, copy=True)
+        """The base weight of a module in the checkpoint's precision, wherever it is had from."""
+        if name in self._base:
+            return self._base[name]
+        if self._in_files(name):
+            assert self._checkpoint is not None
+            return self._checkpoint.read(name)
+        if name in self._tied:
+            return self._tied[name]
+        self._base[name] = self.modules[name].weight.detach().to(self._precision, copy=True)
         return self._base[name]
+
+    def _in_files(self, name: str) -> bool:
+        """Whether the checkpoint's files hold the base weight; first asked before the module is moved."""
+        weight = self._tied.get(name, self.modules[name].weight)
+        return self._checkpoint is not None and self._checkpoint.confirm(name, weight)
 
     def _restore(self, names: set[str]) -> None:
         import torch
@@ -229,8 +307,22 @@ class ResidentModel:
                 if name in self._tied:
                     self.modules[name].weight = self._tied[name]
                 else:
-                    self.modules[name].weight.copy_(self._base[name])
+                    self.modules[name].weight.copy_(self._base_weight(name))
         self._moved = self._moved - names
+
+
+def _gapless(layer: Any, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+    """What goes into the output embedding, without the tokens that were cut out of it.
+
+    Given a slice, torch's CPU product of 16-bit numbers copies the layer's weight once for every sample: 4 GB for eight
+    prompts at Llama 3's vocabulary (measured). In float32 it does not, and bits stay what they always were.
+    """
+    return (inputs[0].contiguous(), *inputs[1:])
+
+
+def _product(make: Callable[[], Pair]) -> torch.Tensor:
+    a, b = make()
+    return b @ a
 
 
 def _device(name: str) -> torch.device:
@@ -240,9 +332,15 @@ def _device(name: str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise RecipeError(Problem(f"device {name}", "is not a device", "Use cpu, cuda or auto.")) from error
+        raise RecipeError(Problem(f"device {name}", "is not a device", "Use cpu, cuda, mps or auto.")) from error
     if device.type == "cuda" and not torch.cuda.is_available():
-        raise RecipeError(Problem(f"device {name}", "this machine has no usable CUDA device", "Use cpu or auto."))
+        raise RecipeError(
+            Problem(f"device {name}", "this machine has no usable CUDA device", "Use cpu, such as by --device cpu.")
+        )
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise RecipeError(
+            Problem(f"device {name}", "this machine has no usable MPS device", "Use cpu, such as by --device cpu.")
+        )
     return device
 
 
@@ -336,19 +434,3 @@ def eos_ids(tokenizer: Any, *configs: Any) -> frozenset[int]:
     vocabulary = tokenizer.get_added_vocab()
     found.update(vocabulary[token] for token in END_OF_TURN if token in vocabulary)
     return frozenset(found)
-
-
-def _is_out_of_memory(error: RuntimeError) -> bool:
-    import torch
-
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
-
-
-def _free_memory() -> None:
-    import gc
-
-    import torch
-
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()

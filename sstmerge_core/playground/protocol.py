@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from io import BufferedIOBase
@@ -27,7 +28,9 @@ from sstmerge_core.workspace import Workspace
 
 Event = dict[str, Any]
 LONGEST_ADDRESS = 100
-"""Bytes of a socket's path; the kernel takes 107"""
+"""Bytes of a socket's path; Linux takes 107, macOS 103"""
+OPEN_FOLDERS = Path("/proc/self/fd")
+"""Where Linux shows the folders that this process has open"""
 
 
 @dataclass(frozen=True)
@@ -93,9 +96,15 @@ def address(path: Path) -> Iterator[str]:
     if len(os.fsencode(path)) <= LONGEST_ADDRESS:
         yield str(path)
         return
+    if not OPEN_FOLDERS.exists():  # macOS
+        with tempfile.TemporaryDirectory(prefix="sst") as short:
+            link = Path(short) / "w"
+            link.symlink_to(path.parent.absolute(), target_is_directory=True)
+            yield str(link / path.name)
+        return
     folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        yield f"/proc/self/fd/{folder}/{path.name}"
+        yield f"{OPEN_FOLDERS}/{folder}/{path.name}"
     finally:
         os.close(folder)
 

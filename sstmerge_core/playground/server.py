@@ -243,10 +243,9 @@ def _alone(folder: Path) -> Iterator[bool]:
 
 
 def _resident_bytes() -> int:
-    try:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except OSError:
-        return 0
+    import psutil
+
+    return int(psutil.Process().memory_info().rss)
 
 
 class _LateModel:

@@ -26,6 +26,8 @@ STAGE_VERSIONS = {"fisher": 1, "merge": 1, "generate": 1}
 """Raised by hand when a stage's result changes for the same input, so that old results are not taken for new ones."""
 Backend = Literal["transformers", "vllm"]
 """What generates answers"""
+Applied = Literal["in_weights", "beside"]
+"""How ΔW gets into the model, see `models.device.APPLIED`"""
 
 
 class _Frozen(BaseModel):
@@ -112,6 +114,7 @@ class Calibration(_Frozen):
     """What ΔU of several utility adapters is at that point: the mean of their ΔW or, as the merge starts from, the sum.
     """
     dtype: str = "float32"
+    """Of the model; the gradients are float32 whatever it is"""
     fisher: Literal["empirical", "true"] = "empirical"
     """Responses: those of the data, or sampled from the model at the expansion point."""
     seed: int = 0
@@ -196,7 +199,14 @@ class Evaluation(_Frozen):
     batch_size: int = 64
     """Answers generated at once at most; fewer where memory has no room for them"""
     backend: Backend = "transformers"
-    """What generates: the base model with ΔW added to its weights, or vLLM with the written adapter as LoRA"""
+    """What generates: the base model with ΔW in it, or vLLM with the written adapter as LoRA"""
+    applied: Applied = "in_weights"
+    """How transformers' model gets a ΔW that is low-rank; a dense one is always added to the weights"""
+
+    @model_serializer(mode="wrap")
+    def _without_what_came_later(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """As recipes were recorded before there was a choice, where it is the first one."""
+        return {name: value for name, value in dump(self).items() if (name, value) != ("applied", "in_weights")}
 
     def identity(self) -> dict[str, Any]:
         """What can change the answers. The backend came later: with the first one a run keeps its id."""
@@ -220,6 +230,9 @@ class Recipe(_Frozen):
     """Harmless look-alikes on which it chooses too, where over-refusal has a limit"""
     unaligned: Source | None = None
     """A model like the base before it was aligned; base − unaligned is the safe direction of methods that use one"""
+    device: str = ""
+    """Where to compute: ``cpu``, ``cuda:1``; empty: wherever it is carried out. It does not count for identity, as it
+    never did, though another device rounds differently: what changes by design is `dtype` and `applied`"""
 
     @field_validator("parameters")
     @classmethod
@@ -280,8 +293,17 @@ class Recipe(_Frozen):
         """The method and its parameters that differ from the default, for people."""
         return methods.get(self.method).label(self.parameters)
 
+    @property
+    def dtype(self) -> str:
+        """Of the model that answers, else of the one whose gradients are taken: one model in memory serves both."""
+        return self.evaluation.dtype if self.evaluation else self.calibration.dtype if self.calibration else "float32"
+
+    @model_serializer(mode="wrap")
+    def _without_a_device_of_its_own(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {name: value for name, value in dump(self).items() if name != "device" or value}
+
     def _identity(self) -> dict[str, Any]:
-        data = self.model_dump(mode="json")
+        data = self.model_dump(mode="json", exclude={"device"})
         data["base"] = self.base.sha256
         data["adapters"] = [adapter.sha256 for adapter in self.adapters]
         data["parameters"] = methods.get(self.method).identity(self.parameters)

@@ -77,7 +77,7 @@ def _fields(recipe: Mapping[str, Any]) -> Iterator[tuple[str, _Field]]:
     evaluation = recipe.get("evaluation") or {}
     for suite in evaluation.get("suites") or []:
         yield f"Measured on {suite['name']}", _suite(suite)
-    for name in ("judge", "dtype", "batch_size"):
+    for name in ("judge", "dtype", "applied", "batch_size"):
         if name in evaluation:
             yield f"Measured: {_title(name)}", _value(evaluation[name])
 

@@ -6,7 +6,6 @@ Runs in the worker and, for the command line, in the foreground. Nothing here to
 from __future__ import annotations
 
 import contextlib
-import resource
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -25,7 +24,7 @@ from sstmerge_core.evaluate.metric_rows import refusal_outcomes
 from sstmerge_core.jobs.plan import fit_units, importance_units
 from sstmerge_core.merge import Merged, budget, merge
 from sstmerge_core.metrics.labels import DEFAULT_JUDGE
-from sstmerge_core.models.device import share_the_machine
+from sstmerge_core.models.device import peak_memory, share_the_machine
 from sstmerge_core.recipe import Recipe, Source, Suite, record
 from sstmerge_core.recipe.record import RunRecord
 from sstmerge_core.runs import artifact, fit_stage
@@ -61,7 +60,7 @@ def execute(
     """
     share_the_machine()
     left_open = session is not None
-    session = session or Session(workspace, chosen_device(device))
+    session = session or Session(workspace, chosen_device(device, recipes))
     session.user, session.job_id, session.report, session.should_cancel = user, job_id, report, should_cancel
     failed: list[Problem] = []
     try:
@@ -109,7 +108,7 @@ def run(recipe: Recipe, session: Session) -> None:
         events.write(
             "run_finished",
             seconds=time.monotonic() - started + past.generating_seconds,
-            peak_memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+            peak_memory_bytes=peak_memory(session.device),
         )
 
 
@@ -163,7 +162,7 @@ def merge_now(
     entry = methods.get(recipe.method)
     base = None
     if entry.needs_base:
-        base = base_weights(recipe.base.path, session.device)
+        base = base_weights(recipe.base.path, session.arithmetic)
     direction = safe_direction(recipe, session) if recipe.unaligned else None
     factors = [session.factors(source) for source in recipe.adapters]
 
@@ -201,7 +200,7 @@ def safe_direction(recipe: Recipe, session: Session) -> Callable[[str], torch.Te
     assert other is not None
     for model in (recipe.base, other):
         check_base(model, session.workspace)
-    aligned, unaligned = (base_weights(model.path, session.device) for model in (recipe.base, other))
+    aligned, unaligned = (base_weights(model.path, session.arithmetic) for model in (recipe.base, other))
 
     def direction(name: str) -> torch.Tensor:
         after, before = aligned(name), unaligned(name)
@@ -355,7 +354,7 @@ def merge_to(
     where what was written is an approximation.
     """
     share_the_machine()
-    session = Session(workspace, chosen_device(device), report=report)
+    session = Session(workspace, chosen_device(device, [recipe]), report=report)
     output = output or Output()
     inputs = session.inputs(recipe)
     known: list[dict[str, Any]] = []
@@ -388,7 +387,7 @@ def remake(
     records what was written. Raises what the merge raises; then nothing is written.
     """
     share_the_machine()
-    session = Session(workspace, chosen_device(device), report=report, should_cancel=should_cancel)
+    session = Session(workspace, chosen_device(device, [recipe]), report=report, should_cancel=should_cancel)
     folder = workspace.run(recipe.run_id)
     past = record.read(folder)
     target = workspace.merged_adapter(recipe.run_id)
@@ -489,7 +488,7 @@ def _started(recipe: Recipe, session: Session) -> dict[str, Any]:
         "parameters": parameters,
         "recipe": recipe.model_dump(mode="json"),
         "device": session.device,
-        "dtype": recipe.evaluation.dtype if recipe.evaluation else "float32",
+        "dtype": recipe.dtype,
         "versions": artifact.versions(),
         "user": session.user,
         "job_id": session.job_id,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from sstmerge_core import adapters
 from sstmerge_core.errors import AdapterError, Cancelled, DataError, Problem
 from sstmerge_core.jobs.plan import importance_units
-from sstmerge_core.merge import Calibrated, Merged, deltas
+from sstmerge_core.merge import Calibrated, Merged, deltas, dense_and_low_rank
 from sstmerge_core.models.device import best_device
 from sstmerge_core.recipe import STAGE_VERSIONS, Calibration, Recipe, Source
 from sstmerge_core.suites import twins
@@ -53,6 +53,11 @@ class Session:
     _calibrated: tuple[Any, Calibrated] | None = None
     patches: dict[Any, Any] = field(default_factory=dict)
     """What a sweep over α solves once, of the last point's gradients"""
+
+    @property
+    def arithmetic(self) -> str:
+        """Where merges are computed: on `device`, but for Apple's MPS, which has no float64."""
+        return "cpu" if self.device.startswith("mps") else self.device
 
     def progress(self, stage: str, done: float, total: float) -> None:
         """Tell how far a stage is, and stop here where the user wants that."""
@@ -102,13 +107,12 @@ class Session:
         compared with share it.
         """
         evaluation = recipe.evaluation
-        dtype = evaluation.dtype if evaluation else "float32"
         if evaluation is None or evaluation.backend == "transformers":
-            resident = self.model(recipe.base, dtype)
-            resident.set_delta(deltas(merged))
+            resident = self.model(recipe.base, recipe.dtype)
+            put_on(recipe, resident, merged)
             return resident
         inputs = self.inputs(recipe)
-        served = self.served(recipe.base, dtype, max(merged.rank, sum(adapter.rank for adapter in inputs)))
+        served = self.served(recipe.base, recipe.dtype, max(merged.rank, sum(adapter.rank for adapter in inputs)))
         if written is not None:
             served.set_adapter(written)
         else:
@@ -141,7 +145,7 @@ class Session:
     def factors(self, source: Source) -> dict[str, Factors]:
         """An adapter's factors in memory; see `adapter`."""
         if source.sha256 not in self._factors:
-            self._factors[source.sha256] = self.adapter(source).load(self.device)
+            self._factors[source.sha256] = self.adapter(source).load(self.arithmetic)
         return self._factors[source.sha256]
 
     def calibrated(self, recipe: Recipe) -> Calibrated:
@@ -232,6 +236,7 @@ class Session:
     def _gradients(self, recipe: Recipe, space: CoreSpace, part: str) -> Gradients:
         """Gradients of one part of the samples, cached apart from the others: a weight between them costs nothing."""
         from sstmerge_core.fisher import answers, cache, core_gradients, expansion
+        from sstmerge_core.fisher.partial import under_way
 
         calibration = recipe.calibration
         assert calibration is not None
@@ -264,19 +269,25 @@ class Session:
             examples = self.examples(recipe, part, before)
             factors = [self.factors(source) for source in recipe.adapters]
             resident = self.model(recipe.base, calibration.dtype)
-            resident.set_delta(expansion.deltas(factors, expansion.weights(point, len(factors), calibration.experts)))
+            weights = expansion.weights(point, len(factors), calibration.experts)
+            _put(resident, factors, weights, calibration.dtype)
             self.progress("fisher", before, calibration.samples)
-            found = core_gradients(
-                resident.model,
-                resident.tokenizer,
-                space,
-                examples,
-                seed=calibration.seed if calibration.fisher == "true" else None,
-                max_length=calibration.max_length,
-                progress=lambda done, _: self.progress("fisher", before + done, calibration.samples),
-            )
-            cache.save(self.workspace, entry, found, depends)
-        return found.to(self.device)
+            with under_way(cache.folder(self.workspace, entry)) as kept:
+                found = core_gradients(
+                    resident.model,
+                    resident.tokenizer,
+                    space,
+                    examples,
+                    seed=calibration.seed if calibration.fisher == "true" else None,
+                    max_length=calibration.max_length,
+                    kept=kept,
+                    progress=lambda done, _: self.progress("fisher", before + done, calibration.samples),
+                )
+                if kept is None:
+                    cache.save(self.workspace, entry, found, depends)
+                else:
+                    kept.finish(cache.folder(self.workspace, entry), depends)
+        return found.to(self.arithmetic)
 
     def examples(self, recipe: Recipe, part: str, before: int = 0) -> list[Example]:
         """Prompts and responses of one part of the calibration; for general prompts the base's own answers."""
@@ -322,10 +333,19 @@ class Session:
             prompts = [row.prompt for row in planned_rows(source, calibration.split, n)]
             resident = self.model(recipe.base, calibration.dtype)
             factors = [self.factors(adapter) for adapter in recipe.adapters]
-            moved = expansion.deltas(factors, expansion.weights(point, len(factors), calibration.experts))
-            found = answers.own_answers(resident, prompts, tell, moved)
+            weights = expansion.weights(point, len(factors), calibration.experts)
+            put = partial(_put, resident, factors, weights, calibration.dtype)
+            found = answers.own_answers(resident, prompts, tell, put)
             answers.save(self.workspace, entry, found, depends)
         return found
+
+
+def put_on(recipe: Recipe, resident: ResidentModel, merged: Merged) -> None:
+    """Have the model compute with the merge, as the recipe's evaluation says."""
+    if recipe.evaluation is not None and recipe.evaluation.applied == "beside":
+        resident.set_delta(*dense_and_low_rank(merged))
+    else:
+        resident.set_delta(deltas(merged))
 
 
 def planned_rows(source: Source, split: str, n: int) -> list[Row]:
@@ -368,6 +388,18 @@ def unchanged(base: Source, workspace: Workspace) -> Iterator[None]:
     check_base(base, workspace)
 
 
-def chosen_device(name: str) -> str:
-    """``auto`` is what SSTMERGE_DEVICE says, else the best there is."""
-    return (os.environ.get("SSTMERGE_DEVICE") or best_device()) if name == "auto" else name
+def _put(resident: ResidentModel, factors: Sequence[dict[str, Factors]], weights: Sequence[float], dtype: str) -> None:
+    """Have the model compute at base + Σ w_i ΔW_i; beside weights of 16 bits, which would lose most of it."""
+    from sstmerge_core.fisher import expansion
+
+    if dtype == "float32":
+        resident.set_delta(expansion.deltas(factors, weights))
+    else:
+        resident.set_delta(None, expansion.low_rank(factors, weights))
+
+
+def chosen_device(name: str, recipes: Sequence[Recipe] = ()) -> str:
+    """``auto`` is what SSTMERGE_DEVICE says, else the device that the first of `recipes` names, else the best here."""
+    if name != "auto":
+        return name
+    return os.environ.get("SSTMERGE_DEVICE") or (recipes[0].device if recipes else "") or best_device()

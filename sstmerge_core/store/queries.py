@@ -342,14 +342,15 @@ def runs_merged_from(con: Connection, sha256: str) -> pd.DataFrame:
     return con.execute(sql, [sha256]).df()
 
 
-def peak_memory(con: Connection, base: str, device: str) -> dict[str, float]:
-    """method → the most bytes that a finished run of it took at its peak, with this base model on this device."""
+def peak_memory(con: Connection, base: str, device: str, dtype: str = "float32") -> dict[str, float]:
+    """method → the most bytes that a finished run of it took at its peak, with this base in this format there."""
     sql = """
         SELECT method, max(peak_memory_bytes) FROM runs
         WHERE source = 'measured' AND status = 'finished' AND peak_memory_bytes > 0 AND base = ? AND device = ?
+            AND coalesce(dtype, 'float32') = ?
         GROUP BY method
     """
-    return {method: float(peak) for method, peak in con.execute(sql, [base, device]).fetchall()}
+    return {method: float(peak) for method, peak in con.execute(sql, [base, device, dtype]).fetchall()}
 
 
 def pairs(con: Connection) -> list[str]:

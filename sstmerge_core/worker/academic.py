@@ -12,10 +12,9 @@ from sstmerge_core.builder import recipe_file
 from sstmerge_core.builder.preflight import is_finished
 from sstmerge_core.errors import JobError, Problem
 from sstmerge_core.evaluate import academic
-from sstmerge_core.merge import deltas
 from sstmerge_core.recipe import Recipe, record, validated
 from sstmerge_core.runs import execute
-from sstmerge_core.runs.session import Session, chosen_device
+from sstmerge_core.runs.session import Session, chosen_device, put_on
 from sstmerge_core.store.events import EventWriter, last_status
 from sstmerge_core.suites.declared import Harness
 from sstmerge_core.workspace import Workspace
@@ -61,12 +60,12 @@ def measure(
     the run's own evaluation, else `dtype`. Raises RecipeError before any work where a task cannot be measured.
     """
     academic.check(tasks, settings.execute_code)
-    session = Session(workspace, chosen_device(device))
+    session = Session(workspace, chosen_device(device, [recipe]))
     if not is_finished(workspace, recipe):
         execute.run(recipe, session)
     dtype = recipe.evaluation.dtype if recipe.evaluation else dtype
     resident = session.model(recipe.base, dtype)
-    resident.set_delta(deltas(execute.merge_now(recipe, session)))
+    put_on(recipe, resident, execute.merge_now(recipe, session))
     asked = {name: value for name, value in vars(settings).items() if name != "execute_code"}
     found = []
     for task in tasks:

@@ -82,12 +82,24 @@ def test_the_form_says_every_parameter_so_that_the_page_reads_the_same_recipe(wo
 
 
 def test_what_the_form_has_no_field_for_is_named(workspace) -> None:
-    wanted = recipe(workspace, "sst_gevp", {"alpha": 1.0}, dtype="bfloat16")
+    wanted = recipe(workspace, "sst_gevp", {"alpha": 1.0}, utility_tokens=7)
     fewer = there(wanted.calibration).model_copy(update={"n_harm": 3})
     found = recipe_command.inputs(wanted, catalog.bases(workspace), catalog.entries(workspace))
     assert isinstance(found, Inputs)
     lost = recipe_command.not_in_the_form(wanted.model_copy(update={"calibration": fewer}), workspace, found)
     assert lost == ["the calibration samples", "what it is measured on"]
+
+
+def test_device_format_and_length_are_in_the_form(workspace) -> None:
+    how = preflight.how_to_compute("cuda:1")
+    wanted = recipe(workspace, "sst_gevp", {"alpha": 1.0}, **how)
+    found = recipe_command.inputs(wanted, catalog.bases(workspace), catalog.entries(workspace))
+    assert isinstance(found, Inputs) and recipe_command.not_in_the_form(wanted, workspace, found) == []
+    entries = (*found.experts, found.safety)
+    names = {found.base.sha256: found.base.name} | {one.sha256: one.name for one in entries}
+    said = recipe_command.form(wanted, found, names)
+    told = ("cuda:1", "bfloat16", "beside", 512)
+    assert tuple(said[name] for name in ("device", "dtype", "applied", "length")) == told
 
 
 def test_a_single_adapter_has_the_command_that_measures_it(workspace) -> None:

@@ -415,6 +415,7 @@ def test_gram_matrices_in_runs_are_those_of_the_whole(monkeypatch):
             assert torch.allclose(fisher.project(benign, name, phi[name]), (scaled @ phi[name].flatten()).double())
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_a_gpu_gives_what_the_cpu_gives(model, tokenizer, tiny_pair):
     space = core_space([adapters.read(path).load() for path in tiny_pair])

@@ -590,6 +590,7 @@ def test_written_files_do_not_depend_on_when_they_were_written(pair, tmp_path):
     assert json.loads((tmp_path / "a" / "adapter_config.json").read_text())["r"] == 7
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
 @pytest.mark.parametrize("method", methods.names())
 def test_cuda_and_cpu_agree(pair, method):

@@ -284,6 +284,7 @@ def test_importing_the_package_imports_no_torch() -> None:
     assert done.stdout.strip() == "[]"
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_cpu_and_cuda_agree(tiny_base: Path) -> None:
     ids = torch.tensor([[2, 3, 10, 11, 12]])
