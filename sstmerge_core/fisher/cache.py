@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sstmerge_core.fisher.gradients import Gradients
-from sstmerge_core.workspace import Workspace, new_folder, write_json
+from sstmerge_core.workspace import Workspace, is_whole, new_folder, seal, write_json
 
 
 def key(**parts: Any) -> str:
@@ -21,9 +21,9 @@ def folder(workspace: Workspace, entry: str) -> Path:
 
 
 def load(workspace: Workspace, entry: str) -> Gradients | None:
-    """The cached gradients, on the CPU, or None."""
+    """The cached gradients, on the CPU; None where there are none, or not as they were written."""
     path = folder(workspace, entry) / "gradients.safetensors"
-    if not path.is_file():
+    if not is_whole(path.parent):
         return None
     from safetensors.torch import load_file
 
@@ -43,3 +43,4 @@ def save(workspace: Workspace, entry: str, gradients: Gradients, parts: dict[str
     with new_folder(folder(workspace, entry)) as temporary:
         save_file(modules | {"tokens": gradients.tokens}, temporary / "gradients.safetensors")
         write_json(temporary / "parts.json", parts)
+        seal(temporary)
