@@ -1,6 +1,7 @@
 # make app    install, prepare the demo, open the dashboard on this machine
 # make test   install, run the linters, the type checker and every test
 # make serve  the dashboard for colleagues: make serve HOST=0.0.0.0 BASE_URL=http://name:8501
+# make reliability KILLS=240 SEED=1   the fault suite and the load, which write docs/reliability.md
 # make dev    the dashboard for who changes it: a saved page is drawn again
 #
 # make app LOCK=1 installs exactly what requirements.lock names, by its hashes; make lock renews that file,
@@ -11,6 +12,8 @@ HOST ?= localhost
 BASE_URL ?=
 SERVE :=
 WATCH :=
+KILLS ?= 240
+SEED ?= 1
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile
@@ -19,7 +22,7 @@ LOCK :=
 SUFFIX := $(if $(LOCK),lock,txt)
 TOOLS := .venv-tools
 
-.PHONY: app serve dev test suite check setup demo bench docs screenshots looks lock audit sbom clean
+.PHONY: app serve dev test suite check setup demo reliability bench docs screenshots looks lock audit sbom clean
 
 app: setup
 	BASE_URL=$(BASE_URL) $(WATCH) $(BIN)/sstmerge serve --host $(HOST) --port $(PORT) $(SERVE)
@@ -45,6 +48,11 @@ check: setup
 
 demo: setup
 	$(BIN)/sstmerge demo
+
+# Kills, full disks, damaged files, jumping clocks: an hour; stopped, it goes on where it was. Then ten minutes of load.
+reliability: setup
+	$(BIN)/python -m benchmarks.reliability --kills $(KILLS) --seed $(SEED)
+	$(BIN)/python -m benchmarks.load --record
 
 bench: setup
 	$(BIN)/sstmerge demo --prepare

@@ -62,6 +62,7 @@ with left:
     blocks.formula(method.formula)
     unaligned = pick.unaligned_model(state, shelf, [method], inputs.base)
     values, measured = parameters.form(state, method)
+    plan = None
     with blocks.failures():
         plan = preflight.plan(
             start.workspace(),
@@ -111,7 +112,7 @@ said |= {"job": st.session_state["merge.job"]}
 state.write(said)
 
 with right:
-    shown_run = plan.run_id if plan.known else ""
+    shown_run = plan.run_id if plan and plan.known else ""
     if job_id := st.session_state["merge.job"]:
         job = queue.watched(job_id, key="merge.watch")
         if job is not None and job.state == "done" and job.run_ids:

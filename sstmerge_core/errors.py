@@ -151,15 +151,26 @@ _DISK = {
 """What a full, protected or broken disk answers; any other error of the system is a fault of ours"""
 
 
-def disk_problem(error: OSError, where: str = "") -> Problem | None:
-    """What a full, protected or broken disk said, and what to do; None for any other error of the system.
+def disk_problem(error: BaseException, where: str = "") -> Problem | None:
+    """What a full, protected or broken disk said, and what to do; None for any other error.
 
-    `where` stands for the file where the error names none.
+    `where` stands for the file where the error names none. safetensors tells what the system said in its text alone.
     """
-    if error.errno not in _DISK:
-        return None
-    place = error.filename if isinstance(error.filename, str) else where
-    return Problem(place or "the workspace", *_DISK[error.errno])
+    if isinstance(error, OSError):
+        code, place = error.errno, error.filename if isinstance(error.filename, str) else where
+    else:
+        told = (
+            re.search(r"\(os error (\d+)\)", str(error)) if type(error).__module__.startswith("safetensors") else None
+        )
+        code, place = int(told[1]) if told else None, where
+    return Problem(place or "the workspace", *_DISK[code]) if code in _DISK else None
+
+
+def lock_fault(error: OSError) -> tuple[str, str]:
+    """What is wrong and what to do where a disk was asked to lock a file and did not, but because somebody has it."""
+    fault = f"this disk locks no files ({error.strerror or error})"
+    fix = "Have it mounted with locks (NFS: not `nolock`), or name a folder on a local disk in SSTMERGE_WORKSPACE."
+    return fault, f"Without locks two programs could write there at once. {fix}"
 
 
 def disk_fault(code: int) -> tuple[str, str]:

@@ -216,6 +216,32 @@ def _locked(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
+_LOCKING: set[Path] = set()
+"""Folders whose disk has locked a file for this process"""
+
+
+def lock_refusal(folder: Path) -> OSError | None:
+    """What the disk of a folder answers when it is asked to lock a file; None where it does, or cannot be asked.
+
+    Asked once in a process: SQLite would wait for half a minute, DuckDB take the refusal for another process's lock.
+    """
+    if folder in _LOCKING:
+        return None
+    try:
+        file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
+    except OSError:  # full or protected: what is done next tells
+        return None
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_UN)
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            return error
+    _LOCKING.add(folder)
+    return None
+
+
 def _remove_abandoned(target: Path) -> None:
     """Remove what killed processes left half-written beside `target`: temporary folders that nobody holds locked."""
     for name in glob.glob(f".{glob.escape(target.name)}.{_PARTIAL}*", root_dir=target.parent, include_hidden=True):
@@ -227,6 +253,29 @@ def _remove_abandoned(target: Path) -> None:
                     shutil.rmtree(target.parent / name)
             finally:
                 os.close(descriptor)
+
+
+SEAL = "sha256.json"
+
+
+def seal(folder: Path) -> None:
+    """Write the SHA-256 of every file of `folder` beside them; see `is_whole`."""
+    found = {path.name: _sha256(path) for path in sorted(folder.iterdir()) if path.is_file() and path.name != SEAL}
+    write_json(folder / SEAL, found)
+
+
+def is_whole(folder: Path) -> bool:
+    """Whether the files of a folder are those that were sealed. One without a seal is not: nobody can tell."""
+    try:
+        sealed = json.loads((folder / SEAL).read_bytes())
+        return bool(sealed) and all(_sha256(folder / name) == digest for name, digest in sealed.items())
+    except (OSError, ValueError, AttributeError, TypeError):
+        return False
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def given_path(name: str | Path, error: type[SSTMergeError] = DataError) -> Path:

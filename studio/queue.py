@@ -30,7 +30,8 @@ def draw(*, key: str, watched: str = "", watch: Callable[[str], None] | None = N
             st.caption("Nothing runs or waits.")
         if not ended:
             return
-        past = [job for job in jobs.jobs(start.workspace(), LISTED) if not job.active]
+        drawn = {job.job_id for job in active}  # one that has ended since is drawn already, as it was
+        past = [job for job in jobs.jobs(start.workspace(), LISTED) if not job.active and job.job_id not in drawn]
         for job in past[:ENDED]:
             _ended(job, key=key, watched=watched, watch=watch)
         if past[ENDED:]:

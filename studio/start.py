@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 import os
 import sys
@@ -222,9 +223,11 @@ def settle() -> None:
     """
     global _settled
     if len(sys.modules) > _settled + NEW_MODULES:
-        _settled = len(sys.modules)
+        before, _settled = _settled, len(sys.modules)
         gc.collect()
         gc.freeze()
+        if not before:  # else DuckDB's bindings print every frozen object as a leak when the server ends
+            atexit.register(gc.unfreeze)
 
 
 def base_url() -> str:

@@ -74,7 +74,7 @@ def file_sha256(path: Path, workspace: Workspace | None = None) -> str:
 def forget(path: Path, workspace: Workspace) -> None:
     """Have the file hashed when its hash is next wanted, whatever the file system says of it."""
     with contextlib.suppress(sqlite3.Error, OSError), _hashes(workspace) as connection:
-        connection.execute("DELETE FROM files WHERE path = ?", [str(path.resolve())])
+        connection.execute("DELETE FROM hashes WHERE path = ?", [str(path.resolve())])
 
 
 def is_settled(path: Path) -> bool:
@@ -91,9 +91,10 @@ def file_state(path: Path) -> str:
 def _remembered(workspace: Workspace, path: Path, state: str) -> str | None:
     try:
         with _hashes(workspace) as connection:
-            sql = "SELECT sha256 FROM files WHERE path = ? AND state = ?"
+            sql = "SELECT sha256, seal FROM hashes WHERE path = ? AND state = ?"
             row = connection.execute(sql, [str(path.resolve()), state]).fetchone()
-            return row[0] if row else None
+            # SQLite does not notice a changed bit, and a wrong hash would be believed for as long as the file is there
+            return row[0] if row and row[1] == _seal(path, state, row[0]) else None
     except sqlite3.OperationalError:  # held for long, protected, or the disk is full
         return None
     except sqlite3.DatabaseError:
@@ -107,15 +108,20 @@ def _remembered(workspace: Workspace, path: Path, state: str) -> str | None:
 
 def _remember(workspace: Workspace, path: Path, state: str, digest: str) -> None:
     with contextlib.suppress(sqlite3.Error, OSError), _hashes(workspace) as connection:
-        sql = "INSERT OR REPLACE INTO files VALUES (?, ?, ?)"
-        connection.execute(sql, [str(path.resolve()), state, digest])
+        sql = "INSERT OR REPLACE INTO hashes VALUES (?, ?, ?, ?)"
+        connection.execute(sql, [str(path.resolve()), state, digest, _seal(path, state, digest)])
+
+
+def _seal(path: Path, state: str, digest: str) -> str:
+    return hashlib.sha256(f"{path.resolve()}\n{state}\n{digest}".encode()).hexdigest()
 
 
 @contextlib.contextmanager
 def _hashes(workspace: Workspace) -> Iterator[sqlite3.Connection]:
     workspace.cache.mkdir(parents=True, exist_ok=True)
     with closing(sqlite3.connect(workspace.cache / _CACHE, timeout=30)) as connection, connection:
-        connection.execute("CREATE TABLE IF NOT EXISTS files(path TEXT PRIMARY KEY, state TEXT, sha256 TEXT)")
+        columns = "path TEXT PRIMARY KEY, state TEXT, sha256 TEXT, seal TEXT"
+        connection.execute(f"CREATE TABLE IF NOT EXISTS hashes({columns})")
         yield connection
 
 

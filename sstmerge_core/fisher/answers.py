@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,16 +30,24 @@ def path(workspace: Workspace, entry: str) -> Path:
 
 
 def load(workspace: Workspace, entry: str) -> list[Example] | None:
-    """The kept answers with their prompts, or None."""
-    file = path(workspace, entry)
-    if not file.is_file():
+    """The kept answers with their prompts; None where there are none, or not as they were written."""
+    try:
+        told = documents.read_json(path(workspace, entry))
+        if told["sha256"] != _digest(told["answers"]):
+            return None
+        return [Example(row["prompt"], row["response"], row["ended"]) for row in told["answers"]]
+    except (OSError, ValueError, KeyError, TypeError):
         return None
-    return [Example(row["prompt"], row["response"], row["ended"]) for row in documents.read_json(file)["answers"]]
 
 
 def save(workspace: Workspace, entry: str, answers: Sequence[Example], parts: dict[str, Any]) -> None:
     """Keep `answers` whole or not at all; `parts` is stored beside them for people."""
-    write_json(path(workspace, entry), {"parts": parts, "answers": [answer._asdict() for answer in answers]})
+    rows = [answer._asdict() for answer in answers]
+    write_json(path(workspace, entry), {"parts": parts, "answers": rows, "sha256": _digest(rows)})
+
+
+def _digest(rows: Any) -> str:
+    return hashlib.sha256(json.dumps(rows, sort_keys=True).encode()).hexdigest()
 
 
 def own_answers(

@@ -10,7 +10,7 @@ from typing import Any
 from sstmerge_core import documents
 from sstmerge_core.fisher.gradients import Gradients, plain_mean
 from sstmerge_core.fisher.partial import FILE, SHAPES
-from sstmerge_core.workspace import Workspace, new_folder, write_json
+from sstmerge_core.workspace import Workspace, is_whole, new_folder, seal, write_json
 
 
 def key(**parts: Any) -> str:
@@ -23,18 +23,15 @@ def folder(workspace: Workspace, entry: str) -> Path:
 
 
 def load(workspace: Workspace, entry: str) -> Gradients | None:
-    """The cached gradients, on the CPU and as a mapping of their file, or None."""
+    """The cached gradients, on the CPU, as a mapping of their file; None where there are none as they were written."""
     place = folder(workspace, entry)
     path = place / FILE
-    if not path.is_file():
+    if not is_whole(place):
         return None
     from safetensors import safe_open
 
     with safe_open(path, framework="pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no mapping of Python's
-    if not (place / SHAPES).is_file():  # as they were kept before: module by module
-        tokens = tensors.pop("tokens")
-        return Gradients.of({name: tensors[name] for name in sorted(tensors)}, tokens)
     shapes = {name: (p, q) for name, p, q in documents.read_json(place / SHAPES)["shapes"]}
     return Gradients(tensors["rows"], shapes, tensors["tokens"], plain_mean(len(tensors["tokens"])))
 
@@ -50,3 +47,4 @@ def save(workspace: Workspace, entry: str, gradients: Gradients, parts: dict[str
         save_file({"rows": gradients.rows.cpu().contiguous(), "tokens": gradients.tokens}, temporary / FILE)
         write_json(temporary / SHAPES, {"shapes": [[name, *shape] for name, shape in gradients.shapes.items()]})
         write_json(temporary / "parts.json", parts)
+        seal(temporary)

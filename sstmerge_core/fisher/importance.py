@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from sstmerge_core.errors import AdapterError, Problem
 from sstmerge_core.fisher.gradients import by_sample, encode_rows, frozen, losses_by_batch, padding
 from sstmerge_core.models.decoding import within_positions
-from sstmerge_core.workspace import new_folder, write_json
+from sstmerge_core.workspace import is_whole, new_folder, seal, write_json
 
 if TYPE_CHECKING:
     import torch
@@ -85,12 +85,13 @@ def save(folder: Path, elected: Mapping[str, torch.Tensor], parts: Mapping[str, 
     with new_folder(folder) as temporary:
         save_file(packed, temporary / "elected.safetensors", metadata=shapes)
         write_json(temporary / "parts.json", dict(parts))
+        seal(temporary)
 
 
 def load(folder: Path) -> dict[str, torch.Tensor] | None:
-    """What `save` kept, bool (out, in) by module on the CPU, or None."""
+    """What `save` kept, bool (out, in) by module on the CPU; None where that is not there, or not as it was written."""
     path = folder / "elected.safetensors"
-    if not path.is_file():
+    if not is_whole(folder):
         return None
     import numpy as np
     import torch

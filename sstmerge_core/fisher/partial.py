@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from sstmerge_core.adapters.safetensors_header import TensorHeader
 from sstmerge_core.adapters.safetensors_writer import layout
-from sstmerge_core.workspace import sync, write_json
+from sstmerge_core.workspace import seal, sync, write_json
 
 if TYPE_CHECKING:
     import torch
@@ -82,6 +82,7 @@ class Partial:
         write_json(self.folder / "parts.json", dict(parts))
         for name in (JOURNAL, ABOUT):
             (self.folder / name).unlink(missing_ok=True)
+        seal(self.folder)
         sync(self.folder)
         shutil.rmtree(folder, ignore_errors=True)
         os.rename(self.folder, folder)

@@ -6,6 +6,7 @@ that a kill at any moment costs one step. What is kept there is read back bit fo
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sstmerge_core.fitting.fit import Fit
-from sstmerge_core.workspace import Workspace, new_folder, write_json
+from sstmerge_core.workspace import Workspace, is_whole, new_folder, seal, write_json
 
 if TYPE_CHECKING:
     import torch
@@ -27,16 +28,19 @@ class Checkpoint:
     path: Path | None = None
 
     def load(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
-        """The tensors and what was said of them; None where there is nothing, or nothing that can be read."""
+        """The tensors and what was said of them; None where there is nothing, or not what was written."""
         from safetensors import SafetensorError, safe_open
 
         if self.path is None:
             return None
         try:
             with safe_open(self.path, framework="pt") as file:
-                about = json.loads((file.metadata() or {})["about"])
+                told = file.metadata() or {}
                 # copies: memory of torch's own alignment, as in a fit that was never interrupted
-                return {name: file.get_tensor(name).clone() for name in file.keys()}, about  # noqa: SIM118
+                tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+                return (
+                    (tensors, json.loads(told["about"])) if told["sha256"] == _digest(tensors, told["about"]) else None
+                )
         except (OSError, SafetensorError, KeyError, ValueError):
             return None
 
@@ -48,7 +52,8 @@ class Checkpoint:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         partial = self.path.with_name(f"{self.path.name}.{os.getpid()}.partial")
         kept = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-        save_file(kept, partial, metadata={"about": json.dumps(dict(about))})
+        said = json.dumps(dict(about))
+        save_file(kept, partial, metadata={"about": said, "sha256": _digest(kept, said)})
         descriptor = os.open(partial, os.O_RDONLY)
         try:
             os.fsync(descriptor)
@@ -61,6 +66,17 @@ class Checkpoint:
             self.path.unlink(missing_ok=True)
 
 
+def _digest(tensors: Mapping[str, torch.Tensor], about: str) -> str:
+    """SHA-256 of the tensors' names, shapes and bytes, and of what is said of them."""
+    import torch
+
+    found = hashlib.sha256(about.encode())
+    for name, tensor in sorted(tensors.items()):
+        found.update(f"\n{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        found.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return found.hexdigest()
+
+
 def folder(workspace: Workspace, entry: str) -> Path:
     return workspace.cache / "fitted" / entry
 
@@ -71,9 +87,9 @@ def checkpoint(workspace: Workspace, entry: str) -> Checkpoint:
 
 
 def load(workspace: Workspace, entry: str) -> Fit | None:
-    """The fit that has ended, on the CPU, or None."""
+    """The fit that has ended, on the CPU; None where there is none, or not as it was written."""
     path = folder(workspace, entry) / "cores.safetensors"
-    if not path.is_file():
+    if not is_whole(path.parent):
         return None
     from safetensors.torch import load_file
 
@@ -91,3 +107,4 @@ def save(workspace: Workspace, entry: str, fit: Fit, parts: Mapping[str, Any]) -
         save_file(cores, temporary / "cores.safetensors")
         write_json(temporary / "statistics.json", {"rows": fit.statistics})
         write_json(temporary / "parts.json", dict(parts))
+        seal(temporary)

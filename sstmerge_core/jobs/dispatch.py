@@ -12,7 +12,7 @@ import sqlite3
 import threading
 import time
 
-from sstmerge_core.errors import StoreError
+from sstmerge_core.errors import JobError, StoreError
 from sstmerge_core.jobs.backends import local
 from sstmerge_core.jobs.model import Job
 from sstmerge_core.jobs.process import Process
@@ -45,7 +45,8 @@ def reconcile(workspace: Workspace) -> None:
         if not process.local:
             gone = time.time() - heartbeat > SILENCE
         else:
-            if cancel_at is not None and time.time() - cancel_at >= GRACE:
+            # a clock that was set back since must not make the grace an hour
+            if cancel_at is not None and not 0 <= time.time() - cancel_at < GRACE:
                 process.kill()
             gone = not process.alive()
         if gone and cancel_at is None:
@@ -60,7 +61,8 @@ def stop(workspace: Workspace, process: Process) -> None:
     process.signal_group(signal.SIGTERM)
 
     def follow() -> None:
-        process.wait(GRACE)
+        if not process.wait(GRACE):
+            process.kill()
         settle(workspace)
 
     # Not a daemon: a command line that cancels waits for these few seconds before it exits.
@@ -81,7 +83,8 @@ def close_runs(workspace: Workspace, job: Job) -> None:
 
 
 def _after_worker(workspace: Workspace) -> None:
-    # The workspace may have been deleted meanwhile (tests); the next look at the queue does the same again.
+    # The workspace may have been deleted meanwhile (tests), or its disk be full: who next looks at the queue does the
+    # same again, and is told.
     if workspace.queue.exists():
-        with contextlib.suppress(OSError, sqlite3.Error):
+        with contextlib.suppress(OSError, sqlite3.Error, JobError):
             settle(workspace)

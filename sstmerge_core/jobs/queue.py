@@ -16,11 +16,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from sstmerge_core.errors import JobError, Problem, disk_fault
+from sstmerge_core.errors import JobError, Problem, disk_fault, lock_fault
 from sstmerge_core.jobs.estimate import blend
 from sstmerge_core.jobs.model import QUEUED, RESUMABLE, RUNNING, Job
 from sstmerge_core.jobs.process import Process
-from sstmerge_core.workspace import Workspace
+from sstmerge_core.workspace import Workspace, lock_refusal
 
 Move = Literal["first", "up", "down"]
 
@@ -240,6 +240,8 @@ class Queue:
     def _open(self) -> Iterator[sqlite3.Connection]:
         """Raises JobError for a file that is damaged, held too long, or that cannot be written, and what to do."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        if (refusal := lock_refusal(self.path.parent)) is not None:
+            raise JobError(Problem(str(self.path), *lock_fault(refusal))) from refusal
         db = None
         try:
             db = sqlite3.connect(self.path, timeout=30, isolation_level=None)
@@ -272,7 +274,10 @@ def unknown(job_id: str) -> JobError:
 
 def _file_problem(path: Path, error: sqlite3.DatabaseError) -> Problem:
     """What SQLite said of the file, and what to do."""
-    name = (getattr(error, "sqlite_errorname", None) or "").removeprefix("SQLITE_").split("_")[0]
+    told = (getattr(error, "sqlite_errorname", None) or "").removeprefix("SQLITE_")
+    name = told.split("_")[0]
+    if name == "IOERR" and "LOCK" in told:
+        return Problem(str(path), *lock_fault(OSError(errno.ENOLCK, str(error))))
     if name in ("IOERR", "CANTOPEN") and shutil.disk_usage(path.parent).free < 1 << 20:
         name = "FULL"  # there is no room for the memory that its readers share
     known = {"FULL": errno.ENOSPC, "READONLY": errno.EACCES, "PERM": errno.EACCES, "IOERR": errno.EIO}

@@ -237,6 +237,10 @@ def _alone(folder: Path) -> Iterator[bool]:
             first = True
         except BlockingIOError:
             first = False
+        except (
+            OSError
+        ):  # some network disks lock no folders: a second process takes the socket, the first goes when idle
+            first = True
         yield first
     finally:
         os.close(descriptor)

@@ -35,7 +35,7 @@ def drawable(runs: pd.DataFrame, x: str, y: str, z: str | None = None) -> pd.Dat
     """
     axes = [column for column in (x, y, z) if column]
     runs = one_utility(runs) if "utility" in axes else runs
-    methods, names = pd.factorize(runs["method"])
+    methods, names = pd.factorize(runs["method"].fillna(""))  # what a damaged event file says names none
     ranks = {name: rank for rank, name in enumerate(sorted(names, key=order))}
     codes = [
         np.array([ranks[name] for name in names], dtype=int)[methods],

@@ -16,7 +16,7 @@ from sstmerge_core import adapters, methods, metrics
 from sstmerge_core.adapters.base_weights import base_weights
 from sstmerge_core.builder.preflight import is_finished
 from sstmerge_core.builder.recipe_file import Output
-from sstmerge_core.errors import Cancelled, DataError, JobError, Problem, SSTMergeError
+from sstmerge_core.errors import Cancelled, DataError, JobError, Problem, SSTMergeError, disk_problem
 from sstmerge_core.evaluate import metric_rows
 from sstmerge_core.evaluate.judge import judge_samples
 from sstmerge_core.evaluate.judges import get_judge
@@ -102,8 +102,11 @@ def run(recipe: Recipe, session: Session) -> None:
             raise
         except Exception as error:
             problems = error.problems if isinstance(error, SSTMergeError) else ()
-            message = str(error) if problems else f"{type(error).__name__}: {error}"
-            events.write("run_failed", error=message, problems=[vars(problem) for problem in problems])
+            if (disk := disk_problem(error, str(folder))) is not None:
+                problems = (disk,)
+            message = "\n".join(map(str, problems)) if problems else f"{type(error).__name__}: {error}"
+            with contextlib.suppress(OSError):  # a disk that is full has no room for this either
+                events.write("run_failed", error=message, problems=[vars(problem) for problem in problems])
             raise
         events.write(
             "run_finished",

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from sstmerge_core import documents
-from sstmerge_core.errors import Problem, StoreError
+from sstmerge_core.errors import Problem, StoreError, lock_fault
 from sstmerge_core.workspace import Workspace, is_file
 
 FILE_NAME = "events.jsonl"
@@ -29,7 +29,7 @@ class EventWriter:
     """Appends events to `folder`/events.jsonl under an exclusive lock; a context manager.
 
     A last line without its newline (the previous writer was killed) is cut off when the file is opened.
-    Raises StoreError when another process holds the file for longer than `wait` seconds.
+    Raises StoreError when another process holds the file for longer than `wait` seconds, and on a disk that locks none.
     """
 
     def __init__(self, folder: Path, *, wait: float = 5.0):
@@ -166,6 +166,8 @@ def _lock(file: IO[bytes], path: Path, wait: float) -> None:
                 problem = Problem(str(path), "another process is writing it", "Wait for that job, or cancel it.")
                 raise StoreError(problem) from None
             time.sleep(0.02)
+        except OSError as error:
+            raise StoreError(Problem(str(path), *lock_fault(error))) from error
 
 
 def _cut_torn_line(file: IO[bytes]) -> None:

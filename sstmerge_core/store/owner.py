@@ -17,12 +17,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sstmerge_core.errors import Problem, StoreError, disk_fault
+from sstmerge_core.errors import Problem, StoreError, disk_fault, lock_fault
 from sstmerge_core.store import leaderboard, snapshot
 from sstmerge_core.store.events import decode, read_lines
 from sstmerge_core.store.fold import FIRST_WINS, KEYS, Batch
 from sstmerge_core.store.reported import reported_batch
-from sstmerge_core.workspace import Workspace
+from sstmerge_core.workspace import Workspace, lock_refusal
 
 if TYPE_CHECKING:
     import duckdb
@@ -67,10 +67,11 @@ class Owner:
         """Take the database, creating it (or making it again after a change of schema) where needed.
 
         Raises HeldError that names the process holding the file when it is not free within `wait` seconds,
-        DamagedError where it is no whole database, and StoreError where the disk is full or protected.
+        DamagedError where it is no whole database, and StoreError where the disk is full, protected or locks no files.
         """
         with _LOCKS[workspace.database], file_errors(workspace.database):
             workspace.create()
+            _check_locks(workspace.database)
             connection = _connect(workspace, wait)
             try:
                 if _version(connection) != schema_version():
@@ -265,9 +266,12 @@ def _connect(workspace: Workspace, wait: float) -> duckdb.DuckDBPyConnection:
 
     deadline = time.monotonic() + wait
     while True:
+        new = not workspace.database.exists()
         try:
             return duckdb.connect(str(workspace.database))
         except duckdb.IOException as error:
+            if new and _fault(str(error), True) is not None and "Could not set lock" not in str(error):
+                _delete(workspace)  # a full disk: what was begun is no database, and would be called damaged
             if "Could not set lock" not in str(error):
                 raise
             if time.monotonic() >= deadline:
@@ -281,6 +285,12 @@ def _held(database: Path, pid: int) -> HeldError:
     return HeldError(Problem(str(database), fault, "Stop it, or wait for it; reading goes by snapshot."))
 
 
+def _check_locks(database: Path) -> None:
+    """Raises StoreError for a place where nothing keeps a second process away."""
+    if (refusal := lock_refusal(database.parent)) is not None:
+        raise StoreError(Problem(str(database), *lock_fault(refusal))) from refusal
+
+
 @contextlib.contextmanager
 def _free(database: Path) -> Iterator[None]:
     """Hold the lock that DuckDB takes on its file, without DuckDB. Raises HeldError where another process has it."""
@@ -292,6 +302,8 @@ def _free(database: Path) -> Iterator[None]:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (BlockingIOError, PermissionError):
             raise _held(database, _holder(file.fileno())) from None
+        except OSError as error:
+            raise StoreError(Problem(str(database), *lock_fault(error))) from error
         yield
 
 

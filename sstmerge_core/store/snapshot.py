@@ -18,7 +18,7 @@ def publish(connection: Any, database: str, folder: Path) -> Path:
     """
     folder.mkdir(parents=True, exist_ok=True)
     remove_unfinished(folder)
-    target = folder / f"snap.{time.time_ns()}.duckdb"
+    target = folder / f"snap.{_number(folder)}.duckdb"
     temporary = folder / f".{target.name}.{os.getpid()}"
     try:
         connection.execute(f"ATTACH '{_quoted(temporary)}' AS snap")
@@ -58,9 +58,16 @@ def _copy(connection: Any, database: str) -> None:
         connection.execute(f'USE "{database}"')
 
 
+def _number(folder: Path) -> int:
+    """Now, in nanoseconds, but later than every snapshot there is: a clock set back must not hide the newest."""
+    last = newest(folder)
+    return max(time.time_ns(), int(last.name.split(".")[1]) + 1 if last else 0)
+
+
 def published(folder: Path) -> list[Path]:
     """The snapshots of a folder, oldest first."""
-    return sorted(folder.glob("snap.*.duckdb"))
+    found = [path for path in folder.glob("snap.*.duckdb") if path.name.split(".")[1].isdecimal()]
+    return sorted(found, key=lambda path: int(path.name.split(".")[1]))
 
 
 def remove_unfinished(folder: Path) -> None:

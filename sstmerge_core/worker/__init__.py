@@ -6,6 +6,7 @@ It writes runs as event files and its own state into the queue; what it prints i
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import os
 import signal
@@ -19,7 +20,7 @@ from types import FrameType
 from typing import Any
 
 from sstmerge_core import access
-from sstmerge_core.errors import Cancelled, SSTMergeError, disk_problem
+from sstmerge_core.errors import Cancelled, JobError, SSTMergeError, disk_problem
 from sstmerge_core.jobs.dispatch import close_runs, settle
 from sstmerge_core.jobs.estimate import Estimator, relative_error
 from sstmerge_core.jobs.history import scope_of
@@ -33,6 +34,8 @@ from sstmerge_core.workspace import Workspace
 EXECUTE = "sstmerge_core.runs.execute:execute"
 """What does the work of merge and sweep jobs; an inspect job calls ``inspect`` of the same module."""
 BEAT_SECONDS = 1.0
+END_SECONDS = 10.0
+"""How long a worker that has ended tries to say so to a queue that cannot be written"""
 
 
 class Monitor:
@@ -49,6 +52,8 @@ class Monitor:
         """When half of the job was done, and the remaining seconds announced then."""
         self._part = ""
         """What of the point is at work, in words"""
+        self._mute = False
+        """The queue could not be written when it was last tried, and the log says so"""
         self._thread = threading.Thread(target=self._run, daemon=True, name="heartbeat")
         self._thread.start()
 
@@ -108,8 +113,14 @@ class Monitor:
                 "eta_seconds": estimator.remaining(now),
                 "eta_at_half": self._half[1] if self._half else None,
             }
-        if self._queue.beat(self._job.job_id, **fields):
-            self._cancelled.set()
+        try:
+            if self._queue.beat(self._job.job_id, **fields):
+                self._cancelled.set()
+            self._mute = False
+        except JobError as error:  # a full disk: the work notices for itself, and may be done before it has to write
+            if not self._mute:
+                print(f"No progress can be told: {error}", file=sys.stderr)
+            self._mute = True
 
     def _note_half(self) -> None:
         now = time.monotonic()
@@ -164,14 +175,16 @@ def run_job(workspace: Workspace, job: Job, execute: str) -> tuple[str, str | No
         print(f"Failed: {error}", file=sys.stderr)
         return "failed", "; ".join(str(problem) for problem in error.problems)
     except Exception as error:
-        traceback.print_exc()
-        if isinstance(error, OSError) and (problem := disk_problem(error)):
+        if (problem := disk_problem(error)) is not None:
+            print(f"Failed: {problem}", file=sys.stderr)
             return "failed", str(problem)
+        traceback.print_exc()
         return "failed", " ".join(f"{type(error).__name__}: {error}".split())
     finally:
         monitor.stop()
-    queue.learn(scope, monitor.rates())
-    queue.beat(job.job_id, eta_error=monitor.eta_error())
+    with contextlib.suppress(JobError):  # what is learnt for other jobs must not make this one fail
+        queue.learn(scope, monitor.rates())
+        queue.beat(job.job_id, eta_error=monitor.eta_error())
     return "done", None
 
 
@@ -195,12 +208,26 @@ def main(arguments: list[str] | None = None) -> int:
         with access.acting_for(job.user):
             state, error = run_job(workspace, job, options.execute)
     finally:
-        if state == "cancelled":
-            close_runs(workspace, job)
-        queue.end(job.job_id, state, error, process)
         print(f"--- {state}" + (f": {error}" if error else ""), flush=True)
-        settle(workspace)
+        _end(workspace, job, state, error, process)
     return 0 if state == "done" else 1
+
+
+def _end(workspace: Workspace, job: Job, state: str, error: str | None, process: Process) -> None:
+    """Tell the queue how the job ended, and start the next. Where the disk stays full the job counts as lost."""
+    deadline = time.monotonic() + END_SECONDS
+    while True:
+        try:
+            if state == "cancelled":
+                close_runs(workspace, job)
+            Queue(workspace).end(job.job_id, state, error, process)
+            settle(workspace)
+            return
+        except (JobError, OSError) as refused:
+            if time.monotonic() >= deadline:
+                print(f"The queue could not be told: {refused}", file=sys.stderr)
+                return
+            time.sleep(0.5)
 
 
 def _experiment(workspace: Workspace, job: Job, spec: dict[str, Any], monitor: Monitor) -> None:

@@ -338,7 +338,7 @@ def test_hashes_that_are_damaged_are_taken_again_and_remembered_again(workspace:
         cache.mkdir()
     elif damage == "another table":
         with sqlite3.connect(cache) as db:
-            db.execute("CREATE TABLE files (a)")
+            db.execute("CREATE TABLE hashes (a)")
     else:
         cache.write_bytes(QUEUES[damage])
     assert fingerprint.file_sha256(weights, workspace) == right
