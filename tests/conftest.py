@@ -21,6 +21,11 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 os.environ.setdefault("SSTMERGE_ROOTS", tempfile.gettempdir())
 
 
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Bytes are called by how many they are: what they hold may differ from process to process, and nobody reads it."""
+    return f"{argname} of {len(val)} bytes" if isinstance(val, bytes) else None
+
+
 @pytest.fixture(scope="session")
 def shipped_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folders of the runs that ship with the demo, to read and not to write."""
