@@ -52,6 +52,7 @@ demo: setup
 # Kills, full disks, damaged files, jumping clocks: an hour; stopped, it goes on where it was. Then ten minutes of load.
 reliability: setup
 	$(BIN)/python -m benchmarks.reliability --kills $(KILLS) --seed $(SEED)
+	$(BIN)/python -m tests.corpus.summary --record
 	$(BIN)/python -m benchmarks.load --record
 
 bench: setup

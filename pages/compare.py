@@ -15,8 +15,7 @@ from sstmerge_core.words import count, plain, shortened
 from studio import answers, blocks, decision, link, start
 
 MOST = blocks.COMPARED
-FEW = 12
-"""Runs that a menu shows without a search of its own"""
+FEW = 12  # runs that a menu shows without a search of its own
 
 
 def of_how_many(runs: int) -> str:

@@ -16,11 +16,11 @@ from sstmerge_core.workspace import write_file
 
 Row = dict[str, Any]
 PATH = ROOT / "docs" / "reliability.md"
-SECTIONS = ("faults", "load")
+SECTIONS = ("faults", "inputs", "load")
 HEAD = """# What it bears
 
-Written by the programs that tried it: `make reliability` the faults, `python -m benchmarks.load` the load. No figure
-here is written by hand; every trial is a line of `results.jsonl` in the folder that they work in.
+Written by the programs that tried it, which `make reliability` starts one after the other. No figure here is written by
+hand; every trial of the faults is a line of `results.jsonl` in the folder that they work in.
 
 """
 KINDS = ("lost", "doubled", "bits", "database", "hung", "words", "page", "traceback", "other")

@@ -357,7 +357,7 @@ BOMBS: dict[str, Expected] = {
     "WITH RECURSIVE t(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM t) SELECT count(*) FROM t": REFUSED,
     "SELECT count(*) FROM range(10000000) a, range(10000000) b, range(10000000) c": REFUSED,
     "SELECT max(levenshtein(repeat('ab', 20000), repeat('ba', 20000) || i)) FROM range(100000) t(i)": REFUSED,
-    "SELECT regexp_matches(repeat('a', 30000000), '(a|a)*b') FROM range(1000)": REFUSED,
+    "SELECT regexp_matches(repeat('a', 30000000), '(a|a)*b') FROM range(1000)": EITHER,
     "SELECT sum(sqrt(i) * sin(i)) FROM range(100000000000) t(i)": REFUSED,
 }
 """What has no end in time"""

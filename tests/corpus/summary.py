@@ -1,6 +1,8 @@
-"""How many inputs of each corpus were tried, and what came of them: `python -m tests.corpus.summary [--json]`.
+"""How many inputs of each corpus were tried, and what came of them.
 
-`counts` is for who puts the figures into a document; a fault that is not 0 is a fault.
+    python -m tests.corpus.summary [--json | --record]
+
+Exit status 1 where one was not dealt with. `--record` puts the table into `docs/reliability.md`.
 """
 
 from __future__ import annotations
@@ -10,6 +12,8 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 
+from benchmarks.reliability import document
+from tests.corpus.bounds import BYTES, SECONDS
 from tests.corpus.case import FAULTS, REFUSED, RIGHT, Outcome
 from tests.corpus.sweep import KINDS, sweep
 
@@ -20,6 +24,12 @@ TITLES = {
     "statements": "SQL statements",
     "injections": "injections, as text and as name",
 }
+ABOUT = f"""## Inputs
+
+Right ones and faulty ones of every kind that was thought of, made by `tests/corpus`, each tried in a process with
+limits of {SECONDS:g} seconds and {BYTES / 1e6:,.0f} MB. All of them are tried by `make test` too, and every parser is
+fuzzed there besides (`tests/corpus/test_fuzzed.py`).
+"""
 LEAST = {"adapters": 150, "data_files": 80, "documents_of_people": 60, "statements": 200, "injections": 100}
 """Inputs that there must be of each kind at least"""
 
@@ -48,6 +58,18 @@ def table(figures: dict[str, dict[str, int | float]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-if __name__ == "__main__":
+def record(figures: dict[str, dict[str, int | float]]) -> None:
+    """Put the table into the document that tells what the program bears."""
+    document.section("inputs", f"{ABOUT}\n{document.machine()}.\n\n{table(figures)}")
+
+
+def main(arguments: Sequence[str]) -> int:
     found = measured()
-    print(json.dumps(found, indent=2) if "--json" in sys.argv[1:] else table(found))
+    print(json.dumps(found, indent=2) if "--json" in arguments else table(found))
+    if "--record" in arguments:
+        record(found)
+    return int(any(row[fault] for row in found.values() for fault in FAULTS))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -45,6 +45,7 @@ TEXTS = {
     "playground.box",
     "train.name",
     "compare.q",
+    "compare.find",
     "run.note.text",
     "run.tags",
     "*.name",

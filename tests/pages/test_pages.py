@@ -201,7 +201,7 @@ def test_methods_without_alpha_show_none_and_the_others_say_what_it_means(
     open_page: Open, full_workspace: Workspace
 ) -> None:
     app = open_page(full_workspace, "merge", **_tiny(), method="average")
-    assert {item.key for item in app.number_input} == {"merge.n"}
+    assert {item.key for item in app.number_input} == {"merge.n", "merge.length"}
     app = open_page(full_workspace, "merge", **_tiny(), method="base_slerp")
     assert app.number_input[0].label == "α = share of the tuned model, the rest is the base"
 
