@@ -37,8 +37,10 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def address(demo: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with serving(demo, log=tmp_path_factory.mktemp("server") / "server.log") as address:
+    log = tmp_path_factory.mktemp("server") / "server.log"
+    with serving(demo, log=log) as address:
         yield address
+    assert "leaked" not in log.read_text(), "DuckDB's bindings took a frozen object for a leak"
 
 
 def test_from_a_fresh_workspace_to_a_shared_curve_in_eight_clicks(
