@@ -229,7 +229,8 @@ def settle() -> None:
         gc.collect()
         gc.freeze()
         if not before:  # a test of a page, whose runtime is a stand-in, has a process that is not ours to end
-            atexit.register(_end if type(Runtime.instance()) is Runtime else gc.unfreeze)
+            serves = Runtime.exists() and type(Runtime.instance()) is Runtime
+            atexit.register(_end if serves else gc.unfreeze)
 
 
 def _end() -> None:

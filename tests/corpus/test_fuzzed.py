@@ -7,6 +7,7 @@ import copy
 import json
 import os
 import struct
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -195,9 +196,10 @@ def test_any_question_to_the_model(value: Any) -> None:
             Question.from_json(given_)
 
 
+_WRITTEN = Path(tempfile.gettempdir()) / f"written-by-a-query-{os.getpid()}"
 _PIECES = st.sampled_from([
     *("SELECT", "FROM", "WITH", "AS", "1", "*", "runs", "(", ")", ";", ",", "'", '"', "--", "/*", "*/", "$$"),
-    *("read_text('/etc/passwd')", "COPY", "TO", "'/tmp/x'", "ATTACH", "INSERT INTO", "DELETE", "SET", "PRAGMA"),
+    *("read_text('/etc/passwd')", "COPY", "TO", f"'{_WRITTEN}'", "ATTACH", "INSERT INTO", "DELETE", "SET", "PRAGMA"),
     *("UNION ALL", "LIMIT", "query('DROP TABLE t')", "EXPLAIN", "PIVOT", "getenv('HOME')", "\u00a0", "\ud800"),
     *("e'\\n'", "\n", " ", "x", "\0"),
 ])  # fmt: skip
@@ -222,7 +224,7 @@ def test_any_sql_changes_nothing_and_shows_no_file(database: Path, pieces: list[
             pass
         else:
             assert "root:" not in json.dumps(answer) and os.environ.get("HOME", "?") not in json.dumps(answer)
-    assert database.read_bytes() == before and not Path("/tmp/x").exists()
+    assert database.read_bytes() == before and not _WRITTEN.exists()
 
 
 @FUZZ
