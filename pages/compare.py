@@ -91,6 +91,8 @@ chosen = st.multiselect(
 )
 if find and not found:
     st.caption(f"No run's name has all of these words: {plain(find)}.")
+elif find and len(found) <= blocks.OFFERED:
+    st.caption(f"{count(len(found), 'run')} found: they are in the menu above.")
 elif len(found) > blocks.OFFERED:
     st.caption(f"Of {len(found):,} runs. Older ones: find them by words of their names, or select them on Pareto.")
 for searched, twin in pictures.twins_on_test(runs, chosen).items() if len(chosen) < MOST else ():

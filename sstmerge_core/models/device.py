@@ -49,6 +49,19 @@ def best_device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
+def is_here(name: str) -> bool:
+    """Whether torch can compute on a device of this name on this machine. Imports torch."""
+    import torch
+
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        return False
+    if device.type == "cuda":
+        return torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count()
+    return device.type == "cpu" or (device.type == "mps" and torch.backends.mps.is_available())
+
+
 def gpu_present() -> bool:
     """Whether this machine shows a GPU of NVIDIA or AMD and SSTMERGE_DEVICE does not ask for the CPU. No torch."""
     if os.environ.get("SSTMERGE_DEVICE", "").startswith("cpu") or os.environ.get("CUDA_VISIBLE_DEVICES") == "":

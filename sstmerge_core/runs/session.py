@@ -15,7 +15,7 @@ from sstmerge_core import adapters
 from sstmerge_core.errors import AdapterError, Cancelled, DataError, Problem
 from sstmerge_core.jobs.plan import importance_units
 from sstmerge_core.merge import Calibrated, Merged, deltas, dense_and_low_rank
-from sstmerge_core.models.device import best_device
+from sstmerge_core.models.device import best_device, devices, is_here
 from sstmerge_core.recipe import STAGE_VERSIONS, Calibration, Recipe, Source
 from sstmerge_core.suites import twins
 from sstmerge_core.suites.rows import Row, load_rows, rows_digest, take
@@ -399,7 +399,12 @@ def _put(resident: ResidentModel, factors: Sequence[dict[str, Factors]], weights
 
 
 def chosen_device(name: str, recipes: Sequence[Recipe] = ()) -> str:
-    """``auto`` is what SSTMERGE_DEVICE says, else the device that the first of `recipes` names, else the best here."""
-    if name != "auto":
-        return name
-    return os.environ.get("SSTMERGE_DEVICE") or (recipes[0].device if recipes else "") or best_device()
+    """``auto`` is what SSTMERGE_DEVICE says, else the device that the first of `recipes` names, else the best here.
+
+    Raises DataError where that is none of this machine's.
+    """
+    if name == "auto":
+        name = os.environ.get("SSTMERGE_DEVICE") or (recipes[0].device if recipes else "") or best_device()
+    if not is_here(name):
+        raise DataError(Problem(f"device {name}", "is not on this machine", f"Use {', '.join(devices())}, or auto."))
+    return name

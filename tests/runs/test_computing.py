@@ -137,6 +137,7 @@ def test_a_job_waits_for_the_device_that_its_recipe_names(
     job_id = jobs.submit(workspace, [recipe(inputs, device="cuda:1")], name="x")
     assert there(jobs.job(workspace, job_id)).device == "cuda:1"
     monkeypatch.delenv("SSTMERGE_DEVICE", raising=False)
+    monkeypatch.setattr(sessions, "is_here", lambda name: True)
     assert sessions.chosen_device("auto", [recipe(inputs, device="cuda:1")]) == "cuda:1"
     assert sessions.chosen_device("cpu", [recipe(inputs, device="cuda:1")]) == "cpu"
     monkeypatch.setenv("SSTMERGE_DEVICE", "cuda:0")
