@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from urllib.parse import quote
@@ -23,6 +24,27 @@ def duration(seconds: float | None) -> str:
         return f"{minutes} min {rest} s" if rest and minutes < 10 else f"{minutes} min"
     hours, rest = divmod(whole, 3600)
     return f"{hours} h {rest // 60} min" if rest // 60 else f"{hours} h"
+
+
+def between(least: float, most: float) -> str:
+    """Two durations that lie apart: ``20 to 50 s``, ``2 to 5 min``, ``40 s to 3 min``; one where they read alike."""
+    low, high = _rough(least, down=True), _rough(most, down=False)
+    if low == high:
+        return high
+    number, _, unit = low.partition(" ")
+    return f"{number} to {high}" if high.endswith(f" {unit}") and high.count(" ") == 1 else f"{low} to {high}"
+
+
+def _rough(seconds: float, *, down: bool) -> str:
+    """A duration in few digits, rounded away from what lies between: steps of 1, 5 or 10 s, of minutes, of tenths."""
+    round_to = math.floor if down else math.ceil
+    if seconds < 55:
+        step = 1 if seconds < 10 else 5 if seconds < 30 else 10
+        return duration(max(1, round_to(seconds / step) * step))
+    if seconds < 50 * 60:
+        minutes = max(1, round_to(seconds / 60))
+        return duration(60 * (minutes if minutes < 10 else round_to(minutes / 5) * 5))
+    return f"{max(0.5, round_to(seconds / 360) / 10):g} h"
 
 
 def ago(then: float | None, now: float | None = None) -> str:
