@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import re
 import time
+from collections.abc import Mapping, Sequence
+from typing import Any
 from urllib.parse import quote
 
 from sstmerge_core.errors import visible
@@ -65,6 +67,12 @@ def count(number: int, noun: str, plural: str = "") -> str:
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
 
 
+def listed(names: Sequence[str], most: int = 4) -> str:
+    """``A, B and C``; of many the first ones, and how many more."""
+    shown = list(names) if len(names) <= most else [*names[: most - 1], f"{len(names) - most + 1} more"]
+    return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}" if shown else ""
+
+
 def upper(value: float | None, digits: int = 3) -> str:
     """The upper end of an interval; None where it has none, as that of a Safety Tax whose gain may be nothing."""
     return "∞" if value is None or value != value else f"{value:.{digits}f}"
@@ -102,6 +110,16 @@ def plain(text: object, *, code: bool = False) -> str:
 def markdown(text: object) -> str:
     """`plain` for Markdown that other programs render: without escapes that only Streamlit needs, or no Markdown."""
     return re.sub(r"(?<=\w)\\_(?=\w)", "_", plain(text).replace("\\:", ":"))
+
+
+def run_name(run: Mapping[str, Any]) -> str:
+    """What a run is called, of a row of it: by its own name, an adapter alone by the adapter, else by its recipe."""
+    own, label = run.get("own_name"), run.get("label")
+    if isinstance(own, str) and own:
+        return own
+    if run.get("method") == "adapter" and isinstance(run.get("pair"), str) and run["pair"]:
+        return f"{run['pair']} alone"
+    return label if isinstance(label, str) and label else str(run.get("method") or run.get("run_id") or "")
 
 
 def run_link(text: str, run_id: str) -> str:

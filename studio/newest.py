@@ -22,7 +22,5 @@ def answers(job: jobs.Job, label_words: Mapping[str, str]) -> None:
         for row in reversed(job.answers):
             label = row.get("label")
             verdict = label_words.get(label, label) if label else "not judged yet"
-            with st.container(border=True, gap=None):
-                st.text(f"{row.get('suite', '')} · {verdict}")
-                st.text(f"Prompt: {shortened(row.get('prompt', ''), PROMPT)}")
-                st.text(f"Answer: {shortened(row.get('response', ''), ANSWER) or '(empty)'}")
+            prompt, answer = shortened(row.get("prompt", ""), PROMPT), shortened(row.get("response", ""), ANSWER)
+            st.text(f"{row.get('suite', '')} · {verdict} · {prompt}\n→ {answer or '(empty)'}")

@@ -35,7 +35,7 @@ TITLES = {
 }
 
 
-SHOWN = 4
+SHOWN = 3
 """Answers of a running job that are shown at a time"""
 SHOWN_CHARACTERS = 400
 """Of a prompt, and of an answer, that is shown while its job runs; its run's page has all of it"""

@@ -257,7 +257,7 @@ class Queue:
             if "rates" not in tables:
                 db.execute("PRAGMA journal_mode = WAL")
                 db.executescript(_SCHEMA)
-            elif any(name not in tables["jobs"] for name in _LATER):
+            elif any(name not in tables.get("jobs", "") for name in _LATER):
                 with _immediate(db):  # whoever came first has added them
                     known = {row["name"] for row in db.execute("PRAGMA table_info(jobs)")}
                     for name in _LATER.keys() - known:

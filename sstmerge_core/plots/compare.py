@@ -14,7 +14,7 @@ from sstmerge_core.analysis import compare
 from sstmerge_core.analysis.statistics import p_text
 from sstmerge_core.plots import pareto
 from sstmerge_core.plots.measures import interval, number
-from sstmerge_core.plots.table import METRIC_NAMES, named
+from sstmerge_core.plots.table import METRIC_NAMES, apart, in_words, named
 from sstmerge_core.words import plain, run_link
 
 
@@ -26,26 +26,16 @@ def names(runs: pd.DataFrame) -> dict[str, str]:
     shown = named(runs)
     alone = shown["method"].isin(pareto.REFERENCE_METHODS)
     found = shown["name"].where(alone, shown["pair"] + " · " + shown["name"])
-    for more in (
+    differences = (
         shown["utility_suite"].fillna(""),
-        _words("n={:.0f}", shown["n"]),
-        _words("seed {:.0f}", shown["seed"]),
+        in_words("n={:.0f}", shown["n"]),
+        in_words("seed {:.0f}", shown["seed"]),
         shown["dtype"].fillna(""),
         shown["created_at"].dt.strftime("%Y-%m-%d %H:%M").fillna(""),
         shown["run_id"].str[:6],
         shown["run_id"],
-    ):
-        twice = found.duplicated(keep=False) & more.ne("")
-        if twice.any():
-            tells_apart = (
-                more[twice].groupby(found[twice]).transform("nunique").gt(1).reindex(found.index, fill_value=False)
-            )
-            found = found.where(~tells_apart, found + " · " + more)
-    return dict(zip(shown["run_id"], found, strict=True))
-
-
-def _words(form: str, values: pd.Series) -> pd.Series:
-    return pd.Series(["" if pd.isna(one) else form.format(one) for one in values], index=values.index)
+    )
+    return dict(zip(shown["run_id"], apart(found, None, differences), strict=True))
 
 
 def having(names: Mapping[str, str], words: str) -> list[str]:
