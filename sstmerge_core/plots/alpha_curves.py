@@ -47,10 +47,8 @@ _ALPHA = r" *(?:α|seed)=[^ ]+"
 _TOKEN = re.compile(r"\S+=\S+|layer-wise")
 _PROMPTS = ("split=", "prompts=")
 _DASHES = ("solid", "dash", "dashdot", "longdash", "dot", "longdashdot")
-_MARKS = ("", "-dot", "-open-dot")
-"""Behind a method's own symbol; reported figures are hollow without a dot"""
-_SIZES = (8, 11, 6)
-"""Of the markers, where three kinds are not enough"""
+_MARKS = ("circle", "square", "diamond", "cross", "x", "triangle-up", "pentagon", "star")
+"""Markers of the lines that are not a method's first"""
 
 
 def axis_of(method: str) -> str:
@@ -65,7 +63,8 @@ def with_series(curves: pd.DataFrame) -> pd.DataFrame:
     """`curves` with `axis`, `series` (identifies one line), `series_name` and `series_note` (only what varies), by α.
 
     Two runs belong to one line when nothing but α and the seed differs: neither a parameter, nor the prompts. Among the
-    lines of one method `series_dash` counts the parameters (k first of all), `series_mark` the prompts and splits.
+    lines of one method `series_dash` counts the parameters (k first of all), `series_mark` the prompts and splits, and
+    `series_place` all of them.
     """
     rows = curves.dropna(subset=["alpha"]).copy()
     known = rows["method"].unique()
@@ -81,6 +80,7 @@ def with_series(curves: pd.DataFrame) -> pd.DataFrame:
     notes: dict[str, str] = {}
     dashes: dict[str, int] = {}
     marks: dict[str, int] = {}
+    ranked: dict[str, int] = {}
     lines = rows[["method", "source", "series"]].assign(rest=rest).drop_duplicates("series")
     for (method, source), group in lines.groupby(["method", "source"], sort=False):
         tokens = {key: _TOKEN.findall(text) for key, text in zip(group["series"], group["rest"], strict=True)}
@@ -94,11 +94,13 @@ def with_series(curves: pd.DataFrame) -> pd.DataFrame:
         for ranks, told in ((dashes, own), (marks, asked)):
             kinds = sorted(set(told.values()), key=_by_numbers)
             ranks |= {key: kinds.index(kind) for key, kind in told.items()}
+        ordered = sorted(tokens, key=lambda key: (dashes[key], marks[key]))
+        ranked |= {key: place for place, key in enumerate(ordered)}
     codes, keys = pd.factorize(rows["series"])  # a line's words are looked up once, not once a run
     for column, words in (("series_name", names), ("series_note", notes)):
         rows[column] = pd.array([words[key] for key in keys], dtype="str").take(codes)
-    for column, ranks in (("series_dash", dashes), ("series_mark", marks)):
-        rows[column] = np.array([ranks[key] for key in keys], dtype=int).take(codes)
+    for column, counted in (("series_dash", dashes), ("series_mark", marks), ("series_place", ranked)):
+        rows[column] = np.array([counted[key] for key in keys], dtype=int).take(codes)
     places = {method: place for place, method in enumerate(sorted(known, key=order))}
     first = [(places[method], key) for key, method in zip(lines["series"], lines["method"], strict=True)]
     ranks = {key: rank for rank, (_, key) in enumerate(sorted(first))}
@@ -221,12 +223,14 @@ def panel(rows: pd.DataFrame, *, measures: Sequence[str] = tuple(MEASURE_DASH), 
     The dash says the measure, colour and marker the method.
     """
     found: list[Trace] = []
+    brief = len(rows[["method", "source"]].drop_duplicates()) == 1  # the panel is called by the method
     ends: list[tuple[pd.DataFrame, str]] = []
     present = [name for name in measures if rows[name].notna().any()]
     for name in present:
         lines = [line for _, line in rows.dropna(subset=[name]).groupby("series", sort=False)]
         for line in lines:
-            found += _traces(line, name, intervals, show_legend=name == present[0], dash=MEASURE_DASH.get(name))
+            how = {"show_legend": name == present[0], "brief": brief}
+            found += _traces(line, name, intervals, dash=MEASURE_DASH.get(name), **how)
         ends += [(line, name) for line in lines]
     for _, line in rows.groupby("series", sort=False):
         met = crossings(line) if {"resistance", "utility"} <= set(present) else []
@@ -271,14 +275,22 @@ def _rings(line: pd.DataFrame, met: Sequence[tuple[float, float]]) -> Trace:
 
 
 def _traces(
-    line: pd.DataFrame, name: str, intervals: bool, *, show_legend: bool, dash: str | None = None
+    line: pd.DataFrame,
+    name: str,
+    intervals: bool,
+    *,
+    show_legend: bool,
+    dash: str | None = None,
+    brief: bool = False,
 ) -> list[Trace]:
-    """The line of one measure, and the band over its seeds where there are several."""
+    """The line of one measure, and the band over its seeds where there are several. `brief`: named without method."""
     points = over_seeds(line, name)
     trace = _line(line, points, name, intervals, show_legend=show_legend)
     if dash:  # which says the measure: parameters are told by the marker as well
         trace["line"]["dash"] = dash
-        trace["marker"] |= _marker(line, int(line["series_dash"].iloc[0]) + int(line["series_mark"].iloc[0]))
+        trace["marker"]["symbol"] = _marker(line, int(line["series_place"].iloc[0]))
+        if brief:
+            trace["name"] = escape(str(line["series_note"].iloc[0])) or trace["name"]
     several = points[points["seeds"] > 1]
     if several.empty:
         return [trace]
@@ -323,12 +335,14 @@ def _dash(line: pd.DataFrame) -> str:
     return own if rank == 0 else [dash for dash in _DASHES if dash != own][(rank - 1) % (len(_DASHES) - 1)]
 
 
-def _marker(line: pd.DataFrame, rank: int) -> dict[str, Any]:
-    """The method's own symbol, of line number `rank` of it with a dot, hollow with a dot, then in other sizes."""
+def _marker(line: pd.DataFrame, rank: int) -> str:
+    """The method's own symbol for its first line, the others in turn for the rest; hollow where it is reported."""
     method, source = str(line["method"].iloc[0]), str(line["source"].iloc[0])
-    symbol = marker_symbol(method, source)
-    size = _SIZES[rank // len(_MARKS) % len(_SIZES)]
-    return {"symbol": symbol if source == "reported" else symbol + _MARKS[rank % len(_MARKS)], "size": size}
+    own = style(method).symbol
+    if rank == 0:
+        return marker_symbol(method, source)
+    symbol = [mark for mark in _MARKS if mark != own][(rank - 1) % (len(_MARKS) - 1)]
+    return f"{symbol}-open" if source == "reported" else symbol
 
 
 def _line(line: pd.DataFrame, points: pd.DataFrame, name: str, intervals: bool, *, show_legend: bool) -> Trace:
@@ -347,7 +361,7 @@ def _line(line: pd.DataFrame, points: pd.DataFrame, name: str, intervals: bool, 
         legendgroup=str(line["series"].iloc[0]),
         showlegend=show_legend,
         line={"color": look.color, "dash": "dot" if reported else _dash(line), "width": 1.4 if reported else 2},
-        marker={"color": look.color, **_marker(line, int(line["series_mark"].iloc[0]))},
+        marker={"color": look.color, "symbol": _marker(line, int(line["series_mark"].iloc[0])), "size": 8},
         opacity=0.75 if reported else 1.0,
         customdata=points[["low", "high", "n", "least", "greatest", "seeds"]].to_numpy(dtype=np.float32),
         hovertemplate=_hover(name, title, reported, bool((points["seeds"] > 1).any())),

@@ -56,7 +56,8 @@ def test_the_smallest_k_has_the_methods_own_dash_and_splits_have_markers_of_thei
 def test_in_a_panel_where_the_dash_is_the_measure_markers_tell_the_lines_apart():
     found = traces(alpha_curves.panel(lines()))
     assert len({one.line.dash for one in found}) == 1
-    assert len({(one.marker.symbol, one.marker.size) for one in found}) == 3
+    assert len({one.marker.symbol for one in found}) == 3
+    assert {one.name for one in found} == set(KS), "the panel's title has the method's name"
 
 
 def test_names_stand_beside_lines_where_there_is_room_and_nowhere_else():
