@@ -131,7 +131,7 @@ def measure_tables(figures: pd.DataFrame) -> list[tuple[str, str]]:
     """A heading and a Markdown table for each measure of `compare.compare`'s rows."""
     found = []
     for (metric, suite), rows in figures.groupby(["metric", "suite"], sort=False):
-        lines = [["", "Value", "Difference", "Shown"], [":--"] * 4]
+        lines = [["", "Value", "Difference, after Holm", "p, after Holm"], [":--"] * 4]
         lines += [_measure_row(row) for row in rows.to_dict("records")]
         found.append((_heading(str(metric), str(suite), rows), _markdown(lines)))
     return found
@@ -164,7 +164,9 @@ def _measure_row(row: Mapping[str, Any]) -> list[str]:
     value = " ".join(filter(None, [number(row["value"]), _whole(interval(row["low"], row["high"]))]))
     if pd.isna(row["difference"]):
         return [f"**{row['letter']}**", value, "", plain(row["outcome"])]
-    moved = f"{row['difference']:+.3f} {_whole(interval(row['difference_low'], row['difference_high']))}"
+    between = interval(row["difference_low"], row["difference_high"])
+    at = confidence_text(float(row["confidence"]))
+    moved = f"{row['difference']:+.3f} {_whole(f'{between} at {at}')}"
     if pd.notna(row["n"]) and row["n_shared"] != row["n"]:
         moved += ", " + _whole(f"n = {row['n_shared']:.0f}")
     if row["outcome"] == compare.SAME:
@@ -173,6 +175,11 @@ def _measure_row(row: Mapping[str, Any]) -> list[str]:
     p_value = p_text(row["p_holm"])
     parts = [shown, _whole(f"p {p_value}" if p_value.startswith("<") else f"p = {p_value}")]
     return [f"**{row['letter']}**", value, moved, ", ".join(filter(None, [*parts, compare.effect_words(row)]))]
+
+
+def confidence_text(confidence: float) -> str:
+    """``95 %``, ``99.2 %``"""
+    return f"{100 * confidence:.3g} %" if confidence < 0.999 else f"{100 * confidence:.2f} %"
 
 
 def _whole(text: str) -> str:
