@@ -83,6 +83,13 @@ def brief(runs: pd.DataFrame, *, pair: bool = False) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
+def markdown(rows: pd.DataFrame) -> str:
+    """A frame of text as a Markdown table, its first column on the left and the others on the right."""
+    lines = [list(map(str, rows.columns)), [":--", *["--:"] * (len(rows.columns) - 1)]]
+    lines += [[plain(str(cell)) for cell in row] for row in rows.itertuples(index=False)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
 def metric_rows(rows: pd.DataFrame, status_words: Mapping[str, str]) -> pd.DataFrame:
     """`rows` of the metrics table with an interval as text and each status in words; headline metrics first."""
     order = {name: place for place, name in enumerate(METRIC_NAMES)}
