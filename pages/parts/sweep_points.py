@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
+from pages.parts import sweep_mattered
 from sstmerge_core import jobs, words
 from sstmerge_core.store import queries
 from sstmerge_core.words import plain, run_link
@@ -42,8 +43,14 @@ def _results(job_id: str) -> None:
             st.page_link("pages/pareto.py", label="Pareto", icon=":material/scatter_plot:", query_params=shown)
             st.caption(f"{len(runs):,} of {words.count(len(job.run_ids), 'run')} finished.", width="content")
         blocks.run_table(
-            runs, key=f"sweep.points.{job_id}", columns=("seconds",), height="auto" if len(runs) < 11 else 400
+            runs,
+            key=f"sweep.points.{job_id}",
+            columns=("seconds", "memory", "tokens"),
+            height="auto" if len(runs) < 11 else 400,
         )
+    if not job.active:
+        full = start.query(queries.report_runs, run_ids=job.run_ids)
+        sweep_mattered.draw(full, key=f"sweep.mattered.{job_id}")
     _failed(job, finished=len(runs))
 
 
