@@ -46,7 +46,7 @@ def take(run_ids: list[str]) -> None:
 
 
 store = blocks.store_or_stop()
-runs = store.query(queries.comparable_runs)
+runs = store.finished.query(queries.comparable_runs)
 if len(runs) < 2:
     blocks.title("Compare")
     blocks.empty(
@@ -57,7 +57,7 @@ if len(runs) < 2:
     )
     st.stop()
 
-titles: dict[str, str] = store.recall("compare.names", lambda: pictures.names(runs))
+titles: dict[str, str] = store.finished.recall("compare.names", lambda: pictures.names(runs))
 state = link.Link("compare")
 state.read({"run": (link.texts, decision.pick_beside_utility(store)), "judge": (link.text, ""), **answers.fields()})
 asked = list(dict.fromkeys(st.session_state["compare.run"]))
