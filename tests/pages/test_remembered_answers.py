@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from sstmerge_core.store.events import EventWriter
+from sstmerge_core.store.events import EventWriter, read_events
 from sstmerge_core.workspace import Workspace
 from studio import start
 from tests.synthetic_workspace import fill
@@ -70,10 +70,10 @@ def test_what_runs_at_work_write_leaves_the_answers_about_ended_runs_and_the_end
     opened: start.Store,
 ) -> None:
     ended = next(iter(opened.workspace.runs.iterdir()))
-    first_lines = (ended / "events.jsonl").read_text().splitlines()
+    started = next(read_events(ended))
     at_work = opened.workspace.run("at-work")
-    at_work.mkdir(parents=True)
-    (at_work / "events.jsonl").write_text(first_lines[0].replace(ended.name, "at-work") + "\n")
+    with EventWriter(at_work) as events:
+        events.write(**started | {"run_id": "at-work"})
     opened.refresh()
     known = opened.query(lambda cursor: cursor.execute("SELECT status FROM runs WHERE run_id = 'at-work'").fetchone())
     assert known == ("running",)
