@@ -18,7 +18,7 @@ Rates = Mapping[str, float]
 FIRST = "first:"
 START = "start"
 """From the start of the process to the first report: imports."""
-ONCE = frozenset({START, "prepare", "fisher", "importance", "fit", "passes"})
+ONCE = frozenset({START, "prepare", "screen", "fisher", "importance", "fit", "passes"})
 """Stages that later points find done, unless the plan says otherwise."""
 GUESS: Rates = dict(
     start=8.0,
@@ -27,6 +27,7 @@ GUESS: Rates = dict(
     importance=0.5,
     fit=12.0,
     passes=90.0,
+    screen=12.0,
     budget=12.0,
     merge=1.0,
     generate=0.2,

@@ -15,6 +15,7 @@ RESUMABLE = ("failed", "cancelled", "lost")
 
 TITLES = {
     "start": "Starting",
+    "screen": "Screening settings",
     "prepare": "Loading the model",
     "fisher": "Computing gradients",
     "importance": "Finding the weights that matter",
