@@ -73,6 +73,8 @@ class Case:
     """Importance of the weights of each adapter at the base and at the tuned model"""
     direction: Callable[[str], torch.Tensor] | None = None
     """Aligned minus unaligned weights of a module"""
+    seen: Mapping[str, np.ndarray] | None = None
+    """E[xxᵀ] of what harmful samples put into a module, (in, in) float64"""
 
     def error(self) -> float:
         """The worst relative Frobenius error over the modules; infinite where they are not the expected ones."""
@@ -85,6 +87,7 @@ class Case:
             base=self.base,
             elected=elected(self.scores, self.parameters) if self.scores else None,
             direction=self.direction,
+            inputs=in_core(self.adapters, self.seen) if self.seen else None,
         )
         if merged.modules.keys() != self.expected.keys():
             return float("inf")
@@ -128,6 +131,12 @@ class Oracle:
         return max(
             case.nudged(nudge).error() for case in self.cases if nudge == "ΔU" or case.parameters.get(nudge, "") != ""
         )
+
+
+def in_core(adapters: Adapters, seen: Mapping[str, np.ndarray]) -> dict[str, torch.Tensor]:
+    """Ours: the same second moments in the adapters' core coordinates."""
+    found = {name: module.q_in.double() for name, module in core_space(adapters).items()}
+    return {name: q_in.T @ torch.from_numpy(seen[name]) @ q_in for name, q_in in found.items()}
 
 
 def elected(

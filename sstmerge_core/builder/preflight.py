@@ -341,7 +341,7 @@ def memory(base: Base, used: Sequence[Entry], recipe: Recipe, device: str = "cpu
         roomy = there is None or tokens * footprint.everything <= (there.total - held) // 2
         # a fit keeps its activations; a Fisher pass computes them again where they do not fit
         held += logits + tokens * (footprint.everything if roomy or entry.fits else min(footprint))
-        if entry.kind != "learned":
+        if entry.kind != "learned" and not entry.needs_inputs:
             held += recipe.calibration.samples * max(adapter.modules for adapter in used) * core**2 * 4
     return held + (600_000_000 if not device.startswith("cuda") else CUDA_CONTEXT)
 
@@ -405,7 +405,9 @@ def _calibration(
         further=tuple(source for source, _ in further),
         n_further=tuple(n for _, n in further),
         experts=parameters.get("experts", "mean") if several else "mean",
-        expansion="base_and_own" if entry.needs_importance else parameters.get("expansion", "utility"),
+        expansion="base_and_own"
+        if entry.needs_importance
+        else parameters.get("expansion", "base" if entry.needs_inputs else "utility"),
         fisher=parameters.get("fisher", "empirical"),
         max_length=options.max_length,
         dtype=options.dtype,

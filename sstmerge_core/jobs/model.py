@@ -18,6 +18,7 @@ TITLES = {
     "screen": "Screening settings",
     "prepare": "Loading the model",
     "fisher": "Computing gradients",
+    "inputs": "Looking at harmful prompts",
     "importance": "Finding the weights that matter",
     "fit": "Fitting coefficients",
     "passes": "Fitting in passes",

@@ -41,7 +41,8 @@ def plan_units(recipes: Sequence[Recipe], workspace: Workspace, keep: int | None
                 units[stage] = units.get(stage, 0.0) + amount
         entry = methods.get(recipe.method)
         if units and recipe.calibration and (key := _calibration_key(recipe)) not in calibrated:
-            count = fit_units if entry.fits else importance_units if entry.needs_importance else _samples
+            others = importance_units if entry.needs_importance else inputs_units if entry.needs_inputs else _samples
+            count = fit_units if entry.fits else others
             units[entry.stage] = float(count(recipe))
             calibrated.add(key)
         plan.append(units)
@@ -57,6 +58,11 @@ def importance_units(recipe: Recipe) -> int:
     if recipe.calibration is None:
         return 0
     return 2 * ((len(recipe.adapters) - 1) * recipe.calibration.n_benign + recipe.calibration.n_harm)
+
+
+def inputs_units(recipe: Recipe) -> int:
+    """Samples of which the inputs of every module are looked at."""
+    return recipe.calibration.n_harm if recipe.calibration else 0
 
 
 def _samples(recipe: Recipe) -> int:

@@ -48,6 +48,7 @@ class Given:
     elected: Sequence[Mapping[str, torch.Tensor]] | None
     direction: Callable[[str], torch.Tensor] | None
     fit: Fit | None
+    inputs: Mapping[str, torch.Tensor] | None
     memory: dict[Any, Any] | None
     alpha: float | None
 
@@ -63,21 +64,23 @@ def merge(
     elected: Sequence[Mapping[str, torch.Tensor]] | None = None,
     direction: Callable[[str], torch.Tensor] | None = None,
     fit: Fit | None = None,
+    inputs: Mapping[str, torch.Tensor] | None = None,
     memory: dict[Any, Any] | None = None,
     alpha: float | None = None,
 ) -> Merged:
     """Merge `adapters` (utility experts first, safety last) by `method`.
 
     `identities` name the adapters for the random masks (their SHA-256), so that a mask does not depend on the order.
-    `calibrated` is required by the methods with ``needs_fisher``, `base` (module → W₀, (out, in) float32) by those with
-    ``needs_base``, `elected` (of each adapter the weights that matter to its task, see `fisher.importance.elect`) by
-    those with ``needs_importance``. `direction` (module → V, (out, in), aligned minus unaligned weights) is used by
-    those with ``needs_aligned_part``, which take ΔS without it. `fit` is required by those that ``fits``: what was
-    fitted of these adapters by `sstmerge_core.fitting` with the same parameters. `memory` is kept by the caller between
-    the points of a sweep over one set of adapters and gradients: what does not depend on α is solved once. `alpha`
-    overrides the strength that a method would find by itself. All arithmetic is float32, the eigenvalue problem
-    float64. Raises RecipeError for unknown methods and parameters, and for a number of adapters the
-    method cannot take.
+    `calibrated` is required by the methods with ``needs_fisher``, `base` (module → W₀, (out, in) float32) by those
+    with ``needs_base``, `elected` (of each adapter the weights that matter to its task, see
+    `fisher.importance.elect`) by those with ``needs_importance``. `direction` (module → V, (out, in), aligned minus
+    unaligned weights) is used by those with ``needs_aligned_part``, which take ΔS without it. `fit` is required by
+    those that ``fits``: what was fitted of these adapters by `sstmerge_core.fitting` with the same parameters;
+    `inputs` by those with ``needs_inputs``: E[xxᵀ] of harmful samples in these adapters' core coordinates, see
+    `fisher.inputs`. `memory` is kept by the caller between the points of a sweep over one set of adapters and
+    gradients: what does not depend on α is solved once. `alpha` overrides the strength that a method would find by
+    itself. All arithmetic is float32, the eigenvalue problem float64. Raises RecipeError for unknown methods and
+    parameters, and for a number of adapters the method cannot take.
     """
     entry = methods.get(method)
     complete = entry.complete(parameters)
@@ -89,13 +92,14 @@ def merge(
         and (calibrated is None or calibrated.contrast is None),
         "the base model's weights": entry.needs_base and base is None,
         "the weights that matter to each side": entry.needs_importance and elected is None,
+        "what harmful samples put into each module": entry.needs_inputs and inputs is None,
         "what was fitted on samples": entry.fits and fit is None,
     }
     for what, lacks in lacking.items():
         if lacks:
             raise RecipeError(Problem(f"method {method}", f"needs {what}", ""))
     names = identities or [str(index) for index in range(len(adapters))]
-    given = Given(names, calibrated, base, elected, direction, fit, memory, alpha)
+    given = Given(names, calibrated, base, elected, direction, fit, inputs, memory, alpha)
     return DRIVERS[entry.kind](adapters, entry, complete, given)
 
 
@@ -153,7 +157,7 @@ DRIVERS: dict[str, Callable[[Adapters, methods.Method, dict[str, Any], Given], M
     ),
     "located": _located,
     "core": lambda adapters, entry, parameters, given: core.core(
-        adapters, entry, parameters, given.calibrated, given.direction
+        adapters, entry, parameters, given.calibrated, given.direction, given.inputs if entry.needs_inputs else None
     ),
     "mask": _solved,
     "patch": _solved,
