@@ -7,7 +7,7 @@ methods themselves are in `sstmerge_core.methods`, how each kind is applied in `
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from sstmerge_core import methods
@@ -16,7 +16,8 @@ from sstmerge_core.merge import combination as sums
 from sstmerge_core.merge import core, elementwise, located, patch
 from sstmerge_core.merge.combination import Adapters
 from sstmerge_core.merge.merged import Calibrated, Merged, MergedModule, Pair, Rows, truncate
-from sstmerge_core.methods.weighting import names_of
+from sstmerge_core.merge.weighed import weighed, weighed_space
+from sstmerge_core.methods.weighting import names_of, weighted
 
 if TYPE_CHECKING:
     import torch
@@ -98,6 +99,11 @@ def merge(
     for what, lacks in lacking.items():
         if lacks:
             raise RecipeError(Problem(f"method {method}", f"needs {what}", ""))
+    if "weights" in entry.driver and complete["weights"]:
+        factors = weighted((1.0,) * len(adapters), complete["weights"])
+        adapters = [weighed(own, factor) for own, factor in zip(adapters, factors, strict=True)]
+        if calibrated is not None:
+            calibrated = replace(calibrated, space=weighed_space(calibrated.space, factors))
     names = identities or [str(index) for index in range(len(adapters))]
     given = Given(names, calibrated, base, elected, direction, fit, inputs, memory, alpha)
     return DRIVERS[entry.kind](adapters, entry, complete, given)
