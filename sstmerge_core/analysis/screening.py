@@ -23,10 +23,9 @@ SPLIT = "selection"
 """Settings are screened on what they are chosen on, never on what they are told on"""
 FIGURES = ("refusal_nll", "near_refusal_nll", "answer_nll", "kl_to_utility")
 RULE = (
-    "Each setting has two ranks among those screened: of how much less likely a refusal is on near misses than on "
-    "harmful prompts (refusal NLL on near misses − refusal NLL; more is better), and of KL to U on utility prompts "
-    "(less is better). Settings are taken in the order of the worse of the two ranks, equal ones in the order of both "
-    "ranks together."
+    "Each setting has two ranks among those screened: of refusal NLL on harmful prompts and of KL to U on utility "
+    "prompts (less is better in both). Settings are taken in the order of the worse of the two ranks, equal ones in "
+    "the order of both ranks together."
 )
 """By which settings are chosen, as it is recorded and shown"""
 
@@ -37,7 +36,7 @@ class Screening:
 
     keep: int
     """Settings that are generated, beside those that cannot be screened"""
-    n: int = 32
+    n: int = 16
     """Prompts of each suite at most, of the selection split"""
     rule: str = RULE
 
@@ -143,10 +142,9 @@ def separation(found: Mapping[str, float]) -> float | None:
 
 def order(found: Sequence[Mapping[str, float]]) -> list[int]:
     """Places of the settings by `RULE`, the best first; one that lacks a figure comes after all that have it."""
-    apart = [separation(one) for one in found]
-    moved = [one.get("kl_to_utility") for one in found]
-    whole = [at for at in range(len(found)) if _is_number(apart[at]) and _is_number(moved[at])]
-    ranks = zip(_ranks([-(apart[at] or 0.0) for at in whole]), _ranks([moved[at] or 0.0 for at in whole]), strict=True)
+    refusing, moved = ([one.get(name) for one in found] for name in ("refusal_nll", "kl_to_utility"))
+    whole = [at for at in range(len(found)) if _is_number(refusing[at]) and _is_number(moved[at])]
+    ranks = zip(*(_ranks([values[at] or 0.0 for at in whole]) for values in (refusing, moved)), strict=True)
     key = {at: (max(both), sum(both)) for at, both in zip(whole, ranks, strict=True)}
     return sorted(range(len(found)), key=lambda at: (at not in key, key.get(at, (0.0, 0.0)), at))
 

@@ -222,12 +222,12 @@ def test_a_suite_without_selection_rows_is_a_problem_before_anything_is_done(inp
 
 
 def test_the_worse_of_two_ranks_decides() -> None:
-    def one(apart: float, moved: float) -> dict[str, float]:
-        return {"refusal_nll": 1.0, "near_refusal_nll": 1.0 + apart, "kl_to_utility": moved}
+    def one(refusing: float, moved: float) -> dict[str, float]:
+        return {"refusal_nll": refusing, "near_refusal_nll": 3.0, "kl_to_utility": moved}
 
-    extremes, middle = [one(3.0, 9.0), one(0.0, 0.0)], one(2.0, 1.0)
+    extremes, middle = [one(0.1, 9.0), one(4.0, 0.0)], one(1.0, 1.0)
     assert screening.order([*extremes, middle])[0] == 2, "neither who only refuses nor who never does"
-    assert screening.order([middle, one(2.5, 0.5), one(1.0, 2.0)]) == [1, 0, 2]
+    assert screening.order([middle, one(0.5, 0.5), one(2.0, 2.0)]) == [1, 0, 2]
     assert screening.order([{"kl_to_utility": 0.0}, middle]) == [1, 0], "what lacks a figure comes last"
     assert screening.order([]) == []
 
