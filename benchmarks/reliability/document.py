@@ -36,8 +36,8 @@ may have ended by then. The workspace lies on a small disk in memory. Servers ar
 protocol of browsers; what they launch is made up, what workers do in the other trials is the real work.
 
 Not tried: a machine that loses power, kills of trainings, experiments and the Playground's process, workers on other
-machines. A flipped bit within a text of an event file is not noticed: its lines carry no checksum, and it is the only
-copy.
+machines. Lines of event files end in a checksum: one that a flipped bit has changed is told as unreadable on its run's
+page, and never read as something else.
 """
 
 
