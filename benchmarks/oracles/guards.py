@@ -32,8 +32,10 @@ def utility_and_safety(adapters: Adapters, parameters: Mapping[str, Any]) -> tup
     factors = [float(one) for one in parameters["weights"].split(",")] if parameters.get("weights") else [1.0] * 9
     count = len(matrices) - 1
     share = 1.0 if parameters.get("experts") == "sum" else 1 / count
+    mixed = [share * factor for factor in factors[:count]]
     utility = {
-        name: sum(share * factors[index] * matrices[index][name] for index in range(count)) for name in matrices[0]
+        name: np.sum([w * own[name] for w, own in zip(mixed, matrices[:count], strict=True)], axis=0)
+        for name in matrices[0]
     }
     safety = {name: factors[count] * parameters["alpha"] * own for name, own in matrices[-1].items()}
     return utility, safety

@@ -60,9 +60,10 @@ def _screen(options: argparse.Namespace, workspace: Workspace) -> None:
         [(row["label"], *("–" if row.get(name) is None else f"{row[name]:.3f}" for name in names)) for row in rows],
     )
     print(f"\nSpearman's ρ with what was measured over {words.count(len(rows), 'setting')}, 1 where both agree:")
-    for name, one in screening.agreement(rows).items():
-        interval = f" (95 % {one.interval[0]:+.2f} to {one.interval[1]:+.2f})" if one.interval else ""
-        print(f"  {name} and {screening.COMPARED[name][1].replace('_', '-')}: {one.rho:+.2f}{interval}, n = {one.n}")
+    for name, told in screening.agreement(rows).items():
+        interval = f" (95 % {told.interval[0]:+.2f} to {told.interval[1]:+.2f})" if told.interval else ""
+        measured = screening.COMPARED[name][1].replace("_", "-")
+        print(f"  {name} and {measured}: {told.rho:+.2f}{interval}, n = {told.n}")
 
 
 def _measured(workspace: Workspace, pair: str, split: str) -> list[Recipe]:

@@ -118,7 +118,12 @@ def test_a_single_long_batch_is_cut_where_its_logits_would_not_fit(resident, mon
     )
     sizes: list[int] = []
     collate = forced.collate
-    monkeypatch.setattr(forced, "collate", lambda rows, pad: sizes.append(len(rows)) or collate(rows, pad))
+
+    def counted(rows, pad):
+        sizes.append(len(rows))
+        return collate(rows, pad)
+
+    monkeypatch.setattr(forced, "collate", counted)
     monkeypatch.setattr(forced, "LARGEST_LOGITS", 1)
     one_by_one = forced.compared(*model, EXAMPLES, forced.distributions(*model, EXAMPLES))
     assert sizes == [1] * 8
