@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from sstmerge_core.analysis.screening import Screening
 from sstmerge_core.jobs.estimate import START, Estimator
 from sstmerge_core.jobs.plan import plan_units
 from sstmerge_core.jobs.queue import Queue
@@ -11,14 +12,20 @@ from sstmerge_core.recipe import Recipe
 from sstmerge_core.workspace import Workspace
 
 
-def predict(workspace: Workspace, recipes: Sequence[Recipe], device: str | None = None) -> float:
-    """Seconds that a job of these recipes would take from its launch; a rough guess before the first job here."""
+def predict(
+    workspace: Workspace, recipes: Sequence[Recipe], device: str | None = None, screening: Screening | None = None
+) -> float:
+    """Seconds that a job of these recipes would take from its launch; a rough guess before the first job here.
+
+    With `screening` all are screened and the best carried out.
+    """
     from sstmerge_core.jobs import default_device
 
     if not recipes:
         return 0.0
     rates = _rates(workspace, recipes[0], device or default_device())
-    estimator = Estimator(plan=[{START: 1.0}, *plan_units(recipes, workspace)], started=0.0, history=rates)
+    units = plan_units(recipes, workspace, screening.keep if screening else None)
+    estimator = Estimator(plan=[{START: 1.0}, *units], started=0.0, history=rates)
     return estimator.remaining(0.0)
 
 

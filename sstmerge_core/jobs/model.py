@@ -15,8 +15,10 @@ RESUMABLE = ("failed", "cancelled", "lost")
 
 TITLES = {
     "start": "Starting",
+    "screen": "Screening settings",
     "prepare": "Loading the model",
     "fisher": "Computing gradients",
+    "inputs": "Looking at harmful prompts",
     "importance": "Finding the weights that matter",
     "fit": "Fitting coefficients",
     "passes": "Fitting in passes",

@@ -21,7 +21,7 @@ from sstmerge_core.evaluate import metric_rows
 from sstmerge_core.evaluate.judge import judge_samples
 from sstmerge_core.evaluate.judges import get_judge
 from sstmerge_core.evaluate.metric_rows import refusal_outcomes
-from sstmerge_core.jobs.plan import fit_units, importance_units
+from sstmerge_core.jobs.plan import fit_units, importance_units, inputs_units
 from sstmerge_core.merge import Merged, budget, merge
 from sstmerge_core.metrics.labels import DEFAULT_JUDGE
 from sstmerge_core.models.device import peak_memory, share_the_machine
@@ -151,6 +151,9 @@ def _looked_at(recipe: Recipe, session: Session) -> int:
     if entry.fits:
         fit_stage.fitted(recipe, session)
         return fit_units(recipe)
+    if entry.needs_inputs:
+        session.inputs_seen(recipe)
+        return inputs_units(recipe)
     session.elected(recipe)
     return importance_units(recipe)
 
@@ -186,6 +189,7 @@ def merge_now(
             base=base,
             elected=session.elected(recipe) if entry.needs_importance else None,
             direction=direction,
+            inputs=session.inputs_seen(recipe) if entry.needs_inputs else None,
             fit=fit_stage.fitted(recipe, session) if entry.fits else None,
             memory=session.patches,
             alpha=alpha,

@@ -186,6 +186,40 @@ class Session:
             found.append(elected)
         return found
 
+    def inputs_seen(self, recipe: Recipe) -> dict[str, torch.Tensor]:
+        """What harmful samples put into each module at the base, E[xxᵀ] in core coordinates; cached, or found now."""
+        from sstmerge_core.fisher import cache, inputs
+        from sstmerge_core.space import core_space
+
+        calibration = recipe.calibration
+        assert calibration is not None
+        depends = {
+            "base": recipe.base.sha256,
+            "adapters": [adapter.sha256 for adapter in recipe.adapters],
+            "rows": calibration.harm.sha256,
+            "max_length": calibration.max_length,
+            "dtype": calibration.dtype,
+            "device": self.device.partition(":")[0],  # core coordinates are those of a device
+            "version": STAGE_VERSIONS["fisher"],
+        }
+        folder = self.workspace.cache / "inputs" / cache.key(**depends)
+        found = inputs.load(folder)
+        if found is None:
+            space = core_space([self.factors(source) for source in recipe.adapters])
+            examples = self.examples(recipe, "harm", 0)
+            resident = self.model(recipe.base, calibration.dtype)
+            resident.set_delta(None)
+            found = inputs.core_inputs(
+                resident.model,
+                resident.tokenizer,
+                space,
+                examples,
+                max_length=calibration.max_length,
+                progress=lambda done, total: self.progress("inputs", done, total),
+            )
+            inputs.save(folder, found, depends)
+        return found
+
     def _electing(self, recipe: Recipe, index: int) -> dict[str, Any]:
         """What the election of one adapter's weights depends on; the safety adapter comes last."""
         calibration = recipe.calibration

@@ -20,6 +20,7 @@ from types import FrameType
 from typing import Any
 
 from sstmerge_core import access
+from sstmerge_core.analysis.screening import Screening
 from sstmerge_core.errors import Cancelled, JobError, SSTMergeError, disk_problem
 from sstmerge_core.jobs.dispatch import close_runs, settle
 from sstmerge_core.jobs.estimate import Estimator, relative_error
@@ -33,6 +34,8 @@ from sstmerge_core.workspace import Workspace
 
 EXECUTE = "sstmerge_core.runs.execute:execute"
 """What does the work of merge and sweep jobs; an inspect job calls ``inspect`` of the same module."""
+EXECUTE_BEST = "sstmerge_core.runs.screen:execute_best"
+"""What does that of sweeps that are screened first"""
 BEAT_SECONDS = 1.0
 END_SECONDS = 10.0
 """How long a worker that has ended tries to say so to a queue that cannot be written"""
@@ -135,7 +138,8 @@ def run_job(workspace: Workspace, job: Job, execute: str) -> tuple[str, str | No
     recipes = [Recipe.model_validate(recipe) for recipe in spec.get("recipes", [])]
     base = spec.get("base", {}).get("sha256", "")
     scope = scope_of(recipes[0], job.device) if recipes else f"{job.device}/{base[:12]}"
-    plan = plan_units(recipes, workspace) or [{job.kind: 1.0}]
+    screening = Screening(**spec["screening"]) if spec.get("screening") else None
+    plan = plan_units(recipes, workspace, screening.keep if screening else None) or [{job.kind: 1.0}]
     monitor = Monitor(queue, job, Estimator(plan=plan, started=time.monotonic(), history=queue.rates(scope)))
     signal.signal(signal.SIGTERM, monitor.cancel)
     signal.signal(signal.SIGINT, monitor.cancel)
@@ -167,6 +171,8 @@ def run_job(workspace: Workspace, job: Job, execute: str) -> tuple[str, str | No
             from sstmerge_core.worker import base_download
 
             base_download.run(workspace, spec["download"], report=monitor.report, should_cancel=monitor.should_cancel)
+        elif screening is not None:
+            _load(EXECUTE_BEST)(recipes, workspace, screening, tell=monitor.tell, **common)
         else:
             _load(execute)(recipes, workspace, tell=monitor.tell, **common)
     except Cancelled:
