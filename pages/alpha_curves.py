@@ -88,4 +88,6 @@ with st.container(horizontal=True, vertical_alignment="center"):
     name = f"alpha-curves-{'all' if layout == 'pair' else pair}"
     picture.files(figures, shown, title=f"{of}: safety and utility against α", name=name, values=values)
 
+if len(shown):
+    picture.few_values(shown, layout, of)
 state.write(values)

@@ -207,9 +207,11 @@ tests = int(figures["p_value"].notna().sum())
 st.caption(
     f"Value: the run's own, 95 % interval. Difference to {letters[chosen[0]]} over the prompts that both answered (n), "
     "interval by paired bootstrap. p: exact McNemar for rates, paired bootstrap for mean scores; where prompts have "
-    "topics, by the bootstrap for rates too, topics drawn whole. All after Holm over the "
-    f"{count(tests, 'test')} on this page; better or worse is said where p < {compare.SIGNIFICANT:g}. Effect: Cohen's "
-    "h for rates, d of the paired differences for means."
+    "topics, by the bootstrap for rates too, topics drawn whole. Both are corrected after Holm over the "
+    f"{count(tests, 'test')} on this page: where Holm multiplies p by m, the interval is one of "
+    f"1 − {compare.SIGNIFICANT:g}/m, which leaves out 0 where p < {compare.SIGNIFICANT:g}. That is called better or "
+    "worse; McNemar's p may differ from the interval at the edge. Effect: Cohen's h for rates, d of the paired "
+    "differences for means."
 )
 blocks.csv_button(pictures.csv(figures, named), "compare-measures.csv", key="compare.csv.measures")
 

@@ -6,7 +6,7 @@ import streamlit as st
 
 from pages.parts import first_merge
 from pages.parts import merge_parameters as parameters
-from sstmerge_core import jobs, merge, methods
+from sstmerge_core import jobs, merge, methods, words
 from sstmerge_core.builder import preflight, presets
 from sstmerge_core.plots import beside, pareto
 from sstmerge_core.store import queries
@@ -119,13 +119,13 @@ with right:
             shown_run = job.run_ids[0]
         visitor.desk([job] if job else [], watched=job_id, key="merge")
     if shown_run and (row := store.query(queries.leaderboard_row, shown_run)):
-        st.subheader(plain(row["label"]), anchor=False)
+        st.subheader(plain(words.run_name(row)), anchor=False)
         blocks.cards(row)
         if stands := beside.standing_of(store.finished.query(queries.pair_runs, inputs.pair), shown_run):
             st.markdown(stands)
         with st.container(horizontal=True, vertical_alignment="center"):
             blocks.run_link(shown_run, "Answers, spectrum, recipe")
-            adapter.download(shown_run, row["label"])
+            adapter.download(shown_run, words.run_name(row))
             adapter.talk(shown_run)
         adapter.progress(shown_run)
 

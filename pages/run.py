@@ -11,7 +11,7 @@ from sstmerge_core.evaluate import judges_measured
 from sstmerge_core.merge.cautions import cautions
 from sstmerge_core.plots import beside, similarity, spectrum, table
 from sstmerge_core.store import queries, trash
-from sstmerge_core.words import plain, shortened
+from sstmerge_core.words import plain, run_name, shortened
 from studio import adapter, blocks, link, present, remarks, start
 
 COLORS: dict[str, Literal["green", "blue", "red", "orange", "gray"]] = {  # by status
@@ -56,8 +56,9 @@ run["status"] = present.status_of(run_id, run["status"])
 reported = run["source"] == "reported"
 stats = store.query(queries.module_stats, run_id)
 with st.container(horizontal=True, vertical_alignment="center"):
-    alone = run["method"] == "adapter" and run["pair"]
-    st.header(plain(f"{run['pair']} alone" if alone else run["label"] or run_id), anchor=False, width="content")
+    st.header(plain(run_name(run)), anchor=False, width="content")
+    if not reported:
+        remarks.rename(run)
     st.badge(plain(run["pair"] or "no pair"), color="gray")
     color = COLORS.get(run["status"], "gray")
     st.badge("reported in the literature" if reported else plain(run["status"]), color=color)
@@ -201,7 +202,7 @@ with st.container(horizontal=True, vertical_alignment="center"):
         st.page_link("pages/sweep.py", label="Its job", icon=":material/work:", query_params={"job": run["job_id"]})
     if any(artifact.get("name") == "adapter" for artifact in run["artifacts"]):
         adapter.talk(run_id)
-        adapter.download(run_id, run["label"] or run_id)
+        adapter.download(run_id, run_name(run))
     blocks.share_box(link.share(start.base_url(), "run", values))
     if not reported:
         run_delete.delete(store, run)

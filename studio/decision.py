@@ -12,6 +12,7 @@ from sstmerge_core.analysis.goals import GOALS, Limits
 from sstmerge_core.plots import beside, standing
 from sstmerge_core.report.kept import kept_of_picks
 from sstmerge_core.store import queries
+from sstmerge_core.words import run_name
 from studio import adapter, blocks, link, start
 
 DEFAULT = "balanced"
@@ -77,7 +78,7 @@ def card(store: start.Store, page: str, pair: str, choice: Decision, *, heading:
         st.markdown(f"**{beside.title(choice, goal)}**  \n{beside.words_of(choice, goal, kept)}")
         st.markdown(beside.table(choice, goal, kept))
         if row is not None and told.chosen.is_merge:
-            _actions(str(row["run_id"]), str(row.get("label") or ""), choice, page)
+            _actions(str(row["run_id"]), run_name(row), choice, page)
     with st.expander("All three goals, and how it was chosen"):
         st.markdown(standing.picks_table(choice, kept, narrow=True))
         st.markdown(standing.picks_words(choice))

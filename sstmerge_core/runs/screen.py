@@ -13,6 +13,7 @@ from sstmerge_core.analysis.screening import SPLIT, Screening
 from sstmerge_core.builder.preflight import is_finished
 from sstmerge_core.errors import DataError, Problem
 from sstmerge_core.fisher import cache
+from sstmerge_core.jobs.model import Onlooker
 from sstmerge_core.models.device import share_the_machine
 from sstmerge_core.recipe import STAGE_VERSIONS, Recipe, record
 from sstmerge_core.runs.execute import execute, merge_now
@@ -62,6 +63,7 @@ def execute_best(
     user: str = "",
     job_id: str = "",
     device: str = "auto",
+    onlooker: Onlooker | None = None,
 ) -> screening.Record:
     """Screen `recipes`, carry out the best as `execute` does, and record which and why; what was done before is known.
 
@@ -78,6 +80,7 @@ def execute_best(
         generated = {one.run_id for one in found.settings if one.generated}
         kept = [one for one in screened if one.recipe.run_id in generated]
         how: dict[str, Any] = {"report": report, "should_cancel": should_cancel, "user": user, "job_id": job_id}
+        how["onlooker"] = onlooker
         try:
             execute([one.recipe for one in kept], workspace, **how, session=session)
         finally:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from sstmerge_core import adapters
 from sstmerge_core.errors import AdapterError, Cancelled, DataError, Problem
+from sstmerge_core.jobs.model import Onlooker
 from sstmerge_core.jobs.plan import importance_units
 from sstmerge_core.merge import Calibrated, Merged, deltas, dense_and_low_rank
 from sstmerge_core.models.device import best_device, devices, is_here
@@ -45,6 +46,7 @@ class Session:
     job_id: str = ""
     report: Report = lambda point, stage, done, total: None
     should_cancel: Callable[[], bool] = lambda: False
+    onlooker: Onlooker = field(default_factory=Onlooker)
     point: int = 0
     _model: tuple[Any, ResidentModel] | None = None
     _served: tuple[Any, ServedModel] | None = None
@@ -62,6 +64,10 @@ class Session:
     def progress(self, stage: str, done: float, total: float) -> None:
         """Tell how far a stage is, and stop here where the user wants that."""
         self.report(self.point, stage, done, total)
+        self.stop_if_asked()
+
+    def stop_if_asked(self) -> None:
+        """Raises Cancelled where the user wants that."""
         if self.should_cancel():
             raise Cancelled(f"job {self.job_id}" if self.job_id else "run")
 

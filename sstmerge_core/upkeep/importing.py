@@ -173,6 +173,8 @@ def _things(event: dict[str, Any]) -> Iterator[Any]:
         yield "tag", str(event.get("tag")).casefold()
     elif name in ("noted", "note_removed"):
         yield "note", event.get("note_id"), name
+    elif name == "named":
+        yield ("name",)
     elif name == "labelled":
         for row in event.get("rows") or []:
             yield "label", event.get("judge"), row.get("suite"), row.get("prompt_id")
