@@ -62,6 +62,10 @@ class Session:
     def progress(self, stage: str, done: float, total: float) -> None:
         """Tell how far a stage is, and stop here where the user wants that."""
         self.report(self.point, stage, done, total)
+        self.stop_where_wanted()
+
+    def stop_where_wanted(self) -> None:
+        """Raise Cancelled where the user wants that."""
         if self.should_cancel():
             raise Cancelled(f"job {self.job_id}" if self.job_id else "run")
 
