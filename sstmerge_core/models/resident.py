@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from sstmerge_core.adapters.skeleton import LOCAL, called, model_class
 from sstmerge_core.errors import AdapterError, DataError, Problem, RecipeError
 from sstmerge_core.models.beside import Beside, Pair
 from sstmerge_core.models.chat import chat_text, check_template, template_kind
@@ -28,6 +29,8 @@ from sstmerge_core.models.device import (
     total_memory,
 )
 
+from sstmerge_core.models.modules import ExpertMatrix, matrices, takes_a_side_path
+
 if TYPE_CHECKING:
     import torch
 
@@ -35,9 +38,6 @@ log = logging.getLogger(__name__)
 
 END_OF_TURN = ("<|im_end|>", "<|eot_id|>", "<|end|>", "<end_of_turn>", "<|eot|>")
 """Tokens that end an assistant's turn, though some tokenizers do not name them as end of sequence."""
-
-
-_LOCAL: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class ResidentModel:
     tokenizer: Any
     eos_ids: frozenset[int]
     modules: dict[str, Any]
-    """What can be moved, by full name: torch ``Linear`` and ``Embedding``, GPT-2's ``Conv1D``"""
+    """What can be moved, by the name that adapters agree on: ``Linear``, ``Embedding``, GPT-2's ``Conv1D``, experts"""
     _precision: torch.dtype
     """In which the base weights are kept: that of the checkpoint."""
     _tied: dict[str, torch.nn.Parameter] = field(default_factory=dict)
@@ -116,7 +116,7 @@ class ResidentModel:
         place = _device(device)
         model, tokenizer = _load(Path(base_path))
         ends = eos_ids(tokenizer, model.config, model.generation_config)
-        resident = cls(model, tokenizer, ends, _movable(model), model.dtype)
+        resident = cls(model, tokenizer, ends, matrices(model), model.dtype)
         target = getattr(torch, dtype)
         if movable:
             resident._checkpoint = Checkpoint.of(Path(base_path), resident.modules, resident._precision)
@@ -179,6 +179,8 @@ class ResidentModel:
             fault = f"the base has no linear module or embedding for {len(unknown)} modules of the adapters{kind}"
             raise AdapterError(Problem(unknown[0], fault, fix))
         # not inference_mode: a weight made in it could take no part in the Fisher pass
+        for name in [name for name in aside if not takes_a_side_path(self.modules[name])]:
+            moved[name] = partial(_product, aside.pop(name))
         with torch.no_grad():
             try:
                 self._restore(self._moved - set(moved))
@@ -198,7 +200,7 @@ class ResidentModel:
         module = self.modules[name]
         weight = module.weight
         delta = make().to(device=weight.device, dtype=torch.float32)
-        if _is_transposed(module):
+        if _is_transposed(module, tuple(delta.shape)):
             delta = delta.T
         if delta.shape != weight.shape:
             fault = f"ΔW has shape {tuple(delta.shape)}, the base weight {tuple(weight.shape)}"
@@ -231,11 +233,9 @@ class ResidentModel:
 
     def _kind_of(self, name: str) -> str:
         """For a message, the class of a module that cannot be moved; empty where there is no such module."""
-        parts = name.split(".")
+        parts, modules = name.split("."), called(self.model)
         for length in range(len(parts), 1, -1):
-            try:
-                found = self.model.get_submodule(".".join(parts[:length]))
-            except AttributeError:
+            if (found := modules.get(".".join(parts[:length]))) is None:
                 continue
             return f"; {'.'.join(parts[:length])} is of class {type(found).__name__}"
         return ""
@@ -354,10 +354,10 @@ def read_texts(folder: Path) -> tuple[Any, Any]:
     if not list(folder.glob("*.safetensors")):
         raise DataError(Problem(where, "has no safetensors weights", "Convert the model to safetensors."))
     try:
-        config = AutoConfig.from_pretrained(folder, **_LOCAL)
+        config = AutoConfig.from_pretrained(folder, **LOCAL)
         if getattr(config, "quantization_config", None):
             raise DataError(Problem(where, "the base model is quantized", "Use its float checkpoint."))
-        tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left", **_LOCAL)
+        tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left", **LOCAL)
     except DataError:
         raise
     except Exception as error:  # of many kinds, some of libraries below; whatever it is, the folder is not usable
@@ -383,13 +383,12 @@ def _unreadable(where: str, error: Exception) -> DataError:
 def _load(folder: Path) -> tuple[Any, Any]:
     """Model on the CPU in the checkpoint's precision, and tokenizer."""
     from safetensors import SafetensorError
-    from transformers import AutoModelForCausalLM
 
     where = str(folder)
     config, tokenizer = read_texts(folder)
     try:
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
-            folder, config=config, dtype="auto", use_safetensors=True, output_loading_info=True, **_LOCAL
+        loaded: Any = model_class(config).from_pretrained(
+            folder, config=config, dtype="auto", use_safetensors=True, output_loading_info=True, **LOCAL
         )
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise _unreadable(where, error) from error
@@ -404,24 +403,20 @@ def _load(folder: Path) -> tuple[Any, Any]:
     return model, tokenizer
 
 
-def _movable(model: Any) -> dict[str, Any]:
-    import torch
-    from transformers.pytorch_utils import Conv1D
-
-    kinds = (torch.nn.Linear, torch.nn.Embedding, Conv1D)
-    return {name: module for name, module in model.named_modules() if isinstance(module, kinds)}
-
-
 def _tied_weights(modules: Mapping[str, Any]) -> dict[str, torch.nn.Parameter]:
     """The weights that more than one module has, by module name."""
-    holders = Counter(id(module.weight) for module in modules.values())
-    return {name: module.weight for name, module in modules.items() if holders[id(module.weight)] > 1}
+    own = {name: module.weight for name, module in modules.items() if not isinstance(module, ExpertMatrix)}
+    holders = Counter(map(id, own.values()))
+    return {name: weight for name, weight in own.items() if holders[id(weight)] > 1}
 
 
-def _is_transposed(module: Any) -> bool:
-    """Conv1D and embeddings keep their weight as (in, out); PEFT calls that ``fan_in_fan_out``."""
+def _is_transposed(module: Any, delta: tuple[int, ...]) -> bool:
+    """Conv1D and embeddings keep their weight as (in, out); PEFT calls that ``fan_in_fan_out``. `delta`: ΔW's shape."""
     import torch
 
+    if isinstance(module, ExpertMatrix):
+        shape = tuple(module.weight.shape)
+        return module.is_transposed if shape[0] == shape[1] else delta == shape[::-1]
     return isinstance(module, torch.nn.Embedding) or type(module).__name__ == "Conv1D"
 
 
