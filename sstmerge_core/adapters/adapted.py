@@ -87,7 +87,7 @@ def _factors(piece: Piece, file: Tensors) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 class Tensors:
-    """An opened safetensors file that remembers the last two tensors: those of a stack are asked for by every expert."""
+    """An opened safetensors file that remembers the last two tensors: every expert asks for those of its stack."""
 
     def __init__(self, file: Any):
         self._file = file
@@ -115,7 +115,9 @@ def stacked(name: str, targets: Any) -> tuple[str, str] | None:
     own = []
     for target in targets:
         head, _, parameter = str(target).rpartition(".")
-        if parameter and (module == head or module.endswith(f".{head}") or not head):
+        # PEFT takes a bare parameter's name for that of every module which has one
+        of_it = module == head or module.endswith(f".{head}") if head else module.endswith(".experts")
+        if parameter and of_it:
             own.append(parameter)
     if not own:
         return None

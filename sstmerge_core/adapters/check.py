@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from sstmerge_core.adapters import places
-from sstmerge_core.adapters.adapted import EXPERT, AdaptedModule
+from sstmerge_core.adapters.adapted import EXPERT
 from sstmerge_core.adapters.json_file import read_object, shown
-from sstmerge_core.adapters.places import WEIGHTS
 from sstmerge_core.adapters.names import canonical
+from sstmerge_core.adapters.places import WEIGHTS
 from sstmerge_core.adapters.read import Adapter, read
 from sstmerge_core.adapters.safetensors_header import TensorHeader, read_header, same_values
 from sstmerge_core.adapters.settings import unknown_settings
@@ -36,10 +36,15 @@ _BODIES |= {"openai-gpt": "transformer", "gpt_neox": "gpt_neox", "mamba": "backb
 
 _STACKS_TURNED = ("gpt_oss", "aria", "aria_text", "openai_privacy_filter", "qwen3_vl_moe")
 """Models whose files have stacks of experts as (experts, in, out), while PEFT's ΔW of one is (out, in)"""
+_TOGETHER = ("llama4", "llama4_text", "dbrx")
+"""Models that compute all experts of a layer in one product (transformers without ``use_experts_implementation``)"""
 EXPERTS_KNOWN = frozenset(
-    ("mixtral", "minimax", "minimax_m2", "qwen2_moe", "qwen3_moe", "qwen3_next", "olmoe", "flex_olmo", "deepseek_v2")
-    + ("deepseek_v3", "deepseek_v32", "dots1", "ernie4_5_moe", "glm4_moe", "glm4_moe_lite", "glm_moe_dsa", "glm4v_moe")
-    + ("longcat_flash", "solar_open", "afmoe", "hunyuan_v1_moe", "exaone_moe", "cohere2_moe", "mellum", "beam")
+    [
+        *("mixtral", "minimax", "minimax_m2", "qwen2_moe", "qwen3_moe", "qwen3_next", "olmoe", "flex_olmo", "dots1"),
+        *("deepseek_v2", "deepseek_v3", "deepseek_v32", "ernie4_5_moe", "glm4_moe", "glm4_moe_lite", "glm_moe_dsa"),
+        *("glm4v_moe", "longcat_flash", "solar_open", "afmoe", "hunyuan_v1_moe", "exaone_moe", "cohere2_moe"),
+        *("mellum", "beam"),
+    ]
 )
 """Models whose files hold one matrix an expert and whose memory holds stacks [gate; up] and down (transformers 5)"""
 
@@ -166,6 +171,10 @@ class Report:
     problems: list[Problem] = field(default_factory=list)
     warnings: list[Problem] = field(default_factory=list)
     facts: dict[str, str] = field(default_factory=dict)
+    experts: str = ""
+    """The first expert that one of them adapts"""
+    one_by_one: bool = True
+    """Whether the base's experts can be computed one by one, as gradients need them"""
 
     @property
     def compatible(self) -> bool:
@@ -266,6 +275,8 @@ def check_many(base: str | Path, adapters: Mapping[str, str | Path]) -> Report:
         report.problems.extend(problems)
         report.warnings.extend(warnings + _doubts(adapter, role) + _own_template(adapter, model, role))
         report.facts |= _facts(role, adapter)
+        report.experts = report.experts or next(filter(EXPERT.fullmatch, adapter.modules), "")
+    report.one_by_one = model.model_type not in _TOGETHER
     report.facts["base"] = f"{model.name} ({model.architecture}, vocabulary {model.vocabulary:,})"
     if len(found) == len(adapters) > 1:
         _compare(report, found)

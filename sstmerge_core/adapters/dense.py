@@ -86,14 +86,15 @@ def write_model(
 ) -> WrittenModel:
     """Write the model in folder `base` with ΔW added, summed in float32, to `folder`, whole or not at all.
 
-    `deltas` gives ΔW (out, in) by the name that adapters agree on; each is made once. For an
-    embedding, out is the width and in the vocabulary. `dtype` is that of the floating-point weights; ``auto`` keeps
-    each tensor's own. What rounding to it costs, ‖W + ΔW − W_written‖_F / ‖ΔW‖_F, is measured per module and pooled.
+    `deltas` gives ΔW (out, in) by the name that adapters agree on; each is made once. For an embedding, out is the
+    width and in the vocabulary. `dtype` is that of the floating-point weights; ``auto`` keeps each tensor's own. What
+    rounding to it costs, ‖W + ΔW − W_written‖_F / ‖ΔW‖_F, is measured per module and pooled.
     A base with tied embeddings stays tied unless a ΔW moves one of the two; then they are written apart.
 
-    Memory: one ΔW in float32, the tensor it is added to (a stack of experts is one), and the result. Every tensor is read back from its file and
-    compared bit for bit. Raises DataError where that fails, and for a base that is quantized, has no safetensors or
-    does not fit on the disk; AdapterError for a ΔW of another base and for values that are not finite.
+    Memory: one ΔW in float32, the tensor it is added to (a stack of experts is one), and the result. Every tensor is
+    read back from its file and compared bit for bit. Raises DataError where that fails, and for a base that is
+    quantized, has no safetensors or does not fit on the disk; AdapterError for a ΔW of another base and for values that
+    are not finite.
     """
     base, folder = Path(base), Path(folder)
     refuse_foreign(folder)
@@ -291,7 +292,8 @@ def _tensors(
             norms.append(_add(exact, added, made[added.module]))
         result = exact.to(target).contiguous()
         if not is_finite(result):
-            fix = "Write it as float32 or bfloat16." if target == torch.float16 else "Check the adapters and parameters."
+            narrow = target == torch.float16
+            fix = "Write it as float32 or bfloat16." if narrow else "Check the adapters and parameters."
             fault = f"W + ΔW has values that are not finite in {target}"
             raise AdapterError(Problem(one.added[0].module, fault, fix))
         if target != torch.float32:

@@ -75,7 +75,9 @@ _OTHER_PARTS = re.compile(
     r"model\.(?=(?:vision_tower|vision_model|visual|multi_modal_projector|connector|audio_tower|embed_vision)\.)"
 )
 _W123 = {"w1": "gate_proj", "w3": "up_proj", "w2": "down_proj"}
-_BLOCK_SPARSE = re.compile(r"(?P<layer>.+)\.block_sparse_moe\.(?:(?P<gate>gate)|experts\.(?P<expert>\d+)\.(?P<w>w[123]))")
+_BLOCK_SPARSE = re.compile(
+    r"(?P<layer>.+)\.block_sparse_moe\.(?:(?P<gate>gate)|experts\.(?P<expert>\d+)\.(?P<w>w[123]))"
+)
 
 
 def canonical(module: str) -> str:

@@ -95,10 +95,11 @@ class Adapter:
 
         with safe_open(self.path / WEIGHTS, framework="pt", device=device) as file:
             tensors = Tensors(file)
-            return {
-                name: Factors(*(side.to(torch.float32) for side in module.factors(tensors)), module.scaling)
-                for name, module in self.modules.items()
-            }
+            found = {}
+            for name, module in self.modules.items():
+                a, b = module.factors(tensors)
+                found[name] = Factors(a.to(torch.float32), b.to(torch.float32), module.scaling)
+            return found
 
 
 def read(path: str | Path, *, check_values: bool = True) -> Adapter:

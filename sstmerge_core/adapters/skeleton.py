@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from sstmerge_core.adapters.adapted import STACKS
+from sstmerge_core.adapters.check import EXPERTS_KNOWN, read_base
 from sstmerge_core.adapters.names import canonical
+from sstmerge_core.adapters.spell import Spelling
 from sstmerge_core.errors import DataError, Problem
 
 LOCAL: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
@@ -59,3 +61,26 @@ def stacks(model: Any) -> Iterator[tuple[str, Any, str]]:
         for part in STACKS:
             if part in own and own[part].dim() == 3:
                 yield name, module, part
+
+
+def spelling(base: Path) -> Spelling:
+    """The spelling of the base in a folder; the model is only looked at where its kind may have one of its own."""
+    found = read_base(base)
+    stacked = any(len(tensor.shape) == 3 and ".experts." in name for name, (_, tensor) in found.weights.items())
+    if not (found.several_modalities or stacked or found.model_type in EXPERTS_KNOWN):
+        return Spelling()
+    model = skeleton(base)
+    names = {one: name for one, name in in_memory(model).items() if one != name}
+    experts = {name: getattr(module, part).shape[0] for name, module, part in stacks(model)}
+    return Spelling(names, experts, frozenset(_own_classes(model)))
+
+
+def _own_classes(model: Any) -> Iterator[str]:
+    import torch
+    from transformers.pytorch_utils import Conv1D
+
+    for name, module in called(model).items():
+        weight = module._parameters.get("weight")
+        usual = isinstance(module, (torch.nn.Linear, torch.nn.Embedding, Conv1D))
+        if weight is not None and weight.dim() == 2 and not usual:
+            yield name

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from sstmerge_core.adapters.places import WEIGHTS
 from sstmerge_core.adapters.adapted import AdaptedModule, Tensors
+from sstmerge_core.adapters.places import WEIGHTS
 from sstmerge_core.adapters.read import Adapter
 from sstmerge_core.adapters.write import Lazy
 

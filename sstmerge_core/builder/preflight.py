@@ -141,6 +141,7 @@ def plan(
     problems, warnings = _adapter_problems(workspace, base, (utility, *further), safety)
     entry = methods.get(method)
     problems += entry.problems(parameters)
+    problems += _gradient_problems(workspace, base, (utility, *further), safety, [method])
     if unaligned is not None:
         problems += _unaligned_problems(entry, base, unaligned)
     if problems:
@@ -186,6 +187,7 @@ def plan_sweep(
     serves those methods that have a use for it.
     """
     problems, _ = _adapter_problems(workspace, base, (utility, *further), safety)
+    problems += _gradient_problems(workspace, base, (utility, *further), safety, methods)
     takes = _taking_unaligned(methods)
     if unaligned is not None and takes:
         problems += _unaligned_problems(next(iter(takes.values())), base, unaligned)
@@ -431,6 +433,25 @@ def _adapter_problems(
         problems.append(Problem("adapters", "a utility adapter is given twice", "Choose different ones."))
     report = _checked(workspace, base, experts, safety)
     return problems + report.problems, list(report.warnings)
+
+
+def _gradient_problems(
+    workspace: Workspace, base: Base, experts: Sequence[Entry], safety: Entry, names: Iterable[str]
+) -> list[Problem]:
+    """Methods that cannot be told which weights matter of the experts of this base, said before they are launched."""
+    if not base.ready:
+        return []
+    report = _checked(workspace, base, experts, safety)
+    if not report.experts:
+        return []
+    entries = [methods.get(name) for name in names if name in methods.names()]
+    wanting = [one for one in entries if one.needs_importance or (one.needs_samples and not report.one_by_one)]
+    fix = "Choose a method that needs no samples, or adapters without the experts."
+    where = f"base model {base.name}"
+    return [
+        Problem(where, f"gives {one.title} no gradients of its experts, such as {report.experts}", fix)
+        for one in wanting
+    ]
 
 
 def _checked(workspace: Workspace, base: Base, experts: Sequence[Entry], safety: Entry) -> adapters.Report:

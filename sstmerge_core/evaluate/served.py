@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from sstmerge_core import adapters
+from sstmerge_core.adapters.skeleton import spelling
+from sstmerge_core.adapters.spell import PLAIN
 from sstmerge_core.errors import AdapterError, DataError, JobError, Problem, RecipeError
 from sstmerge_core.models.device import DTYPES, free_memory, gpu_present
 from sstmerge_core.models.resident import Answer, chat_ids, eos_ids, read_texts, to_answer
@@ -68,6 +70,8 @@ class ServedModel:
     max_length: int
     """Tokens of prompt and answer together that the engine has room for"""
     _folder: tempfile.TemporaryDirectory[str]
+    _base: Path | None = None
+    """The base's folder, for what its modules are called"""
     failed: bool = False
     """It gave up, and wants to be replaced"""
     _request: Any = None
@@ -119,7 +123,7 @@ class ServedModel:
             raise RecipeError(Problem("backend vllm", f"the engine does not start: {reason}", fix)) from error
         ends = eos_ids(tokenizer, config, _generation_config(folder))
         length = engine.llm_engine.model_config.max_model_len
-        return cls(engine, tokenizer, ends, room, length, tempfile.TemporaryDirectory(prefix="sstmerge-lora-"))
+        return cls(engine, tokenizer, ends, room, length, tempfile.TemporaryDirectory(prefix="sstmerge-lora-"), folder)
 
     def set_adapter(self, folder: Path | None) -> None:
         """Answer with the PEFT adapter in `folder` from now on, or with the base alone. The files must stay.
@@ -153,6 +157,7 @@ class ServedModel:
             base_name="",
             embeddings=frozenset().union(*(adapter.embeddings for adapter in inputs)),
             fan_in_fan_out=any(adapter.fan_in_fan_out for adapter in inputs),
+            spelling=spelling(self._base) if self._base else PLAIN,
         )
         return self.set_adapter(folder)
 

@@ -22,7 +22,7 @@ from sstmerge_core.fisher.sampling import sample_responses
 from sstmerge_core.models.decoding import within_positions
 from sstmerge_core.models.device import free_memory, give_memory_back, is_out_of_memory
 from sstmerge_core.models.experts import Listener, is_expert, listening
-from sstmerge_core.models.modules import module_called, submodule
+from sstmerge_core.models.modules import module_called, product, submodule
 from sstmerge_core.models.supervised import Batch, Example, collate, encode, sample_losses
 
 if TYPE_CHECKING:
@@ -313,7 +313,8 @@ def _recording(model: Any, space: Mapping[str, CoreModule]) -> Iterator[dict[str
         for name, module in space.items():
             if name not in experts:
                 hook = _hook(name, module, model, batch, recorded)
-                hooks.enter_context(submodule(model, name).register_forward_hook(hook))
+                layer = submodule(model, name, seen_inside=True)
+                hooks.enter_context(layer.register_forward_hook(hook))
         yield recorded
 
 
@@ -352,11 +353,12 @@ def _start(batch: list[int]) -> Callable[..., torch.Tensor]:
 def _hook(
     name: str, module: CoreModule, model: Any, batch: Sequence[int], recorded: dict[str, torch.Tensor]
 ) -> Callable[..., None]:
-    parameter = next(submodule(model, name).parameters())
+    parameter = submodule(model, name, seen_inside=True).weight
     q_out = module.q_out.to(parameter.device, parameter.dtype)
     q_in = module.q_in.to(parameter.device, parameter.dtype)
 
-    def forward(layer: Any, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+    def forward(layer: Any, inputs: tuple[torch.Tensor, ...], output: Any) -> None:
+        output = product(name, layer, inputs[0], output)
         # float32 from here on: what the model's 16 bits leave of a token is summed up without being rounded again
         x_core = by_sample(name, in_core(layer, inputs[0].detach(), q_in), batch).float()  # (b, t, q)
 

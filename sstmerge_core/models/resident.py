@@ -28,7 +28,6 @@ from sstmerge_core.models.device import (
     is_out_of_memory,
     total_memory,
 )
-
 from sstmerge_core.models.modules import ExpertMatrix, matrices, takes_a_side_path
 
 if TYPE_CHECKING:
