@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tests.there import there
 from tests.tiny_models import build_tokenizer
 
 ENDS = {"bos_token_id": 2, "eos_token_id": 1, "pad_token_id": 1}
+SMALL_GPT2 = {"vocab_size": 95, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 128}
 SIZE: dict[str, Any] = {
     **{"vocab_size": 95, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4},
     **{"num_key_value_heads": 2, "head_dim": 8, "max_position_embeddings": 128},
@@ -44,9 +45,7 @@ ARCHITECTURES: dict[str, Architecture] = {
     "llama": Architecture("Llama", SIZE),
     "qwen3": Architecture("Qwen 3", SIZE),
     "gemma3_text": Architecture("Gemma 3, text", SIZE),
-    "gpt2": Architecture(
-        "GPT-2", {"vocab_size": 95, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 128, **ENDS}
-    ),
+    "gpt2": Architecture("GPT-2", SMALL_GPT2 | ENDS),
     "gemma3": Architecture(
         "Gemma 3",
         {
@@ -159,7 +158,7 @@ def adapter(name: str, kind: str, base: Path, folder: Path, seed: int) -> tuple[
             if "lora_A" in own or "lora_B" in own:
                 parameter.normal_(std=0.2)
         wanted = model.eval()(torch.tensor(IDS)).logits
-    model.save_pretrained(folder)
+    model.save_pretrained(str(folder))
     _settings(folder, base_model_name_or_path=base.name)
     if kind.endswith("4.52"):
         _rename(folder, "model.language_model.", "language_model.model.")
@@ -179,9 +178,8 @@ def _rename(folder: Path, old: str, new: str) -> None:
     from safetensors.torch import load_file, save_file
 
     path = folder / "adapter_model.safetensors"
-    tensors = {
-        key.replace(f"base_model.model.{old}", f"base_model.model.{new}"): t for key, t in load_file(path).items()
-    }
+    stem = "base_model.model."
+    tensors = {key.replace(f"{stem}{old}", f"{stem}{new}"): one for key, one in load_file(path).items()}
     assert any(f".{new}" in key for key in tensors)
     save_file(tensors, path)
 
@@ -256,6 +254,14 @@ def _steps(name: str, kind: str, base: Path, folder: Path) -> dict[str, str]:
     return found
 
 
+def _delta(own: Any) -> Any:
+    return own.scaling * own.b @ own.a
+
+
+def _sides(own: Any) -> Any:
+    return own.a, own.scaling * own.b
+
+
 def _logits(model: Any) -> Any:
     import torch
 
@@ -305,11 +311,11 @@ def _evaluate(base: Path, folders: list[Path], wanted: Any, place: Path) -> None
     factors = adapters.read(folders[0]).load()
     resident = ResidentModel.load(base, "float32", "cpu")
     plain = _logits(resident.model)
-    resident.set_delta({name: lambda own=own: own.scaling * own.b @ own.a for name, own in factors.items()})
+    resident.set_delta({name: partial(_delta, own) for name, own in factors.items()})
     _close(_logits(resident.model), wanted)
     resident.set_delta(None)
     assert torch.equal(_logits(resident.model), plain)
-    resident.set_delta({}, {name: lambda own=own: (own.a, own.scaling * own.b) for name, own in factors.items()})
+    resident.set_delta({}, {name: partial(_sides, own) for name, own in factors.items()})
     _close(_logits(resident.model), wanted)
     assert len(resident.generate(["w1 w2", "w3"], 3)) == 2
 
@@ -321,7 +327,7 @@ def _dense(base: Path, folders: list[Path], wanted: Any, place: Path) -> None:
     factors = adapters.read(folders[0]).load()
     write_model(
         base,
-        {name: lambda own=own: own.scaling * own.b @ own.a for name, own in factors.items()},
+        {name: partial(_delta, own) for name, own in factors.items()},
         place / "dense",
     )
     _close(_logits(load(place / "dense")), wanted)
@@ -381,6 +387,3 @@ def _page(base: Path, folders: list[Path], place: Path, *, gradients: bool) -> s
         )
         assert bool(planned.recipe) == wanted, (method, planned.problems)
     return "yes"
-
-
-__all__ = ["ARCHITECTURES", "STEPS", "build", "measured", "there"]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
-import sys
 from pathlib import Path
 
 import pytest
 
 from tests.architectures import ARCHITECTURES, measured
+from tests.there import there
 
 ROOT = Path(__file__).parents[2]
 
@@ -16,10 +16,9 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture(scope="module")
 def table():
     """The module that writes the document."""
-    spec = importlib.util.spec_from_file_location("architectures_page", ROOT / "docs" / "architectures.py")
+    spec = there(importlib.util.spec_from_file_location("architectures_page", ROOT / "docs" / "architectures.py"))
     module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
+    there(spec.loader).exec_module(module)
     return module
 
 
