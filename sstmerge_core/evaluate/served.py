@@ -78,20 +78,29 @@ class ServedModel:
     _count: int = 0
 
     @classmethod
-    def load(cls, base_path: Path | str, dtype: str = "float32", device: str = "auto", rank: int = 0) -> ServedModel:
+    def load(
+        cls,
+        base_path: Path | str,
+        dtype: str = "float32",
+        device: str = "auto",
+        rank: int = 0,
+        *,
+        system: str = "",
+        thinking: bool | None = None,
+    ) -> ServedModel:
         """Start an engine for a local model folder and adapters of up to `rank`; never code from the folder.
 
         `dtype` is one of `DTYPES`; `device` must be that of the installed vLLM, ``auto`` takes it. On a GPU the engine
         takes `GPU_SHARE` of the memory that is free now, on a CPU the weights and up to `KV_CACHE_BYTES`. Raises
         RecipeError without vLLM, for a dtype, device or rank that it cannot use, and where it does not start;
-        DataError for a folder that cannot be used.
+        DataError for a folder that cannot be used. `system` and `thinking` are what `chat.speak` is told.
         """
         check_installed()
         if dtype not in DTYPES:
             raise RecipeError(Problem(f"dtype {dtype}", "is not supported", f"Use one of {', '.join(DTYPES)}."))
         room = rank_for(rank)
         folder = Path(base_path)
-        config, tokenizer = read_texts(folder)
+        config, tokenizer = read_texts(folder, system, thinking)
         _settle_environment()
         from vllm import LLM
         from vllm.platforms import current_platform

@@ -17,7 +17,15 @@ from typing import TYPE_CHECKING, Any, Protocol
 from sstmerge_core.adapters.skeleton import LOCAL, called, model_class
 from sstmerge_core.errors import AdapterError, DataError, Problem, RecipeError
 from sstmerge_core.models.beside import Beside, Pair
-from sstmerge_core.models.chat import chat_text, check_template, template_kind
+from sstmerge_core.models.chat import (
+    chat_text,
+    check_template,
+    end_of_turn,
+    from_harmony,
+    is_harmony,
+    speak,
+    template_kind,
+)
 from sstmerge_core.models.checkpoint import Checkpoint
 from sstmerge_core.models.decoding import greedy, positions
 from sstmerge_core.models.device import (
@@ -76,6 +84,8 @@ def to_answer(tokenizer: Any, eos_ids: Collection[int], tokens: Sequence[int]) -
     """Generated tokens as an answer; the end-of-sequence token, where it came, is not part of it."""
     stopped = bool(tokens) and tokens[-1] in eos_ids
     kept = tokens[:-1] if stopped else tokens
+    if is_harmony(tokenizer):
+        return Answer(from_harmony(tokenizer.decode(kept, skip_special_tokens=False)).strip(), len(kept), stopped)
     return Answer(tokenizer.decode(kept, skip_special_tokens=True).strip(), len(kept), stopped)
 
 
@@ -100,12 +110,20 @@ class ResidentModel:
 
     @classmethod
     def load(
-        cls, base_path: Path | str, dtype: str = "float32", device: str = "auto", *, movable: bool = True
+        cls,
+        base_path: Path | str,
+        dtype: str = "float32",
+        device: str = "auto",
+        *,
+        movable: bool = True,
+        system: str = "",
+        thinking: bool | None = None,
     ) -> ResidentModel:
         """Load a local folder with safetensors weights; never pickle, never code from the folder, never the network.
 
         `dtype` is one of `DTYPES`; `device` is ``cpu``, ``cuda``, ``cuda:1`` or ``auto`` (CUDA where there is one).
         Without `movable` there may be no `set_delta`, and a narrower `dtype` than the checkpoint's saves its memory.
+        `system` and `thinking` are what `chat.speak` is told.
         Raises RecipeError for an unusable dtype or device, DataError for a folder that cannot be used.
         """
         import torch
@@ -113,7 +131,7 @@ class ResidentModel:
         if dtype not in DTYPES:
             raise RecipeError(Problem(f"dtype {dtype}", "is not supported", f"Use one of {', '.join(DTYPES)}."))
         place = _device(device)
-        model, tokenizer = _load(Path(base_path))
+        model, tokenizer = _load(Path(base_path), system, thinking)
         ends = eos_ids(tokenizer, model.config, model.generation_config)
         resident = cls(model, tokenizer, ends, matrices(model), model.dtype)
         target = getattr(torch, dtype)
@@ -343,7 +361,7 @@ def _device(name: str) -> torch.device:
     return device
 
 
-def read_texts(folder: Path) -> tuple[Any, Any]:
+def read_texts(folder: Path, system: str = "", thinking: bool | None = None) -> tuple[Any, Any]:
     """Configuration and tokenizer of a model folder. Raises DataError for a folder that cannot be used."""
     from transformers import AutoConfig, AutoTokenizer
 
@@ -361,6 +379,7 @@ def read_texts(folder: Path) -> tuple[Any, Any]:
         raise
     except Exception as error:  # of many kinds, some of libraries below; whatever it is, the folder is not usable
         raise _unreadable(where, error) from error
+    speak(tokenizer, system, thinking)
     check_template(tokenizer)
     return config, tokenizer
 
@@ -379,12 +398,12 @@ def _unreadable(where: str, error: Exception) -> DataError:
     return DataError(Problem(where, f"cannot be loaded: {reason}", "Check that the files are complete."))
 
 
-def _load(folder: Path) -> tuple[Any, Any]:
+def _load(folder: Path, system: str, thinking: bool | None) -> tuple[Any, Any]:
     """Model on the CPU in the checkpoint's precision, and tokenizer."""
     from safetensors import SafetensorError
 
     where = str(folder)
-    config, tokenizer = read_texts(folder)
+    config, tokenizer = read_texts(folder, system, thinking)
     try:
         loaded: Any = model_class(config).from_pretrained(
             folder, config=config, dtype="auto", use_safetensors=True, output_loading_info=True, **LOCAL
@@ -426,5 +445,8 @@ def eos_ids(tokenizer: Any, *configs: Any) -> frozenset[int]:
         if given is not None:
             found.update(given if isinstance(given, (list, tuple)) else [given])
     vocabulary = tokenizer.get_added_vocab()
-    found.update(vocabulary[token] for token in END_OF_TURN if token in vocabulary)
+    ends = {*END_OF_TURN, end_of_turn(tokenizer)}
+    if is_harmony(tokenizer):
+        ends -= {"<|end|>"}  # which ends a channel there
+    found.update(vocabulary[token] for token in ends if token in vocabulary)
     return frozenset(found)
