@@ -25,7 +25,8 @@ _ERRORS = {
     "rank_error": "Of this rank it is an approximation: relative error {:.2e}.",
     "rounding_error": "Rounding to this number format cost a relative error of {:.2e}.",
 }
-_OF_A_RECIPE = ("utility", "safety", "method", "alpha", "k", "seed", "set", "suite", "compute_dtype", "max_length") + (
+_OF_A_RECIPE = (
+    *("utility", "safety", "method", "alpha", "k", "seed", "set", "suite", "compute_dtype", "max_length"),
     *("system", "thinking", "too_long"),
 )
 """Options that a recipe file answers by itself"""

@@ -57,6 +57,11 @@ def speak(tokenizer: Any, system: str = "", thinking: bool | None = None) -> Non
         raise
 
 
+def _system_turn(tokenizer: Any) -> list[dict[str, str]]:
+    system, _ = _SPOKEN.get(tokenizer, ("", None))
+    return [{"role": "system", "content": system}] if system else []
+
+
 def _knows_thinking(tokenizer: Any) -> bool:
     system, own = _SPOKEN[tokenizer]
     texts = set()
@@ -72,7 +77,8 @@ def end_of_turn(tokenizer: Any) -> str:
     if not getattr(tokenizer, "chat_template", None):
         return ""
     answer = "an answer 4711"
-    turns = [{"role": "user", "content": _PROBE}, {"role": "assistant", "content": answer}]
+    asked = {"role": "user", "content": _PROBE}
+    turns = [*_system_turn(tokenizer), asked, {"role": "assistant", "content": answer}]
     try:
         text = _rendered(tokenizer, turns, parts=_takes_parts(tokenizer), begin=False)
     except DataError:
@@ -116,8 +122,7 @@ def conversation_text(tokenizer: Any, messages: Sequence[Mapping[str, str]]) -> 
         sets_bos = tokenizer("a")["input_ids"][0] == tokenizer.bos_token_id
         lines = "".join(f"{message['content']}\n" for message in messages)
         return f"{tokenizer.bos_token if sets_bos else ''}{lines}"
-    system, _ = _SPOKEN.get(tokenizer, ("", None))
-    turns = [{"role": "system", "content": system}, *messages] if system else messages
+    turns = [*_system_turn(tokenizer), *messages]
     text = _rendered(tokenizer, turns, parts=_takes_parts(tokenizer))
     # a template may trim a message or break its lines elsewhere, but all of its words must be there
     if not _holds(text, messages[-1]["content"]):
@@ -149,7 +154,7 @@ def _takes_parts(tokenizer: Any) -> bool:
     template = tokenizer.chat_template
     known = _PARTS.get(tokenizer)
     if known is None or known[0] != template:
-        probe = [{"role": "user", "content": _PROBE}]
+        probe = [*_system_turn(tokenizer), {"role": "user", "content": _PROBE}]
         known = (template, _probe_wants_parts(tokenizer, probe))
         _PARTS[tokenizer] = known
     return known[1]
