@@ -167,6 +167,10 @@ def run_job(workspace: Workspace, job: Job, execute: str) -> tuple[str, str | No
             from sstmerge_core.worker import base_download
 
             base_download.run(workspace, spec["download"], report=monitor.report, should_cancel=monitor.should_cancel)
+        elif job.kind == "convert":
+            from sstmerge_core.worker import convert_job
+
+            convert_job.run(workspace, spec["convert"], report=monitor.report, should_cancel=monitor.should_cancel)
         else:
             _load(execute)(recipes, workspace, tell=monitor.tell, **common)
     except Cancelled:
