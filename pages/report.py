@@ -25,12 +25,12 @@ if not present:
 
 def picture(pair: str, source: str) -> bool:
     """The pair's test runs between resistance and utility, before anything is tested; whether there is one."""
-    runs = store.query(queries.pair_runs, pair, sources=[source])
+    runs = store.finished.query(queries.pair_runs, pair, sources=[source])
     runs = pareto.drawable(runs[runs["split"].fillna("test").eq("test")], "resistance", "utility")
     if runs.empty:
         return False
     st.plotly_chart(
-        store.recall(("report picture", pair, source), lambda: pareto.figure(runs, height=420)),
+        store.finished.recall(("report picture", pair, source), lambda: pareto.figure(runs, height=420)),
         config=blocks.CHART_CONFIG,
         key="report.picture",
         alt=f"Runs of {pair} between resistance and utility",
@@ -68,7 +68,7 @@ if source == "measured":
         decision.card(store, "report", pair, choice)
 values = {"source": source, "pair": pair} | (decision.values("report") if source == "measured" else {})
 blocks.problems(state.problems, warning=True)
-merges = store.query(queries.merges_of, pair, source)
+merges = store.finished.query(queries.merges_of, pair, source)
 if merges > MANY and not st.session_state.get(f"report:anyway.{source}.{pair}"):
     with st.container(border=True):
         st.markdown(

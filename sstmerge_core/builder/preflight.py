@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sstmerge_core import adapters, methods
+from sstmerge_core.adapters.templates import template
 from sstmerge_core.analysis.screening import SPLIT, Screening
 from sstmerge_core.catalog import Base, Entry
 from sstmerge_core.errors import DataError, Problem, RecipeError, SSTMergeError
@@ -19,7 +20,7 @@ from sstmerge_core.merge import effective_weights
 from sstmerge_core.metrics.labels import DEFAULT_JUDGE
 from sstmerge_core.models.device import APPLIED, DTYPES, Memory, computing, memory_of
 from sstmerge_core.models.supervised import LARGEST_LOGITS
-from sstmerge_core.recipe import Applied, Backend, Calibration, Evaluation, Held, Recipe
+from sstmerge_core.recipe import Applied, Backend, Calibration, Chat, Evaluation, Held, Recipe, TooLong
 from sstmerge_core.store.events import last_status
 from sstmerge_core.suites import bundled, twins
 from sstmerge_core.suites.rows import rows_digest, splits
@@ -47,6 +48,12 @@ class Options:
     """Tokens of a calibration sample"""
     backend: Backend = "transformers"
     """What generates"""
+    system: str = ""
+    """System prompt; empty: the template's own, or none"""
+    thinking: bool | None = None
+    """Whether the template lets the model reason first; None: as it has it"""
+    too_long: TooLong = "refuse"
+    """What is done with prompts beyond the model's positions"""
     judge: str = DEFAULT_JUDGE
     utility_suite: str = ""
     """Empty: the first utility adapter's own suite"""
@@ -151,6 +158,7 @@ def plan(
     problems, warnings = _adapter_problems(workspace, base, (utility, *further), safety)
     entry = methods.get(method)
     problems += entry.problems(parameters)
+    problems += _gradient_problems(workspace, base, (utility, *further), safety, [method])
     if unaligned is not None:
         problems += _unaligned_problems(entry, base, unaligned)
     if problems:
@@ -198,6 +206,7 @@ def plan_sweep(
     measured.
     """
     problems, _ = _adapter_problems(workspace, base, (utility, *further), safety)
+    problems += _gradient_problems(workspace, base, (utility, *further), safety, methods)
     takes = _taking_unaligned(methods)
     if unaligned is not None and takes:
         problems += _unaligned_problems(next(iter(takes.values())), base, unaligned)
@@ -291,6 +300,7 @@ def merge_recipe(
         evaluation=_evaluation(utility_suite, options),
         selection=bundled.suite(utility_suite, "utility", "selection", **task) if measured else None,
         selection_benign=bundled.suite(options.benign_suite, "benign", "selection") if limited else None,
+        chat=_chat(base, options),
         device=options.device,
     )
 
@@ -303,8 +313,23 @@ def single_recipe(base: Base, adapter: Entry | None, utility_suite: str, options
         method="adapter" if adapter else "base",
         parameters={},
         evaluation=_evaluation(utility_suite, options or Options()),
+        chat=_chat(base, options or Options()),
         device=options.device if options else "",
     )
+
+
+def _chat(base: Base, options: Options) -> Chat:
+    """How prompts become text. Raises RecipeError where the base's template plainly has no room for what is asked."""
+    chat = Chat(system=options.system.strip(), thinking=options.thinking, too_long=options.too_long)
+    found = template(base.path) if base.ready else None
+    where = f"base model {base.name}"
+    if chat.told and base.ready and not found:
+        fix = "Leave the system prompt and thinking out, or choose a base with a chat template."
+        raise RecipeError(Problem(where, "has no chat template, so no system turn and no thinking", fix))
+    if chat.thinking is not None and base.ready and "enable_thinking" not in str(found):
+        fix = "Leave it to the template, or choose a base that knows enable_thinking."
+        raise RecipeError(Problem(where, "has a chat template that does not know thinking from no thinking", fix))
+    return chat
 
 
 def is_finished(workspace: Workspace, recipe: Recipe) -> bool:
@@ -462,6 +487,25 @@ def _adapter_problems(
         problems.append(Problem("adapters", "a utility adapter is given twice", "Choose different ones."))
     report = _checked(workspace, base, experts, safety)
     return problems + report.problems, list(report.warnings)
+
+
+def _gradient_problems(
+    workspace: Workspace, base: Base, experts: Sequence[Entry], safety: Entry, names: Iterable[str]
+) -> list[Problem]:
+    """Methods that cannot be told which weights matter of the experts of this base, said before they are launched."""
+    if not base.ready:
+        return []
+    report = _checked(workspace, base, experts, safety)
+    if not report.experts:
+        return []
+    entries = [methods.get(name) for name in names if name in methods.names()]
+    wanting = [one for one in entries if one.needs_importance or (one.needs_samples and not report.one_by_one)]
+    fix = "Choose a method that needs no samples, or adapters without the experts."
+    where = f"base model {base.name}"
+    return [
+        Problem(where, f"gives {one.title} no gradients of its experts, such as {report.experts}", fix)
+        for one in wanting
+    ]
 
 
 def _checked(workspace: Workspace, base: Base, experts: Sequence[Entry], safety: Entry) -> adapters.Report:

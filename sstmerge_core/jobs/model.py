@@ -34,6 +34,7 @@ TITLES = {
     "experiment": "Measuring",
     "train": "Training, rows",
     "base": "Fetching, MiB",
+    "convert": "Making a LoRA",
 }
 
 

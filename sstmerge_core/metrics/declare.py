@@ -44,6 +44,8 @@ class Metric:
     asks: Literal["refusal", "harm", ""] = ""
     """What a judge must be able to tell, or there is no figure"""
     score: Score | None = None
+    whole: bool = False
+    """Whether `score` is given the response with what the model reasoned first; otherwise the answer alone"""
     without_reference: bool = False
     """Whether `score` needs no reference: it is then given the empty text"""
     forced: Literal["refusal", "reference", "divergence", ""] = ""
