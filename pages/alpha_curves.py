@@ -14,7 +14,7 @@ from studio import blocks, link
 SPLITS = "Settings are chosen on the selection prompts, figures are reported on the test prompts. Never on one line."
 
 store = blocks.store_or_stop()
-pairs = store.query(queries.alpha_pairs)
+pairs = store.finished.query(queries.alpha_pairs)
 if not pairs:
     blocks.title("Alpha curves")
     blocks.empty("No merge with an α has finished yet.", page="pages/sweep.py", label="Sweep over α")

@@ -16,7 +16,7 @@ store = blocks.store_or_stop()
 SOURCES = {"measured": "Measured here", "reported": "Reported"}
 MANY = 500  # merges beyond which the report is written on demand only
 LONG = 16  # rows beyond which a table scrolls in its own box
-present = [source for source in SOURCES if store.query(build.pairs_of, source)]
+present = [source for source in SOURCES if store.finished.query(build.pairs_of, source)]
 if not present:
     blocks.title("Report")
     blocks.empty("No merge has been measured on the test prompts yet.", page="pages/merge.py", label="Merge a pair")
@@ -25,12 +25,12 @@ if not present:
 
 def picture(pair: str, source: str) -> bool:
     """The pair's test runs between resistance and utility, before anything is tested; whether there is one."""
-    runs = store.query(queries.pair_runs, pair, sources=[source])
+    runs = store.finished.query(queries.pair_runs, pair, sources=[source])
     runs = pareto.drawable(runs[runs["split"].fillna("test").eq("test")], "resistance", "utility")
     if runs.empty:
         return False
     st.plotly_chart(
-        store.recall(("report picture", pair, source), lambda: pareto.figure(runs, height=420)),
+        store.finished.recall(("report picture", pair, source), lambda: pareto.figure(runs, height=420)),
         config=blocks.CHART_CONFIG,
         key="report.picture",
         alt=f"Runs of {pair} between resistance and utility",
@@ -41,7 +41,7 @@ def picture(pair: str, source: str) -> bool:
 state = link.Link("report")
 state.read({"source": (link.one_of(present), present[0])})
 source = st.session_state["report.source"]
-pairs = store.query(build.pairs_of, source)
+pairs = store.finished.query(build.pairs_of, source)
 state.read({"pair": (link.one_of(pairs), pairs[0])})
 if st.session_state["report.pair"] not in pairs:
     st.session_state["report.pair"] = pairs[0]
@@ -64,11 +64,11 @@ with first:
 if source == "measured":
     state.read(decision.fields())
     with card:
-        choice = decision.decided(store, "report", pair, store.query(queries.pair_runs, pair))
+        choice = decision.decided(store, "report", pair, store.finished.query(queries.pair_runs, pair))
         decision.card(store, "report", pair, choice)
 values = {"source": source, "pair": pair} | (decision.values("report") if source == "measured" else {})
 blocks.problems(state.problems, warning=True)
-merges = store.query(queries.merges_of, pair, source)
+merges = store.finished.query(queries.merges_of, pair, source)
 if merges > MANY and not st.session_state.get(f"report:anyway.{source}.{pair}"):
     with st.container(border=True):
         st.markdown(
@@ -114,7 +114,7 @@ fresh: list[bool] = []
 with blocks.failures():
     contents = st.empty()
     with st.spinner("Testing every statement on the answers: what is told stands here as it comes …", show_time=True):
-        report = store.query(written, source=source, pair=pair)
+        report = store.finished.query(written, source=source, pair=pair)
     if not fresh:  # remembered from an earlier visit
         for number, section in enumerate(report.sections):
             draw(number, section)

@@ -5,6 +5,7 @@ from typing import Literal
 import streamlit as st
 
 from pages.parts import run_again, run_answers, run_delete, run_score, run_tidy
+from sstmerge_core import words
 from sstmerge_core.errors import Problem
 from sstmerge_core.evaluate import judges_measured
 from sstmerge_core.merge.cautions import cautions
@@ -70,6 +71,10 @@ if not reported:
 if run["error"]:
     st.error(plain(run["error"]), icon=":material/error:")
 blocks.problems(cautions(stats.to_dict("records")), warning=True)
+if lost := store.query(queries.unreadable_lines, run_id):
+    fault = f"{words.count(lost, 'line')} of its events cannot be read: the file was damaged on the disk"
+    fix = "Its figures may lack what they held. Restore a backup, or delete the run and measure it again."
+    blocks.problems([Problem(f"run {shortened(run_id)}", fault, fix)], warning=True)
 run_again.retry(run)
 run_again.progress(run)
 run_delete.problem()

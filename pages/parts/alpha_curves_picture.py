@@ -29,7 +29,7 @@ Panels = list[tuple[str, pd.DataFrame]]
 
 def runs(store: start.Store, pairs: Sequence[str]) -> pd.DataFrame:
     """Every run with an α of these pairs, their utility by one metric each."""
-    found = [one_utility(store.query(queries.alpha_curves, pair)) for pair in pairs]
+    found = [one_utility(store.finished.query(queries.alpha_curves, pair)) for pair in pairs]
     return pd.concat(found, ignore_index=True) if len(found) > 1 else found[0]
 
 
@@ -40,7 +40,7 @@ def series(store: start.Store, kept: pd.DataFrame, key: str) -> pd.DataFrame:
         found = [alpha_curves.with_series(rows) for _, rows in kept.groupby("pair", sort=False)]
         return pd.concat(found, ignore_index=True) if found else kept
 
-    return store.recall(("series", key), make)
+    return store.finished.recall(("series", key), make)
 
 
 def panels(shown: pd.DataFrame, by: str) -> Panels:
@@ -56,7 +56,7 @@ def panels(shown: pd.DataFrame, by: str) -> Panels:
 def together(store: start.Store, shown: pd.DataFrame, key: str, intervals: bool) -> list[go.Figure]:
     """One figure per meaning of α beside each other, its measures above each other."""
     figures = {
-        axis: store.recall(
+        axis: store.finished.recall(
             ("alpha curves", axis, key), partial(alpha_curves.figure, shown, axis=axis, intervals=intervals)
         )
         for axis in alpha_curves.AXES
@@ -73,7 +73,9 @@ def apart(store: start.Store, cut: Panels, key: str, intervals: bool) -> list[go
     st.caption("Solid: resistance. Dashed: utility. Dotted: over-refusal. A ring: where resistance and utility meet.")
     with st.container(horizontal=True, gap="medium"):
         for title, rows in cut:
-            figure = store.recall(("alpha panel", title, key), partial(alpha_curves.panel, rows, intervals=intervals))
+            figure = store.finished.recall(
+                ("alpha panel", title, key), partial(alpha_curves.panel, rows, intervals=intervals)
+            )
             with st.container(width=PANEL_WIDTH, gap=None):
                 st.markdown(f"**{plain(title)}**")
                 st.plotly_chart(

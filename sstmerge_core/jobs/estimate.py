@@ -18,15 +18,17 @@ Rates = Mapping[str, float]
 FIRST = "first:"
 START = "start"
 """From the start of the process to the first report: imports."""
-ONCE = frozenset({START, "prepare", "fisher", "importance", "fit", "passes"})
+ONCE = frozenset({START, "prepare", "screen", "fisher", "importance", "inputs", "fit", "passes"})
 """Stages that later points find done, unless the plan says otherwise."""
 GUESS: Rates = dict(
     start=8.0,
     prepare=8.0,
     fisher=0.3,
     importance=0.5,
+    inputs=0.1,
     fit=12.0,
     passes=90.0,
+    screen=12.0,
     budget=12.0,
     merge=1.0,
     generate=0.2,
@@ -187,7 +189,7 @@ class Estimator:
         behind = self._behind | {self.stage: self._behind.get(self.stage, 0.0) + self.total}
         ahead = {stage: units - behind.get(stage, 0.0) for stage, units in planned.items()}
         if ahead.get("merge") == 0:
-            for stage in ("fisher", "importance", "fit", "passes"):
+            for stage in ("fisher", "importance", "inputs", "fit", "passes"):
                 ahead.pop(stage, None)  # they come before the last merge: what is missing was in the cache
         return ahead
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from sstmerge_core.analysis.screening import Screening
 from sstmerge_core.jobs import pace
 from sstmerge_core.jobs.estimate import START, Estimator, Rates
 from sstmerge_core.jobs.plan import plan_units
@@ -17,14 +18,19 @@ NOTICED = 1.25
 """A machine that is faster or slower by less than this is as it was"""
 
 
-def predict(workspace: Workspace, recipes: Sequence[Recipe], device: str | None = None) -> float:
-    """Seconds that a job of these recipes would take from its launch; a rough guess before the first job here."""
+def predict(
+    workspace: Workspace, recipes: Sequence[Recipe], device: str | None = None, screening: Screening | None = None
+) -> float:
+    """Seconds that a job of these recipes would take from its launch; a rough guess before the first job here.
+
+    With `screening` all are screened and the best carried out.
+    """
     from sstmerge_core.jobs import default_device
 
     if not recipes:
         return 0.0
     rates, slower = _basis(workspace, recipes[0], device or default_device())
-    plan = [{START: 1.0}, *plan_units(recipes, workspace)]
+    plan = [{START: 1.0}, *plan_units(recipes, workspace, screening.keep if screening else None)]
     return Estimator(plan=plan, started=0.0, history=rates, pace=slower).remaining(0.0)
 
 

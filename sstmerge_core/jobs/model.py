@@ -18,8 +18,10 @@ RESUMABLE = ("failed", "cancelled", "lost")
 
 TITLES = {
     "start": "Starting",
+    "screen": "Screening settings",
     "prepare": "Loading the model",
     "fisher": "Computing gradients",
+    "inputs": "Looking at harmful prompts",
     "importance": "Finding the weights that matter",
     "fit": "Fitting coefficients",
     "passes": "Fitting in passes",
@@ -32,6 +34,7 @@ TITLES = {
     "experiment": "Measuring",
     "train": "Training, rows",
     "base": "Fetching, MiB",
+    "convert": "Making a LoRA",
 }
 
 

@@ -6,6 +6,7 @@ Runs in the worker and, for the command line, in the foreground. Nothing here to
 from __future__ import annotations
 
 import contextlib
+import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -22,16 +23,19 @@ from sstmerge_core.evaluate.judge import Judge, judge_samples
 from sstmerge_core.evaluate.judges import get_judge
 from sstmerge_core.evaluate.metric_rows import refusal_outcomes
 from sstmerge_core.jobs.model import Onlooker
-from sstmerge_core.jobs.plan import fit_units, importance_units
+from sstmerge_core.jobs.plan import fit_units, importance_units, inputs_units
 from sstmerge_core.merge import Merged, budget, merge
 from sstmerge_core.metrics.labels import DEFAULT_JUDGE
 from sstmerge_core.models.device import peak_memory, share_the_machine
-from sstmerge_core.recipe import Recipe, Source, Suite, record
+from sstmerge_core.recipe import Recipe, Source, Suite, TooLong, record
 from sstmerge_core.recipe.record import RunRecord
 from sstmerge_core.runs import artifact, fit_stage, watched
 from sstmerge_core.runs.session import Report, Session, check_base, chosen_device, planned_rows, unchanged
 from sstmerge_core.store.events import EventWriter
+from sstmerge_core.words import count
 from sstmerge_core.workspace import Workspace
+
+log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     import torch
@@ -154,6 +158,9 @@ def _looked_at(recipe: Recipe, session: Session) -> int:
     if entry.fits:
         fit_stage.fitted(recipe, session)
         return fit_units(recipe)
+    if entry.needs_inputs:
+        session.inputs_seen(recipe)
+        return inputs_units(recipe)
     session.elected(recipe)
     return importance_units(recipe)
 
@@ -189,6 +196,7 @@ def merge_now(
             base=base,
             elected=session.elected(recipe) if entry.needs_importance else None,
             direction=direction,
+            inputs=session.inputs_seen(recipe) if entry.needs_inputs else None,
             fit=fit_stage.fitted(recipe, session) if entry.fits else None,
             memory=session.patches,
             alpha=alpha,
@@ -227,7 +235,7 @@ def _within_budget(
     past: RunRecord | None,
 ) -> Merged:
     """The merge of the largest strength that keeps to the limits on the recipe's selection prompts."""
-    from sstmerge_core.evaluate.generate import generate_suite, plan_batches
+    from sstmerge_core.evaluate.generate import generate_suite, plan_batches, shortened
 
     task, look_alikes = recipe.selection, recipe.selection_benign
     assert task is not None
@@ -244,6 +252,8 @@ def _within_budget(
 
         def answers(suite: Suite) -> list[Any]:
             rows = asked[suite.name]
+            if recipe.chat.too_long == "cut":
+                rows, _ = shortened(rows, model, suite.max_new_tokens)
             plan = plan_batches(rows, model, batch_size, suite.max_new_tokens)
             within = watched.within(session, suite)
             found: list[Any] = []
@@ -292,7 +302,7 @@ def _evaluate_stages(recipe: Recipe, session: Session, events: EventWriter, past
     written = None if is_reference else session.workspace.merged_adapter(recipe.run_id)
     model = session.answering(recipe, merged, written)
     answers = {
-        suite.name: _generate(suite, evaluation.batch_size, model, judge, session, events, past)
+        suite.name: _generate(suite, evaluation.batch_size, recipe.chat.too_long, model, judge, session, events, past)
         for suite in evaluation.suites
     }
 
@@ -321,6 +331,7 @@ def _evaluate_stages(recipe: Recipe, session: Session, events: EventWriter, past
 def _generate(
     suite: Suite,
     batch_size: int,
+    too_long: TooLong,
     model: Answering,
     judge: Judge,
     session: Session,
@@ -332,10 +343,15 @@ def _generate(
     The batch plan is recorded before the first answer and replayed on resume, so that an interrupted run gives the
     same bits.
     """
-    from sstmerge_core.evaluate.generate import generate_suite, plan_batches
+    from sstmerge_core.evaluate.generate import generate_suite, plan_batches, shortened
 
-    stage = f"generate:{suite.name}"
+    stage, note = f"generate:{suite.name}", ""
     rows = planned_rows(suite.source, suite.split, suite.n)
+    if too_long == "cut":
+        rows, cut = shortened(rows, model, suite.max_new_tokens)
+        note = f"{count(cut, 'prompt')} cut to the model's positions" if cut else ""
+        if note:
+            log.warning("Suite %s: %s.", suite.name, note)
     plan = past.plans.get(suite.name)
     if plan is None:
         plan = plan_batches(rows, model, batch_size, suite.max_new_tokens)
@@ -356,7 +372,7 @@ def _generate(
         finished += len(samples)
         watched.show(session, suite.name, samples, judge)
         session.progress(stage, finished, len(rows))
-    events.write("stage", stage=stage, status="done", seconds=time.monotonic() - begun, units=len(rows), note="")
+    events.write("stage", stage=stage, status="done", seconds=time.monotonic() - begun, units=len(rows), note=note)
     by_id = {row["prompt_id"]: row for batch in done.values() for row in batch}
     return [by_id[row.prompt_id] for row in rows]
 

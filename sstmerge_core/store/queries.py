@@ -255,6 +255,12 @@ def run_stages(con: Connection, run_id: str) -> pd.DataFrame:
     ).df()
 
 
+def unreadable_lines(con: Connection, run_id: str | None = None) -> int:
+    """How many lines of a run's event file, or of all, were damaged and tell nothing any more."""
+    sql = "SELECT count(*) FROM events WHERE event = 'unreadable_line' AND coalesce(run_id = ?, true)"
+    return int((con.execute(sql, [run_id]).fetchone() or (0,))[0])
+
+
 def spectrum(con: Connection, run_id: str) -> pd.DataFrame:
     """Generalised eigenvalues: columns module ('' is the pooled problem), idx, eigenvalue."""
     sql = "SELECT module, idx, eigenvalue FROM spectra WHERE run_id = ? ORDER BY module, idx"

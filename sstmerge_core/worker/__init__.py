@@ -21,6 +21,7 @@ from types import FrameType
 from typing import Any
 
 from sstmerge_core import access
+from sstmerge_core.analysis.screening import Screening
 from sstmerge_core.errors import Cancelled, JobError, SSTMergeError, disk_problem
 from sstmerge_core.jobs import history, pace
 from sstmerge_core.jobs.dispatch import close_runs, settle
@@ -35,6 +36,8 @@ from sstmerge_core.workspace import Workspace
 
 EXECUTE = "sstmerge_core.runs.execute:execute"
 """What does the work of merge and sweep jobs; an inspect job calls ``inspect`` of the same module."""
+EXECUTE_BEST = "sstmerge_core.runs.screen:execute_best"
+"""What does that of sweeps that are screened first"""
 MEASURED = ("merge", "sweep", "train")
 """Kinds of jobs whose speed teaches others, so that the pace of the machine is noted beside it"""
 BEAT_SECONDS = 1.0
@@ -162,7 +165,8 @@ def run_job(workspace: Workspace, job: Job, execute: str) -> tuple[str, str | No
     recipes = [Recipe.model_validate(recipe) for recipe in spec.get("recipes", [])]
     base = spec.get("base", {}).get("sha256", "")
     scope = scope_of(recipes[0], job.device) if recipes else f"{job.device}/{base[:12]}"
-    plan = plan_units(recipes, workspace) or [{job.kind: 1.0}]
+    screening = Screening(**spec["screening"]) if spec.get("screening") else None
+    plan = plan_units(recipes, workspace, screening.keep if screening else None) or [{job.kind: 1.0}]
     started = time.monotonic()
     measured = pace.now(job.device) if job.kind in MEASURED and execute == EXECUTE else None
     rates, slower = history.basis(workspace, scope, job.device if measured else "")
@@ -197,6 +201,12 @@ def run_job(workspace: Workspace, job: Job, execute: str) -> tuple[str, str | No
             from sstmerge_core.worker import base_download
 
             base_download.run(workspace, spec["download"], report=monitor.report, should_cancel=monitor.should_cancel)
+        elif screening is not None:
+            _load(EXECUTE_BEST)(recipes, workspace, screening, tell=monitor.tell, onlooker=monitor.onlooker(), **common)
+        elif job.kind == "convert":
+            from sstmerge_core.worker import convert_job
+
+            convert_job.run(workspace, spec["convert"], report=monitor.report, should_cancel=monitor.should_cancel)
         else:
             _load(execute)(recipes, workspace, tell=monitor.tell, onlooker=monitor.onlooker(), **common)
     except Cancelled:
