@@ -19,7 +19,7 @@ def draw(runs: pd.DataFrame, *, key: str) -> None:
     """`runs`: of `queries.report_runs`. Nothing where fewer than three have finished, or nothing varies."""
     known = [name for name in MEASURED if name in runs and runs[name].notna().all()]
     rows = sweeps.settings(runs)
-    if len(runs) < LEAST or not known or not sweeps.varying(rows):
+    if len(runs) < LEAST or not known or not sweeps.tried(rows):
         return
     with st.expander("What mattered", icon=":material/tune:"):
         colour = st.segmented_control(

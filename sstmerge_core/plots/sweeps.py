@@ -11,9 +11,11 @@ import plotly.graph_objects as go
 
 from sstmerge_core import methods
 from sstmerge_core.plots.measures import MEASURES
-from sstmerge_core.plots.style import GOOD_TO_BAD, NEUTRAL, style
+from sstmerge_core.plots.style import GOOD_TO_BAD, LEGEND, NEUTRAL, style
 
-SHOWN = ("resistance", "utility", "over_refusal", "seconds", "memory", "tokens")
+SHOWN = ("resistance", "utility", "over_refusal", "seconds")
+MOST = 8
+"""Axes beside each other; with more nobody can follow a line"""
 LATEX_FREE = {"alpha": "α", "method": "Method"}
 
 
@@ -34,15 +36,28 @@ def varying(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     return [name for name in names if len({repr(row.get(name)) for row in rows}) > 1]
 
 
+def tried(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The parameters that the sweep varied: the method, then those in which two runs of one method differ."""
+    within = []
+    for method in dict.fromkeys(row["method"] for row in rows):
+        within += varying([row for row in rows if row["method"] == method])
+    methods_vary = ["method"] if len({row["method"] for row in rows}) > 1 else []
+    return [*methods_vary, *dict.fromkeys(within)]
+
+
 def parallel(runs: pd.DataFrame, colour: str = "resistance", *, height: int = 380) -> go.Figure:
-    """A line a run through every parameter that varies and every measure that is known; `colour`: by which measure."""
+    """A line a run through every parameter that was tried and every measure that is known, `MOST` axes at most.
+
+    `colour`: by which measure.
+    """
     rows = settings(runs)
-    axes = [_axis(name, [row.get(name) for row in rows]) for name in varying(rows)]
-    axes += [
+    measured = [
         {"label": MEASURES[name].title, "values": runs[name].astype(float).fillna(0.0).to_numpy(), "tickformat": ".3~g"}
         for name in SHOWN
         if name in runs and runs[name].notna().all()
     ]
+    axes = [_axis(name, [row.get(name) for row in rows]) for name in tried(rows)[: MOST - min(3, len(measured))]]
+    axes += measured[: MOST - len(axes)]
     values = runs[colour].astype(float)
     low, high = float(values.min()), float(values.max())
     scale = (
@@ -61,7 +76,7 @@ def parallel(runs: pd.DataFrame, colour: str = "resistance", *, height: int = 38
     figure = go.Figure(
         go.Parcoords(dimensions=axes, line=line, labelfont={"size": 12}, unselected={"line": {"opacity": 0.05}})
     )
-    return figure.update_layout(height=height, margin={"l": 60, "r": 20, "t": 50, "b": 24})
+    return figure.update_layout(height=height, margin={"l": 110, "r": 20, "t": 50, "b": 24})
 
 
 def bars(shares: Mapping[str, Mapping[str, float]], *, height: int = 0) -> go.Figure:
@@ -82,9 +97,8 @@ def bars(shares: Mapping[str, Mapping[str, float]], *, height: int = 0) -> go.Fi
             hovertemplate="%{y}: %{x:.0%} of " + MEASURES[measure].title.lower() + "<extra></extra>",
         )
     figure.update_xaxes(title="Share of what the parameters explain →", tickformat=".0%", range=[0, 1])
-    return figure.update_layout(
-        height=height or 130 + 34 * len(names), barmode="group", margin={"l": 8, "r": 8, "t": 8, "b": 8}
-    )
+    height = height or 150 + 40 * len(names)
+    return figure.update_layout(height=height, barmode="group", legend=LEGEND, margin={"l": 8, "r": 8, "t": 8, "b": 8})
 
 
 def _axis(name: str, values: Sequence[Any]) -> dict[str, Any]:

@@ -49,12 +49,12 @@ def test_without_optuna_it_says_what_to_install(monkeypatch):
 def test_lines_run_through_what_varies_and_every_measure_that_is_known():
     runs = pd.DataFrame(
         {
-            "method": ["linear", "linear", "sst_gevp"],
-            "parameters": ['{"alpha": 0.1}', '{"alpha": 0.5}', '{"alpha": 1.5, "k": 20}'],
-            "resistance": [0.1, 0.5, 0.9],
-            "utility": [0.9, 0.5, 0.1],
-            "over_refusal": [0.0, None, 0.2],
-            "seconds": [10.0, 11.0, 60.0],
+            "method": ["linear", "linear", "sst_gevp", "sst_gevp"],
+            "parameters": ['{"alpha": 0.1}', '{"alpha": 0.5}', '{"alpha": 1.5, "k": 20}', '{"alpha": 1.5, "k": 5}'],
+            "resistance": [0.1, 0.5, 0.9, 0.8],
+            "utility": [0.9, 0.5, 0.1, 0.2],
+            "over_refusal": [0.0, None, 0.2, 0.3],
+            "seconds": [10.0, 11.0, 60.0, 61.0],
         }
     )
     figure = sweeps.parallel(runs)
@@ -62,6 +62,10 @@ def test_lines_run_through_what_varies_and_every_measure_that_is_known():
     axes = {axis.label: axis for axis in lines.dimensions}
     assert list(axes)[:2] == ["Method", "α"] and {"k", "Resistance", "Utility", "Duration"} <= set(axes)
     assert "Over-refusal" not in axes, "one run has none"
-    assert list(axes["α"].values) == [0.1, 0.5, 1.5] and list(axes["Method"].ticktext) == ["Linear", "SST-Merge (GEVP)"]
-    assert list(axes["k"].ticktext) == ["20", "–"]
-    assert list(lines.line.color) == [0.1, 0.5, 0.9]
+    assert list(axes["α"].values) == [0.1, 0.5, 1.5, 1.5] and list(axes["Method"].ticktext) == [
+        "Linear",
+        "SST-Merge (GEVP)",
+    ]
+    assert list(axes["k"].ticktext) == ["20", "5", "–"]
+    assert list(lines.line.color) == [0.1, 0.5, 0.9, 0.8]
+    assert "rho" not in axes and len(axes) <= sweeps.MOST, "what no two runs of a method differ in was not tried"
