@@ -202,11 +202,14 @@ class Evaluation(_Frozen):
     """What generates: the base model with ΔW in it, or vLLM with the written adapter as LoRA"""
     applied: Applied = "in_weights"
     """How transformers' model gets a ΔW that is low-rank; a dense one is always added to the weights"""
+    bits: Literal[8, 4] | None = None
+    """In which the base's linear weights are while it answers, with ΔW beside them; None: as they are"""
 
     @model_serializer(mode="wrap")
     def _without_what_came_later(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """As recipes were recorded before there was a choice, where it is the first one."""
-        return {name: value for name, value in dump(self).items() if (name, value) != ("applied", "in_weights")}
+        first = {"applied": "in_weights", "bits": None}
+        return {name: value for name, value in dump(self).items() if value != first.get(name, ...)}
 
     def identity(self) -> dict[str, Any]:
         """What can change the answers. The backend came later: with the first one a run keeps its id."""
