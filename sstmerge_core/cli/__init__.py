@@ -71,6 +71,7 @@ def _parser() -> argparse.ArgumentParser:
         runs,
         serve,
         shelf,
+        store,
         suites,
     )
 
@@ -83,7 +84,7 @@ def _parser() -> argparse.ArgumentParser:
         added.set_defaults(run=run)
         return added
 
-    for group in (serve, merge, measure, pick, experiment, judge, suites, shelf, records, runs, report, keeping):
+    for group in (serve, merge, measure, pick, experiment, judge, suites, shelf, store, records, runs, report, keeping):
         group.register(command)
     return parser
 

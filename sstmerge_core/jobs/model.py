@@ -29,6 +29,7 @@ TITLES = {
     "experiment": "Measuring",
     "train": "Training, rows",
     "base": "Fetching, MiB",
+    "fetch": "Fetching, MiB",
 }
 
 

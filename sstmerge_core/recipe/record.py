@@ -23,6 +23,8 @@ class RunRecord:
     """The last ``run_started`` event: recipe, pair, method, label, device, versions …"""
     finished: Row | None = None
     """The ``run_finished`` event: seconds, peak_memory_bytes"""
+    artifact: Row | None = field(default=None, compare=False)
+    """The last ``artifact`` event: the SHA-256 of the adapter that was written, and whether it is to stay"""
     suites: list[Suite] = field(default_factory=list)
     """Of the recipe's evaluation, in its order"""
     plans: dict[str, list[Any]] = field(default_factory=dict)
@@ -46,6 +48,8 @@ class RunRecord:
             self.suites = [Suite.model_validate(suite) for suite in _evaluation(event).get("suites") or []]
         elif name == "run_finished":
             self.finished = event
+        elif name == "artifact":
+            self.artifact = event
         elif name == "plan":
             self.plans.setdefault(event["suite"], event["batches"])
         elif name == "samples":

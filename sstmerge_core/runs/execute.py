@@ -9,6 +9,7 @@ import contextlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,7 @@ from sstmerge_core.models.device import peak_memory, share_the_machine
 from sstmerge_core.recipe import Recipe, Source, Suite, record
 from sstmerge_core.recipe.record import RunRecord
 from sstmerge_core.runs import artifact, fit_stage
+from sstmerge_core.runs.located import located
 from sstmerge_core.runs.session import Report, Session, check_base, chosen_device, planned_rows, unchanged
 from sstmerge_core.store.events import EventWriter
 from sstmerge_core.workspace import Workspace
@@ -37,6 +39,9 @@ if TYPE_CHECKING:
 
     from sstmerge_core.adapters.dense import WrittenModel
     from sstmerge_core.models.resident import Answering
+
+FETCH = "fetch"
+"""The stage in which inputs come from the content store; its units are MiB"""
 
 
 def execute(
@@ -94,6 +99,7 @@ def run(recipe: Recipe, session: Session) -> None:
         past = record.read(folder)
         events.write("run_started", **_started(recipe, session))
         try:
+            recipe = located(recipe, session.workspace, partial(session.progress, FETCH))
             merged = _merge_stage(recipe, session, events, past)
             if recipe.evaluation:
                 _evaluate_stages(recipe, session, events, past, merged)
