@@ -69,7 +69,7 @@ class RecipeFile:
     versions: dict[str, str] = field(default_factory=dict)
 
     def to_yaml(self) -> str:
-        content = without_paths(self.recipe.model_dump(mode="json"))
+        content = without_paths(self.recipe.model_dump(mode="json", exclude={"artifacts"}))
         body = {"format": FORMAT, "run_id": self.recipe.run_id, **{k: v for k, v in content.items() if v is not None}}
         body |= {"output": {k: v for k, v in asdict(self.output).items() if v not in (None, "")}}
         body |= {"files": self.files, "versions": self.versions}

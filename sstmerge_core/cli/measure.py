@@ -14,7 +14,7 @@ from sstmerge_core.cli.printing import line, progress, raise_found, table
 from sstmerge_core.cli.records import ingest
 from sstmerge_core.demo import model
 from sstmerge_core.errors import Problem, RecipeError
-from sstmerge_core.recipe import Recipe
+from sstmerge_core.recipe import KEPT, KEPT_OF_MANY, Recipe, kept_of_many, with_kept
 from sstmerge_core.runs.outcome import outcome
 from sstmerge_core.upkeep import shipped
 from sstmerge_core.upkeep.shipped import DEMO_ALPHA, DEMO_METHODS, DEMO_PAIR
@@ -48,6 +48,10 @@ def register(command: Any) -> None:
     sweep.add_argument("--seeds", default="", help="such as 42,43,44")
     sweep.add_argument("--suite", default="", help="utility: a suite of `sstmerge suites`, or a file")
     sweep.add_argument("--detach", action="store_true", help="put it into the queue and return its job id")
+    about = (
+        "weights of merged adapters that stay: of every point, of those on the front, of none; recipes make the rest"
+    )
+    sweep.add_argument("--artifacts", choices=KEPT, default="", help=f"{about}; default: front, or {KEPT_OF_MANY}")
     sweep.add_argument("--dry-run", action="store_true", help="only say what would run and how long it would take")
     inputs.add_measuring(sweep)
 
@@ -116,6 +120,7 @@ def _sweep(options: argparse.Namespace, workspace: Workspace) -> None:
         options=inputs.measuring(options, workspace),
     )
     raise_found(plan.problems)
+    recipes = with_kept(plan.recipes, kept_of_many(options.artifacts))
     print(
         f"{words.count(plan.points, 'point')}, {plan.skipped} known already, about {words.duration(plan.seconds)}.",
         file=sys.stderr,
@@ -124,9 +129,9 @@ def _sweep(options: argparse.Namespace, workspace: Workspace) -> None:
         return
     if options.detach:
         name = f"Sweep {given.utility.name}_{given.safety.name}: {words.count(len(plan.recipes), 'run')}"
-        print(jobs.submit(workspace, plan.recipes, name=name, kind="sweep"))
+        print(jobs.submit(workspace, recipes, name=name, kind="sweep"))
         return
-    _execute(plan.recipes, workspace, options)
+    _execute(recipes, workspace, options)
 
 
 def _execute(recipes: list[Recipe], workspace: Workspace, options: argparse.Namespace) -> None:
