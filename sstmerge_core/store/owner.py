@@ -57,6 +57,12 @@ class Owner:
         self._inserts = _inserts(connection)
         self._seen: dict[str, int] = dict(connection.execute('SELECT path, "offset" FROM ingested').fetchall())
         self._unpublished = True
+        self._published: Path | None = None
+        """The snapshot that this owner made last"""
+        self._changed: set[str] = set()
+        """Whose rows differ from it; an owner is in it once its rows are committed"""
+        self._whole_bytes = 0
+        """Size of the last snapshot that was copied whole"""
         self.publishing_seconds = 0.0
         """How long the last snapshot took"""
         self.looking_seconds = 0.0
@@ -106,6 +112,7 @@ class Owner:
                     _write(cursor, self._inserts, batch)
                     cursor.execute(_OFFSETS, [list(offsets), list(offsets.values())])
                 self._seen |= offsets
+                self._changed.update(Path(name).parent.name for name in offsets)
                 total += batch.events
             self._unpublished |= total > 0
             return total
@@ -120,14 +127,26 @@ class Owner:
             current = snapshot.newest(self.workspace.snapshots)
             if current is None or self._unpublished:
                 self._unpublished = False  # what is ingested from here on may not be in it
+                changed, self._changed = self._changed, set()
                 begun = time.monotonic()
                 try:
-                    current = snapshot.publish(cursor, self.workspace.database.stem, self.workspace.snapshots)
+                    current = self._publish(cursor, current, changed)
                 except BaseException:
-                    self._unpublished = True
+                    self._unpublished, self._published = True, None
                     raise
                 self.publishing_seconds = time.monotonic() - begun
             return current
+
+    def _publish(self, cursor: duckdb.DuckDBPyConnection, newest: Path | None, changed: set[str]) -> Path:
+        """A new snapshot; of the last one and what has changed, where that is still the newest."""
+        since = None
+        if newest is not None and newest == self._published:
+            since = snapshot.Since(newest, changed, _OWNED, self._whole_bytes)
+        made = snapshot.publish(cursor, self.workspace.database.stem, self.workspace.snapshots, since)
+        self._published = made
+        if since is None:
+            self._whole_bytes = made.stat().st_size
+        return made
 
     def close(self) -> None:
         with self._publishing, self._lock:
@@ -152,6 +171,7 @@ class Owner:
             cursor.execute("DELETE FROM ingested WHERE list_contains(?, path)", [files])
         for name in files:
             del self._seen[name]
+        self._changed.update(owners)
         return len(gone)
 
     def _batches(self, sizes: Mapping[str, int]) -> Iterator[tuple[Batch, dict[str, int]]]:
