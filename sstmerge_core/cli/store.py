@@ -48,7 +48,7 @@ def _push(options: argparse.Namespace, workspace: Workspace) -> None:
 
 def _meant(what: str, workspace: Workspace) -> tuple[str, Path, str, str]:
     """Kind, folder, name and run of what somebody names. Raises DataError or AdapterError where it is nothing here."""
-    if workspace.run(what).parent == workspace.runs and weights(workspace, what) is not None:
+    if workspace.is_run(workspace.run(what)) and weights(workspace, what) is not None:
         return ADAPTER, workspace.merged_adapter(what), f"run-{what}", what
     for base in catalog.bases(workspace):
         if base.ready and what in (base.name, base.sha256):

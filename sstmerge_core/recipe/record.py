@@ -115,7 +115,7 @@ def answered(workspace: Workspace, run_id: str) -> RunRecord:
     """
     folder = workspace.run(run_id)
     # a name that leads out of the folder of runs is no run, whatever lies there
-    status = last_status(folder) if run_id and folder.parent == workspace.runs else None
+    status = last_status(folder) if run_id and workspace.is_run(folder) else None
     if status is None:
         known = '`sstmerge query "SELECT run_id, label FROM leaderboard"` lists the runs.'
         raise JobError(Problem(f"run {run_id}", "there is no such run in this workspace", known))

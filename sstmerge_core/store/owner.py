@@ -106,6 +106,7 @@ class Owner:
             begun = time.monotonic()
             sizes = self.workspace.event_files()
             self.looking_seconds = time.monotonic() - begun
+            self._follow(cursor, sizes)
             total = self._forget(cursor, sizes)
             for batch, offsets in self._batches(sizes):
                 with _transaction(cursor):
@@ -157,6 +158,22 @@ class Owner:
 
     def __exit__(self, *exception: object) -> None:
         self.close()
+
+    def _follow(self, cursor: duckdb.DuckDBPyConnection, sizes: Mapping[str, int]) -> None:
+        """Read on where a file was left that has moved since: a run that `sstmerge tidy` put to the finished ones."""
+        new = {Path(name).parent.name: name for name in sizes.keys() - self._seen.keys() if name.startswith(_MOVING)}
+        moved = {}
+        for name in self._seen.keys() - sizes.keys() if new else ():
+            target = new.get(Path(name).parent.name)
+            if target is not None and name.startswith(_MOVING) and sizes[target] >= self._seen[name]:
+                moved[name] = target
+        if moved:
+            with _transaction(cursor):
+                renamed = "UPDATE ingested SET path = m.new FROM (SELECT unnest(?) AS old, unnest(?) AS new) m"
+                cursor.execute(f"{renamed} WHERE path = m.old", [list(moved), list(moved.values())])
+            for name, target in moved.items():
+                self._seen[target] = self._seen.pop(name)
+            self._unpublished = True
 
     def _forget(self, cursor: duckdb.DuckDBPyConnection, sizes: Mapping[str, int]) -> int:
         """Forget the runs and pairs whose event files are gone, and those whose annotations are; how many files."""
@@ -268,6 +285,8 @@ def _schema() -> str:
     return tables + leaderboard.macro() + mark + views
 
 
+_MOVING = ("runs/", "finished/")
+"""Where the event file of a run may be, before and after"""
 _OWNED = {
     "leaderboard": "run_id",
     "pair_inspections": "pair_id",
