@@ -21,7 +21,12 @@ def whole(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """One entry a snapshot that was copied whole."""
     copied: list[str] = []
     copy = snapshot._copy
-    monkeypatch.setattr(snapshot, "_copy", lambda connection, name: (copied.append(name), copy(connection, name)))
+
+    def noted(connection: object, name: str) -> None:
+        copied.append(name)
+        copy(connection, name)
+
+    monkeypatch.setattr(snapshot, "_copy", noted)
     return copied
 
 
