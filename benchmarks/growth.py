@@ -32,7 +32,8 @@ TABLES = (*LARGE, "metrics", "runs", "leaderboard", "events")
 QUERIES = {
     "front of every pair": "SELECT count(*) FROM front",
     "runs by method": "SELECT method, count(*), avg(resistance), max(utility) FROM leaderboard GROUP BY ALL",
-    "answers by method": "SELECT method, suite, count(*), avg(n_tokens) FROM samples JOIN runs USING (run_id) GROUP BY ALL",
+    "answers by method": "SELECT method, suite, count(*), avg(n_tokens) FROM samples JOIN runs USING (run_id) "
+    "GROUP BY ALL",
     "refusals by suite": "SELECT suite, count(*), avg((label = 'refusal')::INT) FROM verdicts GROUP BY ALL",
     "answers of one run": "SELECT * FROM samples WHERE run_id = '{run}'",
 }
@@ -161,10 +162,6 @@ def parquet(made: Path, folder: Path, run: str) -> Iterator[Figure]:
                 found = timed(lambda c=connection, q=asked: c.execute(q).fetchall(), 5)  # type: ignore[misc]
                 yield {"figure": f"{name}, {kind}", **found}
     shutil.rmtree(folder, ignore_errors=True)
-
-
-def _filled(workspace: Workspace, runs: int, samples: int) -> None:
-    fill(workspace, runs, samples)
 
 
 def timed(work: Callable[[], object], times: int) -> dict[str, float]:

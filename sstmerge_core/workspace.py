@@ -131,6 +131,15 @@ class Workspace:
         """Runs that ended long ago, in a folder for each beginning of their ids: ``finished/3f/3fa9…``."""
         return self.root / "finished"
 
+    @property
+    def screenings(self) -> Path:
+        """Records of sweeps whose settings were screened, one file each."""
+        return self.root / "screenings"
+
+    def screening(self, screening_id: str) -> Path:
+        """Which settings of a sweep were screened, by what, and which were generated."""
+        return self.screenings / f"{Path(screening_id).name}.json"
+
     def run(self, run_id: str) -> Path:
         """The folder of a run, whether it is there or not: where it was written, or where `sstmerge tidy` put it."""
         flat = self.runs / run_id

@@ -69,6 +69,7 @@ def _parser() -> argparse.ArgumentParser:
         records,
         report,
         runs,
+        screen,
         serve,
         shelf,
         store,
@@ -84,7 +85,22 @@ def _parser() -> argparse.ArgumentParser:
         added.set_defaults(run=run)
         return added
 
-    for group in (serve, merge, measure, pick, experiment, judge, suites, shelf, store, records, runs, report, keeping):
+    for group in (
+        serve,
+        merge,
+        measure,
+        screen,
+        pick,
+        experiment,
+        judge,
+        suites,
+        shelf,
+        store,
+        records,
+        runs,
+        report,
+        keeping,
+    ):
         group.register(command)
     return parser
 

@@ -30,7 +30,7 @@ from sstmerge_core.upkeep.limits import Limits
 from sstmerge_core.upkeep.uses import DAY, prunable, uses
 from sstmerge_core.workspace import Workspace
 
-CACHED = ("gradients", "answers", "elected", "fitted", "uploads")
+CACHED = ("gradients", "answers", "elected", "inputs", "fitted", "screened", "uploads")
 """Folders of the cache that hold one entry a file or folder; the demo's model and prepared prompts stay"""
 FETCHED = (content.ADAPTER, content.BASE, "coming")
 """Folders of the same kind in the cache of the content store, wherever that is"""
