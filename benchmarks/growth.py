@@ -61,7 +61,10 @@ def main() -> int:
 
 def a_run(demo: Path, place: Path) -> Iterator[Figure]:
     """What measured merges left behind, and how long it takes to make the database of it."""
-    workspace = Workspace(Path(shutil.copytree(demo, place / "demo", symlinks=True)))
+    workspace = Workspace(place / "demo").create()
+    for name in ("runs", "finished", "pairs", "catalog", "annotations", "audit"):
+        if (demo / name).is_dir():
+            shutil.copytree(demo / name, workspace.root / name, dirs_exist_ok=True)
     events, answers, seconds, weights = [], [], [], []
     for folder in workspace.run_folders():
         told = list(read_events(folder))
@@ -100,10 +103,8 @@ def grown(folder: Path, runs: int, samples: int) -> Iterator[Figure]:
     """Looking for news, ingesting, publishing and asking, with many runs; flat first, then with most of them moved."""
     workspace = Workspace(folder / str(runs))
     if not workspace.database.is_file():
-        yield {
-            "figure": f"{runs:,} runs and {samples:,} answers written",
-            **timed(lambda: _filled(workspace, runs, samples), 1),
-        }
+        written = timed(lambda: fill(workspace, runs, samples), 1)
+        yield {"figure": f"{runs:,} runs and {samples:,} answers written", **written}
     shutil.rmtree(workspace.snapshots, ignore_errors=True)
     flat = not workspace.finished.is_dir()
     first = min(path.name for path in workspace.run_folders())
@@ -135,7 +136,7 @@ def grown(folder: Path, runs: int, samples: int) -> Iterator[Figure]:
 
 
 def parquet(made: Path, folder: Path, run: str) -> Iterator[Figure]:
-    """The same queries on the tables of a snapshot, and on Parquet files partitioned by the beginning of the run's id."""
+    """The same queries on the tables of a snapshot, and on Parquet files in partitions by the run's id."""
     import duckdb
 
     shutil.rmtree(folder, ignore_errors=True)
