@@ -6,6 +6,7 @@ import importlib.util
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -56,7 +57,7 @@ def test_a_folder_of_gguf_is_said_to_be_one(tmp_path):
 @without_tool
 def test_bits_without_the_tool_are_refused_before_a_launch(inputs):
     with pytest.raises(RecipeError, match=r"sstmerge\[bits\]"):
-        preflight.merge_recipe(*inputs, "linear", {}, preflight.Options(n=4, bits=4))
+        preflight.merge_recipe(*inputs, "linear", {}, options=preflight.Options(n=4, bits=4))
 
 
 def test_what_a_quantised_base_cannot_do_is_said_in_words(monkeypatch):
@@ -70,7 +71,12 @@ def test_what_a_quantised_base_cannot_do_is_said_in_words(monkeypatch):
 def test_a_run_keeps_its_id_until_bits_are_asked_for():
     one = Evaluation(suites=())
     assert "bits" not in one.model_dump()
-    about = {"base": Source(name="b", path="b", sha256="1"), "adapters": (), "method": "base", "parameters": {}}
+    about: dict[str, Any] = {
+        "base": Source(name="b", path="b", sha256="1"),
+        "adapters": (),
+        "method": "base",
+        "parameters": {},
+    }
     ids = {Recipe(**about, evaluation=one.model_copy(update={"bits": said})).run_id for said in (None, 8, 4)}
     assert len(ids) == 3 and Recipe(**about, evaluation=one).run_id in ids
 
