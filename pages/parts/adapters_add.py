@@ -94,7 +94,7 @@ def _convert(shelf: pick.Shelf) -> None:
     if pressed and path and base in bases:
         with blocks.failures():
             started = convert_job.submit(start.workspace(), path, bases[base], name, rank=int(rank), user=start.user())
-            st.session_state["convert:job"] = visitor.remember(submitted)
+            st.session_state["convert:job"] = visitor.remember(started)
             st.rerun()
     elif pressed:
         st.info("Write the folder's path, and choose the base model that it was trained on.")

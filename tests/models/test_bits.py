@@ -56,8 +56,9 @@ def test_a_folder_of_gguf_is_said_to_be_one(tmp_path):
 
 @without_tool
 def test_bits_without_the_tool_are_refused_before_a_launch(inputs):
+    base, experts, safety = inputs
     with pytest.raises(RecipeError, match=r"sstmerge\[bits\]"):
-        preflight.merge_recipe(*inputs, "linear", {}, options=preflight.Options(n=4, bits=4))
+        preflight.merge_recipe(base, experts, safety, "linear", {}, preflight.Options(n=4, bits=4))
 
 
 def test_what_a_quantised_base_cannot_do_is_said_in_words(monkeypatch):
