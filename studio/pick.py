@@ -64,6 +64,7 @@ def _computing_fields() -> link.Fields:
         "dtype": (link.one_of([AUTO, *DTYPES]), AUTO),
         "applied": (link.one_of([AUTO, *APPLIED]), AUTO),
         "length": (_length, None),
+        "bits": (link.one_of(list(BITS_WORDS)), ""),
     }
 
 
@@ -262,6 +263,7 @@ def measured(state: link.Link) -> Measured:
             values |= _computing(state)
     asked = {"harmful": values["harmful"], "benign": values["benign"], "utility": values["suite"]}
     how: dict[str, Any] = {name: values[name] for name in ("split", "n", "backend") if name in values}
+    how |= {"bits": int(values["bits"]) if values["bits"] else None}
     how |= {"system": values["system"], "thinking": THINKING[values["thinking"]], "too_long": values["too_long"]}
     device = "" if values["device"] == AUTO else values["device"]
     how |= preflight.how_to_compute(device, values["dtype"], values["length"], values["applied"])
@@ -307,7 +309,18 @@ def _computing(state: link.Link) -> dict[str, Any]:
         placeholder=f"{usual.max_length}, as usual there",
         help="Longer samples are cut: of a prompt its beginning, of an answer its end.",
     )
-    return {"device": device, "dtype": dtype, "applied": applied, "length": length}
+    bits = st.selectbox(
+        "The base answers in",
+        list(BITS_WORDS),
+        key=state.key("bits"),
+        format_func=BITS_WORDS.__getitem__,
+        help="Quantised by bitsandbytes (the extra [bits]) as it is loaded, with the merge beside it: what is left of "
+        "refusals where it is deployed so. A run of its own; gradients are those of the floats.",
+    )
+    return {"device": device, "dtype": dtype, "applied": applied, "length": length, "bits": bits}
+
+
+BITS_WORDS = {"": "the format above", "8": "8 bits", "4": "4 bits"}
 
 
 THINKING = {"template": None, "yes": True, "no": False}

@@ -127,6 +127,8 @@ def measuring(recipe: Recipe, workspace: Workspace) -> str | None:
     for name in ("dtype", "applied"):
         if recipe.evaluation and (value := getattr(recipe.evaluation, name)) != usual[name]:
             words += [f"--{name}", value]
+    if recipe.evaluation and recipe.evaluation.bits:
+        words += ["--bits", str(recipe.evaluation.bits)]
     return shlex.join([*words, *_chat_words(recipe)])
 
 
@@ -195,6 +197,8 @@ def _measured(recipe: Recipe) -> dict[str, Any]:
     told |= {"dtype": recipe.evaluation.dtype, "applied": recipe.evaluation.applied, "device": recipe.device}
     if recipe.calibration is not None:
         told["max_length"] = recipe.calibration.max_length
+    if recipe.evaluation.bits:
+        told["bits"] = recipe.evaluation.bits
     told |= _chat(recipe)
     return told | ({"backend": "vllm"} if recipe.evaluation.backend == "vllm" else {})
 

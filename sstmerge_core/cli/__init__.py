@@ -72,6 +72,7 @@ def _parser() -> argparse.ArgumentParser:
         screen,
         serve,
         shelf,
+        store,
         suites,
     )
 
@@ -94,6 +95,7 @@ def _parser() -> argparse.ArgumentParser:
         judge,
         suites,
         shelf,
+        store,
         records,
         runs,
         report,

@@ -62,6 +62,8 @@ def add_measuring(parser: argparse.ArgumentParser) -> None:
         choices=["auto", *served.BACKENDS],
         help="what generates; auto: vLLM where it is installed beside a GPU, else transformers",
     )
+    about = "of the base's linear weights while it answers, by bitsandbytes, with ΔW beside them (extra [bits])"
+    parser.add_argument("--bits", type=int, choices=[8, 4], help=about)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--json", action="store_true", help="one JSON object per run")
 
@@ -193,6 +195,7 @@ def measuring(options: argparse.Namespace, workspace: Workspace) -> preflight.Op
         n=options.n,
         **computing(options, options.dtype),
         **chat(options),
+        bits=options.bits,
         backend=served.best_backend(options.device) if options.backend == "auto" else options.backend,
     )
 

@@ -35,6 +35,7 @@ TITLES = {
     "train": "Training, rows",
     "base": "Fetching, MiB",
     "convert": "Making a LoRA",
+    "fetch": "Fetching, MiB",
 }
 
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from sstmerge_core.adapters.skeleton import LOCAL, called, model_class
 from sstmerge_core.errors import AdapterError, DataError, Problem, RecipeError
 from sstmerge_core.models.beside import Beside, Pair
+from sstmerge_core.models.bits import loading, method, problem
 from sstmerge_core.models.chat import (
     chat_text,
     check_template,
@@ -116,6 +117,7 @@ class ResidentModel:
         device: str = "auto",
         *,
         movable: bool = True,
+        bits: int | None = None,
         system: str = "",
         thinking: bool | None = None,
     ) -> ResidentModel:
@@ -123,7 +125,8 @@ class ResidentModel:
 
         `dtype` is one of `DTYPES`; `device` is ``cpu``, ``cuda``, ``cuda:1`` or ``auto`` (CUDA where there is one).
         Without `movable` there may be no `set_delta`, and a narrower `dtype` than the checkpoint's saves its memory.
-        `system` and `thinking` are what `chat.speak` is told.
+        With `bits`, 8 or 4, linear weights are quantised as they are loaded (`models.bits`); a ΔW then works beside
+        them, and `dtype` is without effect. `system` and `thinking` are what `chat.speak` is told.
         Raises RecipeError for an unusable dtype or device, DataError for a folder that cannot be used.
         """
         import torch
@@ -131,8 +134,11 @@ class ResidentModel:
         if dtype not in DTYPES:
             raise RecipeError(Problem(f"dtype {dtype}", "is not supported", f"Use one of {', '.join(DTYPES)}."))
         place = _device(device)
-        model, tokenizer = _load(Path(base_path), system, thinking)
+        model, tokenizer = _load(Path(base_path), system, thinking, bits, place)
         ends = eos_ids(tokenizer, model.config, model.generation_config)
+        if getattr(model.config, "quantization_config", None) is not None:  # neither cast nor moved nor written to
+            model.eval().requires_grad_(False)
+            return cls(model, tokenizer, ends, matrices(model), model.dtype)
         resident = cls(model, tokenizer, ends, matrices(model), model.dtype)
         target = getattr(torch, dtype)
         if movable:
@@ -161,6 +167,11 @@ class ResidentModel:
     @property
     def dtype(self) -> str:
         return str(self.model.dtype).removeprefix("torch.")
+
+    @property
+    def quantised(self) -> bool:
+        """Whether linear weights are in 8 or 4 bits, so that a ΔW can only work beside them."""
+        return getattr(getattr(self.model, "config", None), "quantization_config", None) is not None
 
     @property
     def template_kind(self) -> str:
@@ -216,6 +227,9 @@ class ResidentModel:
 
         module = self.modules[name]
         weight = module.weight
+        if not weight.dtype.is_floating_point:
+            fix = "Give the base's float checkpoint, or a merge that is low-rank."
+            raise AdapterError(Problem(name, "is quantised, so that nothing can be added to its weight", fix))
         delta = make().to(device=weight.device, dtype=torch.float32)
         if _is_transposed(module, tuple(delta.shape)):
             delta = delta.T
@@ -374,8 +388,8 @@ def read_texts(folder: Path, system: str = "", thinking: bool | None = None) -> 
         raise DataError(Problem(where, "has no safetensors weights", "Convert the model to safetensors."))
     try:
         config = AutoConfig.from_pretrained(folder, **LOCAL)
-        if getattr(config, "quantization_config", None):
-            raise DataError(Problem(where, "the base model is quantized", "Use its float checkpoint."))
+        if found := problem(where, method(config.to_dict()), None):
+            raise DataError(found)
         tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left", **LOCAL)
     except DataError:
         raise
@@ -400,15 +414,20 @@ def _unreadable(where: str, error: Exception) -> DataError:
     return DataError(Problem(where, f"cannot be loaded: {reason}", "Check that the files are complete."))
 
 
-def _load(folder: Path, system: str, thinking: bool | None) -> tuple[Any, Any]:
+def _load(folder: Path, system: str, thinking: bool | None, bits: int | None, place: torch.device) -> tuple[Any, Any]:
     """Model on the CPU in the checkpoint's precision, and tokenizer."""
     from safetensors import SafetensorError
 
     where = str(folder)
     config, tokenizer = read_texts(folder, system, thinking)
+    if found := problem(where, method(config.to_dict()), bits):
+        raise DataError(found)
     try:
+        how = LOCAL | (loading(bits) if bits else {})
+        if bits or method(config.to_dict()):
+            how |= {"device_map": {"": str(place)}}
         loaded: Any = model_class(config).from_pretrained(
-            folder, config=config, dtype="auto", use_safetensors=True, output_loading_info=True, **LOCAL
+            folder, config=config, dtype="auto", use_safetensors=True, output_loading_info=True, **how
         )
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise _unreadable(where, error) from error

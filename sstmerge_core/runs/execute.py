@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +30,8 @@ from sstmerge_core.metrics.labels import DEFAULT_JUDGE
 from sstmerge_core.models.device import peak_memory, share_the_machine
 from sstmerge_core.recipe import Recipe, Source, Suite, TooLong, record
 from sstmerge_core.recipe.record import RunRecord
-from sstmerge_core.runs import artifact, fit_stage, watched
+from sstmerge_core.runs import artifact, fit_stage, keeping, watched
+from sstmerge_core.runs.located import located
 from sstmerge_core.runs.session import Report, Session, check_base, chosen_device, planned_rows, unchanged
 from sstmerge_core.store.events import EventWriter
 from sstmerge_core.words import count
@@ -42,6 +44,9 @@ if TYPE_CHECKING:
 
     from sstmerge_core.adapters.dense import WrittenModel
     from sstmerge_core.models.resident import Answering
+
+FETCH = "fetch"
+"""The stage in which inputs come from the content store; its units are MiB"""
 
 
 def execute(
@@ -94,6 +99,8 @@ def execute(
 def run(recipe: Recipe, session: Session) -> None:
     """Carry out one recipe, or what is left of it; its event file says what happened."""
     if is_finished(session.workspace, recipe):
+        if keeping.asked_to_stay(recipe, session.workspace):
+            _remade(located(recipe, session.workspace, partial(session.progress, FETCH)), session)
         return
     folder = session.workspace.run(recipe.run_id)
     started = time.monotonic()
@@ -101,6 +108,7 @@ def run(recipe: Recipe, session: Session) -> None:
         past = record.read(folder)
         events.write("run_started", **_started(recipe, session))
         try:
+            recipe = located(recipe, session.workspace, partial(session.progress, FETCH))
             merged = _merge_stage(recipe, session, events, past)
             if recipe.evaluation:
                 _evaluate_stages(recipe, session, events, past, merged)
@@ -120,6 +128,7 @@ def run(recipe: Recipe, session: Session) -> None:
             seconds=time.monotonic() - started + past.generating_seconds,
             peak_memory_bytes=peak_memory(session.device),
         )
+    keeping.settle(recipe, session.workspace)
 
 
 def _merge_stage(recipe: Recipe, session: Session, events: EventWriter, past: RunRecord) -> Merged:
@@ -139,7 +148,7 @@ def _merge_stage(recipe: Recipe, session: Session, events: EventWriter, past: Ru
         written, errors = artifact.write_adapter(recipe, inputs, lambda: merged, folder, Output())
         statistics += errors
         about = {"name": "adapter", "path": "artifacts/adapter", "sha256": written.sha256, "bytes": written.bytes}
-        events.write("artifact", **about)
+        events.write("artifact", **about, **({"keep": recipe.artifacts} if recipe.artifacts != "always" else {}))
     for module, eigenvalues in merged.spectra.items():
         events.write("spectrum", module=module, eigenvalues=eigenvalues)
     if statistics:
@@ -426,24 +435,26 @@ def remake(
     """
     share_the_machine()
     session = Session(workspace, chosen_device(device, [recipe]), report=report, should_cancel=should_cancel)
-    folder = workspace.run(recipe.run_id)
-    past = record.read(folder)
-    target = workspace.merged_adapter(recipe.run_id)
     try:
-        if recipe.calibration is not None:
-            _looked_at(recipe, session)
-        session.progress("merge", 0, 1)
-        inputs = session.inputs(recipe)
-        written, _ = artifact.write_adapter(
-            recipe, inputs, lambda: merge_now(recipe, session, past=past), target, Output()
-        )
-        artifact.tell_scores(recipe, target, list(past.metrics.values()))
-        with EventWriter(folder) as events:
-            about = {"name": "adapter", "path": "artifacts/adapter", "sha256": written.sha256, "bytes": written.bytes}
-            events.write("artifact", **about)
-        session.progress("merge", 1, 1)
+        return _remade(recipe, session)
     finally:
         session.close()
+
+
+def _remade(recipe: Recipe, session: Session) -> adapters.Written:
+    folder = session.workspace.run(recipe.run_id)
+    past = record.read(folder)
+    target = session.workspace.merged_adapter(recipe.run_id)
+    if recipe.calibration is not None:
+        _looked_at(recipe, session)
+    session.progress("merge", 0, 1)
+    inputs = session.inputs(recipe)
+    written, _ = artifact.write_adapter(recipe, inputs, lambda: merge_now(recipe, session, past=past), target, Output())
+    artifact.tell_scores(recipe, target, list(past.metrics.values()))
+    with EventWriter(folder) as events:
+        about = {"name": "adapter", "path": "artifacts/adapter", "sha256": written.sha256, "bytes": written.bytes}
+        events.write("artifact", **about)
+    session.progress("merge", 1, 1)
     return written
 
 
@@ -524,7 +535,7 @@ def _started(recipe: Recipe, session: Session) -> dict[str, Any]:
         "mode": parameters.get("mode"),
         "seed": parameters.get("seed"),
         "parameters": parameters,
-        "recipe": recipe.model_dump(mode="json"),
+        "recipe": recipe.model_dump(mode="json", exclude={"artifacts"}),  # of the launch; run again, it stays
         "device": session.device,
         "dtype": recipe.dtype,
         "versions": artifact.versions(),

@@ -72,20 +72,21 @@ class Session:
         if self.should_cancel():
             raise Cancelled(f"job {self.job_id}" if self.job_id else "run")
 
-    def model(self, base: Source, dtype: str, chat: Chat = AS_THE_TEMPLATE) -> ResidentModel:
-        """The base model in `dtype`, spoken to as `chat` says; another one in memory is let go first.
+    def model(self, base: Source, dtype: str, chat: Chat = AS_THE_TEMPLATE, bits: int | None = None) -> ResidentModel:
+        """The base model in `dtype`, or quantised to `bits`, spoken to as `chat` says; another one is let go first.
 
         Raises DataError where its files are not the recipe's, or not any more: what is in memory may be mapped from
         them.
         """
         from sstmerge_core.models.resident import ResidentModel
 
-        key = (base.path, base.sha256, dtype)
+        key = (base.path, base.sha256, f"{bits} bits" if bits else dtype)
         if self._model is None or self._model[0] != key:
             self.progress("prepare", 0, 1)
             self.close()
             with unchanged(base, self.workspace):
-                loaded = ResidentModel.load(base.path, dtype, self.device, **chat.told.get("chat", {}))
+                how = chat.told.get("chat", {}) | ({"bits": bits} if bits else {})
+                loaded = ResidentModel.load(base.path, dtype, self.device, **how)
             self._model = (key, loaded)
             self.progress("prepare", 1, 1)
         else:
@@ -118,7 +119,8 @@ class Session:
         """
         evaluation = recipe.evaluation
         if evaluation is None or evaluation.backend == "transformers":
-            resident = self.model(recipe.base, recipe.dtype, recipe.chat)
+            bits = evaluation.bits if evaluation else None
+            resident = self.model(recipe.base, recipe.dtype, recipe.chat, bits)
             put_on(recipe, resident, merged)
             return resident
         inputs = self.inputs(recipe)
@@ -387,10 +389,19 @@ class Session:
 
 def put_on(recipe: Recipe, resident: ResidentModel, merged: Merged) -> None:
     """Have the model compute with the merge, as the recipe's evaluation says."""
-    if recipe.evaluation is not None and recipe.evaluation.applied == "beside":
+    if resident.quantised:
+        dense, low_rank = dense_and_low_rank(merged)
+        found = merged.factors()[0] if dense else {}
+        resident.set_delta(None, {name: partial(_made, own) for name, own in found.items()} if dense else low_rank)
+    elif recipe.evaluation is not None and recipe.evaluation.applied == "beside":
         resident.set_delta(*dense_and_low_rank(merged))
     else:
         resident.set_delta(deltas(merged))
+
+
+def _made(factors: Any) -> Any:
+    """Factors A and B, made where they are not yet."""
+    return factors if isinstance(factors, tuple) else factors.make()
 
 
 def planned_rows(source: Source, split: str, n: int) -> list[Row]:
