@@ -12,6 +12,12 @@ from studio import blocks
 
 LEAST = 3
 """Runs that make lines worth drawing"""
+NARROW = """<style>
+.st-key-parallel { overflow-x: auto; }
+.st-key-parallel [data-testid="stElementContainer"], .st-key-parallel [data-testid="stFullScreenFrame"],
+.st-key-parallel [data-testid="stPlotlyChart"] { min-width: 600px; }
+</style>"""
+"""On a telephone the axes keep their distance, and the box scrolls"""
 MEASURED = ("resistance", "utility", "over_refusal")
 
 
@@ -30,12 +36,14 @@ def draw(runs: pd.DataFrame, *, key: str) -> None:
             key=f"{key}.colour",
             required=True,
         )
-        st.plotly_chart(
-            sweeps.parallel(runs, str(colour or known[0])),
-            config=blocks.CHART_CONFIG,
-            key=f"{key}.parallel",
-            alt=f"{len(runs)} runs along their parameters and measures",
-        )
+        st.html(NARROW)
+        with st.container(key="parallel"):
+            st.plotly_chart(
+                sweeps.parallel(runs, str(colour or known[0])),
+                config=blocks.CHART_CONFIG,
+                key=f"{key}.parallel",
+                alt=f"{len(runs)} runs along their parameters and measures",
+            )
         st.caption("A line is a run. Drag along an axis to keep the runs that pass there; drag an axis to move it.")
         _importance(runs, rows, known, key)
 

@@ -108,7 +108,15 @@ def _axis(name: str, values: Sequence[Any]) -> dict[str, Any]:
         ticks = sorted({float(value) for value in values})
         own: dict[str, Any] = {"tickvals": ticks} if len(ticks) <= 8 else {"tickformat": ".3~g"}
         return {"label": label, "values": [float(value) for value in values], **own}
-    kinds = sorted({"–" if value is None else str(value) for value in values})
+    kinds = sorted({"–" if value is None else str(value) for value in values}, key=_by_number)
     texts = [style(kind).title if name == "method" else kind for kind in kinds]
     places = [float(kinds.index("–" if value is None else str(value))) for value in values]
     return {"label": label, "values": places, "tickvals": list(range(len(kinds))), "ticktext": texts}
+
+
+def _by_number(text: str) -> tuple[int, float, str]:
+    """Numbers by their size, then words, what there is none of last."""
+    try:
+        return 0, float(text), ""
+    except ValueError:
+        return (2 if text == "–" else 1), 0.0, text

@@ -66,6 +66,6 @@ def test_lines_run_through_what_varies_and_every_measure_that_is_known():
         "Linear",
         "SST-Merge (GEVP)",
     ]
-    assert list(axes["k"].ticktext) == ["20", "5", "–"]
+    assert list(axes["k"].ticktext) == ["5", "20", "–"]
     assert list(lines.line.color) == [0.1, 0.5, 0.9, 0.8]
     assert "rho" not in axes and len(axes) <= sweeps.MOST, "what no two runs of a method differ in was not tried"
