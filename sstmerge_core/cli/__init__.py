@@ -69,8 +69,10 @@ def _parser() -> argparse.ArgumentParser:
         records,
         report,
         runs,
+        screen,
         serve,
         shelf,
+        store,
         suites,
     )
 
@@ -83,7 +85,22 @@ def _parser() -> argparse.ArgumentParser:
         added.set_defaults(run=run)
         return added
 
-    for group in (serve, merge, measure, pick, experiment, judge, suites, shelf, records, runs, report, keeping):
+    for group in (
+        serve,
+        merge,
+        measure,
+        screen,
+        pick,
+        experiment,
+        judge,
+        suites,
+        shelf,
+        store,
+        records,
+        runs,
+        report,
+        keeping,
+    ):
         group.register(command)
     return parser
 

@@ -95,7 +95,7 @@ def _score(options: argparse.Namespace, workspace: Workspace) -> None:
     from sstmerge_core.store.events import last_status
 
     named = list(dict.fromkeys(options.runs))
-    every = sorted(folder.name for folder in workspace.runs.iterdir() if last_status(folder) == "finished")
+    every = sorted(folder.name for folder in workspace.run_folders() if last_status(folder) == "finished")
     total = 0
     for run_id in named or every:
         new = score(workspace, run_id, missing_answers_are_fine=not named)

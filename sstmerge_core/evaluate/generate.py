@@ -15,6 +15,7 @@ from sstmerge_core.models.resident import chat_ids
 from sstmerge_core.suites.rows import Row
 
 if TYPE_CHECKING:
+    from sstmerge_core.models.decoding import Tell
     from sstmerge_core.models.resident import Answering
 
 SampleRow = dict[str, Any]
@@ -85,9 +86,11 @@ def generate_suite(
     plan: Sequence[Sequence[str]],
     done: Collection[int],
     max_new_tokens: int,
+    tell: Tell | None = None,
 ) -> Iterator[tuple[int, float, list[SampleRow]]]:
     """Yield (batch index, seconds, sample rows) of every batch of `plan` that is not in `done`.
 
+    `tell` hears within a batch how many of its answers have ended and how many tokens the others have.
     Raises DataError when the plan is not one of these rows.
     """
     by_id = {row.prompt_id: row for row in rows}
@@ -101,7 +104,7 @@ def generate_suite(
             continue
         started = time.perf_counter()
         chosen = [by_id[prompt_id] for prompt_id in batch]
-        answers = model.generate([row.prompt for row in chosen], max_new_tokens)
+        answers = model.generate([row.prompt for row in chosen], max_new_tokens, tell)
         samples = [
             {
                 "prompt_id": row.prompt_id,

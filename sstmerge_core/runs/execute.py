@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,16 +20,18 @@ from sstmerge_core.builder.preflight import is_finished
 from sstmerge_core.builder.recipe_file import Output
 from sstmerge_core.errors import Cancelled, DataError, JobError, Problem, SSTMergeError, disk_problem
 from sstmerge_core.evaluate import metric_rows
-from sstmerge_core.evaluate.judge import judge_samples
+from sstmerge_core.evaluate.judge import Judge, judge_samples
 from sstmerge_core.evaluate.judges import get_judge
 from sstmerge_core.evaluate.metric_rows import refusal_outcomes
-from sstmerge_core.jobs.plan import fit_units, importance_units
+from sstmerge_core.jobs.model import Onlooker
+from sstmerge_core.jobs.plan import fit_units, importance_units, inputs_units
 from sstmerge_core.merge import Merged, budget, merge
 from sstmerge_core.metrics.labels import DEFAULT_JUDGE
 from sstmerge_core.models.device import peak_memory, share_the_machine
 from sstmerge_core.recipe import Recipe, Source, Suite, TooLong, record
 from sstmerge_core.recipe.record import RunRecord
-from sstmerge_core.runs import artifact, fit_stage
+from sstmerge_core.runs import artifact, fit_stage, keeping, watched
+from sstmerge_core.runs.located import located
 from sstmerge_core.runs.session import Report, Session, check_base, chosen_device, planned_rows, unchanged
 from sstmerge_core.store.events import EventWriter
 from sstmerge_core.words import count
@@ -42,6 +45,9 @@ if TYPE_CHECKING:
     from sstmerge_core.adapters.dense import WrittenModel
     from sstmerge_core.models.resident import Answering
 
+FETCH = "fetch"
+"""The stage in which inputs come from the content store; its units are MiB"""
+
 
 def execute(
     recipes: Sequence[Recipe],
@@ -50,6 +56,7 @@ def execute(
     report: Report = lambda point, stage, done, total: None,
     tell: Callable[[str], None] = lambda part: None,
     should_cancel: Callable[[], bool] = lambda: False,
+    onlooker: Onlooker | None = None,
     user: str = "",
     job_id: str = "",
     device: str = "auto",
@@ -57,15 +64,16 @@ def execute(
 ) -> None:
     """Carry out `recipes` in order; finished ones are skipped, half-done ones resumed.
 
-    `tell` is told which part of a point the stages that follow belong to: the reference, then the merge.
-    `session` is what an earlier call left in memory, for callers that come back (then `device` is its own). A point
-    that fails on the user's input does not stop the others. Raises JobError naming the failed ones at the
-    end, Cancelled as soon as `should_cancel` says so.
+    `tell` is told which part of a point the stages that follow belong to: the reference, then the merge; `onlooker`
+    what is too fine for reports. `session` is what an earlier call left in memory, for callers that come back (then
+    `device` is its own). A point that fails on the user's input does not stop the others. Raises JobError naming the
+    failed ones at the end, Cancelled as soon as `should_cancel` says so.
     """
     share_the_machine()
     left_open = session is not None
     session = session or Session(workspace, chosen_device(device, recipes))
     session.user, session.job_id, session.report, session.should_cancel = user, job_id, report, should_cancel
+    session.onlooker = onlooker or Onlooker()
     failed: list[Problem] = []
     try:
         for session.point, recipe in enumerate(recipes):
@@ -91,6 +99,8 @@ def execute(
 def run(recipe: Recipe, session: Session) -> None:
     """Carry out one recipe, or what is left of it; its event file says what happened."""
     if is_finished(session.workspace, recipe):
+        if keeping.asked_to_stay(recipe, session.workspace):
+            _remade(located(recipe, session.workspace, partial(session.progress, FETCH)), session)
         return
     folder = session.workspace.run(recipe.run_id)
     started = time.monotonic()
@@ -98,6 +108,7 @@ def run(recipe: Recipe, session: Session) -> None:
         past = record.read(folder)
         events.write("run_started", **_started(recipe, session))
         try:
+            recipe = located(recipe, session.workspace, partial(session.progress, FETCH))
             merged = _merge_stage(recipe, session, events, past)
             if recipe.evaluation:
                 _evaluate_stages(recipe, session, events, past, merged)
@@ -117,6 +128,7 @@ def run(recipe: Recipe, session: Session) -> None:
             seconds=time.monotonic() - started + past.generating_seconds,
             peak_memory_bytes=peak_memory(session.device),
         )
+    keeping.settle(recipe, session.workspace)
 
 
 def _merge_stage(recipe: Recipe, session: Session, events: EventWriter, past: RunRecord) -> Merged:
@@ -136,7 +148,7 @@ def _merge_stage(recipe: Recipe, session: Session, events: EventWriter, past: Ru
         written, errors = artifact.write_adapter(recipe, inputs, lambda: merged, folder, Output())
         statistics += errors
         about = {"name": "adapter", "path": "artifacts/adapter", "sha256": written.sha256, "bytes": written.bytes}
-        events.write("artifact", **about)
+        events.write("artifact", **about, **({"keep": recipe.artifacts} if recipe.artifacts != "always" else {}))
     for module, eigenvalues in merged.spectra.items():
         events.write("spectrum", module=module, eigenvalues=eigenvalues)
     if statistics:
@@ -155,6 +167,9 @@ def _looked_at(recipe: Recipe, session: Session) -> int:
     if entry.fits:
         fit_stage.fitted(recipe, session)
         return fit_units(recipe)
+    if entry.needs_inputs:
+        session.inputs_seen(recipe)
+        return inputs_units(recipe)
     session.elected(recipe)
     return importance_units(recipe)
 
@@ -190,6 +205,7 @@ def merge_now(
             base=base,
             elected=session.elected(recipe) if entry.needs_importance else None,
             direction=direction,
+            inputs=session.inputs_seen(recipe) if entry.needs_inputs else None,
             fit=fit_stage.fitted(recipe, session) if entry.fits else None,
             memory=session.patches,
             alpha=alpha,
@@ -248,8 +264,15 @@ def _within_budget(
             if recipe.chat.too_long == "cut":
                 rows, _ = shortened(rows, model, suite.max_new_tokens)
             plan = plan_batches(rows, model, batch_size, suite.max_new_tokens)
-            made = generate_suite(model, rows, plan, (), suite.max_new_tokens)
-            return [row for _, _, batch in made for row in batch]
+            within = watched.within(session, suite)
+            found: list[Any] = []
+
+            def tell(ended: int, tokens: int) -> None:
+                within(len(found), 0, ended, tokens)
+
+            for _, _, batch in generate_suite(model, rows, plan, (), suite.max_new_tokens, tell):
+                found += batch
+            return found
 
         outcomes = metrics.outcomes(metric, answers(task))
         utility = 100 * sum(outcomes.values()) / len(outcomes)
@@ -288,16 +311,16 @@ def _evaluate_stages(recipe: Recipe, session: Session, events: EventWriter, past
     written = None if is_reference else session.workspace.merged_adapter(recipe.run_id)
     model = session.answering(recipe, merged, written)
     answers = {
-        suite.name: _generate(suite, evaluation.batch_size, recipe.chat.too_long, model, session, events, past)
+        suite.name: _generate(suite, evaluation.batch_size, recipe.chat.too_long, model, judge, session, events, past)
         for suite in evaluation.suites
     }
 
     total = sum(len(rows) for rows in answers.values())
     session.progress("judge", 0, total)
     begun = time.monotonic()
-    verdicts = {}
+    verdicts: dict[str, list[dict[str, Any]]] = {}
     for name, rows in answers.items():
-        verdicts[name] = judge_samples(judge, rows)
+        verdicts[name] = watched.judged(judge, name, rows, session, sum(map(len, verdicts.values())), total)
         events.write("verdicts", judge=judge.judge_id, suite=name, rows=verdicts[name])
     events.write("stage", stage="judge", status="done", seconds=time.monotonic() - begun, units=total, note="")
     session.progress("judge", total, total)
@@ -319,6 +342,7 @@ def _generate(
     batch_size: int,
     too_long: TooLong,
     model: Answering,
+    judge: Judge,
     session: Session,
     events: EventWriter,
     past: RunRecord,
@@ -345,10 +369,17 @@ def _generate(
     finished = sum(len(batch) for batch in done.values())
     session.progress(stage, finished, len(rows))
     begun = time.monotonic()
-    for batch, seconds, samples in generate_suite(model, rows, plan, set(done), suite.max_new_tokens):
+    within = watched.within(session, suite, stage)
+
+    def tell(ended: int, tokens: int) -> None:
+        size = next(len(batch) for index, batch in enumerate(plan) if index not in done)
+        within(finished, size, ended, tokens)
+
+    for batch, seconds, samples in generate_suite(model, rows, plan, set(done), suite.max_new_tokens, tell):
         events.write("samples", suite=suite.name, batch=batch, seconds=seconds, rows=samples)
         done[batch] = samples
         finished += len(samples)
+        watched.show(session, suite.name, samples, judge)
         session.progress(stage, finished, len(rows))
     events.write("stage", stage=stage, status="done", seconds=time.monotonic() - begun, units=len(rows), note=note)
     by_id = {row["prompt_id"]: row for batch in done.values() for row in batch}
@@ -404,24 +435,26 @@ def remake(
     """
     share_the_machine()
     session = Session(workspace, chosen_device(device, [recipe]), report=report, should_cancel=should_cancel)
-    folder = workspace.run(recipe.run_id)
-    past = record.read(folder)
-    target = workspace.merged_adapter(recipe.run_id)
     try:
-        if recipe.calibration is not None:
-            _looked_at(recipe, session)
-        session.progress("merge", 0, 1)
-        inputs = session.inputs(recipe)
-        written, _ = artifact.write_adapter(
-            recipe, inputs, lambda: merge_now(recipe, session, past=past), target, Output()
-        )
-        artifact.tell_scores(recipe, target, list(past.metrics.values()))
-        with EventWriter(folder) as events:
-            about = {"name": "adapter", "path": "artifacts/adapter", "sha256": written.sha256, "bytes": written.bytes}
-            events.write("artifact", **about)
-        session.progress("merge", 1, 1)
+        return _remade(recipe, session)
     finally:
         session.close()
+
+
+def _remade(recipe: Recipe, session: Session) -> adapters.Written:
+    folder = session.workspace.run(recipe.run_id)
+    past = record.read(folder)
+    target = session.workspace.merged_adapter(recipe.run_id)
+    if recipe.calibration is not None:
+        _looked_at(recipe, session)
+    session.progress("merge", 0, 1)
+    inputs = session.inputs(recipe)
+    written, _ = artifact.write_adapter(recipe, inputs, lambda: merge_now(recipe, session, past=past), target, Output())
+    artifact.tell_scores(recipe, target, list(past.metrics.values()))
+    with EventWriter(folder) as events:
+        about = {"name": "adapter", "path": "artifacts/adapter", "sha256": written.sha256, "bytes": written.bytes}
+        events.write("artifact", **about)
+    session.progress("merge", 1, 1)
     return written
 
 
@@ -502,7 +535,7 @@ def _started(recipe: Recipe, session: Session) -> dict[str, Any]:
         "mode": parameters.get("mode"),
         "seed": parameters.get("seed"),
         "parameters": parameters,
-        "recipe": recipe.model_dump(mode="json"),
+        "recipe": recipe.model_dump(mode="json", exclude={"artifacts"}),  # of the launch; run again, it stays
         "device": session.device,
         "dtype": recipe.dtype,
         "versions": artifact.versions(),
