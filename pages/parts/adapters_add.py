@@ -98,9 +98,9 @@ def _convert(shelf: pick.Shelf) -> None:
             st.rerun()
     elif pressed:
         st.info("Write the folder's path, and choose the base model that it was trained on.")
-    if job_id := st.session_state.get("convert:job"):
-        job = blocks.watch(job_id, key="convert.watch")
-        visitor.desk([job] if job else [], watched=job_id, key="convert.job")
+    if watched := st.session_state.get("convert:job"):
+        job = blocks.watch(watched, key="convert.watch")
+        visitor.desk([job] if job else [], watched=watched, key="convert.job")
 
 
 def _folder() -> Keep | None:

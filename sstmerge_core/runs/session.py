@@ -51,6 +51,8 @@ class Session:
     point: int = 0
     _model: tuple[Any, ResidentModel] | None = None
     _served: tuple[Any, ServedModel] | None = None
+    _chats: dict[str, Chat] = field(default_factory=dict)
+    """How each of the two is spoken to at present"""
     _adapters: dict[str, Adapter] = field(default_factory=dict)
     _factors: dict[str, dict[str, Factors]] = field(default_factory=dict)
     _calibrated: tuple[Any, Calibrated] | None = None
@@ -91,7 +93,9 @@ class Session:
             self.progress("prepare", 1, 1)
         else:
             check_base(base, self.workspace)
-            speak(self._model[1].tokenizer, chat.system, chat.thinking)
+            if chat != self._chats.get("model"):
+                speak(self._model[1].tokenizer, chat.system, chat.thinking)
+        self._chats["model"] = chat
         return self._model[1]
 
     def served(self, base: Source, dtype: str, rank: int, chat: Chat = AS_THE_TEMPLATE) -> ServedModel:
@@ -107,8 +111,9 @@ class Session:
                 known = ServedModel.load(base.path, dtype, self.device, rank, **chat.told.get("chat", {}))
             self._served = (key, known)
             self.progress("prepare", 1, 1)
-        else:
+        elif chat != self._chats.get("served"):
             speak(known.tokenizer, chat.system, chat.thinking)
+        self._chats["served"] = chat
         return known
 
     def answering(self, recipe: Recipe, merged: Merged, written: Path | None = None) -> Answering:

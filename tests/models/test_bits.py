@@ -17,6 +17,7 @@ from sstmerge_core.errors import DataError, RecipeError
 from sstmerge_core.models import bits
 from sstmerge_core.models.resident import ResidentModel
 from sstmerge_core.recipe import Evaluation, Recipe, Source
+from tests.tiny_models import build_base, make_adapter
 
 HERE = importlib.util.find_spec("bitsandbytes") is not None
 with_tool = pytest.mark.skipif(not HERE, reason="bitsandbytes is not installed")
@@ -56,9 +57,8 @@ def test_a_folder_of_gguf_is_said_to_be_one(tmp_path):
 
 @without_tool
 def test_bits_without_the_tool_are_refused_before_a_launch(inputs):
-    base, experts, safety = inputs
     with pytest.raises(RecipeError, match=r"sstmerge\[bits\]"):
-        preflight.merge_recipe(base, experts, safety, "linear", {}, preflight.Options(n=4, bits=4))
+        preflight.merge_recipe(inputs[0], inputs[1], inputs[2], "linear", {}, preflight.Options(n=4, bits=4))
 
 
 def test_what_a_quantised_base_cannot_do_is_said_in_words(monkeypatch):
@@ -82,13 +82,20 @@ def test_a_run_keeps_its_id_until_bits_are_asked_for():
     assert len(ids) == 3 and Recipe(**about, evaluation=one).run_id in ids
 
 
+@pytest.fixture
+def wide(tmp_path: Path) -> tuple[Path, Path]:
+    """A base as wide as a block of 4-bit numbers, and an adapter of it."""
+    base = build_base("llama", tmp_path / "wide", hidden_size=64, intermediate_size=128, head_dim=32)
+    return base, make_adapter(base, tmp_path / "of-it", 1)
+
+
 @with_tool
 @pytest.mark.parametrize("few", [8, 4])
-def test_a_merge_works_beside_quantised_weights_and_comes_off_again(few, tiny_base, tiny_pair, tmp_path):
-    float_model = ResidentModel.load(tiny_base, "float32", "cpu")
-    model = ResidentModel.load(tiny_base, "float32", "cpu", bits=few)
+def test_a_merge_works_beside_quantised_weights_and_comes_off_again(few, wide):
+    float_model = ResidentModel.load(wide[0], "float32", "cpu")
+    model = ResidentModel.load(wide[0], "float32", "cpu", bits=few)
     assert model.quantised
-    factors = adapters.read(tiny_pair[0]).load()
+    factors = adapters.read(wide[1]).load()
     sides = {name: lambda own=own: (own.a, own.scaling * own.b) for name, own in factors.items()}
     with torch.no_grad():
         plain = model.model(input_ids=IDS).logits
@@ -103,12 +110,12 @@ def test_a_merge_works_beside_quantised_weights_and_comes_off_again(few, tiny_ba
 
 
 @with_tool
-def test_a_base_saved_in_four_bits_is_checked_and_loaded(tiny_base, tiny_pair, tmp_path):
-    model = ResidentModel.load(tiny_base, "float32", "cpu", bits=4)
-    folder = tmp_path / "base"
+def test_a_base_saved_in_four_bits_is_checked_and_loaded(wide, tmp_path):
+    model = ResidentModel.load(wide[0], "float32", "cpu", bits=4)
+    folder = tmp_path / "saved"
     model.model.save_pretrained(folder)
     model.tokenizer.save_pretrained(folder)
-    report = adapters.check_many(folder, {"utility": tiny_pair[0]})
+    report = adapters.check_many(folder, {"utility": wide[1]})
     assert report.compatible, report.problems
     again = ResidentModel.load(folder, "float32", "cpu")
     with torch.no_grad():
