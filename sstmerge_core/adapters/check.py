@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from sstmerge_core.adapters import places
+from sstmerge_core.adapters import places, scan
 from sstmerge_core.adapters.json_file import read_object, shown
 from sstmerge_core.adapters.places import WEIGHTS
 from sstmerge_core.adapters.read import AdaptedModule, Adapter, read
@@ -179,6 +179,7 @@ def check_many(base: str | Path, adapters: Mapping[str, str | Path]) -> Report:
         problems, warnings = _fits_base(adapter, model, role)
         report.problems.extend(problems)
         report.warnings.extend(warnings + _doubts(adapter, role) + _own_template(adapter, model, role))
+        report.warnings.extend(scan.doubts(adapter, role))
         report.facts |= _facts(role, adapter)
     report.facts["base"] = f"{model.name} ({model.architecture}, vocabulary {model.vocabulary:,})"
     if len(found) == len(adapters) > 1:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from sstmerge_core import adapters
 from sstmerge_core.errors import AdapterError, DataError, JobError, Problem, RecipeError
+from sstmerge_core.models.chat import Conversation
 from sstmerge_core.models.device import DTYPES, free_memory, gpu_present
 from sstmerge_core.models.resident import Answer, chat_ids, eos_ids, read_texts, to_answer
 from sstmerge_core.recipe import Backend
@@ -160,7 +161,7 @@ class ServedModel:
         """vLLM queues what it has no room for: any number."""
         return 1 << 30
 
-    def generate(self, prompts: Sequence[str], max_new_tokens: int) -> list[Answer]:
+    def generate(self, prompts: Sequence[str | Conversation], max_new_tokens: int) -> list[Answer]:
         """Greedy answers in order. Raises DataError for a prompt that is too long, JobError where vLLM gives up."""
         from vllm import SamplingParams
 

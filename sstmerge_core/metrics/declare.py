@@ -37,6 +37,8 @@ class Metric:
     """The labels whose share it is (`labels.LABELS`)"""
     of_all: bool = False
     """Whether the run's figure is that over the answers of all its suites"""
+    of_attacked: bool = False
+    """Whether it is told of the answers under all attacks of a run together, and only where there are any"""
     where_any: bool = False
     """Whether it is told only where any of `counts` occurs"""
     of_unjudged: bool = False

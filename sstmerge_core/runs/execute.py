@@ -28,7 +28,15 @@ from sstmerge_core.models.device import peak_memory, share_the_machine
 from sstmerge_core.recipe import Recipe, Source, Suite, record
 from sstmerge_core.recipe.record import RunRecord
 from sstmerge_core.runs import artifact, fit_stage
-from sstmerge_core.runs.session import Report, Session, check_base, chosen_device, planned_rows, unchanged
+from sstmerge_core.runs.session import (
+    Report,
+    Session,
+    check_base,
+    chosen_device,
+    planned_attack,
+    planned_rows,
+    unchanged,
+)
 from sstmerge_core.store.events import EventWriter
 from sstmerge_core.workspace import Workspace
 
@@ -324,15 +332,16 @@ def _generate(
 
     stage = f"generate:{suite.name}"
     rows = planned_rows(suite.source, suite.split, suite.n)
+    attack = planned_attack(suite, rows)
     plan = past.plans.get(suite.name)
     if plan is None:
-        plan = plan_batches(rows, model, batch_size, suite.max_new_tokens)
+        plan = plan_batches(rows, model, batch_size, suite.max_new_tokens, attack)
         events.write("plan", suite=suite.name, batches=plan)
     done = dict(past.batches.get(suite.name, {}))
     finished = sum(len(batch) for batch in done.values())
     session.progress(stage, finished, len(rows))
     begun = time.monotonic()
-    for batch, seconds, samples in generate_suite(model, rows, plan, set(done), suite.max_new_tokens):
+    for batch, seconds, samples in generate_suite(model, rows, plan, set(done), suite.max_new_tokens, attack):
         events.write("samples", suite=suite.name, batch=batch, seconds=seconds, rows=samples)
         done[batch] = samples
         finished += len(samples)
@@ -420,7 +429,7 @@ def measure(
     for suite in chosen:
         own, by = answers[suite.name], verdicts[suite.name]
         rows += metric_rows.suite_metrics(suite.name, suite.role, own, by, judge, suite.metric)
-    return rows + metric_rows.overall_metrics(verdicts, judge, metric_rows.prompt_topics(answers))
+    return rows + metric_rows.run_metrics(chosen, answers, verdicts, judge)
 
 
 def _against(

@@ -96,9 +96,8 @@ def _metrics(past: RunRecord, judge: Judge, reference: RunRecord | None) -> list
     for suite in past.suites:
         rows, by = past.samples[suite.name], verdicts[suite.name]
         own += metric_rows.suite_metrics(suite.name, suite.role, rows, by, judge, suite.metric)
-    own = [row for row in own if row["judge"] == judge.judge_id] + metric_rows.overall_metrics(
-        verdicts, judge, metric_rows.prompt_topics(past.samples)
-    )
+    own = [row for row in own if row["judge"] == judge.judge_id]
+    own += metric_rows.run_metrics(past.suites, past.samples, verdicts, judge)
     if reference is None:
         return own
     measured = [row for row in past.metrics.values() if row["judge"] in metrics.without_judge()]

@@ -173,7 +173,7 @@ def run_samples(con: Connection, run_id: str, suite: str | None = None, judge: s
     """Every prompt and answer of a run with the judge's `label`, `score` and `raw` (NULL where it gave none)."""
     return con.execute(
         """
-        SELECT s.suite, s.prompt_id, s.topic, s.prompt, s.response, s.reference, s.n_tokens, s.stopped,
+        SELECT s.suite, s.prompt_id, s.topic, s.prompt, s.response, s.reference, s.n_tokens, s.stopped, s.asked,
             v.judge, v.label, v.score, v.raw
         FROM samples s LEFT JOIN verdicts v
             ON v.run_id = s.run_id AND v.suite = s.suite AND v.prompt_id = s.prompt_id AND v.judge = ?
