@@ -78,6 +78,13 @@ def answer_metrics(suite: str, role: str, samples: Sequence[Record], metric: str
     ]
 
 
+def encoded_metric(
+    metric: Metric, suite: str, samples: Sequence[Record], scores: Mapping[str, float], by: str
+) -> MetricRow:
+    """The row of a metric that an encoder computed: `scores` by prompt id, `by` what computed them."""
+    return _mean(metric, suite, scores, samples) | {"judge": by}
+
+
 def lacking(suites: Iterable[Suite], known: Collection[tuple[str, str]]) -> list[tuple[str, str]]:
     """(metric, suite) of what needs no judge and is not among `known`: it came after the run was measured."""
     found = [

@@ -15,12 +15,22 @@ Score = Callable[[str, str], float]
 
 
 @dataclass(frozen=True)
+class Encoder:
+    """The model that a metric compares texts by, unless another one is named."""
+
+    model: str
+    """On the Hugging Face hub"""
+    layer: int | None = None
+    """Whose hidden states are taken, counted from 1; None: the last"""
+
+
+@dataclass(frozen=True)
 class Metric:
     """One metric: everything that tables, views, plots, comparisons, tooltips, docs and checks say of it.
 
-    Where its figure comes from, one of four: the share of verdicts that `counts`; the mean of `score` over the answers;
-    `relative` to a run measured beside it (`evaluate.metric_rows.relative_metrics`); or none of these, for figures that
-    only reports give.
+    Where its figure comes from, one of five: the share of verdicts that `counts`; the mean of `score` over the
+    answers, or of what an `encoder` says of them; `relative` to a run measured beside it
+    (`evaluate.metric_rows.relative_metrics`); or none of these, for figures that only reports give.
     """
 
     name: str
@@ -46,6 +56,8 @@ class Metric:
     asks: Literal["refusal", "harm", ""] = ""
     """What a judge must be able to tell, or there is no figure"""
     score: Score | None = None
+    encoder: Encoder | None = None
+    """Of a metric that a model computes, from stored answers and when it is asked for (`evaluate.encoders`)"""
     without_reference: bool = False
     """Whether `score` needs no reference: it is then given the empty text"""
     computed_by: str = "reference"

@@ -16,6 +16,7 @@ from sstmerge_core.analysis.statistics import usable_clusters
 from sstmerge_core.errors import JobError, Problem
 from sstmerge_core.evaluate import metric_rows
 from sstmerge_core.evaluate.agreement import Agreement, agreement
+from sstmerge_core.evaluate.encoders import Scorer
 from sstmerge_core.evaluate.judge import Judge, judge_samples
 from sstmerge_core.recipe import record
 from sstmerge_core.recipe.record import RunRecord, answered
@@ -135,6 +136,37 @@ def score(workspace: Workspace, run_id: str, *, missing_answers_are_fine: bool =
         if new:
             events.write("metrics", rows=new)
         return new
+
+
+def score_by_encoder(
+    workspace: Workspace, run_id: str, scorer: Scorer, progress: Callable[[int, int], None] = lambda done, total: None
+) -> list[Row]:
+    """Compute what an encoder says of a run's stored answers to its utility prompts; its rows, new or not.
+
+    They are appended to the run's events where they are new. `progress` is told (answers done, of all). Raises JobError
+    as `record.answered` does, and where the run has no answers with a reference.
+    """
+    access.require("score")
+    answered(workspace, run_id)
+    with EventWriter(workspace.run(run_id)) as events:
+        past = answered(workspace, run_id)
+        chosen = [suite.name for suite in past.suites if suite.role in scorer.metric.suites]
+        asked = [(suite, row) for suite in chosen for row in past.samples.get(suite, ()) if row["reference"]]
+        if not asked:
+            fix = "Measure it on a task's prompts first."
+            raise JobError(Problem(f"run {run_id}", "has no answers with a reference answer", fix))
+        found = scorer.scores([(row["reference"], row["response"]) for _, row in asked], progress)
+        by_suite: dict[str, dict[str, float]] = {suite: {} for suite, _ in asked}
+        for (suite, row), value in zip(asked, found, strict=True):
+            by_suite[suite][row["prompt_id"]] = value
+        rows = [
+            metric_rows.encoded_metric(scorer.metric, suite, past.samples[suite], values, scorer.name)
+            for suite, values in by_suite.items()
+        ]
+        new = [row for row in rows if past.metrics.get((row["metric"], row["suite"], row["judge"])) != row]
+        if new:
+            events.write("metrics", rows=new)
+        return rows
 
 
 @dataclass(frozen=True)
