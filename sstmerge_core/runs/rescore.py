@@ -18,6 +18,7 @@ from sstmerge_core.evaluate import metric_rows
 from sstmerge_core.evaluate.agreement import Agreement, agreement
 from sstmerge_core.evaluate.encoders import Scorer
 from sstmerge_core.evaluate.judge import Judge, judge_samples
+from sstmerge_core.evaluate.judges_endpoint import Usage
 from sstmerge_core.recipe import record
 from sstmerge_core.recipe.record import RunRecord, answered
 from sstmerge_core.store.events import EventWriter, last_status
@@ -78,9 +79,17 @@ def _judge_stored(
             events.write("metrics", rows=new)
         if done:
             seconds = time.monotonic() - begun
-            events.write("stage", stage="rescore", status="done", seconds=seconds, units=done, note=judge.judge_id)
+            cost = f": {usage.words}" if (usage := usage_of(judge)) and usage.requests else ""
+            note = f"{judge.judge_id}{cost}"
+            events.write("stage", stage="rescore", status="done", seconds=seconds, units=done, note=note)
         progress(total, total)
     return Rescored(run_id, done, rows)
+
+
+def usage_of(judge: Judge) -> Usage | None:
+    """What a judge behind an endpoint has asked and cost so far; None of any other."""
+    found = getattr(getattr(judge, "complete", None), "usage", None)
+    return found if isinstance(found, Usage) else None
 
 
 def _chunks(past: RunRecord, judge_id: str) -> Iterator[tuple[str, list[Row]]]:

@@ -289,6 +289,29 @@ def answers(con: Connection, run_ids: Sequence[str], judge: str) -> pd.DataFrame
     return con.execute(sql, {"runs": list(run_ids), "judge": judge}).df()
 
 
+def both_judged(con: Connection, run_ids: Sequence[str], first: str, second: str) -> pd.DataFrame:
+    """Answers that two judges judged: run_id, suite, prompt_id, topic, prompt, response, labels `first`, `second`."""
+    sql = """
+        WITH one AS (FROM verdicts WHERE judge = $first AND run_id IN (SELECT unnest($runs)) AND label IS NOT NULL),
+            two AS (FROM verdicts WHERE judge = $second AND run_id IN (SELECT unnest($runs)) AND label IS NOT NULL),
+            asked AS (FROM samples WHERE run_id IN (SELECT unnest($runs)))
+        SELECT run_id, suite, prompt_id, asked.topic, asked.prompt, asked.response, one.label AS first,
+            two.label AS second
+        FROM asked JOIN one USING (run_id, suite, prompt_id) JOIN two USING (run_id, suite, prompt_id)
+        ORDER BY run_id, suite, prompt_id
+    """
+    return con.execute(sql, {"runs": list(run_ids), "first": first, "second": second}).df()
+
+
+def judges_of(con: Connection, run_ids: Sequence[str]) -> list[str]:
+    """Who has judged answers of any of `run_ids`, by name; readers by hand left out."""
+    sql = """
+        SELECT DISTINCT judge FROM verdicts
+        WHERE run_id IN (SELECT unnest(?)) AND judge <> 'hand' AND NOT starts_with(judge, 'hand:') ORDER BY judge
+    """
+    return [str(row[0]) for row in con.execute(sql, [list(run_ids)]).fetchall()]
+
+
 def inspected_pair(con: Connection, *, base: str, utility: str, safety: str) -> str | None:
     """The `pair_id` of the newest inspection of these three (by SHA-256), None where there is none."""
     sql = """

@@ -79,7 +79,8 @@ def last(workspace: Workspace, run_id: str) -> Job | None:
 
 
 def _device(judge: str) -> str:
-    return INSPECTION if _needs_no_model(judge) else default_device()
+    elsewhere = _needs_no_model(judge) or judge.partition(":")[0] == "endpoint"
+    return INSPECTION if elsewhere else default_device()
 
 
 def _needs_no_model(judge: str) -> bool:
