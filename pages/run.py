@@ -200,6 +200,7 @@ with st.container(horizontal=True, vertical_alignment="center"):
     if any(artifact.get("name") == "adapter" for artifact in run["artifacts"]):
         adapter.talk(run_id)
         adapter.download(run_id, run["label"] or run_id)
+        adapter.to_the_hub(run_id, run["label"] or run_id)
     blocks.share_box(link.share(start.base_url(), "run", values))
     if not reported:
         run_delete.delete(store, run)

@@ -66,6 +66,7 @@ def _parser() -> argparse.ArgumentParser:
         measure,
         merge,
         pick,
+        push,
         records,
         report,
         runs,
@@ -83,7 +84,7 @@ def _parser() -> argparse.ArgumentParser:
         added.set_defaults(run=run)
         return added
 
-    for group in (serve, merge, measure, pick, experiment, judge, suites, shelf, records, runs, report, keeping):
+    for group in (serve, merge, measure, pick, experiment, judge, suites, shelf, records, runs, push, report, keeping):
         group.register(command)
     return parser
 
