@@ -33,7 +33,7 @@ def beside(store: start.Store, letters: Mapping[str, str], judge: str, other: st
         for letter, pair in found.items():
             if pair.differing.empty:
                 continue
-            shown = pair.differing.assign(run=letter)[["run", "suite", "prompt", "response", "first", "second"]]
+            shown = pair.differing.assign(run=letter)[["run", "suite", "first", "second", "prompt", "response"]]
             labels = {side: shown[side].map(lambda label: blocks.LABEL_WORDS.get(label, label)) for side in _SIDES}
             st.dataframe(
                 shown.assign(**labels),
@@ -45,8 +45,8 @@ def beside(store: start.Store, letters: Mapping[str, str], judge: str, other: st
                     "suite": "Prompts",
                     "prompt": st.column_config.TextColumn("Prompt", width="medium"),
                     "response": st.column_config.TextColumn("Answer", width="medium"),
-                    "first": st.column_config.TextColumn(judge, width="small"),
-                    "second": st.column_config.TextColumn(other, width="small"),
+                    "first": st.column_config.TextColumn(judge, width=130),
+                    "second": st.column_config.TextColumn(other, width=130),
                 },
                 alt=f"Answers of {letter} on which the judges differ",
             )

@@ -57,7 +57,7 @@ def show(
             return
         labels = {side: differing[side].map(lambda label: blocks.LABEL_WORDS.get(label, label)) for side in _SIDES}
         st.dataframe(
-            differing.assign(**labels)[["suite", "prompt", "response", *_SIDES]],
+            differing.assign(**labels)[["suite", *_SIDES, "prompt", "response"]],
             hide_index=True,
             row_height=60,
             height=min(420, 45 + 60 * len(differing)),
@@ -65,8 +65,8 @@ def show(
                 "suite": "Prompts",
                 "prompt": st.column_config.TextColumn("Prompt", width="medium"),
                 "response": st.column_config.TextColumn("Answer", width="large"),
-                "first": st.column_config.TextColumn(first, width="small"),
-                "second": st.column_config.TextColumn(second, width="small"),
+                "first": st.column_config.TextColumn(first, width=130),
+                "second": st.column_config.TextColumn(second, width=130),
             },
             alt="Answers on which the judges differ",
         )

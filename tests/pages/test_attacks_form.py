@@ -25,5 +25,6 @@ def test_a_link_chooses_attacks_and_the_merge_is_planned_under_them(
     assert not app.exception
     assert app.multiselect("merge.attack").value == ["prefill", "base64"]
     assert planned[-1] == ("prefill", "base64")
+    assert any("under prefill and base64" in one.label for one in app.expander)
     app.multiselect("merge.attack").set_value([]).run()
     assert planned[-1] == () and not app.exception

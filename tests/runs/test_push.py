@@ -59,9 +59,15 @@ class Hub:
 def merged(tiny_base, tiny_pair, tmp_path_factory: pytest.TempPathFactory) -> tuple[Workspace, str]:
     """A workspace with one finished merge that was not measured, and its run's id."""
     workspace = Workspace(tmp_path_factory.mktemp("push") / "workspace").create()
-    sides = {"utility": catalog.entry(tiny_pair[0], name="U"), "safety": catalog.entry(tiny_pair[1], name="S")}
+    utility, safety = (catalog.entry(path, name=name) for path, name in zip(tiny_pair, "US", strict=True))
     plan = preflight.plan(
-        workspace, base=catalog.base_at(tiny_base), **sides, method="linear", parameters={}, evaluate=False
+        workspace,
+        base=catalog.base_at(tiny_base),
+        utility=utility,
+        safety=safety,
+        method="linear",
+        parameters={},
+        evaluate=False,
     )
     recipe = there(plan.recipe)
     execute([recipe], workspace)
@@ -110,7 +116,7 @@ def test_one_that_is_there_is_only_written_to_where_that_is_asked_for(merged) ->
 
 class Response:
     def __init__(self, code: int) -> None:
-        self.status_code, self.headers, self.request = code, {}, None
+        self.status_code = code
 
 
 def answered(code: int, text: str) -> Exception:
