@@ -14,7 +14,7 @@ store = blocks.store_or_stop()
 SOURCES = {"measured": "Measured here", "reported": "Reported"}
 MANY = 500  # merges beyond which the report is written on demand only
 LONG = 16  # rows beyond which a table scrolls in its own box
-present = [source for source in SOURCES if store.query(build.pairs_of, source)]
+present = [source for source in SOURCES if store.finished.query(build.pairs_of, source)]
 if not present:
     blocks.title("Report")
     blocks.empty("No merge has been measured on the test prompts yet.", page="pages/merge.py", label="Merge a pair")
@@ -23,7 +23,7 @@ if not present:
 state = link.Link("report")
 state.read({"source": (link.one_of(present), present[0])})
 source = st.session_state["report.source"]
-pairs = store.query(build.pairs_of, source)
+pairs = store.finished.query(build.pairs_of, source)
 state.read({"pair": (link.one_of(pairs), pairs[0])})
 if st.session_state["report.pair"] not in pairs:
     st.session_state["report.pair"] = pairs[0]
@@ -42,7 +42,7 @@ with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
 
 if source == "measured":
     state.read(decision.fields())
-    choice = decision.decided(store, "report", pair, store.query(queries.pair_runs, pair))
+    choice = decision.decided(store, "report", pair, store.finished.query(queries.pair_runs, pair))
     decision.card(store, "report", pair, choice)
 values = {"source": source, "pair": pair} | (decision.values("report") if source == "measured" else {})
 blocks.problems(state.problems, warning=True)
@@ -58,7 +58,7 @@ if merges > MANY and not st.session_state.get(f"report:anyway.{source}.{pair}"):
     state.write(values)
     st.stop()
 with st.spinner("Testing every statement on the answers …", show_time=True), blocks.failures():
-    report = store.query(build.build, source=source, pairs=[pair])
+    report = store.finished.query(build.build, source=source, pairs=[pair])
     app = start.base_url()
     for ending, kind, make in (("Markdown", "md", markdown), ("HTML", "html", html.page)):
         downloads.download_button(

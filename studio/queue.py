@@ -84,8 +84,8 @@ def _active(
         icon = ":material/play_circle:" if job.state == "running" else ":material/hourglass_empty:"
         st.markdown(f"{icon} **{plain(job.name)}** · {_who(job)}")
         if job.state == "running":
-            left = f" · {words.duration(job.eta_seconds)} left" if job.eta_seconds is not None else ""
-            st.progress(min(max(job.progress, 0.0), 1.0), text=f"{plain(job.stage) or 'Starting'}{left}")
+            text = " · ".join(filter(None, [plain(job.stage) or "Starting", job.left]))
+            st.progress(min(max(job.progress, 0.0), 1.0), text=text)
         else:
             st.caption(wait_text(job, starts_in))
         with st.container(horizontal=True, gap="xsmall", vertical_alignment="center"):

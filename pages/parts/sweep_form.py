@@ -8,6 +8,7 @@ from typing import Any
 import streamlit as st
 
 from sstmerge_core import methods, words
+from sstmerge_core.analysis.screening import Screening
 from sstmerge_core.builder import grid, preflight, presets
 from sstmerge_core.catalog import Base
 from sstmerge_core.plots import table
@@ -30,7 +31,16 @@ LISTS = {
 def fields() -> link.Fields:
     """What the link says of this part."""
     lists = {name: (link.text, getattr(FIRST, name)) for name in LISTS}
-    return {"method": (link.some_of(methods.names()), list(FIRST.methods)), **lists}
+    own: link.Fields = {"method": (link.some_of(methods.names()), list(FIRST.methods)), "screen": (_whole, 0)}
+    return own | lists
+
+
+def _whole(values: list[str]) -> int:
+    """A link's number, from 0. Raises ValueError for another."""
+    found = int(values[-1])
+    if found < 0:
+        raise ValueError("give a number from 0")
+    return found
 
 
 def choose_preset(state: link.Link) -> None:
@@ -90,12 +100,30 @@ def choose_values(state: link.Link, chosen: Sequence[str]) -> tuple[dict[str, st
     return texts, measured
 
 
+def choose_screening(state: link.Link) -> Screening | None:
+    """How many points are generated after all have been screened; None: all, and nothing is screened."""
+    with st.container(width=290, gap=None):
+        keep = st.number_input(
+            "Screen first, generate the best",
+            0,
+            key=state.key("screen"),
+            help="Every point is merged and looked at on selection prompts without generating: what a refusal and a "
+            "helpful answer would cost it, and how far it is from the utility side. Only the best are generated. "
+            "0: nothing is screened, every point is generated.",
+        )
+    if not keep:
+        return None
+    st.caption(Screening(keep).rule)
+    return Screening(keep)
+
+
 def plan(
     inputs: pick.MergeInputs,
     chosen: Sequence[str],
     texts: Mapping[str, str],
     options: preflight.Options,
     unaligned: Base | None = None,
+    screening: Screening | None = None,
 ) -> preflight.SweepPlan:
     """What the form says as recipes. Raises RecipeError for a list that cannot be read and that a method takes."""
     used = {name for method in chosen for name in _varied(method)}
@@ -113,14 +141,19 @@ def plan(
         further=inputs.further,
         unaligned=unaligned,
         options=options,
+        screening=screening,
     )
 
 
 def launch(plan: preflight.SweepPlan, inputs: pick.MergeInputs, *, blocked: bool) -> bool:
     """How many points, how long they take, and the button that starts them; `blocked`: there are problems above."""
+    start_label = f"Start {words.count(len(plan.recipes), 'run')}" if plan.recipes else "Nothing to start"
+    if plan.recipes and plan.screening:
+        kept = min(plan.screening.keep, plan.points)
+        start_label = f"Screen {words.count(plan.points, 'point')}, run the best {kept:,}"
     with st.container(horizontal=True, vertical_alignment="center"):
         pressed = st.button(
-            f"Start {words.count(len(plan.recipes), 'run')}" if plan.recipes else "Nothing to start",
+            start_label,
             type="primary",
             icon=":material/play_arrow:",
             **entrance.guard("launch", disabled=blocked or not plan.recipes),

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sstmerge_core import adapters, methods
+from sstmerge_core.analysis.screening import SPLIT, Screening
 from sstmerge_core.catalog import Base, Entry
 from sstmerge_core.errors import DataError, Problem, RecipeError, SSTMergeError
 from sstmerge_core.evaluate import served
@@ -21,7 +22,7 @@ from sstmerge_core.models.supervised import LARGEST_LOGITS
 from sstmerge_core.recipe import Applied, Backend, Calibration, Evaluation, Held, Recipe, Suite
 from sstmerge_core.store.events import last_status
 from sstmerge_core.suites import bundled, twins
-from sstmerge_core.suites.rows import rows_digest
+from sstmerge_core.suites.rows import rows_digest, splits
 from sstmerge_core.workspace import Workspace
 
 SHORTEST, LONGEST = 16, 131_072
@@ -119,6 +120,15 @@ class SweepPlan:
     seconds: float | None = None
     memory_bytes: int = 0
     """Of the heaviest point"""
+    every: list[Recipe] = field(default_factory=list)
+    """All of them, in order; what is screened, so that a sweep asked for again chooses among the same"""
+    screening: Screening | None = None
+    """By which some are chosen before anything is generated"""
+
+    @property
+    def asked(self) -> list[Recipe]:
+        """What a job is given: those that are not finished, or all where they are screened."""
+        return self.every if self.screening else self.recipes
 
 
 def plan(
@@ -181,11 +191,13 @@ def plan_sweep(
     further: Sequence[Entry] = (),
     unaligned: Base | None = None,
     options: Options | None = None,
+    screening: Screening | None = None,
 ) -> SweepPlan:
     """A grid as recipes. `strengths` (default: `alphas`) serve the methods whose α is a strength, `alphas` the others.
 
     A parameter that a method does not have is left out, and equal points collapse into one. `unaligned`, as of `plan`,
-    serves those methods that have a use for it.
+    serves those methods that have a use for it. With `screening` every point is merged and screened, and the best are
+    measured.
     """
     problems, _ = _adapter_problems(workspace, base, (utility, *further), safety)
     takes = _taking_unaligned(methods)
@@ -209,17 +221,34 @@ def plan_sweep(
             recipes[recipe.run_id] = recipe
     if problems:
         return SweepPlan([], problems)
-    open_ones = [recipe for recipe in recipes.values() if not is_finished(workspace, recipe)]
+    every = list(recipes.values())
+    if screening is not None and (found := screening.problems() + _unscreenable(every)):
+        return SweepPlan([], found)
+    open_ones = [recipe for recipe in every if not is_finished(workspace, recipe)]
+    asked = every if screening else open_ones
     return SweepPlan(
         open_ones,
         [],
         points=len(recipes),
         skipped=len(recipes) - len(open_ones),
-        seconds=history.predict(workspace, open_ones, open_ones[0].device or None) if open_ones else 0.0,
+        seconds=history.predict(workspace, asked, asked[0].device or None, screening) if open_ones else 0.0,
         memory_bytes=memory(base, (utility, *further, safety), max(open_ones, key=_samples), _device(options))
         if open_ones
         else 0,
+        every=every,
+        screening=screening,
     )
+
+
+def _unscreenable(recipes: Sequence[Recipe]) -> list[Problem]:
+    """Suites of which nothing can be screened: those without rows of the split that settings are chosen on."""
+    suites = {suite.source.path: suite for recipe in recipes if recipe.evaluation for suite in recipe.evaluation.suites}
+    fix = "Add such rows, or sweep without screening: what is told on test prompts must not be chosen on them."
+    return [
+        Problem(f"suite {suite.name}", f"has no rows of the split {SPLIT}, on which settings are screened", fix)
+        for path, suite in suites.items()
+        if SPLIT not in splits(path)
+    ]
 
 
 def grid(
@@ -314,7 +343,7 @@ def memory(base: Base, used: Sequence[Entry], recipe: Recipe, device: str = "cpu
         roomy = there is None or tokens * footprint.everything <= (there.total - held) // 2
         # a fit keeps its activations; a Fisher pass computes them again where they do not fit
         held += logits + tokens * (footprint.everything if roomy or entry.fits else min(footprint))
-        if entry.kind != "learned":
+        if entry.kind != "learned" and not entry.needs_inputs:
             held += recipe.calibration.samples * max(adapter.modules for adapter in used) * core**2 * 4
     return held + (600_000_000 if not device.startswith("cuda") else CUDA_CONTEXT)
 
@@ -378,7 +407,9 @@ def _calibration(
         further=tuple(source for source, _ in further),
         n_further=tuple(n for _, n in further),
         experts=parameters.get("experts", "mean") if several else "mean",
-        expansion="base_and_own" if entry.needs_importance else parameters.get("expansion", "utility"),
+        expansion="base_and_own"
+        if entry.needs_importance
+        else parameters.get("expansion", "base" if entry.needs_inputs else "utility"),
         fisher=parameters.get("fisher", "empirical"),
         max_length=options.max_length,
         dtype=options.dtype,

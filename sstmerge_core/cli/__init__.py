@@ -70,6 +70,7 @@ def _parser() -> argparse.ArgumentParser:
         records,
         report,
         runs,
+        screen,
         serve,
         shelf,
         suites,
@@ -84,7 +85,22 @@ def _parser() -> argparse.ArgumentParser:
         added.set_defaults(run=run)
         return added
 
-    for group in (serve, merge, measure, pick, experiment, judge, suites, shelf, records, runs, push, report, keeping):
+    for group in (
+        serve,
+        merge,
+        measure,
+        screen,
+        pick,
+        experiment,
+        judge,
+        suites,
+        shelf,
+        records,
+        runs,
+        push,
+        report,
+        keeping,
+    ):
         group.register(command)
     return parser
 

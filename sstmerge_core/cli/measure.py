@@ -8,6 +8,7 @@ import sys
 from typing import Any
 
 from sstmerge_core import catalog, metrics, words
+from sstmerge_core.analysis.screening import FIGURES, Screening
 from sstmerge_core.builder import grid, preflight
 from sstmerge_core.cli import inputs
 from sstmerge_core.cli.printing import line, progress, raise_found, table
@@ -47,6 +48,10 @@ def register(command: Any) -> None:
     sweep.add_argument("--ks", default="", help="such as 5,10,20")
     sweep.add_argument("--seeds", default="", help="such as 42,43,44")
     sweep.add_argument("--suite", default="", help="utility: a suite of `sstmerge suites`, or a file")
+    about = "screen every point without generating, on selection prompts, and generate the best N; docs/screening.md"
+    sweep.add_argument("--screen", type=int, metavar="N", help=about)
+    about = f"selection prompts of each suite that points are screened on, default {Screening.n}"
+    sweep.add_argument("--screen-n", type=int, default=Screening.n, metavar="PROMPTS", help=about)
     sweep.add_argument("--detach", action="store_true", help="put it into the queue and return its job id")
     sweep.add_argument("--dry-run", action="store_true", help="only say what would run and how long it would take")
     inputs.add_measuring(sweep)
@@ -114,19 +119,52 @@ def _sweep(options: argparse.Namespace, workspace: Workspace) -> None:
         ks=grid.numbers(options.ks, where="--ks", whole=True),
         seeds=grid.numbers(options.seeds, where="--seeds", whole=True),
         options=inputs.measuring(options, workspace),
+        screening=None if options.screen is None else Screening(options.screen, options.screen_n),
     )
     raise_found(plan.problems)
     print(
         f"{words.count(plan.points, 'point')}, {plan.skipped} known already, about {words.duration(plan.seconds)}.",
         file=sys.stderr,
     )
+    if plan.screening:
+        print(f"{plan.screening.words(plan.points)} {plan.screening.rule}", file=sys.stderr)
     if options.dry_run or not plan.recipes:
         return
     if options.detach:
         name = f"Sweep {given.utility.name}_{given.safety.name}: {words.count(len(plan.recipes), 'run')}"
-        print(jobs.submit(workspace, plan.recipes, name=name, kind="sweep"))
+        print(jobs.submit(workspace, plan.asked, name=name, kind="sweep", screening=plan.screening))
         return
-    _execute(plan.recipes, workspace, options)
+    if plan.screening is None:
+        _execute(plan.recipes, workspace, options)
+    else:
+        _execute(_screened(plan.every, plan.screening, workspace, options), workspace, options)
+
+
+def _screened(
+    recipes: list[Recipe], screening: Screening, workspace: Workspace, options: argparse.Namespace
+) -> list[Recipe]:
+    """Screen and measure in the foreground, and print the screening; those that were measured, the best first."""
+    from sstmerge_core.runs.screen import execute_best
+
+    try:
+        found = execute_best(recipes, workspace, screening, report=progress(recipes), device=options.device)
+    finally:
+        line("", True)
+    by_id = {recipe.run_id: recipe for recipe in recipes}
+    if not options.json:
+        heads = [metrics.get(name) for name in FIGURES]
+        rows = [
+            (
+                str(one.place or "–"),
+                one.label,
+                *(f"{one.figures[metric.name]:.3f}" if metric.name in one.figures else "–" for metric in heads),
+                "generated" if one.generated else "left out",
+            )
+            for one in found.settings
+        ]
+        table(("place", "setting", *(f"{metric.title} {metric.arrow}" for metric in heads), ""), rows)
+        print(f"{found.words()}\n{workspace.screening(found.screening_id)}\n")
+    return [by_id[one.run_id] for one in found.settings if one.generated]
 
 
 def _execute(recipes: list[Recipe], workspace: Workspace, options: argparse.Namespace) -> None:

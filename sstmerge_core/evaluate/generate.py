@@ -17,6 +17,7 @@ from sstmerge_core.suites.attacks import Attack
 from sstmerge_core.suites.rows import Row
 
 if TYPE_CHECKING:
+    from sstmerge_core.models.decoding import Tell
     from sstmerge_core.models.resident import Answering
 
 SampleRow = dict[str, Any]
@@ -76,12 +77,13 @@ def generate_suite(
     plan: Sequence[Sequence[str]],
     done: Collection[int],
     max_new_tokens: int,
+    tell: Tell | None = None,
     attack: Attack | None = None,
 ) -> Iterator[tuple[int, float, list[SampleRow]]]:
     """Yield (batch index, seconds, sample rows) of every batch of `plan` that is not in `done`.
 
-    Under an `attack` the model is asked what that makes of a prompt. Raises DataError when the
-    plan is not one of these rows.
+    `tell` hears within a batch how many of its answers have ended and how many tokens the others have. Under an
+    `attack` the model is asked what that makes of a prompt. Raises DataError when the plan is not one of these rows.
     """
     by_id = {row.prompt_id: row for row in rows}
     planned = [prompt_id for batch in plan for prompt_id in batch]
@@ -96,7 +98,7 @@ def generate_suite(
         chosen = [by_id[prompt_id] for prompt_id in batch]
         asked = [attack.asks(row.prompt) for row in chosen] if attack else []
         asked = _led_up(model, asked, max_new_tokens)
-        answers = model.generate(asked or [row.prompt for row in chosen], max_new_tokens)
+        answers = model.generate(asked or [row.prompt for row in chosen], max_new_tokens, tell)
         samples = [
             {
                 "prompt_id": row.prompt_id,

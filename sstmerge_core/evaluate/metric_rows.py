@@ -85,6 +85,23 @@ def encoded_metric(
     return _mean(metric, suite, scores, samples) | {"judge": by}
 
 
+def forced_metrics(
+    suite: str, role: str, split: str, found: Mapping[str, Sequence[float]], topics: Sequence[str]
+) -> list[MetricRow]:
+    """The metrics of given texts (`evaluate.forced`): `found` is what each is the mean of, by what it is `forced` of.
+
+    The rows' suite is told with its split, which need not be the run's. `topics` are those of the prompts.
+    """
+    told = f"{suite} ({split})"
+    rows = []
+    for metric in metrics.metrics():
+        if metric.forced and role in metric.suites and (values := list(found.get(metric.forced, ()))):
+            interval = bootstrap_mean(values, clusters=usable_clusters(topics))
+            value = float(np.mean(values))
+            rows.append(_row(metric.name, value, interval, len(values), suite=told, judge=metric.computed_by))
+    return rows
+
+
 def lacking(suites: Iterable[Suite], known: Collection[tuple[str, str]]) -> list[tuple[str, str]]:
     """(metric, suite) of what needs no judge and is not among `known`: it came after the run was measured."""
     found = [

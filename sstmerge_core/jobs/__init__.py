@@ -7,11 +7,13 @@ import os
 import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from sstmerge_core import access
+from sstmerge_core.analysis.screening import Screening
 from sstmerge_core.errors import JobError, Problem
 from sstmerge_core.jobs import history, logs
 from sstmerge_core.jobs.dispatch import reconcile, settle, stop
@@ -56,13 +58,15 @@ def submit(
     experiment: Mapping[str, Any] | None = None,
     training: Mapping[str, Any] | None = None,
     seconds: float | None = None,
+    screening: Screening | None = None,
 ) -> str:
     """Put a job into the queue and start it if its device is free; returns its id.
 
     `kind` is ``merge``, ``sweep`` (also recorded in the table of sweeps), ``inspect``, which takes `sources` (base,
     utility, safety) and no recipes, ``experiment``, which takes `experiment` (its name and settings), or ``train``,
     which takes `training` (a `jobs.training.Training` as a mapping). `seconds` is how long a job without recipes should
-    take, where that is known; that of recipes is predicted here. Raises JobError when there is nothing to do.
+    take, where that is known; that of recipes is predicted here. With `screening` the recipes are screened first and
+    only the best carried out. Raises JobError when there is nothing to do.
     """
     if kind == "inspect":
         if set(sources or {}) != {"base", "utility", "safety"}:
@@ -84,6 +88,7 @@ def submit(
     run_ids = [recipe.run_id for recipe in recipes]
     spec: dict[str, Any] = {"recipes": [recipe.model_dump(mode="json") for recipe in recipes]}
     spec |= {"experiment": dict(experiment)} if experiment else {}
+    spec |= {"screening": asdict(screening)} if screening else {}
     spec |= {"training": dict(training), "base": training["base"]} if training else {}
     spec |= {side: source.model_dump(mode="json") for side, source in (sources or {}).items()}
     named = recipes[0].device if recipes else ""
@@ -94,7 +99,7 @@ def submit(
             fields = {"sweep_id": job_id, "name": name, "user": user, "recipe_count": len(recipes), "run_ids": run_ids}
             events.write("sweep_submitted", **fields)
     if recipes:
-        seconds = history.predict(workspace, recipes, where)
+        seconds = history.predict(workspace, recipes, where, screening)
     with audit.act(workspace, "launch", "launched", f"job {job_id}", about=name):
         Queue(workspace).add(
             job_id, kind=kind, name=name, user=user, device=where, spec=spec, run_ids=run_ids, seconds=seconds
@@ -203,8 +208,10 @@ def resume(workspace: Workspace, job_id: str) -> None:
     stopped = queue.job(job_id)
     seconds = None
     if stopped is not None and stopped.run_ids:
-        recipes = [validated(recipe, f"job {job_id}") for recipe in queue.spec(job_id)["recipes"]]
-        seconds = history.predict(workspace, recipes, stopped.device)
+        spec = queue.spec(job_id)
+        recipes = [validated(recipe, f"job {job_id}") for recipe in spec["recipes"]]
+        screening = Screening(**spec["screening"]) if spec.get("screening") else None
+        seconds = history.predict(workspace, recipes, stopped.device, screening)
     with audit.act(workspace, "launch", "resumed", f"job {job_id}", about=stopped.name if stopped else ""):
         queue.requeue(job_id, seconds)
     settle(workspace)

@@ -35,11 +35,13 @@ CREATE TABLE IF NOT EXISTS jobs (
     state TEXT NOT NULL DEFAULT 'queued', created_at REAL NOT NULL, started_at REAL, finished_at REAL,
     host TEXT, pid INTEGER, pid_started INTEGER, heartbeat_at REAL, cancel_at REAL,
     point INTEGER NOT NULL DEFAULT 0, stage TEXT NOT NULL DEFAULT '', progress REAL NOT NULL DEFAULT 0,
-    eta_seconds REAL, eta_at_half REAL, eta_error REAL, error TEXT
+    eta_seconds REAL, eta_at_half REAL, eta_error REAL, error TEXT, eta_low REAL, eta_high REAL, answers TEXT
 );
 CREATE INDEX IF NOT EXISTS jobs_by_state ON jobs (state, device, place);
 CREATE TABLE IF NOT EXISTS rates (scope TEXT, stage TEXT, seconds REAL, PRIMARY KEY (scope, stage));
 """
+_LATER = {"eta_low": "REAL", "eta_high": "REAL", "answers": "TEXT"}
+"""Columns of `jobs` that the queue of an older version lacks"""
 _FREE = "(SELECT count(*) FROM jobs r WHERE r.state = 'running' AND r.device = jobs.device) < ?"
 _NEXT = f"SELECT job_id, device FROM jobs WHERE state = 'queued' AND {_FREE} ORDER BY place LIMIT 1"
 _CLAIM = """
@@ -213,7 +215,8 @@ class Queue:
             db.execute(
                 "UPDATE jobs SET state = 'queued', place = (SELECT max(place) + 1 FROM jobs), started_at = NULL,"
                 " finished_at = NULL, pid = NULL, pid_started = NULL, cancel_at = NULL, point = 0, stage = '',"
-                " progress = 0, eta_seconds = ?, eta_at_half = NULL, eta_error = NULL, error = NULL"
+                " progress = 0, eta_seconds = ?, eta_at_half = NULL, eta_error = NULL, error = NULL,"
+                " eta_low = NULL, eta_high = NULL, answers = NULL"
                 " WHERE job_id = ?",
                 [seconds, job_id],
             )
@@ -226,7 +229,10 @@ class Queue:
 
     def learn(self, scope: str, rates: Mapping[str, float]) -> None:
         known = self.rates(scope)
-        rows = [(scope, stage, blend(known.get(stage), seconds)) for stage, seconds in rates.items()]
+        self.set_rates(scope, {stage: blend(known.get(stage), seconds) for stage, seconds in rates.items()})
+
+    def set_rates(self, scope: str, rates: Mapping[str, float]) -> None:
+        rows = [(scope, stage, seconds) for stage, seconds in rates.items()]
         with self._open() as db, _immediate(db):
             db.executemany("INSERT OR REPLACE INTO rates VALUES (?, ?, ?)", rows)
 
@@ -247,9 +253,15 @@ class Queue:
             db = sqlite3.connect(self.path, timeout=30, isolation_level=None)
             db.row_factory = sqlite3.Row
             db.execute("PRAGMA synchronous = NORMAL")
-            if db.execute("SELECT 1 FROM sqlite_master WHERE name = 'rates'").fetchone() is None:
+            tables = dict(db.execute("SELECT name, sql FROM sqlite_master WHERE name IN ('jobs', 'rates')").fetchall())
+            if "rates" not in tables:
                 db.execute("PRAGMA journal_mode = WAL")
                 db.executescript(_SCHEMA)
+            elif any(name not in tables.get("jobs", "") for name in _LATER):
+                with _immediate(db):  # whoever came first has added them
+                    known = {row["name"] for row in db.execute("PRAGMA table_info(jobs)")}
+                    for name in _LATER.keys() - known:
+                        db.execute(f"ALTER TABLE jobs ADD COLUMN {name} {_LATER[name]}")
             yield db
         except (sqlite3.IntegrityError, sqlite3.ProgrammingError):
             raise  # a fault of ours
@@ -326,7 +338,10 @@ def _end(
     from_state: str,
     process: Process | None = None,
 ) -> bool:
-    sql = "UPDATE jobs SET state = ?, error = ?, finished_at = ?, eta_seconds = NULL WHERE job_id = ? AND state = ?"
+    sql = (
+        "UPDATE jobs SET state = ?, error = ?, finished_at = ?, eta_seconds = NULL, eta_low = NULL, eta_high = NULL,"
+        " answers = NULL WHERE job_id = ? AND state = ?"
+    )
     values: list[Any] = [state, error, time.time(), job_id, from_state]
     if process is not None:
         sql += " AND pid = ? AND pid_started = ?"
@@ -345,4 +360,6 @@ def _job(row: sqlite3.Row) -> Job:
         device=row["device"],
         eta_error=row["eta_error"],
         cancelling=row["state"] == RUNNING and row["cancel_at"] is not None,
+        eta_between=None if row["eta_low"] is None else (row["eta_low"], row["eta_high"]),
+        answers=json.loads(row["answers"] or "[]"),
     )

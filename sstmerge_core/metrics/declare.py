@@ -28,8 +28,9 @@ class Encoder:
 class Metric:
     """One metric: everything that tables, views, plots, comparisons, tooltips, docs and checks say of it.
 
-    Where its figure comes from, one of five: the share of verdicts that `counts`; the mean of `score` over the
-    answers, or of what an `encoder` says of them; `relative` to a run measured beside it
+    Where its figure comes from, one of six: the share of verdicts that `counts`; the mean of `score` over the
+    answers, or of what an `encoder` says of them; `forced`, of given texts and without any answer
+    (`evaluate.forced`); `relative` to a run measured beside it
     (`evaluate.metric_rows.relative_metrics`); or none of these, for figures that only reports give.
     """
 
@@ -60,6 +61,9 @@ class Metric:
     """Of a metric that a model computes, from stored answers and when it is asked for (`evaluate.encoders`)"""
     without_reference: bool = False
     """Whether `score` needs no reference: it is then given the empty text"""
+    forced: Literal["refusal", "reference", "divergence", ""] = ""
+    """What it is the mean of where nothing is generated, nats per response token: the loss of a refusal, that of the
+    reference, or KL(U ‖ merge) along the reference"""
     computed_by: str = "reference"
     """What stands in a row's judge column where no judge is asked"""
     interval: Literal["wilson", "bootstrap", ""] = ""

@@ -18,7 +18,7 @@ from sstmerge_core.errors import AdapterError, DataError, Problem, RecipeError
 from sstmerge_core.models.beside import Beside, Pair
 from sstmerge_core.models.chat import Conversation, asked_text, chat_text, check_template, template_kind
 from sstmerge_core.models.checkpoint import Checkpoint
-from sstmerge_core.models.decoding import greedy, positions
+from sstmerge_core.models.decoding import Tell, greedy, positions
 from sstmerge_core.models.device import (
     DTYPES,
     best_device,
@@ -63,7 +63,9 @@ class Answering(Protocol):
         """How many answers of `tokens` (prompt and answer) it takes at once."""
         ...
 
-    def generate(self, prompts: Sequence[str | Conversation], max_new_tokens: int) -> list[Answer]:
+    def generate(
+        self, prompts: Sequence[str | Conversation], max_new_tokens: int, tell: Tell | None = None
+    ) -> list[Answer]:
         """Greedy answers in order; of a conversation to its next turn."""
         ...
 
@@ -265,13 +267,15 @@ class ResidentModel:
         """The text the model sees for `prompt`; see `chat_text`."""
         return chat_text(self.tokenizer, prompt)
 
-    def generate(self, prompts: Sequence[str | Conversation], max_new_tokens: int) -> list[Answer]:
+    def generate(
+        self, prompts: Sequence[str | Conversation], max_new_tokens: int, tell: Tell | None = None
+    ) -> list[Answer]:
         """Greedy answers to one batch of prompts, in order. Halves the batch when memory runs out, and logs that."""
-        return self._answers([chat_ids(self.tokenizer, prompt) for prompt in prompts], max_new_tokens)
+        return self._answers([chat_ids(self.tokenizer, prompt) for prompt in prompts], max_new_tokens, tell)
 
-    def _answers(self, ids: list[list[int]], max_new_tokens: int) -> list[Answer]:
+    def _answers(self, ids: list[list[int]], max_new_tokens: int, tell: Tell | None) -> list[Answer]:
         try:
-            generated = greedy(self.model, ids, max_new_tokens, self.eos_ids)
+            generated = greedy(self.model, ids, max_new_tokens, self.eos_ids, tell)
         except RuntimeError as error:
             if len(ids) < 2 or not is_out_of_memory(error):
                 raise
@@ -280,7 +284,9 @@ class ResidentModel:
             return [to_answer(self.tokenizer, self.eos_ids, tokens) for tokens in generated]
         give_memory_back()  # outside the except block: the error's traceback holds the tensors
         half = len(ids) // 2
-        return self._answers(ids[:half], max_new_tokens) + self._answers(ids[half:], max_new_tokens)
+        first = self._answers(ids[:half], max_new_tokens, tell)
+        rest = None if tell is None else lambda ended, tokens: tell(half + ended, tokens)
+        return first + self._answers(ids[half:], max_new_tokens, rest)
 
     def _base_weight(self, name: str) -> torch.Tensor:
         """The base weight of a module in the checkpoint's precision, wherever it is had from."""

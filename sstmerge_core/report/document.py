@@ -110,7 +110,7 @@ def runs_link(pair: str, run_ids: Sequence[str], text: str) -> str:
 def point_link(point: Mapping[str, Any]) -> str:
     """A point's label as a link to its run; where seeds are averaged, each seed is a link of its own."""
     ids, seeds = list(point["run_ids"]), list(point["seeds"])
-    label = f"{point['pair']} alone" if point["method"] == "adapter" else str(point["label"])
+    label = words.run_name(point)
     if len(ids) == 1:
         return run_link(ids[0], label)
     names = [f"{seed:g}" for seed in seeds] if len(seeds) == len(ids) else [str(n) for n in range(1, len(ids) + 1)]

@@ -7,6 +7,7 @@ import re
 
 import plotly.graph_objects as go
 
+from sstmerge_core.plots import standalone
 from sstmerge_core.report.document import Block, Bullets, Chart, Report, Section, Table, with_app
 
 _INLINE = re.compile(
@@ -34,19 +35,26 @@ th{{background:var(--head)}} .figure{{text-align:right;white-space:nowrap}} .cap
 <h1>{title}</h1>
 <p class="caption">{about}</p>
 {contents}
+{script}
 {body}
 </body></html>
 """
 
 
 def page(report: Report, *, app: str = "") -> str:
-    """The page (about 5 MB where it has figures: plotly.js is in it once); `app` is where links lead."""
+    """The page (1.2 MB more where it has figures: plotly.js is in it once); `app` is where links lead."""
     charts: list[go.Figure] = []
     body = "\n".join(_section(number, section, charts, app) for number, section in enumerate(report.sections))
     tops = [(number, section) for number, section in enumerate(report.sections) if section.level == 2]
     links = "".join(f'<li><a href="#s{number}">{_inline(section.title, app)}</a></li>' for number, section in tops)
     contents = f"<nav><ul>{links}</ul></nav>" if len(tops) > 1 else ""
-    return _PAGE.format(title=html.escape(report.title), about=_inline(report.about, app), contents=contents, body=body)
+    return _PAGE.format(
+        title=html.escape(report.title),
+        about=_inline(report.about, app),
+        contents=contents,
+        script=standalone.script(charts),
+        body=body,
+    )
 
 
 def _section(number: int, section: Section, charts: list[go.Figure], app: str) -> str:
@@ -61,8 +69,7 @@ def _block(block: Block, charts: list[go.Figure], app: str) -> str:
         return "<ul>" + "".join(f"<li>{_inline(item, app)}</li>" for item in block.items) + "</ul>"
     if isinstance(block, Chart):
         charts.append(block.figure)
-        light = go.Figure(block.figure).update_layout(template="plotly_white")
-        drawn = light.to_html(full_html=False, include_plotlyjs=len(charts) == 1, default_width="100%")
+        drawn = standalone.drawn(block.figure)
         return f'<div class="chart" role="img" aria-label="{html.escape(block.alt)}">{drawn}</div>'
     return f"<p>{_inline(block, app)}</p>"
 

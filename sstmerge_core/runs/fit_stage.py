@@ -92,7 +92,10 @@ class _Samples:
         self._fitted = _objective(recipe, session, space, parts)
         self._held = _objective(recipe, session, space, held)
 
-        self.gradients, self.losses, self.held = self._fitted.gradients, self._fitted.losses, self._held.loss
+        # minutes pass in these where nothing is told: whoever wants to stop is not to wait for their end
+        self.gradients = self._fitted.gradients
+        self.losses = partial(self._fitted.losses, tick=session.stop_if_asked)
+        self.held = partial(self._held.loss, tick=session.stop_if_asked)
 
 
 def _weights(recipe: Recipe) -> dict[str, float]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from sstmerge_core import adapters
 from sstmerge_core.errors import AdapterError, Cancelled, DataError, Problem
+from sstmerge_core.jobs.model import Onlooker
 from sstmerge_core.jobs.plan import importance_units
 from sstmerge_core.merge import Calibrated, Merged, deltas, dense_and_low_rank
 from sstmerge_core.models.device import best_device, devices, is_here
@@ -45,6 +46,7 @@ class Session:
     job_id: str = ""
     report: Report = lambda point, stage, done, total: None
     should_cancel: Callable[[], bool] = lambda: False
+    onlooker: Onlooker = field(default_factory=Onlooker)
     point: int = 0
     _model: tuple[Any, ResidentModel] | None = None
     _served: tuple[Any, ServedModel] | None = None
@@ -62,6 +64,10 @@ class Session:
     def progress(self, stage: str, done: float, total: float) -> None:
         """Tell how far a stage is, and stop here where the user wants that."""
         self.report(self.point, stage, done, total)
+        self.stop_if_asked()
+
+    def stop_if_asked(self) -> None:
+        """Raises Cancelled where the user wants that."""
         if self.should_cancel():
             raise Cancelled(f"job {self.job_id}" if self.job_id else "run")
 
@@ -184,6 +190,40 @@ class Session:
                 elected = importance.elect(self._scores(recipe, index), depends["share"])
                 importance.save(folder, elected, depends)
             found.append(elected)
+        return found
+
+    def inputs_seen(self, recipe: Recipe) -> dict[str, torch.Tensor]:
+        """What harmful samples put into each module at the base, E[xxᵀ] in core coordinates; cached, or found now."""
+        from sstmerge_core.fisher import cache, inputs
+        from sstmerge_core.space import core_space
+
+        calibration = recipe.calibration
+        assert calibration is not None
+        depends = {
+            "base": recipe.base.sha256,
+            "adapters": [adapter.sha256 for adapter in recipe.adapters],
+            "rows": calibration.harm.sha256,
+            "max_length": calibration.max_length,
+            "dtype": calibration.dtype,
+            "device": self.device.partition(":")[0],  # core coordinates are those of a device
+            "version": STAGE_VERSIONS["fisher"],
+        }
+        folder = self.workspace.cache / "inputs" / cache.key(**depends)
+        found = inputs.load(folder)
+        if found is None:
+            space = core_space([self.factors(source) for source in recipe.adapters])
+            examples = self.examples(recipe, "harm", 0)
+            resident = self.model(recipe.base, calibration.dtype)
+            resident.set_delta(None)
+            found = inputs.core_inputs(
+                resident.model,
+                resident.tokenizer,
+                space,
+                examples,
+                max_length=calibration.max_length,
+                progress=lambda done, total: self.progress("inputs", done, total),
+            )
+            inputs.save(folder, found, depends)
         return found
 
     def _electing(self, recipe: Recipe, index: int) -> dict[str, Any]:

@@ -26,7 +26,7 @@ class Scripted:
     def room(self, tokens: int) -> int:
         return 16
 
-    def generate(self, prompts: Sequence[Any], max_new_tokens: int) -> list[Answer]:
+    def generate(self, prompts: Sequence[Any], max_new_tokens: int, tell: Any = None) -> list[Answer]:
         self.asked += len(prompts)
         return [Answer(self._answer(prompt), 8, True) for prompt in prompts]
 

@@ -71,7 +71,7 @@ def test_the_turns_of_a_script_have_the_models_own_answers_between(model: Reside
     rows = [Row(f"p{i}", "", f"w{i} w5", "") for i in range(3)]
     attack = attacks.get("crescendo")
     plan = [["p0", "p1"], ["p2"]]
-    samples = [row for *_, batch in generate_suite(model, rows, plan, (), 4, attack) for row in batch]
+    samples = [row for *_, batch in generate_suite(model, rows, plan, (), 4, attack=attack) for row in batch]
     first, second, last = attack.asks(rows[0].prompt).turns
     (one,) = model.generate([first], 4)
     messages = Conversation((first, second, last)).answered(one.text or "-")
