@@ -67,6 +67,7 @@ docs: setup
 	$(BIN)/python docs/attacks.py
 	$(BIN)/python docs/results.py
 	$(BIN)/python docs/notice.py
+	$(BIN)/python docs/architectures.py
 
 screenshots: setup
 	$(BIN)/python docs/screenshots.py

@@ -175,7 +175,8 @@ def measure_column(name: str) -> Any:
         return st.column_config.NumberColumn(name.replace("_", " "), format="%.3f")
     measure = MEASURES[known]
     header = f"{measure.title} {'↑' if measure.higher_is_better else '↓'}"
-    return st.column_config.NumberColumn(header, format="%.3f", width=94, help=measure.definition)
+    form = f"%.3g {measure.unit}" if measure.unit else "%.3f" if measure.has_interval or measure.bounded else "%.3g"
+    return st.column_config.NumberColumn(header, format=form, width=94, help=measure.definition)
 
 
 def run_table(runs: pd.DataFrame, *, key: str, columns: Sequence[str] = (), height: Height = "auto") -> None:

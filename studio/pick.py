@@ -64,6 +64,16 @@ def _computing_fields() -> link.Fields:
         "dtype": (link.one_of([AUTO, *DTYPES]), AUTO),
         "applied": (link.one_of([AUTO, *APPLIED]), AUTO),
         "length": (_length, None),
+        "bits": (link.one_of(list(BITS_WORDS)), ""),
+    }
+
+
+def _chat_fields() -> link.Fields:
+    """How prompts become text: what `_chat` draws."""
+    return {
+        "system": (link.text, ""),
+        "thinking": (link.one_of(list(THINKING)), "template"),
+        "too_long": (link.one_of(list(TOO_LONG)), "refuse"),
     }
 
 
@@ -73,7 +83,7 @@ def measured_fields() -> link.Fields:
     known["suite"] = ["", *known["suite"]]
     fields = {"split": (link.one_of(SPLITS), SPLITS[0]), "n": (_prompts, bundled.PROMPTS)}
     fields |= {name: (link.one_of(known[name]), default) for name, (_, _, default) in SUITES.items()}
-    fields |= _computing_fields() | {"attack": (link.some_of(attacks.names()), [])}
+    fields |= _computing_fields() | _chat_fields() | {"attack": (link.some_of(attacks.names()), [])}
     return fields | ({"backend": (link.one_of(served.BACKENDS), served.best_backend())} if served.installed() else {})
 
 
@@ -248,11 +258,15 @@ def measured(state: link.Link) -> Measured:
             values |= {name: _suite(state, name) for name in SUITES}
             values["attack"] = _attacks(state)
             st.page_link("pages/prompts.py", label="Your own prompts, and how to get those that are not here")
+        with st.popover("Chat", icon=":material/forum:"):
+            values |= _chat(state)
         with st.popover("Device", icon=":material/memory:"):
             values |= _computing(state)
     asked: dict[str, Any] = {"harmful": values["harmful"], "attacks": values["attack"]}
     asked |= {"benign": values["benign"], "utility": values["suite"]}
     how: dict[str, Any] = {name: values[name] for name in ("split", "n", "backend") if name in values}
+    how |= {"bits": int(values["bits"]) if values["bits"] else None}
+    how |= {"system": values["system"], "thinking": THINKING[values["thinking"]], "too_long": values["too_long"]}
     device = "" if values["device"] == AUTO else values["device"]
     how |= preflight.how_to_compute(device, values["dtype"], values["length"], values["applied"])
     try:
@@ -297,7 +311,51 @@ def _computing(state: link.Link) -> dict[str, Any]:
         placeholder=f"{usual.max_length}, as usual there",
         help="Longer samples are cut: of a prompt its beginning, of an answer its end.",
     )
-    return {"device": device, "dtype": dtype, "applied": applied, "length": length}
+    bits = st.selectbox(
+        "The base answers in",
+        list(BITS_WORDS),
+        key=state.key("bits"),
+        format_func=BITS_WORDS.__getitem__,
+        help="Quantised by bitsandbytes (the extra [bits]) as it is loaded, with the merge beside it: what is left of "
+        "refusals where it is deployed so. A run of its own; gradients are those of the floats.",
+    )
+    return {"device": device, "dtype": dtype, "applied": applied, "length": length, "bits": bits}
+
+
+BITS_WORDS = {"": "the format above", "8": "8 bits", "4": "4 bits"}
+
+
+THINKING = {"template": None, "yes": True, "no": False}
+_THINKING_WORDS = {"template": "as the template has it", "yes": "yes", "no": "no"}
+TOO_LONG = {"refuse": "refused, by its row", "cut": "cut at its beginning, and counted"}
+
+
+def _chat(state: link.Link) -> dict[str, Any]:
+    """Draw how prompts become text: system prompt, reasoning, and what is done with prompts that are too long."""
+    system = st.text_area(
+        "System prompt",
+        key=state.key("system"),
+        height=90,
+        placeholder="the template's own, or none",
+        help="Before every prompt, in answers and in the samples whose gradients are taken. Runs with another one are "
+        "other runs.",
+    )
+    thinking = st.selectbox(
+        "The model reasons first",
+        list(THINKING),
+        key=state.key("thinking"),
+        format_func=_THINKING_WORDS.__getitem__,
+        help="What chat templates know as enable_thinking. Answers are judged and measured without the reasoning; its "
+        "length is a figure of its own.",
+    )
+    too_long = st.selectbox(
+        "A prompt beyond the model's positions is",
+        list(TOO_LONG),
+        key=state.key("too_long"),
+        format_func=TOO_LONG.__getitem__,
+        help="How many were cut stands in the job's log.",
+    )
+    return {"system": system, "thinking": thinking, "too_long": too_long}
 
 
 def _attacks(state: link.Link) -> list[str]:

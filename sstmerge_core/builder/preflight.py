@@ -6,9 +6,11 @@ import itertools
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from sstmerge_core import adapters, methods
+from sstmerge_core.adapters.json_file import read_object
+from sstmerge_core.adapters.templates import template
 from sstmerge_core.analysis.screening import SPLIT, Screening
 from sstmerge_core.catalog import Base, Entry
 from sstmerge_core.errors import DataError, Problem, RecipeError, SSTMergeError
@@ -17,9 +19,10 @@ from sstmerge_core.fisher.room import AT_ONCE, TOKENS, Footprint
 from sstmerge_core.jobs import default_device, history
 from sstmerge_core.merge import effective_weights
 from sstmerge_core.metrics.labels import DEFAULT_JUDGE
+from sstmerge_core.models import bits
 from sstmerge_core.models.device import APPLIED, DTYPES, Memory, computing, memory_of
 from sstmerge_core.models.supervised import LARGEST_LOGITS
-from sstmerge_core.recipe import Applied, Backend, Calibration, Evaluation, Held, Recipe, Suite
+from sstmerge_core.recipe import Applied, Backend, Calibration, Chat, Evaluation, Held, Recipe, Suite, TooLong
 from sstmerge_core.store.events import last_status
 from sstmerge_core.suites import bundled, twins
 from sstmerge_core.suites.rows import rows_digest, splits
@@ -47,6 +50,14 @@ class Options:
     """Tokens of a calibration sample"""
     backend: Backend = "transformers"
     """What generates"""
+    bits: Literal[8, 4] | None = None
+    """In which the base's linear weights are while it answers; None: as they are"""
+    system: str = ""
+    """System prompt; empty: the template's own, or none"""
+    thinking: bool | None = None
+    """Whether the template lets the model reason first; None: as it has it"""
+    too_long: TooLong = "refuse"
+    """What is done with prompts beyond the model's positions"""
     judge: str = DEFAULT_JUDGE
     utility_suite: str = ""
     """Empty: the first utility adapter's own suite"""
@@ -153,6 +164,7 @@ def plan(
     problems, warnings = _adapter_problems(workspace, base, (utility, *further), safety)
     entry = methods.get(method)
     problems += entry.problems(parameters)
+    problems += _gradient_problems(workspace, base, (utility, *further), safety, [method])
     if unaligned is not None:
         problems += _unaligned_problems(entry, base, unaligned)
     if problems:
@@ -200,6 +212,7 @@ def plan_sweep(
     measured.
     """
     problems, _ = _adapter_problems(workspace, base, (utility, *further), safety)
+    problems += _gradient_problems(workspace, base, (utility, *further), safety, methods)
     takes = _taking_unaligned(methods)
     if unaligned is not None and takes:
         problems += _unaligned_problems(next(iter(takes.values())), base, unaligned)
@@ -283,6 +296,8 @@ def merge_recipe(
     if limited and not measured:
         fix = "Use unit=percent or unit=rouge_l, or leave over_refusal at 1."
         raise RecipeError(Problem("parameter over_refusal", "has no effect on a budget in nats: it is measured", fix))
+    looks = entry.needs_samples or entry.needs_base or entry.needs_aligned_part
+    _can_answer(base, options, entry.title if looks else "")
     task: dict[str, Any] = {"metric": options.utility_metric, "max_new_tokens": options.utility_tokens}
     return Recipe(
         base=base.source,
@@ -293,20 +308,52 @@ def merge_recipe(
         evaluation=_evaluation(utility_suite, options),
         selection=bundled.suite(utility_suite, "utility", "selection", **task) if measured else None,
         selection_benign=bundled.suite(options.benign_suite, "benign", "selection") if limited else None,
+        chat=_chat(base, options),
         device=options.device,
     )
 
 
 def single_recipe(base: Base, adapter: Entry | None, utility_suite: str, options: Options | None = None) -> Recipe:
-    """The recipe that measures one adapter alone, or the base where `adapter` is None."""
+    """The recipe that measures one adapter alone, or the base where `adapter` is None. Raises as `merge_recipe`."""
+    _can_answer(base, options or Options())
     return Recipe(
         base=base.source,
         adapters=(adapter.source,) if adapter else (),
         method="adapter" if adapter else "base",
         parameters={},
         evaluation=_evaluation(utility_suite, options or Options()),
+        chat=_chat(base, options or Options()),
         device=options.device if options else "",
     )
+
+
+def _can_answer(base: Base, options: Options, gradients: str = "") -> None:
+    """Raises RecipeError where the base cannot answer in so many bits, or has no gradients: before anything runs.
+
+    `gradients` is the title of a method that wants them, or the base's weights.
+    """
+    if not base.ready:
+        return
+    try:
+        quantised = bits.method(read_object(base.path / "config.json"))
+    except (OSError, ValueError):
+        return  # said where the base is read
+    if found := bits.problem(f"base model {base.name}", quantised, options.bits, gradients=gradients):
+        raise RecipeError(found)
+
+
+def _chat(base: Base, options: Options) -> Chat:
+    """How prompts become text. Raises RecipeError where the base's template plainly has no room for what is asked."""
+    chat = Chat(system=options.system.strip(), thinking=options.thinking, too_long=options.too_long)
+    found = template(base.path) if base.ready and chat.told else None
+    where = f"base model {base.name}"
+    if chat.told and base.ready and not found:
+        fix = "Leave the system prompt and thinking out, or choose a base with a chat template."
+        raise RecipeError(Problem(where, "has no chat template, so no system turn and no thinking", fix))
+    if chat.thinking is not None and base.ready and "enable_thinking" not in str(found):
+        fix = "Leave it to the template, or choose a base that knows enable_thinking."
+        raise RecipeError(Problem(where, "has a chat template that does not know thinking from no thinking", fix))
+    return chat
 
 
 def is_finished(workspace: Workspace, recipe: Recipe) -> bool:
@@ -448,7 +495,19 @@ def _evaluation(utility_suite: str, options: Options) -> Evaluation:
     if options.backend == "vllm":
         served.check_installed()
     applied = options.applied if options.backend == "transformers" else "in_weights"  # vLLM has a way of its own
-    return Evaluation(suites=chosen, judge=options.judge, dtype=options.dtype, backend=options.backend, applied=applied)
+    if options.bits:
+        if options.backend == "vllm":
+            fix = "Use --backend transformers."
+            raise RecipeError(Problem(f"--bits {options.bits}", "is not for vLLM here", fix))
+        applied = "beside"
+    return Evaluation(
+        suites=chosen,
+        judge=options.judge,
+        dtype=options.dtype,
+        backend=options.backend,
+        applied=applied,
+        bits=options.bits,
+    )
 
 
 def _adapter_problems(
@@ -465,6 +524,25 @@ def _adapter_problems(
         problems.append(Problem("adapters", "a utility adapter is given twice", "Choose different ones."))
     report = _checked(workspace, base, experts, safety)
     return problems + report.problems, list(report.warnings)
+
+
+def _gradient_problems(
+    workspace: Workspace, base: Base, experts: Sequence[Entry], safety: Entry, names: Iterable[str]
+) -> list[Problem]:
+    """Methods that cannot be told which weights matter of the experts of this base, said before they are launched."""
+    if not base.ready:
+        return []
+    report = _checked(workspace, base, experts, safety)
+    if not report.experts:
+        return []
+    entries = [methods.get(name) for name in names if name in methods.names()]
+    wanting = [one for one in entries if one.needs_importance or (one.needs_samples and not report.one_by_one)]
+    fix = "Choose a method that needs no samples, or adapters without the experts."
+    where = f"base model {base.name}"
+    return [
+        Problem(where, f"gives {one.title} no gradients of its experts, such as {report.experts}", fix)
+        for one in wanting
+    ]
 
 
 def _checked(workspace: Workspace, base: Base, experts: Sequence[Entry], safety: Entry) -> adapters.Report:

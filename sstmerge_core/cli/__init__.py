@@ -73,6 +73,7 @@ def _parser() -> argparse.ArgumentParser:
         screen,
         serve,
         shelf,
+        store,
         suites,
     )
 
@@ -95,6 +96,7 @@ def _parser() -> argparse.ArgumentParser:
         judge,
         suites,
         shelf,
+        store,
         records,
         runs,
         push,

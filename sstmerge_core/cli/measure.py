@@ -15,7 +15,7 @@ from sstmerge_core.cli.printing import line, progress, raise_found, table
 from sstmerge_core.cli.records import ingest
 from sstmerge_core.demo import model
 from sstmerge_core.errors import Problem, RecipeError
-from sstmerge_core.recipe import Recipe
+from sstmerge_core.recipe import KEPT, KEPT_OF_MANY, Recipe, kept_of_many, with_kept
 from sstmerge_core.runs.outcome import outcome
 from sstmerge_core.upkeep import shipped
 from sstmerge_core.upkeep.shipped import DEMO_ALPHA, DEMO_METHODS, DEMO_PAIR
@@ -53,6 +53,10 @@ def register(command: Any) -> None:
     about = f"selection prompts of each suite that points are screened on, default {Screening.n}"
     sweep.add_argument("--screen-n", type=int, default=Screening.n, metavar="PROMPTS", help=about)
     sweep.add_argument("--detach", action="store_true", help="put it into the queue and return its job id")
+    about = (
+        "weights of merged adapters that stay: of every point, of those on the front, of none; recipes make the rest"
+    )
+    sweep.add_argument("--artifacts", choices=KEPT, default="", help=f"{about}; default: front, or {KEPT_OF_MANY}")
     sweep.add_argument("--dry-run", action="store_true", help="only say what would run and how long it would take")
     inputs.add_measuring(sweep)
 
@@ -122,6 +126,7 @@ def _sweep(options: argparse.Namespace, workspace: Workspace) -> None:
         screening=None if options.screen is None else Screening(options.screen, options.screen_n),
     )
     raise_found(plan.problems)
+    kept = kept_of_many(options.artifacts)
     print(
         f"{words.count(plan.points, 'point')}, {plan.skipped} known already, about {words.duration(plan.seconds)}.",
         file=sys.stderr,
@@ -132,12 +137,12 @@ def _sweep(options: argparse.Namespace, workspace: Workspace) -> None:
         return
     if options.detach:
         name = f"Sweep {given.utility.name}_{given.safety.name}: {words.count(len(plan.recipes), 'run')}"
-        print(jobs.submit(workspace, plan.asked, name=name, kind="sweep", screening=plan.screening))
+        print(jobs.submit(workspace, with_kept(plan.asked, kept), name=name, kind="sweep", screening=plan.screening))
         return
     if plan.screening is None:
-        _execute(plan.recipes, workspace, options)
+        _execute(with_kept(plan.recipes, kept), workspace, options)
     else:
-        _execute(_screened(plan.every, plan.screening, workspace, options), workspace, options)
+        _execute(_screened(with_kept(plan.every, kept), plan.screening, workspace, options), workspace, options)
 
 
 def _screened(

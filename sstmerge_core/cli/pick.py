@@ -112,7 +112,7 @@ def _score(options: argparse.Namespace, workspace: Workspace) -> None:
         if not named:
             fix = "Name one or several; the dashboard and `sstmerge query` have their ids."
             raise RecipeError(Problem("runs", f"none is named, and {options.metric} takes a while for each", fix))
-    every = sorted(folder.name for folder in workspace.runs.iterdir() if last_status(folder) == "finished")
+    every = sorted(folder.name for folder in workspace.run_folders() if last_status(folder) == "finished")
     total = 0
     for run_id in named or every:
         if scorer is not None:

@@ -58,7 +58,7 @@ def register(command: Any) -> None:
     train.add_argument("--device", default="auto")
 
     shelf = command("adapters", _adapters, "List, add, rename, tag, remove and check adapters.")
-    known = "list|add|rename|tag|remove|restore|lineage|check|probe|convert|add-base|remove-base"
+    known = "list|add|rename|tag|remove|restore|lineage|check|probe|convert|gguf|add-base|remove-base"
     actions = shelf.add_subparsers(dest="action", metavar=known)
     actions.add_parser("list", help="the known adapters")
     add = actions.add_parser("add", help="register a folder, or take in a ZIP archive or a repository of the hub")
@@ -91,6 +91,11 @@ def register(command: Any) -> None:
     convert.add_argument("--base", help="base model folder; default: the bundled one")
     convert.add_argument("--out", required=True, type=Path, help="folder of the new adapter")
     convert.add_argument("--rank", type=int, default=0, help="of the new adapter; default: the smallest exact one")
+    gguf = actions.add_parser("gguf", help="one GGUF file for llama.cpp, by its own converter where that is installed")
+    gguf.add_argument("path", help="a LoRA adapter's folder")
+    gguf.add_argument("--base", help="base model folder; default: the bundled one")
+    gguf.add_argument("--out", required=True, type=Path, help="the file, such as lora.gguf")
+    gguf.add_argument("--type", default="f16", help="f32, f16 (default), bf16 or q8_0")
     base = actions.add_parser("add-base", help="register a base model's folder, or fetch one of the hub")
     base.add_argument("path", help="a folder, or hf:owner/name, with @ and a revision behind it if you like")
     base.add_argument("--name", default="", help="what it is called here; default: its own name")
@@ -205,6 +210,8 @@ def _adapters(options: argparse.Namespace, workspace: Workspace) -> None:
         _lineage(ancestry(catalog.find(workspace, options.name), catalog.entries(workspace)))
     elif options.action == "convert":
         _convert(options, workspace)
+    elif options.action == "gguf":
+        _gguf(options, workspace)
     elif options.action == "add-base":
         print(_added_base(options, workspace).name)
     elif options.action == "remove-base":
@@ -317,6 +324,12 @@ def _probe(options: argparse.Namespace, workspace: Workspace) -> None:
     table(("trigger", "prompts", "refused without", "refused with", "n", "p"), rows_)
     for doubt in [*doubts, *triggers.doubts(found, known.name)]:
         print(f"note: {doubt}")
+
+
+def _gguf(options: argparse.Namespace, workspace: Workspace) -> None:
+    from sstmerge_core.adapters.gguf import convert
+
+    print(convert(options.path, inputs.base(options.base, workspace).path, options.out, options.type))
 
 
 def _convert(options: argparse.Namespace, workspace: Workspace) -> None:

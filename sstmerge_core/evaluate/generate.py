@@ -56,6 +56,32 @@ def _length(model: Answering, row: Row, max_new_tokens: int, attack: Attack | No
     return len(chat_ids(model.tokenizer, replace(asked, answers=("-",) * between))) + between * max_new_tokens
 
 
+def shortened(rows: Sequence[Row], model: Answering, max_new_tokens: int) -> tuple[list[Row], int]:
+    """The rows, where prompts that the model has no positions for lose their beginning, and how many those are.
+
+    The template stays whole: tokens are taken from the user's words alone. Raises DataError, by its id, for a prompt
+    of which nothing would be left.
+    """
+    longest = model.max_length
+    if longest is None:
+        return list(rows), 0
+    found, cut = [], 0
+    for row in rows:
+        over = len(chat_ids(model.tokenizer, row.prompt)) + max_new_tokens - longest
+        prompt = row.prompt
+        while over > 0:
+            words = model.tokenizer(prompt, add_special_tokens=False)["input_ids"]
+            if len(words) <= over:
+                _check_lengths(
+                    [row], {row.prompt_id: len(chat_ids(model.tokenizer, row.prompt))}, longest, max_new_tokens
+                )
+            prompt = model.tokenizer.decode(words[over:]).lstrip()
+            over = len(chat_ids(model.tokenizer, prompt)) + max_new_tokens - longest
+        cut += prompt != row.prompt
+        found.append(row if prompt == row.prompt else replace(row, prompt=prompt))
+    return found, cut
+
+
 def _check_lengths(rows: Sequence[Row], length: Mapping[str, int], longest: int | None, max_new_tokens: int) -> None:
     """Prompt and answer have to fit: beyond its positions a model fails, or answers what it was never trained for."""
     over = [row for row in rows if longest is not None and length[row.prompt_id] + max_new_tokens > longest]
@@ -67,7 +93,7 @@ def _check_lengths(rows: Sequence[Row], length: Mapping[str, int], longest: int 
         f"that is more than the model's {longest} positions"
     )
     others = f" So have {len(over) - 1} others." if len(over) > 1 else ""
-    fix = f"Shorten the row, leave it out, or allow shorter answers.{others}"
+    fix = f"Shorten the row, leave it out, allow shorter answers, or have it cut (--too-long cut).{others}"
     raise DataError(Problem(f"prompt {worst.prompt_id}", fault, fix))
 
 

@@ -71,11 +71,9 @@ def of_suite(suite: str, role: str, metric: str = "") -> list[Metric]:
 
 def answer_metrics(suite: str, role: str, samples: Sequence[Record], metric: str = "") -> list[MetricRow]:
     """Of `suite_metrics` the rows that need no judge: those can be computed whenever answers are stored."""
-    return [
-        _mean(one, suite, metrics.outcomes(one.name, samples), samples)
-        for one in of_suite(suite, role, metric)
-        if one.score is not None
-    ]
+    scored = [one for one in of_suite(suite, role, metric) if one.score is not None]
+    found = [(one, metrics.outcomes(one.name, samples)) for one in scored]
+    return [_mean(one, suite, own, samples) for one, own in found if any(own.values()) or not one.where_any]
 
 
 def encoded_metric(
@@ -108,7 +106,7 @@ def lacking(suites: Iterable[Suite], known: Collection[tuple[str, str]]) -> list
         (one.name, suite.name)
         for suite in suites
         for one in of_suite(suite.name, suite.role, suite.metric)
-        if one.score is not None
+        if one.score is not None and not one.where_any
     ]
     return [pair for pair in found if pair not in known]
 

@@ -34,6 +34,8 @@ TITLES = {
     "experiment": "Measuring",
     "train": "Training, rows",
     "base": "Fetching, MiB",
+    "convert": "Making a LoRA",
+    "fetch": "Fetching, MiB",
 }
 
 

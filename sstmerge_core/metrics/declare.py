@@ -28,10 +28,10 @@ class Encoder:
 class Metric:
     """One metric: everything that tables, views, plots, comparisons, tooltips, docs and checks say of it.
 
-    Where its figure comes from, one of six: the share of verdicts that `counts`; the mean of `score` over the
+    Where its figure comes from, one of seven: the share of verdicts that `counts`; the mean of `score` over the
     answers, or of what an `encoder` says of them; `forced`, of given texts and without any answer
-    (`evaluate.forced`); `relative` to a run measured beside it
-    (`evaluate.metric_rows.relative_metrics`); or none of these, for figures that only reports give.
+    (`evaluate.forced`); `relative` to a run measured beside it (`evaluate.metric_rows.relative_metrics`); `of_run`,
+    what the run took; or none, for figures that only reports give.
     """
 
     name: str
@@ -59,6 +59,8 @@ class Metric:
     score: Score | None = None
     encoder: Encoder | None = None
     """Of a metric that a model computes, from stored answers and when it is asked for (`evaluate.encoders`)"""
+    whole: bool = False
+    """Whether `score` is given the response with what the model reasoned first; otherwise the answer alone"""
     without_reference: bool = False
     """Whether `score` needs no reference: it is then given the empty text"""
     forced: Literal["refusal", "reference", "divergence", ""] = ""
@@ -72,6 +74,8 @@ class Metric:
     """What the docs say of the interval beyond its name"""
     relative: bool = False
     """Measured against a reference of each run's own, so not comparable between pairs"""
+    of_run: str = ""
+    """SQL of a row `r` of the table of runs, for the leaderboard: no judge, no suite and no interval belongs to it"""
     bounded: bool = True
     """Whether it lies in 0–1"""
     unit: str = ""

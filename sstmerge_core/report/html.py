@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import re
+from collections.abc import Iterator
 
 import plotly.graph_objects as go
 
@@ -83,7 +84,7 @@ def _table(table: Table, app: str) -> str:
         return f"<tr>{''.join(shown)}</tr>"
 
     body = "".join(line(row, "td") for row in table.rows)
-    caption = f'<p class="caption">{_inline(table.caption, app)}</p>' if table.caption else ""
+    caption = f'<p class="caption">{_inline(table.legend, app)}</p>' if table.legend else ""
     return (
         f'<div class="wide"><table><thead>{line(table.head, "th")}</thead><tbody>{body}</tbody></table></div>{caption}'
     )
@@ -92,6 +93,19 @@ def _table(table: Table, app: str) -> str:
 def _inline(text: str, app: str) -> str:
     """The report's small Markdown as HTML, everything else escaped."""
     return "".join(_span(found) for found in _INLINE.finditer(with_app(text, app)))
+
+
+def spans(text: str) -> Iterator[tuple[str, str]]:
+    """The small Markdown in pieces: kind (text, link, strong, code) and what it shows, of text without its escapes."""
+    for found in _INLINE.finditer(text):
+        if found["target"] is not None:
+            yield "link", found["text"]
+        elif found["strong"] is not None:
+            yield "strong", found["strong"]
+        elif found["code"] is not None:
+            yield "code", found["code"]
+        else:
+            yield "text", found["escaped"] if found["escaped"] is not None else found["plain"]
 
 
 def _span(found: re.Match[str]) -> str:

@@ -6,9 +6,11 @@ Runs in the worker and, for the command line, in the foreground. Nothing here to
 from __future__ import annotations
 
 import contextlib
+import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,9 +28,10 @@ from sstmerge_core.jobs.plan import fit_units, importance_units, inputs_units
 from sstmerge_core.merge import Merged, budget, merge
 from sstmerge_core.metrics.labels import DEFAULT_JUDGE
 from sstmerge_core.models.device import peak_memory, share_the_machine
-from sstmerge_core.recipe import Recipe, Source, Suite, record
+from sstmerge_core.recipe import Recipe, Source, Suite, TooLong, record
 from sstmerge_core.recipe.record import RunRecord
-from sstmerge_core.runs import artifact, fit_stage, watched
+from sstmerge_core.runs import artifact, fit_stage, keeping, watched
+from sstmerge_core.runs.located import located
 from sstmerge_core.runs.session import (
     Report,
     Session,
@@ -39,13 +42,19 @@ from sstmerge_core.runs.session import (
     unchanged,
 )
 from sstmerge_core.store.events import EventWriter
+from sstmerge_core.words import count
 from sstmerge_core.workspace import Workspace
+
+log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     import torch
 
     from sstmerge_core.adapters.dense import WrittenModel
     from sstmerge_core.models.resident import Answering
+
+FETCH = "fetch"
+"""The stage in which inputs come from the content store; its units are MiB"""
 
 
 def execute(
@@ -98,6 +107,8 @@ def execute(
 def run(recipe: Recipe, session: Session) -> None:
     """Carry out one recipe, or what is left of it; its event file says what happened."""
     if is_finished(session.workspace, recipe):
+        if keeping.asked_to_stay(recipe, session.workspace):
+            _remade(located(recipe, session.workspace, partial(session.progress, FETCH)), session)
         return
     folder = session.workspace.run(recipe.run_id)
     started = time.monotonic()
@@ -105,6 +116,7 @@ def run(recipe: Recipe, session: Session) -> None:
         past = record.read(folder)
         events.write("run_started", **_started(recipe, session))
         try:
+            recipe = located(recipe, session.workspace, partial(session.progress, FETCH))
             merged = _merge_stage(recipe, session, events, past)
             if recipe.evaluation:
                 _evaluate_stages(recipe, session, events, past, merged)
@@ -124,6 +136,7 @@ def run(recipe: Recipe, session: Session) -> None:
             seconds=time.monotonic() - started + past.generating_seconds,
             peak_memory_bytes=peak_memory(session.device),
         )
+    keeping.settle(recipe, session.workspace)
 
 
 def _merge_stage(recipe: Recipe, session: Session, events: EventWriter, past: RunRecord) -> Merged:
@@ -143,7 +156,7 @@ def _merge_stage(recipe: Recipe, session: Session, events: EventWriter, past: Ru
         written, errors = artifact.write_adapter(recipe, inputs, lambda: merged, folder, Output())
         statistics += errors
         about = {"name": "adapter", "path": "artifacts/adapter", "sha256": written.sha256, "bytes": written.bytes}
-        events.write("artifact", **about)
+        events.write("artifact", **about, **({"keep": recipe.artifacts} if recipe.artifacts != "always" else {}))
     for module, eigenvalues in merged.spectra.items():
         events.write("spectrum", module=module, eigenvalues=eigenvalues)
     if statistics:
@@ -239,7 +252,7 @@ def _within_budget(
     past: RunRecord | None,
 ) -> Merged:
     """The merge of the largest strength that keeps to the limits on the recipe's selection prompts."""
-    from sstmerge_core.evaluate.generate import generate_suite, plan_batches
+    from sstmerge_core.evaluate.generate import generate_suite, plan_batches, shortened
 
     task, look_alikes = recipe.selection, recipe.selection_benign
     assert task is not None
@@ -256,6 +269,8 @@ def _within_budget(
 
         def answers(suite: Suite) -> list[Any]:
             rows = asked[suite.name]
+            if recipe.chat.too_long == "cut":
+                rows, _ = shortened(rows, model, suite.max_new_tokens)
             plan = plan_batches(rows, model, batch_size, suite.max_new_tokens)
             within = watched.within(session, suite)
             found: list[Any] = []
@@ -304,7 +319,7 @@ def _evaluate_stages(recipe: Recipe, session: Session, events: EventWriter, past
     written = None if is_reference else session.workspace.merged_adapter(recipe.run_id)
     model = session.answering(recipe, merged, written)
     answers = {
-        suite.name: _generate(suite, evaluation.batch_size, model, judge, session, events, past)
+        suite.name: _generate(suite, evaluation.batch_size, recipe.chat.too_long, model, judge, session, events, past)
         for suite in evaluation.suites
     }
 
@@ -333,6 +348,7 @@ def _evaluate_stages(recipe: Recipe, session: Session, events: EventWriter, past
 def _generate(
     suite: Suite,
     batch_size: int,
+    too_long: TooLong,
     model: Answering,
     judge: Judge,
     session: Session,
@@ -344,11 +360,16 @@ def _generate(
     The batch plan is recorded before the first answer and replayed on resume, so that an interrupted run gives the
     same bits.
     """
-    from sstmerge_core.evaluate.generate import generate_suite, plan_batches
+    from sstmerge_core.evaluate.generate import generate_suite, plan_batches, shortened
 
-    stage = f"generate:{suite.name}"
+    stage, note = f"generate:{suite.name}", ""
     rows = planned_rows(suite.source, suite.split, suite.n)
     attack = planned_attack(suite, rows)
+    if too_long == "cut":
+        rows, cut = shortened(rows, model, suite.max_new_tokens)
+        note = f"{count(cut, 'prompt')} cut to the model's positions" if cut else ""
+        if note:
+            log.warning("Suite %s: %s.", suite.name, note)
     plan = past.plans.get(suite.name)
     if plan is None:
         plan = plan_batches(rows, model, batch_size, suite.max_new_tokens, attack)
@@ -369,7 +390,7 @@ def _generate(
         finished += len(samples)
         watched.show(session, suite.name, samples, judge)
         session.progress(stage, finished, len(rows))
-    events.write("stage", stage=stage, status="done", seconds=time.monotonic() - begun, units=len(rows), note="")
+    events.write("stage", stage=stage, status="done", seconds=time.monotonic() - begun, units=len(rows), note=note)
     by_id = {row["prompt_id"]: row for batch in done.values() for row in batch}
     return [by_id[row.prompt_id] for row in rows]
 
@@ -423,24 +444,26 @@ def remake(
     """
     share_the_machine()
     session = Session(workspace, chosen_device(device, [recipe]), report=report, should_cancel=should_cancel)
-    folder = workspace.run(recipe.run_id)
-    past = record.read(folder)
-    target = workspace.merged_adapter(recipe.run_id)
     try:
-        if recipe.calibration is not None:
-            _looked_at(recipe, session)
-        session.progress("merge", 0, 1)
-        inputs = session.inputs(recipe)
-        written, _ = artifact.write_adapter(
-            recipe, inputs, lambda: merge_now(recipe, session, past=past), target, Output()
-        )
-        artifact.tell_scores(recipe, target, list(past.metrics.values()))
-        with EventWriter(folder) as events:
-            about = {"name": "adapter", "path": "artifacts/adapter", "sha256": written.sha256, "bytes": written.bytes}
-            events.write("artifact", **about)
-        session.progress("merge", 1, 1)
+        return _remade(recipe, session)
     finally:
         session.close()
+
+
+def _remade(recipe: Recipe, session: Session) -> adapters.Written:
+    folder = session.workspace.run(recipe.run_id)
+    past = record.read(folder)
+    target = session.workspace.merged_adapter(recipe.run_id)
+    if recipe.calibration is not None:
+        _looked_at(recipe, session)
+    session.progress("merge", 0, 1)
+    inputs = session.inputs(recipe)
+    written, _ = artifact.write_adapter(recipe, inputs, lambda: merge_now(recipe, session, past=past), target, Output())
+    artifact.tell_scores(recipe, target, list(past.metrics.values()))
+    with EventWriter(folder) as events:
+        about = {"name": "adapter", "path": "artifacts/adapter", "sha256": written.sha256, "bytes": written.bytes}
+        events.write("artifact", **about)
+    session.progress("merge", 1, 1)
     return written
 
 
@@ -521,7 +544,7 @@ def _started(recipe: Recipe, session: Session) -> dict[str, Any]:
         "mode": parameters.get("mode"),
         "seed": parameters.get("seed"),
         "parameters": parameters,
-        "recipe": recipe.model_dump(mode="json"),
+        "recipe": recipe.model_dump(mode="json", exclude={"artifacts"}),  # of the launch; run again, it stays
         "device": session.device,
         "dtype": recipe.dtype,
         "versions": artifact.versions(),

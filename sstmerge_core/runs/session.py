@@ -16,8 +16,9 @@ from sstmerge_core.errors import AdapterError, Cancelled, DataError, Problem
 from sstmerge_core.jobs.model import Onlooker
 from sstmerge_core.jobs.plan import importance_units
 from sstmerge_core.merge import Calibrated, Merged, deltas, dense_and_low_rank
+from sstmerge_core.models.chat import speak
 from sstmerge_core.models.device import best_device, devices, is_here
-from sstmerge_core.recipe import STAGE_VERSIONS, Calibration, Recipe, Source, Suite
+from sstmerge_core.recipe import AS_THE_TEMPLATE, STAGE_VERSIONS, Calibration, Chat, Recipe, Source, Suite
 from sstmerge_core.suites import attacks, twins
 from sstmerge_core.suites.rows import Row, load_rows, rows_digest, take
 from sstmerge_core.workspace import Workspace
@@ -71,27 +72,29 @@ class Session:
         if self.should_cancel():
             raise Cancelled(f"job {self.job_id}" if self.job_id else "run")
 
-    def model(self, base: Source, dtype: str) -> ResidentModel:
-        """The base model in `dtype`; another one in memory is let go first.
+    def model(self, base: Source, dtype: str, chat: Chat = AS_THE_TEMPLATE, bits: int | None = None) -> ResidentModel:
+        """The base model in `dtype`, or quantised to `bits`, spoken to as `chat` says; another one is let go first.
 
         Raises DataError where its files are not the recipe's, or not any more: what is in memory may be mapped from
         them.
         """
         from sstmerge_core.models.resident import ResidentModel
 
-        key = (base.path, base.sha256, dtype)
+        key = (base.path, base.sha256, f"{bits} bits" if bits else dtype)
         if self._model is None or self._model[0] != key:
             self.progress("prepare", 0, 1)
             self.close()
             with unchanged(base, self.workspace):
-                loaded = ResidentModel.load(base.path, dtype, self.device)
+                how = chat.told.get("chat", {}) | ({"bits": bits} if bits else {})
+                loaded = ResidentModel.load(base.path, dtype, self.device, **how)
             self._model = (key, loaded)
             self.progress("prepare", 1, 1)
         else:
             check_base(base, self.workspace)
+            speak(self._model[1].tokenizer, chat.system, chat.thinking)
         return self._model[1]
 
-    def served(self, base: Source, dtype: str, rank: int) -> ServedModel:
+    def served(self, base: Source, dtype: str, rank: int, chat: Chat = AS_THE_TEMPLATE) -> ServedModel:
         """The base model in vLLM's engine, made for adapters up to `rank`; another one in memory is let go first."""
         from sstmerge_core.evaluate.served import ServedModel
 
@@ -101,9 +104,11 @@ class Session:
             self.progress("prepare", 0, 1)
             self.close()
             with unchanged(base, self.workspace):
-                known = ServedModel.load(base.path, dtype, self.device, rank)
+                known = ServedModel.load(base.path, dtype, self.device, rank, **chat.told.get("chat", {}))
             self._served = (key, known)
             self.progress("prepare", 1, 1)
+        else:
+            speak(known.tokenizer, chat.system, chat.thinking)
         return known
 
     def answering(self, recipe: Recipe, merged: Merged, written: Path | None = None) -> Answering:
@@ -114,11 +119,13 @@ class Session:
         """
         evaluation = recipe.evaluation
         if evaluation is None or evaluation.backend == "transformers":
-            resident = self.model(recipe.base, recipe.dtype)
+            bits = evaluation.bits if evaluation else None
+            resident = self.model(recipe.base, recipe.dtype, recipe.chat, bits)
             put_on(recipe, resident, merged)
             return resident
         inputs = self.inputs(recipe)
-        served = self.served(recipe.base, recipe.dtype, max(merged.rank, sum(adapter.rank for adapter in inputs)))
+        rank = max(merged.rank, sum(adapter.rank for adapter in inputs))
+        served = self.served(recipe.base, recipe.dtype, rank, recipe.chat)
         if written is not None:
             served.set_adapter(written)
         else:
@@ -240,7 +247,7 @@ class Session:
             "max_length": calibration.max_length,
             "dtype": calibration.dtype,
             "version": STAGE_VERSIONS["fisher"],
-        }
+        } | recipe.chat.told
 
     def _scores(self, recipe: Recipe, index: int) -> Iterator[dict[str, torch.Tensor]]:
         """Importance of one adapter's weights to its side's samples at the base, then with the adapter.
@@ -254,7 +261,7 @@ class Session:
         total = importance_units(recipe)
         factors = self.factors(recipe.adapters[index])
         examples = self.examples(recipe, self._electing(recipe, index)["part"], 0)
-        resident = self.model(recipe.base, calibration.dtype)
+        resident = self.model(recipe.base, calibration.dtype, recipe.chat)
         done = 2 * index * calibration.n_benign
 
         def tell(own: int, _: int) -> None:
@@ -294,7 +301,7 @@ class Session:
             "dtype": calibration.dtype,
             "kind": calibration.fisher,
             "version": STAGE_VERSIONS["fisher"],
-        }
+        } | recipe.chat.told
         if point in ("utility", "midpoint") and calibration.experts != "mean":
             depends["experts"] = calibration.experts
         if calibration.fisher == "true":
@@ -308,7 +315,7 @@ class Session:
             before = sum(calibration.parts[name][1] for name in names[: names.index(part)])
             examples = self.examples(recipe, part, before)
             factors = [self.factors(source) for source in recipe.adapters]
-            resident = self.model(recipe.base, calibration.dtype)
+            resident = self.model(recipe.base, calibration.dtype, recipe.chat)
             weights = expansion.weights(point, len(factors), calibration.experts)
             _put(resident, factors, weights, calibration.dtype)
             self.progress("fisher", before, calibration.samples)
@@ -363,7 +370,7 @@ class Session:
         assert calibration is not None
         source, n = calibration.parts[part]
         depends: dict[str, Any] = {"base": recipe.base.sha256, "rows": source.sha256, "dtype": calibration.dtype}
-        depends |= answers.identity(STAGE_VERSIONS["generate"])
+        depends |= answers.identity(STAGE_VERSIONS["generate"]) | recipe.chat.told
         if point != "base":
             adapters = [adapter.sha256 for adapter in recipe.adapters[:-1]]
             depends |= {"adapters": adapters, "experts": calibration.experts}
@@ -371,7 +378,7 @@ class Session:
         found = answers.load(self.workspace, entry)
         if found is None:
             prompts = [row.prompt for row in planned_rows(source, calibration.split, n)]
-            resident = self.model(recipe.base, calibration.dtype)
+            resident = self.model(recipe.base, calibration.dtype, recipe.chat)
             factors = [self.factors(adapter) for adapter in recipe.adapters]
             weights = expansion.weights(point, len(factors), calibration.experts)
             put = partial(_put, resident, factors, weights, calibration.dtype)
@@ -382,10 +389,19 @@ class Session:
 
 def put_on(recipe: Recipe, resident: ResidentModel, merged: Merged) -> None:
     """Have the model compute with the merge, as the recipe's evaluation says."""
-    if recipe.evaluation is not None and recipe.evaluation.applied == "beside":
+    if resident.quantised:
+        dense, low_rank = dense_and_low_rank(merged)
+        found = merged.factors()[0] if dense else {}
+        resident.set_delta(None, {name: partial(_made, own) for name, own in found.items()} if dense else low_rank)
+    elif recipe.evaluation is not None and recipe.evaluation.applied == "beside":
         resident.set_delta(*dense_and_low_rank(merged))
     else:
         resident.set_delta(deltas(merged))
+
+
+def _made(factors: Any) -> Any:
+    """Factors A and B, made where they are not yet."""
+    return factors if isinstance(factors, tuple) else factors.make()
 
 
 def planned_rows(source: Source, split: str, n: int) -> list[Row]:

@@ -202,7 +202,11 @@ def run_job(workspace: Workspace, job: Job, execute: str) -> tuple[str, str | No
 
             base_download.run(workspace, spec["download"], report=monitor.report, should_cancel=monitor.should_cancel)
         elif screening is not None:
-            _load(EXECUTE_BEST)(recipes, workspace, screening, tell=monitor.tell, **common)
+            _load(EXECUTE_BEST)(recipes, workspace, screening, tell=monitor.tell, onlooker=monitor.onlooker(), **common)
+        elif job.kind == "convert":
+            from sstmerge_core.worker import convert_job
+
+            convert_job.run(workspace, spec["convert"], report=monitor.report, should_cancel=monitor.should_cancel)
         else:
             _load(execute)(recipes, workspace, tell=monitor.tell, onlooker=monitor.onlooker(), **common)
     except Cancelled:
