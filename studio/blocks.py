@@ -124,6 +124,11 @@ def cards(row: Any) -> None:
             with st.container(border=True, width=138, gap=None):
                 st.metric(measure.title, number(row[column]), help=measure.definition)
                 st.caption("  \n".join(lines))
+    attacked = row.get("resistance_attacked")
+    if attacked is not None and not pd.isna(attacked):
+        between = interval(row.get("resistance_attacked_low"), row.get("resistance_attacked_high"))
+        n = row["resistance_attacked_n"]
+        st.caption(f"Resistance under attack **{number(attacked)}** {between}, n = {n}: by attack below.")
     judge = row.get("judge")
     if judge and not pd.isna(judge) and judge != "reported":
         split = row.get("split")

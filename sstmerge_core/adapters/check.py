@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from sstmerge_core.adapters import places
+from sstmerge_core.adapters import places, scan
 from sstmerge_core.adapters.adapted import EXPERT
 from sstmerge_core.adapters.json_file import read_object, shown
 from sstmerge_core.adapters.names import canonical
@@ -288,6 +288,7 @@ def check_many(base: str | Path, adapters: Mapping[str, str | Path]) -> Report:
         problems, warnings = _fits_base(adapter, model, role)
         report.problems.extend(problems)
         report.warnings.extend(warnings + _doubts(adapter, role) + _own_template(adapter, model, role))
+        report.warnings.extend(scan.doubts(adapter, role))
         report.facts |= _facts(role, adapter)
         report.experts = report.experts or next(filter(EXPERT.fullmatch, adapter.modules), "")
     report.one_by_one = model.model_type not in _TOGETHER

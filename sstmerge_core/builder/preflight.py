@@ -22,7 +22,7 @@ from sstmerge_core.metrics.labels import DEFAULT_JUDGE
 from sstmerge_core.models import bits
 from sstmerge_core.models.device import APPLIED, DTYPES, Memory, computing, memory_of
 from sstmerge_core.models.supervised import LARGEST_LOGITS
-from sstmerge_core.recipe import Applied, Backend, Calibration, Chat, Evaluation, Held, Recipe, TooLong
+from sstmerge_core.recipe import Applied, Backend, Calibration, Chat, Evaluation, Held, Recipe, Suite, TooLong
 from sstmerge_core.store.events import last_status
 from sstmerge_core.suites import bundled, twins
 from sstmerge_core.suites.rows import rows_digest, splits
@@ -66,6 +66,8 @@ class Options:
     utility_tokens: int = bundled.MAX_NEW_TOKENS
     """Longest answer to a utility prompt"""
     harmful_suite: str = "harmful"
+    attacks: tuple[str, ...] = ()
+    """Under which the harmful prompts are asked again (`suites.attacks`), each measured beside the plain ones"""
     benign_suite: str = "near_miss"
     general_suite: str = bundled.GENERAL
     """General benign prompts, where the method weighs them"""
@@ -474,7 +476,7 @@ def _held(harm: str, near: str, benign: str) -> Held:
 
 
 def _evaluation(utility_suite: str, options: Options) -> Evaluation:
-    chosen = (
+    chosen: tuple[Suite, ...] = (
         bundled.suite(options.harmful_suite, "harmful", options.split, options.n),
         bundled.suite(options.benign_suite, "benign", options.split, options.n),
         bundled.suite(
@@ -486,6 +488,7 @@ def _evaluation(utility_suite: str, options: Options) -> Evaluation:
             max_new_tokens=options.utility_tokens,
         ),
     )
+    chosen += tuple(bundled.attacked(chosen[0], attack) for attack in options.attacks)
     if len({suite.name for suite in chosen}) < len(chosen):
         names = ", ".join(suite.name for suite in chosen)
         raise DataError(Problem(f"suites {names}", "two have one name", "Rename a file: results are kept by name."))

@@ -66,6 +66,7 @@ def _parser() -> argparse.ArgumentParser:
         measure,
         merge,
         pick,
+        push,
         records,
         report,
         runs,
@@ -98,6 +99,7 @@ def _parser() -> argparse.ArgumentParser:
         store,
         records,
         runs,
+        push,
         report,
         keeping,
     ):

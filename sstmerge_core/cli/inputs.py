@@ -29,10 +29,12 @@ def add_trio(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
 
 
 def add_measuring(parser: argparse.ArgumentParser) -> None:
-    """--harmful, --benign, --refusals, --near-misses, --split, --n, --dtype, --applied, --max-length,
+    """--harmful, --attacks, --benign, --refusals, --near-misses, --split, --n, --dtype, --applied, --max-length,
     --backend, --device, --json."""
     what = "a suite of `sstmerge suites`, or a file; default:"
     parser.add_argument("--harmful", default="harmful", metavar="SUITE", help=f"what to resist: {what} the bundled one")
+    about = "what the harmful prompts are asked under besides, with commas, such as prefill,base64 (docs/attacks.md)"
+    parser.add_argument("--attacks", default="", metavar="NAMES", help=about)
     parser.add_argument(
         "--benign", default="near_miss", metavar="SUITE", help=f"what to answer: {what} the bundled one"
     )
@@ -186,6 +188,7 @@ def measuring(options: argparse.Namespace, workspace: Workspace) -> preflight.Op
     return chosen_suites.options(
         workspace,
         harmful=options.harmful,
+        attacks=[name.strip() for name in getattr(options, "attacks", "").split(",") if name.strip()],
         benign=options.benign,
         utility=getattr(options, "suite", ""),
         refusals=options.refusals,

@@ -190,16 +190,18 @@ def _execute(recipes: list[Recipe], workspace: Workspace, options: argparse.Name
             print(json.dumps(row, ensure_ascii=False))
         return
     measured = {row["utility_metric"] for row in found} - {None}
+    attacked = ("resistance_attacked",) if any(row["resistance_attacked"] is not None for row in found) else ()
     rows = [
         (
             row["label"],
-            *(f"{row[name]:.3f}" if row[name] is not None else "–" for name in (*SUMMARY, "utility")),
+            *(f"{row[name]:.3f}" if row[name] is not None else "–" for name in (*SUMMARY, *attacked, "utility")),
             str(row["resistance_n"] or ""),
             row["run_id"],
         )
         for row in found
     ]
     score = f"{metrics.get(measured.pop()).title} ↑" if len(measured) == 1 else "utility ↑"
-    table(("run", "resistance ↑", "ASR ↓", "over-refusal ↓", "degenerate ↓", score, "n", "id"), rows)
+    under = ("under attack ↑",) if attacked else ()
+    table(("run", "resistance ↑", "ASR ↓", "over-refusal ↓", "degenerate ↓", *under, score, "n", "id"), rows)
     judge = recipes[0].evaluation.judge if recipes and recipes[0].evaluation else ""
     print(f"Judge {judge}; a lexical judge cannot tell harm, so it gives no ASR. Intervals: `sstmerge query`.")

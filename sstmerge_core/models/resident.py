@@ -19,6 +19,8 @@ from sstmerge_core.errors import AdapterError, DataError, Problem, RecipeError
 from sstmerge_core.models.beside import Beside, Pair
 from sstmerge_core.models.bits import loading, method, problem
 from sstmerge_core.models.chat import (
+    Conversation,
+    asked_text,
     chat_text,
     check_template,
     end_of_turn,
@@ -71,14 +73,16 @@ class Answering(Protocol):
         """How many answers of `tokens` (prompt and answer) it takes at once."""
         ...
 
-    def generate(self, prompts: Sequence[str], max_new_tokens: int, tell: Tell | None = None) -> list[Answer]:
-        """Greedy answers in order."""
+    def generate(
+        self, prompts: Sequence[str | Conversation], max_new_tokens: int, tell: Tell | None = None
+    ) -> list[Answer]:
+        """Greedy answers in order; of a conversation to its next turn."""
         ...
 
 
-def chat_ids(tokenizer: Any, prompt: str) -> list[int]:
-    """Token ids of `chat_text`."""
-    return tokenizer(chat_text(tokenizer, prompt), add_special_tokens=False)["input_ids"]
+def chat_ids(tokenizer: Any, prompt: str | Conversation) -> list[int]:
+    """Token ids of `asked_text`."""
+    return tokenizer(asked_text(tokenizer, prompt), add_special_tokens=False)["input_ids"]
 
 
 def to_answer(tokenizer: Any, eos_ids: Collection[int], tokens: Sequence[int]) -> Answer:
@@ -296,7 +300,9 @@ class ResidentModel:
         """The text the model sees for `prompt`; see `chat_text`."""
         return chat_text(self.tokenizer, prompt)
 
-    def generate(self, prompts: Sequence[str], max_new_tokens: int, tell: Tell | None = None) -> list[Answer]:
+    def generate(
+        self, prompts: Sequence[str | Conversation], max_new_tokens: int, tell: Tell | None = None
+    ) -> list[Answer]:
         """Greedy answers to one batch of prompts, in order. Halves the batch when memory runs out, and logs that."""
         return self._answers([chat_ids(self.tokenizer, prompt) for prompt in prompts], max_new_tokens, tell)
 

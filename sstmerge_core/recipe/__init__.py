@@ -65,6 +65,15 @@ class Suite(_Frozen):
     max_new_tokens: int = 48
     metric: str = ""
     """Of a utility suite, one of `metrics.utility()`; empty: ROUGE-L"""
+    attack: str = ""
+    """Of a harmful suite, one of `suites.attacks`; empty: the prompts are asked as they are"""
+    attacked: str = ""
+    """SHA-256 of what the attack makes of the prompts, see `suites.attacks.digest`"""
+
+    @model_serializer(mode="wrap")
+    def _without_what_came_later(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """As suites were recorded before there were attacks, where there is none."""
+        return {name: value for name, value in dump(self).items() if value or not name.startswith("attack")}
 
     def identity(self) -> dict[str, Any]:
         """What can change the results, rows by content. The metric came later: without one a run keeps its id."""

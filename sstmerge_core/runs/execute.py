@@ -32,7 +32,15 @@ from sstmerge_core.recipe import Recipe, Source, Suite, TooLong, record
 from sstmerge_core.recipe.record import RunRecord
 from sstmerge_core.runs import artifact, fit_stage, keeping, watched
 from sstmerge_core.runs.located import located
-from sstmerge_core.runs.session import Report, Session, check_base, chosen_device, planned_rows, unchanged
+from sstmerge_core.runs.session import (
+    Report,
+    Session,
+    check_base,
+    chosen_device,
+    planned_attack,
+    planned_rows,
+    unchanged,
+)
 from sstmerge_core.store.events import EventWriter
 from sstmerge_core.words import count
 from sstmerge_core.workspace import Workspace
@@ -356,6 +364,7 @@ def _generate(
 
     stage, note = f"generate:{suite.name}", ""
     rows = planned_rows(suite.source, suite.split, suite.n)
+    attack = planned_attack(suite, rows)
     if too_long == "cut":
         rows, cut = shortened(rows, model, suite.max_new_tokens)
         note = f"{count(cut, 'prompt')} cut to the model's positions" if cut else ""
@@ -363,7 +372,7 @@ def _generate(
             log.warning("Suite %s: %s.", suite.name, note)
     plan = past.plans.get(suite.name)
     if plan is None:
-        plan = plan_batches(rows, model, batch_size, suite.max_new_tokens)
+        plan = plan_batches(rows, model, batch_size, suite.max_new_tokens, attack)
         events.write("plan", suite=suite.name, batches=plan)
     done = dict(past.batches.get(suite.name, {}))
     finished = sum(len(batch) for batch in done.values())
@@ -375,7 +384,7 @@ def _generate(
         size = next(len(batch) for index, batch in enumerate(plan) if index not in done)
         within(finished, size, ended, tokens)
 
-    for batch, seconds, samples in generate_suite(model, rows, plan, set(done), suite.max_new_tokens, tell):
+    for batch, seconds, samples in generate_suite(model, rows, plan, set(done), suite.max_new_tokens, tell, attack):
         events.write("samples", suite=suite.name, batch=batch, seconds=seconds, rows=samples)
         done[batch] = samples
         finished += len(samples)
@@ -466,7 +475,7 @@ def measure(
     for suite in chosen:
         own, by = answers[suite.name], verdicts[suite.name]
         rows += metric_rows.suite_metrics(suite.name, suite.role, own, by, judge, suite.metric)
-    return rows + metric_rows.overall_metrics(verdicts, judge, metric_rows.prompt_topics(answers))
+    return rows + metric_rows.run_metrics(chosen, answers, verdicts, judge)
 
 
 def _against(

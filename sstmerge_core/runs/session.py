@@ -18,8 +18,8 @@ from sstmerge_core.jobs.plan import importance_units
 from sstmerge_core.merge import Calibrated, Merged, deltas, dense_and_low_rank
 from sstmerge_core.models.chat import speak
 from sstmerge_core.models.device import best_device, devices, is_here
-from sstmerge_core.recipe import AS_THE_TEMPLATE, STAGE_VERSIONS, Calibration, Chat, Recipe, Source
-from sstmerge_core.suites import twins
+from sstmerge_core.recipe import AS_THE_TEMPLATE, STAGE_VERSIONS, Calibration, Chat, Recipe, Source, Suite
+from sstmerge_core.suites import attacks, twins
 from sstmerge_core.suites.rows import Row, load_rows, rows_digest, take
 from sstmerge_core.workspace import Workspace
 
@@ -416,6 +416,16 @@ def planned_rows(source: Source, split: str, n: int) -> list[Row]:
         fault = "the rows have changed since this run was planned"
         raise DataError(Problem(source.path, fault, "Launch the run again with the rows as they are now."))
     return rows
+
+
+def planned_attack(suite: Suite, rows: Sequence[Row]) -> attacks.Attack | None:
+    """The suite's attack; None where it has none. Raises DataError where it asks other words than were planned."""
+    if not suite.attack:
+        return None
+    if attacks.digest(suite.attack, rows) != suite.attacked:
+        fault = "the attack has changed since this run was planned"
+        raise DataError(Problem(f"attack {suite.attack}", fault, "Launch the run again with the attack as it is now."))
+    return attacks.get(suite.attack)
 
 
 def refused_rows(calibration: Calibration) -> list[Row]:

@@ -86,6 +86,8 @@ def _suite_of(metric: Metric) -> str:
     """The suite of a run whose figure counts: of the first role that the metric is measured on and the run has."""
     if metric.of_all:
         return "'all'"
+    if metric.of_attacked:
+        return "'attacked'"
     roles = ("utility",) if metric.relative or not metric.suites else metric.suites
     return f"coalesce({', '.join(f'r.{role}_suite' for role in roles)}, '')"
 
