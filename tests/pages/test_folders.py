@@ -109,6 +109,8 @@ def test_a_path_from_outside_of_the_roots_is_refused_wherever_it_is_written(
     if page == "run":
         query |= {"run": _measured(full_workspace)}
     app = open_page(full_workspace, page, **query)
+    if field == "adapters.source":
+        app.segmented_control(key="adapters.way").set_value("convert").run()
     if page == "adapters":  # in a form
         app.text_input(key=field).set_value(str(elsewhere))
     elif page == "prompts":
