@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,23 +12,30 @@ from typing import Any
 
 from sstmerge_core import access
 from sstmerge_core.errors import JobError, Problem
-from sstmerge_core.jobs import history, logs
+from sstmerge_core.jobs import history, leases, logs
+from sstmerge_core.jobs.devices import canonical, default_device, is_shared, spread
 from sstmerge_core.jobs.dispatch import reconcile, settle, stop
-from sstmerge_core.jobs.model import INSPECTION, Job, expected_starts
+from sstmerge_core.jobs.leases import Lease
+from sstmerge_core.jobs.model import INSPECTION, Job, Worker, expected_starts
 from sstmerge_core.jobs.queue import Move, Queue, unknown
+from sstmerge_core.jobs.trials import Count, Trials
 from sstmerge_core.recipe import Recipe, Source, validated
 from sstmerge_core.store import audit
 from sstmerge_core.store.events import EventWriter, last_status
 from sstmerge_core.workspace import Workspace
 
 __all__ = [
+    "Count",
     "Job",
+    "Lease",
+    "Worker",
     "active",
     "cancel",
     "default_device",
     "enqueue",
     "eta_error",
     "expected_starts",
+    "holders",
     "job",
     "jobs",
     "log_tail",
@@ -39,7 +45,9 @@ __all__ = [
     "resume",
     "retry",
     "submit",
+    "trials",
     "wait",
+    "workers",
     "working_on",
 ]
 
@@ -56,13 +64,17 @@ def submit(
     experiment: Mapping[str, Any] | None = None,
     training: Mapping[str, Any] | None = None,
     seconds: float | None = None,
+    workers: int | None = None,
+    priority: int = 0,
 ) -> str:
     """Put a job into the queue and start it if its device is free; returns its id.
 
     `kind` is ``merge``, ``sweep`` (also recorded in the table of sweeps), ``inspect``, which takes `sources` (base,
     utility, safety) and no recipes, ``experiment``, which takes `experiment` (its name and settings), or ``train``,
     which takes `training` (a `jobs.training.Training` as a mapping). `seconds` is how long a job without recipes should
-    take, where that is known; that of recipes is predicted here. Raises JobError when there is nothing to do.
+    take, where that is known; that of recipes is predicted here. `workers` share the recipes at most; None: one for each
+    GPU where no `device` is named, on the CPU as many as ``SSTMERGE_WORKERS`` says, else one. Among jobs whose turn is
+    the same the one of the higher `priority` is first. Raises JobError when there is nothing to do.
     """
     if kind == "inspect":
         if set(sources or {}) != {"base", "utility", "safety"}:
@@ -87,7 +99,11 @@ def submit(
     spec |= {"training": dict(training), "base": training["base"]} if training else {}
     spec |= {side: source.model_dump(mode="json") for side, source in (sources or {}).items()}
     named = recipes[0].device if recipes else ""
-    where = device or (INSPECTION if kind == "inspect" else named or default_device())
+    where = canonical(device or (INSPECTION if kind == "inspect" else named or default_device()))
+    devices, count = spread(where, workers) if recipes else ([where], 1)
+    if (device or named) and not is_shared(where):
+        devices, count = [where], 1  # that GPU and no other
+    count = min(count, max(1, len(recipes)))
     workspace.create()
     if kind == "sweep":
         with EventWriter(workspace.catalog) as events:
@@ -97,7 +113,18 @@ def submit(
         seconds = history.predict(workspace, recipes, where)
     with audit.act(workspace, "launch", "launched", f"job {job_id}", about=name):
         Queue(workspace).add(
-            job_id, kind=kind, name=name, user=user, device=where, spec=spec, run_ids=run_ids, seconds=seconds
+            job_id,
+            kind=kind,
+            name=name,
+            user=user,
+            device=where,
+            spec=spec,
+            run_ids=run_ids,
+            seconds=seconds / count if seconds is not None else None,
+            recipes=recipes,
+            devices=devices,
+            workers=count,
+            priority=priority,
         )
     settle(workspace)
     return job_id
@@ -109,7 +136,8 @@ def enqueue(workspace: Workspace, kind: str, name: str, spec: Mapping[str, Any],
     workspace.create()
     with audit.act(workspace, "launch", "launched", f"job {job_id}", about=name):
         queue, user = Queue(workspace), user or _visitor()
-        queue.add(job_id, kind=kind, name=name, user=user, device=device, spec=dict(spec), run_ids=[])
+        where = canonical(device)
+        queue.add(job_id, kind=kind, name=name, user=user, device=where, spec=dict(spec), run_ids=[])
     settle(workspace)
     return job_id
 
@@ -134,7 +162,8 @@ def retry(workspace: Workspace, job_id: str, run_ids: Sequence[str] | None = Non
         run_ids = [run_id for run_id in asked.run_ids if last_status(workspace.run(run_id)) == "failed"]
     again = [recipe for recipe in recipes if recipe.run_id in set(run_ids)]
     name = again[0].label if len(again) == 1 else f"{len(again)} points"
-    return submit(workspace, again, name=f"Retry {name} of {asked.name}", user=user, device=asked.device)
+    called = f"Retry {name} of {asked.name}"
+    return submit(workspace, again, name=called, user=user, device=asked.device, workers=asked.workers)
 
 
 def jobs(workspace: Workspace, limit: int = 50) -> list[Job]:
@@ -153,6 +182,21 @@ def active(workspace: Workspace) -> list[Job]:
     return Queue(workspace).active()
 
 
+def workers(workspace: Workspace) -> list[Worker]:
+    """Who is at work on which device, the oldest first."""
+    return Queue(workspace).workers() if workspace.queue.exists() else []
+
+
+def holders(workspace: Workspace) -> list[Lease]:
+    """Who else computes on a device: the Playground, and commands in a terminal."""
+    return leases.held(workspace) if workspace.queue.exists() else []
+
+
+def trials(workspace: Workspace, job_id: str) -> Count:
+    """How many of a job's runs wait, run, are done and have failed; those they are compared with included."""
+    return Trials(workspace, job_id, "").count() if workspace.queue.exists() else Count()
+
+
 def needing(workspace: Workspace, sha256: str) -> list[Job]:
     """The active jobs that read the adapter or base model of this content."""
     if not workspace.queue.exists():
@@ -169,9 +213,9 @@ def job(workspace: Workspace, job_id: str) -> Job | None:
 
 
 def cancel(workspace: Workspace, job_id: str) -> None:
-    """Stop a job: at once when it waits; by SIGTERM, and SIGKILL 5 s later, when it runs. Returns immediately.
+    """Stop a job: at once when it waits; by SIGTERM to each of its workers, and SIGKILL 5 s later, when it runs.
 
-    A job that has ended is left alone. Raises JobError for an unknown one.
+    Returns immediately. A job that has ended is left alone. Raises JobError for an unknown one.
     """
     queue = Queue(workspace)
     asked = _known(workspace, job_id)
@@ -258,11 +302,3 @@ def eta_error(workspace: Workspace) -> float | None:
     """Median relative error of the remaining time announced at half of each finished job; None before the first."""
     errors = Queue(workspace).eta_errors() if workspace.queue.exists() else []
     return median(errors) if errors else None
-
-
-def default_device() -> str:
-    """Where a job runs unless told otherwise, found without torch: ``SSTMERGE_DEVICE``, the first GPU, or the CPU."""
-    named = os.environ.get("SSTMERGE_DEVICE")
-    if named:
-        return named
-    return "cuda:0" if any(Path("/dev").glob("nvidia[0-9]*")) else "cpu"

@@ -16,7 +16,9 @@ from sstmerge_core.errors import JobError, StoreError
 from sstmerge_core.jobs.backends import local
 from sstmerge_core.jobs.model import Job
 from sstmerge_core.jobs.process import Process
+from sstmerge_core.jobs import leases
 from sstmerge_core.jobs.queue import Queue
+from sstmerge_core.jobs.trials import Trials
 from sstmerge_core.store.events import EventWriter, last_status
 from sstmerge_core.workspace import Workspace
 
@@ -39,21 +41,33 @@ def settle(workspace: Workspace) -> None:
 
 
 def reconcile(workspace: Workspace) -> None:
-    """End running jobs whose process is gone (``lost``, ``cancelled`` if asked to); kill those that will not stop."""
+    """Take workers that are gone off the list, and kill those that will not stop.
+
+    What such a worker was at goes back to the others of its job. A job that none is left of ends: ``cancelled`` if it
+    was asked to, ``lost`` if it had but one worker, else it gets another one.
+    """
+    leases.forget_the_dead(workspace)
     queue = Queue(workspace)
-    for job, process, heartbeat, cancel_at in queue.running():
+    for worker in queue.workers():
+        process, cancel_at = worker.process, worker.cancel_at
         if not process.local:
-            gone = time.time() - heartbeat > SILENCE
+            gone = time.time() - worker.heartbeat_at > SILENCE
         else:
             # a clock that was set back since must not make the grace an hour
             if cancel_at is not None and not 0 <= time.time() - cancel_at < GRACE:
                 process.kill()
             gone = not process.alive()
-        if gone and cancel_at is None:
-            queue.end(job.job_id, "lost", LOST, process)
-        elif gone:
+        if gone:
+            queue.bury(worker)
+    for job, cancel_at, trials in queue.unattended():
+        if cancel_at is not None:
             close_runs(workspace, job)  # first, so that whoever sees a cancelled job finds its runs cancelled too
-            queue.end(job.job_id, "cancelled", process=process)
+            queue.end_unattended(job.job_id, "cancelled")
+        elif trials.done + trials.failed and not trials.open:  # it died after its last word
+            errors = Trials(workspace, job.job_id, "").errors()
+            queue.end_unattended(job.job_id, "failed" if errors else "done", "; ".join(errors) or None)
+        elif job.workers == 1 or not trials.open:
+            queue.end_unattended(job.job_id, "lost", LOST)
 
 
 def stop(workspace: Workspace, process: Process) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from sstmerge_core.jobs.process import Process
+
 RUNNING = "running"
 QUEUED = "queued"
 INSPECTION = "inspection"
@@ -63,9 +65,32 @@ class Job:
     cancelling: bool = False
     """It was asked to stop and has not stopped yet."""
 
+    priority: int = 0
+    """Among jobs whose turn is the same the higher one is first"""
+    workers: int = 1
+    """Most workers that it may have at a time"""
+    devices: tuple[str, ...] = ()
+    """Those that it may take"""
+
     @property
     def active(self) -> bool:
         return self.state in (QUEUED, RUNNING)
+
+
+@dataclass(frozen=True)
+class Worker:
+    """A process at work on a job, on one device."""
+
+    job_id: str
+    process: Process
+    device: str
+    stage: str
+    heartbeat_at: float
+    started_at: float
+    cancel_at: float | None
+    """When its job was asked to stop"""
+    run: str | None
+    """The run it is at, where its job has trials"""
 
 
 def expected_starts(listed: Sequence[Job]) -> dict[str, float | None]:

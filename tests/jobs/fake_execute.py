@@ -10,7 +10,11 @@ from sstmerge_core.errors import Cancelled, DataError, Problem
 from sstmerge_core.store.events import EventWriter, last_status
 
 
-def execute(recipes, workspace, *, report, tell, should_cancel, user, job_id):
+def opened(recipes, workspace):
+    return None
+
+
+def execute(recipes, workspace, *, report, tell, should_cancel, user, job_id, session):
     for point, recipe in enumerate(recipes):
         if last_status(workspace.run(recipe.run_id)) != "finished":
             _one(point, recipe, workspace, report, should_cancel, user, job_id)
