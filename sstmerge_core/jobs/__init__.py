@@ -45,7 +45,7 @@ __all__ = [
     "resume",
     "retry",
     "submit",
-    "trials",
+    "trial_count",
     "wait",
     "workers",
     "working_on",
@@ -72,7 +72,7 @@ def submit(
     `kind` is ``merge``, ``sweep`` (also recorded in the table of sweeps), ``inspect``, which takes `sources` (base,
     utility, safety) and no recipes, ``experiment``, which takes `experiment` (its name and settings), or ``train``,
     which takes `training` (a `jobs.training.Training` as a mapping). `seconds` is how long a job without recipes should
-    take, where that is known; that of recipes is predicted here. `workers` share the recipes at most; None: one for each
+    take, where that is known; that of recipes is predicted here. Up to `workers` share the recipes; None: one for each
     GPU where no `device` is named, on the CPU as many as ``SSTMERGE_WORKERS`` says, else one. Among jobs whose turn is
     the same the one of the higher `priority` is first. Raises JobError when there is nothing to do.
     """
@@ -192,7 +192,7 @@ def holders(workspace: Workspace) -> list[Lease]:
     return leases.held(workspace) if workspace.queue.exists() else []
 
 
-def trials(workspace: Workspace, job_id: str) -> Count:
+def trial_count(workspace: Workspace, job_id: str) -> Count:
     """How many of a job's runs wait, run, are done and have failed; those they are compared with included."""
     return Trials(workspace, job_id, "").count() if workspace.queue.exists() else Count()
 

@@ -24,10 +24,25 @@ _WAITING = f"SELECT job_id, user, device, devices FROM jobs WHERE state = 'queue
 
 def turn(db: sqlite3.Connection, user: str) -> float:
     """Of a job that `user` adds now."""
-    started = db.execute("SELECT max(turn) AS last FROM jobs WHERE state != 'queued' AND started_at > 0").fetchone()["last"]
+    started = db.execute("SELECT max(turn) AS last FROM jobs WHERE state != 'queued' AND started_at > 0").fetchone()[
+        "last"
+    ]
     sql = "SELECT max(turn) AS last FROM jobs WHERE user = ? AND state IN ('queued', 'running')"
     own = db.execute(sql, [user]).fetchone()["last"]
     return float(max(started or 0.0, own or 0.0)) + 1.0
+
+
+def put_before_lesser(db: sqlite3.Connection, job_id: str, user: str) -> None:
+    """Have a user's new job take the turn of their first that waits with a lower priority; those after it move up."""
+    sql = f"SELECT job_id, turn, priority FROM jobs WHERE state = 'queued' AND user = ? ORDER BY {ORDER}"
+    own = db.execute(sql, [user]).fetchall()
+    new = next(row for row in own if row["job_id"] == job_id)
+    order = [row for row in own if row["job_id"] != job_id]
+    at = next((index for index, row in enumerate(order) if row["priority"] < new["priority"]), len(order))
+    order.insert(at, new)
+    turns = sorted(row["turn"] for row in own)
+    rows = [(turn, row["job_id"]) for turn, row in zip(turns, order, strict=True)]
+    db.executemany("UPDATE jobs SET turn = ? WHERE job_id = ?", rows)
 
 
 def next_worker(db: sqlite3.Connection) -> tuple[str, str] | None:

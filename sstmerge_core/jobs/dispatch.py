@@ -13,10 +13,10 @@ import threading
 import time
 
 from sstmerge_core.errors import JobError, StoreError
+from sstmerge_core.jobs import leases
 from sstmerge_core.jobs.backends import local
 from sstmerge_core.jobs.model import Job
 from sstmerge_core.jobs.process import Process
-from sstmerge_core.jobs import leases
 from sstmerge_core.jobs.queue import Queue
 from sstmerge_core.jobs.trials import Trials
 from sstmerge_core.store.events import EventWriter, last_status
@@ -64,8 +64,8 @@ def reconcile(workspace: Workspace) -> None:
             close_runs(workspace, job)  # first, so that whoever sees a cancelled job finds its runs cancelled too
             queue.end_unattended(job.job_id, "cancelled")
         elif trials.done + trials.failed and not trials.open:  # it died after its last word
-            errors = Trials(workspace, job.job_id, "").errors()
-            queue.end_unattended(job.job_id, "failed" if errors else "done", "; ".join(errors) or None)
+            faults = Trials(workspace, job.job_id, "").faults()
+            queue.end_unattended(job.job_id, "failed" if faults else "done", "; ".join(faults) or None)
         elif job.workers == 1 or not trials.open:
             queue.end_unattended(job.job_id, "lost", LOST)
 

@@ -28,6 +28,7 @@ Move = Literal["first", "up", "down"]
 EPSILON = 1e-6
 """Between the turns of jobs whose order somebody has chosen"""
 
+
 class Queue:
     """Opened anew for every operation, so it can be shared between threads and survives anything."""
 
@@ -74,7 +75,8 @@ class Queue:
         """Queue a job. `seconds`: how long it should take, for those who wait behind it; `recipes` become its trials.
 
         It may take `devices` (default: `device` alone) with up to `workers` workers at a time. Its turn comes after
-        those of its user and after that of what started last: nobody's second job is before somebody's first.
+        those of its user and after that of what started last: nobody's second job is before somebody's first. Of one
+        user's jobs, and among those whose turn is the same, the one of the higher `priority` is first.
         """
         values = (job_id, kind, name, user, device, json.dumps(spec), json.dumps(run_ids), max(1, len(run_ids)))
         with opened(self.path) as db, immediate(db):
@@ -83,6 +85,8 @@ class Queue:
                 " devices, workers, priority, turn) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (*values, time.time(), seconds, json.dumps(list(devices)), workers, priority, choice.turn(db, user)),
             )
+            if priority:
+                choice.put_before_lesser(db, job_id, user)
             trials.insert(db, job_id, recipes)
 
     def jobs(self, limit: int) -> list[Job]:
@@ -294,9 +298,9 @@ class Queue:
             if row["state"] not in RESUMABLE:
                 raise JobError(Problem(f"job {job_id}", f"it is {row['state']}", "Only a stopped job can be resumed."))
             db.execute(
-                "UPDATE jobs SET state = 'queued', place = (SELECT max(place) + 1 FROM jobs), turn = ?, started_at = NULL,"
-                " finished_at = NULL, pid = NULL, pid_started = NULL, cancel_at = NULL, point = 0, stage = '',"
-                " progress = 0, eta_seconds = ?, eta_at_half = NULL, eta_error = NULL, error = NULL"
+                "UPDATE jobs SET state = 'queued', place = (SELECT max(place) + 1 FROM jobs), turn = ?,"
+                " started_at = NULL, finished_at = NULL, pid = NULL, pid_started = NULL, cancel_at = NULL,"
+                " point = 0, stage = '', progress = 0, eta_seconds = ?, eta_at_half = NULL, eta_error = NULL, error = NULL"
                 " WHERE job_id = ?",
                 [choice.turn(db, row["user"]), seconds, job_id],
             )

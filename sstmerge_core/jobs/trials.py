@@ -83,7 +83,7 @@ class Trials:
         with opened(self._path) as db:
             return count(db, self._job)
 
-    def errors(self) -> list[str]:
+    def faults(self) -> list[str]:
         """Of the trials that failed, each once, in the order of the points."""
         sql = "SELECT error FROM trials WHERE job = ? AND state = 'failed' AND error IS NOT NULL ORDER BY number, part"
         with opened(self._path) as db:
@@ -136,10 +136,10 @@ def claim(db: sqlite3.Connection, job: str, worker: str, family: str | None) -> 
         [worker, now + LEASE, now, job, row["run"]],
     )
     names = ("job", "run", "number", "part", "needs", "family")
-    return Trial(*(row[name] for name in names), attempt=row["attempt"] + 1)
+    return Trial(**{name: row[name] for name in names}, attempt=row["attempt"] + 1)
 
 
-_CLAIMABLE = """
+CLAIMABLE = """
 SELECT * FROM trials t WHERE t.job = ? AND t.state = 'waiting' AND t.{where}
 AND NOT EXISTS (SELECT 1 FROM trials n WHERE n.job = t.job AND n.run = t.needs AND n.state IN ('waiting', 'running'))
 AND NOT EXISTS (SELECT 1 FROM trials o WHERE o.run = t.run AND o.state = 'running')
@@ -148,7 +148,7 @@ ORDER BY t.{order} LIMIT 1
 
 
 def _waiting(db: sqlite3.Connection, job: str, where: str, values: list[str], order: str) -> sqlite3.Row | None:
-    found: sqlite3.Row | None = db.execute(_CLAIMABLE.format(where=where, order=order), [job, *values]).fetchone()
+    found: sqlite3.Row | None = db.execute(CLAIMABLE.format(where=where, order=order), [job, *values]).fetchone()
     return found
 
 

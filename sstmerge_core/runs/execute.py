@@ -85,7 +85,7 @@ def execute(
 
 
 def opened(recipes: Sequence[Recipe], workspace: Workspace, device: str = "auto") -> Session:
-    """What one worker keeps in memory from one call of `execute` to the next. Raises DataError for a device not here."""
+    """What a worker keeps in memory from one call of `execute` to the next. Raises DataError for a device not here."""
     share_the_machine()
     return Session(workspace, chosen_device(device, recipes))
 

@@ -35,8 +35,8 @@ from sstmerge_core.worker.trial_loop import GAVE_WAY, LEFT, Loop
 from sstmerge_core.workspace import Workspace
 
 EXECUTE = "sstmerge_core.runs.execute:execute"
-"""What does the work of merge and sweep jobs, one trial a call, with what ``opened`` of the same module gives; an inspect
-job calls ``inspect`` of it."""
+"""What does the work of merge and sweep jobs, one trial a call, with what ``opened`` of the same module gives; an
+inspect job calls ``inspect`` of it."""
 BEAT_SECONDS = 1.0
 END_SECONDS = 10.0
 """How long a worker that has ended tries to say so to a queue that cannot be written"""
@@ -132,7 +132,9 @@ class Monitor:
     def _look_at_the_others(self) -> None:
         """What other workers have taken over is not ahead of this one."""
         with contextlib.suppress(JobError):
-            closed, workers = Trials(Workspace(self._queue.path.parent), self._job.job_id, self._process.name).elsewhere()
+            closed, workers = Trials(
+                Workspace(self._queue.path.parent), self._job.job_id, self._process.name
+            ).elsewhere()
             with self._lock:
                 self._estimator.elsewhere(closed, workers)
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from sstmerge_core.errors import Cancelled, JobError, SSTMergeError
+from sstmerge_core.jobs.database import opened
 from sstmerge_core.jobs.dispatch import settle
 from sstmerge_core.jobs.model import Job
 from sstmerge_core.jobs.process import Process
@@ -53,33 +54,44 @@ class Loop:
 
     def run(self, monitor: Any, **common: Any) -> tuple[str, str | None]:
         """Do what there is; how it ended and the errors in one line. Raises Cancelled, and what is a fault of ours."""
+        # SQLite tidies the file up whenever nobody has it open any more, which would be after every trial
+        with opened(self._workspace.queue):
+            return self._run(monitor, common)
+
+    def _run(self, monitor: Any, common: dict[str, Any]) -> tuple[str, str | None]:
         insist(lambda: self._trials.fill(self._recipes))
         session: Any = None
-        trial = insist(self._trials.next)
+        trial = self._claim(None)
         family = None
         try:
             while trial is not None or self._more_to_come(monitor):
                 if trial is None:
-                    trial = insist(lambda: self._trials.next(family))
+                    trial = self._claim(family)
                     continue
                 if session is None:
                     session = self._module.opened(self._recipes, self._workspace)
                 family = trial.family
                 state, error = self._one(trial, session, monitor, common)
-                if self._must_leave():
-                    insist(lambda: self._trials.ended(trial, state, error))  # noqa: B023
-                    if insist(lambda: self._queue.give_way(self._job.job_id, self._process)):
-                        return GAVE_WAY, None
-                    trial = insist(lambda: self._trials.next(family))
-                else:
-                    trial = insist(lambda: self._trials.ended(trial, state, error, then=True))  # noqa: B023
+                if not self._time_to_look():
+                    trial = self._note(trial, state, error, then=True)
+                    continue
+                self._note(trial, state, error)
+                if insist(lambda: self._queue.give_way(self._job.job_id, self._process)):
+                    return GAVE_WAY, None
+                trial = self._claim(family)
         finally:
             if session is not None:
                 session.close()
-        errors = self._trials.errors()
+        faults = self._trials.faults()
         if self._trials.count().open:
             return LEFT, None
-        return ("failed" if errors else "done"), "; ".join(errors) or None
+        return ("failed" if faults else "done"), "; ".join(faults) or None
+
+    def _claim(self, family: str | None) -> Trial | None:
+        return insist(lambda: self._trials.next(family))
+
+    def _note(self, trial: Trial, state: str, error: str | None = None, *, then: bool = False) -> Trial | None:
+        return insist(lambda: self._trials.ended(trial, state, error, then=then))
 
     def _one(self, trial: Trial, session: Any, monitor: Any, common: dict[str, Any]) -> tuple[str, str | None]:
         """Carry out one trial; its state and error."""
@@ -94,7 +106,7 @@ class Loop:
         try:
             self._execute([recipe], self._workspace, **reported)
         except Cancelled:
-            insist(lambda: self._trials.ended(trial, "waiting"))
+            self._note(trial, "waiting")
             raise
         except SSTMergeError as error:
             print(f"Failed: {error}", file=sys.stderr)
@@ -115,7 +127,7 @@ class Loop:
             return f"1/2 reference: {recipe.pair} alone"
         return "2/2 your merge" if trial.needs is not None and trial.needs == before else ""
 
-    def _must_leave(self) -> bool:
+    def _time_to_look(self) -> bool:
         """Whether it is time to look if somebody waits; a look at every trial of a few milliseconds would cost much."""
         now = time.monotonic()
         if now - self._looked < LOOK_SECONDS:
@@ -133,7 +145,7 @@ class Loop:
         if monitor.should_cancel():
             raise Cancelled(f"job {self._job.job_id}")
         time.sleep(POLL)
-        if self._must_leave():
+        if self._time_to_look():
             settle(self._workspace)
         return True
 

@@ -1,0 +1,171 @@
+"""Trials through the queue, and one sweep on several workers against one.
+
+    python -m benchmarks.scale_out [--trials 10000] [--only queue|failures]
+
+Empty trials (nothing is merged or measured) from the launch of their job to its end, by one worker process; then the
+same number by simulated workers of which some die in the middle of a trial, to see that each trial is done once.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import random
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.lines import Line, parser, report, within
+from sstmerge_core import jobs
+from sstmerge_core.jobs.database import opened as opened_queue
+from sstmerge_core.jobs.model import Worker
+from sstmerge_core.jobs.process import Process
+from sstmerge_core.jobs.queue import Queue
+from sstmerge_core.jobs.trials import Trial, Trials
+from sstmerge_core.recipe import Recipe, Source
+from sstmerge_core.workspace import Workspace
+
+PER_SECOND = 100.0
+"""Empty trials at least"""
+
+
+def main() -> int:
+    options = parser(__doc__)
+    options.add_argument("--trials", type=int, default=10_000)
+    options.add_argument("--only", choices=PARTS)
+    arguments = options.parse_args()
+    return report(figures(arguments.trials, arguments.only))
+
+
+def figures(trials: int, only: str | None) -> Iterator[Line]:
+    for name, part in PARTS.items():
+        if only in (None, name):
+            yield from part(trials)
+
+
+# --- what a worker does that has nothing to do ---
+
+
+def opened(recipes: Sequence[Recipe], workspace: Workspace) -> None:
+    return None
+
+
+def nothing(recipes: Sequence[Recipe], workspace: Workspace, **_: Any) -> None:
+    """An empty trial."""
+
+
+def through_the_queue(trials: int) -> Iterator[Line]:
+    os.environ["SSTMERGE_EXECUTE"] = "benchmarks.scale_out:nothing"
+    with tempfile.TemporaryDirectory() as folder:
+        workspace = Workspace(Path(folder)).create()
+        work = list(recipes(trials))
+        begun = time.perf_counter()
+        job = jobs.wait(workspace, jobs.submit(workspace, work, name="empty", kind="sweep", device="cpu", workers=1))
+        seconds = time.perf_counter() - begun
+        count = jobs.trial_count(workspace, job.job_id)
+    if (job.state, count.done) != ("done", trials):
+        raise SystemExit(f"the job is {job.state} with {count}: {job.error}")
+    yield within(f"{trials:,} empty trials through the queue", seconds, trials / PER_SECOND)
+
+
+def recipes(count: int) -> Iterator[Recipe]:
+    """Different ones of which nothing exists."""
+    base, *pair = (Source(name=name, path=name, sha256=name * 8) for name in ("base", "A5", "A7"))
+    for number in range(count):
+        yield Recipe(base=base, adapters=tuple(pair), method="linear", parameters={"alpha": number / count})
+
+
+# --- a scheduler without work ---
+
+
+@dataclass
+class Simulated:
+    """What came of a simulation."""
+
+    finished: Counter[str]
+    """How often each run was done"""
+    attempts: int
+    deaths: int
+    at_once: int
+    """Most workers that held one run at a time"""
+
+
+def with_failures(trials: int) -> Iterator[Line]:
+    with tempfile.TemporaryDirectory() as folder:
+        begun = time.perf_counter()
+        workspace = Workspace(Path(folder)).create()
+        with opened_queue(workspace.queue):  # as a worker has it open: see `worker.trial_loop`
+            found = simulate(workspace, list(recipes(trials)))
+        seconds = time.perf_counter() - begun
+    if set(found.finished.values()) != {1} or len(found.finished) != trials or found.at_once != 1:
+        raise SystemExit(f"lost or doubled: {found.finished.most_common(3)}, {found.at_once} at once")
+    name = f"{trials:,} trials of 8 simulated workers that died {found.deaths:,} times"
+    yield within(name, seconds, found.attempts / PER_SECOND)
+
+
+def simulate(
+    workspace: Workspace, work: Sequence[Recipe], *, workers: int = 8, dying: float = 0.02, seed: int = 0
+) -> Simulated:
+    """Workers that claim trials of one job through the real queue and die in the middle of one now and then.
+
+    A worker that died is found out and replaced; what it had claimed, and had not said to be done, is claimed again.
+    """
+    rng, queue = random.Random(seed), Queue(workspace)
+    spec: dict[str, Any] = {"recipes": []}
+    gpus = [f"cuda:{index}" for index in range(workers)]
+    ids = [recipe.run_id for recipe in work]
+    queue.add(
+        "j", kind="sweep", name="simulated", user="", device=gpus[0], spec=spec, run_ids=ids, recipes=work,
+        devices=gpus, workers=workers,
+    )  # fmt: skip
+    pids = itertools.count(1)
+    at_work: dict[str, Trial | None] = {}
+    found = Simulated(Counter(), 0, 0, 0)
+    while True:
+        while queue.start_one(lambda *_: Process(next(pids), 1, "simulated")):
+            pass
+        known = {worker.process.name: worker for worker in queue.workers()}
+        for name in known.keys() - at_work.keys():
+            at_work[name] = Trials(workspace, "j", name).next()
+        held = Counter(trial.run for trial in at_work.values() if trial is not None)
+        found.at_once = max([found.at_once, *held.values()])
+        if not held:
+            return found
+        _step(workspace, queue, known, at_work, found, rng, dying)
+
+
+def _step(
+    workspace: Workspace,
+    queue: Queue,
+    known: dict[str, Worker],
+    at_work: dict[str, Trial | None],
+    found: Simulated,
+    rng: random.Random,
+    dying: float,
+) -> None:
+    """Everybody's trial comes to its end, or takes the worker with it, in any order."""
+    order = [name for name, trial in at_work.items() if trial is not None]
+    rng.shuffle(order)
+    for name in order:
+        trial = at_work[name]
+        assert trial is not None
+        found.attempts += 1
+        if rng.random() < dying:
+            found.deaths += 1
+            del at_work[name]
+            queue.bury(known[name])
+        else:
+            found.finished[trial.run] += 1
+            at_work[name] = Trials(workspace, "j", name).ended(trial, "done", then=True)
+
+
+PARTS: dict[str, Callable[[int], Iterator[Line]]] = {"queue": through_the_queue, "failures": with_failures}
+
+
+if __name__ == "__main__":
+    sys.exit(main())
