@@ -28,9 +28,10 @@ with left:
         plan = sweep_form.plan(inputs, chosen, texts, measured.options, unaligned)
         problems = [*measured.problems, *plan.problems]
         blocks.problems(problems)
+        workers = sweep_form.workers(plan)
         if sweep_form.launch(plan, inputs, blocked=bool(problems)):
             name = f"Sweep {inputs.pair}: {words.count(len(plan.recipes), 'run')}"
-            st.session_state["sweep.job"] = visitor.submit(plan.recipes, name=name, kind="sweep")
+            st.session_state["sweep.job"] = visitor.submit(plan.recipes, name=name, kind="sweep", workers=workers)
 
 said = inputs.values | {"method": chosen, **texts, **measured.values}
 said |= {"unaligned": st.session_state["sweep.unaligned"]} if unaligned else {}

@@ -135,6 +135,20 @@ def launch(plan: preflight.SweepPlan, inputs: pick.MergeInputs, *, blocked: bool
     return pressed
 
 
+def workers(plan: preflight.SweepPlan) -> int | None:
+    """How many workers may share the points; None: one for each GPU, on the CPU one. Drawn where there are several."""
+    if len(plan.recipes) < 2:
+        return None
+    about = (
+        "Points are shared out between so many processes at most, one on each GPU. Empty: every GPU there is. On the CPU "
+        "one is the fastest unless each leaves cores idle: every one has its own copy of the model."
+    )
+    given = st.number_input(
+        "Workers", min_value=1, max_value=64, value=None, key="sweep.workers", placeholder="auto", help=about, width=140
+    )
+    return int(given) if given is not None else None
+
+
 def preview(plan: preflight.SweepPlan) -> None:
     """Every point that would run."""
     st.subheader("What will run", anchor=False)

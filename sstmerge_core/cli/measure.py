@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import time
 from typing import Any
 
 from sstmerge_core import catalog, metrics, words
@@ -13,13 +14,16 @@ from sstmerge_core.cli import inputs
 from sstmerge_core.cli.printing import line, progress, raise_found, table
 from sstmerge_core.cli.records import ingest
 from sstmerge_core.demo import model
-from sstmerge_core.errors import Problem, RecipeError
+from sstmerge_core.errors import JobError, Problem, RecipeError
+from sstmerge_core.jobs.model import Job
 from sstmerge_core.recipe import Recipe
 from sstmerge_core.runs.outcome import outcome
 from sstmerge_core.upkeep import shipped
 from sstmerge_core.upkeep.shipped import DEMO_ALPHA, DEMO_METHODS, DEMO_PAIR
 from sstmerge_core.workspace import Workspace
 
+FOLLOW_SECONDS = 0.5
+"""Between two looks at a job that others carry out"""
 SUMMARY = ("resistance", "asr", "over_refusal", "degenerate")
 
 
@@ -47,6 +51,10 @@ def register(command: Any) -> None:
     sweep.add_argument("--ks", default="", help="such as 5,10,20")
     sweep.add_argument("--seeds", default="", help="such as 42,43,44")
     sweep.add_argument("--suite", default="", help="utility: a suite of `sstmerge suites`, or a file")
+    about = "share the points between up to N workers; default: one for each GPU where --device names none, else one"
+    sweep.add_argument("--workers", type=int, metavar="N", help=about)
+    about = "of the queue: higher comes first among what waits of yours, and among jobs whose turn is the same"
+    sweep.add_argument("--priority", type=int, default=0, metavar="N", help=about)
     sweep.add_argument("--detach", action="store_true", help="put it into the queue and return its job id")
     sweep.add_argument("--dry-run", action="store_true", help="only say what would run and how long it would take")
     inputs.add_measuring(sweep)
@@ -122,11 +130,51 @@ def _sweep(options: argparse.Namespace, workspace: Workspace) -> None:
     )
     if options.dry_run or not plan.recipes:
         return
-    if options.detach:
-        name = f"Sweep {given.utility.name}_{given.safety.name}: {words.count(len(plan.recipes), 'run')}"
-        print(jobs.submit(workspace, plan.recipes, name=name, kind="sweep"))
-        return
+    if options.detach or options.workers:
+        job_id = jobs.submit(
+            workspace,
+            plan.recipes,
+            name=f"Sweep {given.utility.name}_{given.safety.name}: {words.count(len(plan.recipes), 'run')}",
+            kind="sweep",
+            workers=options.workers,
+            priority=options.priority,
+        )
+        if options.detach:
+            print(job_id)
+            return
+        _follow(job_id, workspace)
     _execute(plan.recipes, workspace, options)
+
+
+def _follow(job_id: str, workspace: Workspace) -> None:
+    """Tell how a job goes until it has ended; Ctrl-C cancels it. Raises JobError with its fault where it failed."""
+    from sstmerge_core import jobs
+
+    told = ""
+    try:
+        while (job := _known(jobs.job(workspace, job_id))).active:
+            count = jobs.trial_count(workspace, job_id)
+            at_work = sum(one.job_id == job_id for one in jobs.workers(workspace))
+            left = f", {words.duration(job.eta_seconds)} left" if job.eta_seconds is not None else ""
+            now = f"{count.done} of {count.open + count.done + count.failed} runs, {words.count(at_work, 'worker')}"
+            if now != told:
+                line(now + left, False)
+                told = now
+            time.sleep(FOLLOW_SECONDS)
+    except KeyboardInterrupt:
+        jobs.cancel(workspace, job_id)
+        raise
+    finally:
+        line("", True)
+    if job.state != "done":
+        ingest(workspace)
+        fix = f"`sstmerge jobs log {job_id}` shows its log, `sstmerge jobs resume {job_id}` goes on."
+        raise JobError(Problem(f"job {job_id}", job.error or f"it is {job.state}", fix))
+
+
+def _known(job: Job | None) -> Job:
+    assert job is not None, "it was queued a moment ago"
+    return job
 
 
 def _execute(recipes: list[Recipe], workspace: Workspace, options: argparse.Namespace) -> None:

@@ -14,7 +14,7 @@ from sstmerge_core import access
 from sstmerge_core.errors import JobError, Problem
 from sstmerge_core.jobs import history, leases, logs
 from sstmerge_core.jobs.devices import canonical, default_device, is_shared, spread
-from sstmerge_core.jobs.dispatch import reconcile, settle, stop
+from sstmerge_core.jobs.dispatch import holding, reconcile, settle, stop
 from sstmerge_core.jobs.leases import Lease
 from sstmerge_core.jobs.model import INSPECTION, Job, Worker, expected_starts
 from sstmerge_core.jobs.queue import Move, Queue, unknown
@@ -36,6 +36,7 @@ __all__ = [
     "eta_error",
     "expected_starts",
     "holders",
+    "holding",
     "job",
     "jobs",
     "log_tail",

@@ -11,6 +11,7 @@ import signal
 import sqlite3
 import threading
 import time
+from collections.abc import Callable, Iterator
 
 from sstmerge_core.errors import JobError, StoreError
 from sstmerge_core.jobs import leases
@@ -28,6 +29,8 @@ RELEASE = 2.0
 """Seconds within which the system has closed the files of a killed process and of its children."""
 SILENCE = 60.0
 """A worker on another machine is lost after this long without a heartbeat."""
+POLL = 1.0
+"""Seconds between two looks whether a device is free"""
 LOST = "The worker ended without a word: it was killed, or the machine ran out of memory or was restarted."
 
 
@@ -68,6 +71,22 @@ def reconcile(workspace: Workspace) -> None:
             queue.end_unattended(job.job_id, "failed" if faults else "done", "; ".join(faults) or None)
         elif job.workers == 1 or not trials.open:
             queue.end_unattended(job.job_id, "lost", LOST)
+
+
+@contextlib.contextmanager
+def holding(
+    workspace: Workspace, device: str, holder: str, user: str = "", waiting: Callable[[str], None] = lambda by: None
+) -> Iterator[None]:
+    """A device for as long as the block takes, which begins when nobody else has it; `waiting` is told who does."""
+    while (by := leases.take(workspace, device, holder, user)) is not None:
+        waiting(by)
+        time.sleep(POLL)
+        reconcile(workspace)
+    try:
+        yield
+    finally:
+        leases.give_back(workspace, device)
+        settle(workspace)
 
 
 def stop(workspace: Workspace, process: Process) -> None:

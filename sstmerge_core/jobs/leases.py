@@ -6,20 +6,15 @@ keeps nobody away. A lease ends with the process that has it, however it ends.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from sstmerge_core.jobs.database import immediate, opened
 from sstmerge_core.jobs.devices import canonical, is_shared, place
 from sstmerge_core.jobs.process import Process
 from sstmerge_core.workspace import Workspace
-
-POLL = 1.0
-"""Seconds between two looks whether a device is free"""
 
 
 @dataclass(frozen=True)
@@ -77,20 +72,6 @@ def give_back(workspace: Workspace, device: str) -> None:
     with opened(workspace.queue) as db:
         sql = "DELETE FROM leases WHERE place = ? AND host = ? AND pid = ?"
         db.execute(sql, [place(device), process.host, process.pid])
-
-
-@contextlib.contextmanager
-def holding(
-    workspace: Workspace, device: str, holder: str, user: str = "", waiting: Callable[[str], None] = lambda by: None
-) -> Iterator[None]:
-    """A device for as long as the block takes, which begins when nobody else has it; `waiting` is told who does."""
-    while (by := take(workspace, device, holder, user)) is not None:
-        waiting(by)
-        time.sleep(POLL)
-    try:
-        yield
-    finally:
-        give_back(workspace, device)
 
 
 def _holder(db: sqlite3.Connection, where: str, process: Process) -> str | None:

@@ -300,8 +300,8 @@ class Queue:
             db.execute(
                 "UPDATE jobs SET state = 'queued', place = (SELECT max(place) + 1 FROM jobs), turn = ?,"
                 " started_at = NULL, finished_at = NULL, pid = NULL, pid_started = NULL, cancel_at = NULL,"
-                " point = 0, stage = '', progress = 0, eta_seconds = ?, eta_at_half = NULL, eta_error = NULL, error = NULL"
-                " WHERE job_id = ?",
+                " point = 0, stage = '', progress = 0, eta_seconds = ?, eta_at_half = NULL, eta_error = NULL,"
+                " error = NULL WHERE job_id = ?",
                 [choice.turn(db, row["user"]), seconds, job_id],
             )
             trials.again(db, job_id)

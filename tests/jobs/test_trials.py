@@ -357,7 +357,7 @@ def test_a_lease_ends_with_the_process_that_had_it(idle: Workspace, monkeypatch:
     assert leases.take(idle, "cuda:0", "Playground") is None
     monkeypatch.undo()
     assert jobs.holders(idle) == []
-    with leases.holding(idle, "cuda:0", "sstmerge sweep"):
+    with jobs.holding(idle, "cuda:0", "sstmerge sweep"):
         assert [lease.holder for lease in jobs.holders(idle)] == ["sstmerge sweep"]
     assert jobs.holders(idle) == []
 
@@ -446,3 +446,14 @@ def test_ten_thousand_rows_do_not_make_a_claim_read_them_all(idle: Workspace) ->
     assert "trials_by_number (job=? AND state=? AND part=?)" in plans[0]
     assert "trials_by_family (job=? AND state=? AND family=?)" in plans[1]
     assert not any("TEMP B-TREE" in plan for plan in plans), plans
+
+
+def test_simulated_workers_that_die_in_the_middle_lose_and_double_nothing(idle: Workspace) -> None:
+    from benchmarks.scale_out import recipes, simulate
+    from sstmerge_core.jobs.database import opened
+
+    with opened(idle.queue):
+        found = simulate(idle, list(recipes(120)), workers=4, dying=0.1, seed=3)
+    assert set(found.finished.values()) == {1} and len(found.finished) + found.given_up == 120
+    assert found.at_once == 1 and found.deaths > 3
+    assert found.attempts == len(found.finished) + found.deaths
