@@ -140,8 +140,8 @@ def workers(plan: preflight.SweepPlan) -> int | None:
     if len(plan.recipes) < 2:
         return None
     about = (
-        "Points are shared out between so many processes at most, one on each GPU. Empty: every GPU there is. On the CPU "
-        "one is the fastest unless each leaves cores idle: every one has its own copy of the model."
+        "Points are shared out between so many processes at most, one on each GPU. Empty: every GPU there is. On the "
+        "CPU one is the fastest unless each leaves cores idle: every one has its own copy of the model."
     )
     given = st.number_input(
         "Workers", min_value=1, max_value=64, value=None, key="sweep.workers", placeholder="auto", help=about, width=140

@@ -94,6 +94,9 @@ def _device(options: argparse.Namespace, workspace: Workspace) -> Iterator[None]
     if not hasattr(options, "device") or any(getattr(options, flag, False) for flag in _WITHOUT_A_DEVICE):
         yield
         return
+    if getattr(options, "where", "local") != "local":  # workers compute, and have their own
+        yield
+        return
     from sstmerge_core import jobs
 
     told: set[str] = set()
@@ -108,7 +111,7 @@ def _device(options: argparse.Namespace, workspace: Workspace) -> Iterator[None]
         yield
 
 
-_WITHOUT_A_DEVICE = ("detach", "dry_run", "prepare", "write_recipe", "workers")
+_WITHOUT_A_DEVICE = ("detach", "dry_run", "prepare", "write_recipe", "workers", "address")
 """Options with which a command computes nothing, or has workers do it"""
 
 

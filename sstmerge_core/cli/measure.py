@@ -15,6 +15,7 @@ from sstmerge_core.cli.printing import line, progress, raise_found, table
 from sstmerge_core.cli.records import ingest
 from sstmerge_core.demo import model
 from sstmerge_core.errors import JobError, Problem, RecipeError
+from sstmerge_core.jobs.backends import LOCAL
 from sstmerge_core.jobs.model import Job
 from sstmerge_core.recipe import Recipe
 from sstmerge_core.runs.outcome import outcome
@@ -53,11 +54,13 @@ def register(command: Any) -> None:
     sweep.add_argument("--suite", default="", help="utility: a suite of `sstmerge suites`, or a file")
     about = "share the points between up to N workers; default: one for each GPU where --device names none, else one"
     sweep.add_argument("--workers", type=int, metavar="N", help=about)
+    about = "of the cluster; without one Ray is started here, and Slurm is the one that this machine belongs to"
+    sweep.add_argument("--address", default="", metavar="A", help=about)
     about = "of the queue: higher comes first among what waits of yours, and among jobs whose turn is the same"
     sweep.add_argument("--priority", type=int, default=0, metavar="N", help=about)
     sweep.add_argument("--detach", action="store_true", help="put it into the queue and return its job id")
     sweep.add_argument("--dry-run", action="store_true", help="only say what would run and how long it would take")
-    inputs.add_measuring(sweep)
+    inputs.add_measuring(sweep, where=True)
 
 
 def prepare_demo(workspace: Workspace) -> None:
@@ -130,7 +133,7 @@ def _sweep(options: argparse.Namespace, workspace: Workspace) -> None:
     )
     if options.dry_run or not plan.recipes:
         return
-    if options.detach or options.workers:
+    if options.detach or options.workers or options.where != LOCAL:
         job_id = jobs.submit(
             workspace,
             plan.recipes,
@@ -138,6 +141,8 @@ def _sweep(options: argparse.Namespace, workspace: Workspace) -> None:
             kind="sweep",
             workers=options.workers,
             priority=options.priority,
+            backend=options.where,
+            address=options.address,
         )
         if options.detach:
             print(job_id)

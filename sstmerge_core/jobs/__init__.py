@@ -13,6 +13,7 @@ from typing import Any
 from sstmerge_core import access
 from sstmerge_core.errors import JobError, Problem
 from sstmerge_core.jobs import history, leases, logs
+from sstmerge_core.jobs.backends import LOCAL, NAMES, RAY, SLURM, missing
 from sstmerge_core.jobs.devices import canonical, default_device, is_shared, spread
 from sstmerge_core.jobs.dispatch import holding, reconcile, settle, stop
 from sstmerge_core.jobs.leases import Lease
@@ -67,6 +68,8 @@ def submit(
     seconds: float | None = None,
     workers: int | None = None,
     priority: int = 0,
+    backend: str = LOCAL,
+    address: str = "",
 ) -> str:
     """Put a job into the queue and start it if its device is free; returns its id.
 
@@ -75,7 +78,9 @@ def submit(
     which takes `training` (a `jobs.training.Training` as a mapping). `seconds` is how long a job without recipes should
     take, where that is known; that of recipes is predicted here. Up to `workers` share the recipes; None: one for each
     GPU where no `device` is named, on the CPU as many as ``SSTMERGE_WORKERS`` says, else one. Among jobs whose turn is
-    the same the one of the higher `priority` is first. Raises JobError when there is nothing to do.
+    the same the one of the higher `priority` is first. `backend` is ``local``, ``ray`` (a cluster at `address`, or
+    one that is started here) or ``slurm`` (`address` ``local``: as processes of this machine). Raises JobError when
+    there is nothing to do, and where the backend is not installed.
     """
     if kind == "inspect":
         if set(sources or {}) != {"base", "utility", "safety"}:
@@ -105,6 +110,16 @@ def submit(
     if (device or named) and not is_shared(where):
         devices, count = [where], 1  # that GPU and no other
     count = min(count, max(1, len(recipes)))
+    if backend != LOCAL:
+        if backend not in NAMES:
+            raise JobError(Problem(f"backend {backend}", "is not known", f"Use {', '.join(NAMES)}."))
+        if (how := missing(backend)) is not None:
+            raise JobError(Problem(f"backend {backend}", "is not installed", f"`{how}`"))
+        spec["backend"] = {"name": backend, "address": address, "workers": max(workers or 1, 1)}
+        spec["backend"] |= {"cluster": address} if backend == SLURM else {}
+        # this machine collects, whatever computes; what is started on it has its device, a cluster is one of its own
+        where = where if backend == RAY and not address else backend
+        devices, count = [where], 1
     workspace.create()
     if kind == "sweep":
         with EventWriter(workspace.catalog) as events:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import signal
 import sqlite3
 import threading
 import time
@@ -58,8 +57,8 @@ def reconcile(workspace: Workspace) -> None:
         else:
             # a clock that was set back since must not make the grace an hour
             if cancel_at is not None and not 0 <= time.time() - cancel_at < GRACE:
-                process.kill()
-            gone = not process.alive()
+                local.kill(process)
+            gone = not local.alive(process)
         if gone:
             queue.bury(worker)
     for job, cancel_at, trials in queue.unattended():
@@ -91,11 +90,11 @@ def holding(
 
 def stop(workspace: Workspace, process: Process) -> None:
     """SIGTERM a worker now and see to it, in a thread, that it is gone after the grace period."""
-    process.signal_group(signal.SIGTERM)
+    local.cancel(process)
 
     def follow() -> None:
         if not process.wait(GRACE):
-            process.kill()
+            local.kill(process)
         settle(workspace)
 
     # Not a daemon: a command line that cancels waits for these few seconds before it exits.

@@ -170,6 +170,16 @@ class Queue:
             trials.release(db, worker.job_id, worker.process.name, lost=worker.cancel_at is None)
             _gone(db, worker.job_id, worker.process)
 
+    def release(self, job_id: str, worker: str, *, lost: bool = True) -> None:
+        """Give back what a worker beyond this machine was at."""
+        with opened(self.path) as db, immediate(db):
+            trials.release(db, job_id, worker, lost=lost)
+
+    def extend(self, job_id: str, worker: str) -> None:
+        """A sign of life of a worker beyond this machine."""
+        with opened(self.path) as db, immediate(db):
+            trials.extend(db, job_id, worker)
+
     def unattended(self) -> list[tuple[Job, float | None, trials.Count]]:
         """Running jobs without a worker: job, the time at which it was asked to stop, and its trials."""
         sql = f"{_SELECT} WHERE state = 'running' AND NOT EXISTS (SELECT 1 FROM workers WHERE job = job_id)"
@@ -378,7 +388,11 @@ def _process(row: sqlite3.Row) -> Process:
 
 def _end(db: sqlite3.Connection, job_id: str, state: str, error: str | None, *, from_state: str) -> bool:
     sql = "UPDATE jobs SET state = ?, error = ?, finished_at = ?, eta_seconds = NULL WHERE job_id = ? AND state = ?"
-    return db.execute(sql, [state, error, time.time(), job_id, from_state]).rowcount == 1
+    ended = db.execute(sql, [state, error, time.time(), job_id, from_state]).rowcount == 1
+    if ended:  # no run is kept from other jobs by one that has ended
+        sql = "UPDATE trials SET state = 'waiting', lease_until = NULL WHERE job = ? AND state = 'running'"
+        db.execute(sql, [job_id])
+    return ended
 
 
 def _job(row: sqlite3.Row) -> Job:

@@ -183,6 +183,15 @@ def run_job(workspace: Workspace, job: Job, execute: str) -> tuple[str, str | No
             from sstmerge_core.worker import base_download
 
             base_download.run(workspace, spec["download"], report=monitor.report, should_cancel=monitor.should_cancel)
+        elif "backend" in spec:
+            from sstmerge_core.worker import spread
+
+            print(f"Backend: {spread.described(spec['backend'])}", flush=True)
+            backend = spread.backend_of(spec["backend"], execute, workspace.cache / "slurm" / job.job_id)
+            work = spread.Spread(workspace, job, recipes, backend, spec["backend"]["workers"])
+            state, error = work.run(monitor)
+            if state != "done":
+                return state, error
         else:
             state, error = Loop(workspace, job, recipes, Process.of(os.getpid()), execute).run(monitor, **common)
             if state != "done":

@@ -119,6 +119,15 @@ def test_one_run_is_never_at_work_in_two_jobs_at_a_time(idle: Workspace) -> None
     assert there(Trials(idle, "second", "bob").next()).run == one.run
 
 
+def test_a_job_that_has_ended_keeps_no_run_from_another(idle: Workspace) -> None:
+    add(idle, [recipe(0.1)], "first")
+    Queue(idle).start_one(lambda *_: here())
+    Trials(idle, "first", "a far worker").next()
+    Queue(idle).end("first", "lost")
+    add(idle, [recipe(0.1)], "second")
+    assert there(Trials(idle, "second", "bob").next()).run == recipe(0.1).run_id
+
+
 def test_the_trial_of_a_dead_worker_is_claimed_again_and_what_the_dead_one_says_later_is_not_taken(
     idle: Workspace,
 ) -> None:

@@ -9,7 +9,7 @@ from studio.queue import device_texts
 ME = Process(1, 1, "here")
 
 
-def job(name: str, user: str = "", state: str = "running", device: str = "cuda:0", devices: tuple[str, ...] = ()) -> Job:
+def job(name: str, user: str = "", *, state: str = "running", device: str = "cuda:0", devices: tuple[str, ...] = ()):
     return Job(
         name, "sweep", name, user, state, [], 0.0, None, None, 0.0, "", 0, 1, None, None, None, device,
         devices=devices or (device,),
