@@ -43,30 +43,29 @@ class RayBackend:
         import ray
 
         self._ray, self._execute = ray, execute
-        here: dict[str, Any] = {}
-        variables = {"OMP_WAIT_POLICY": "PASSIVE", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
-        if address is None:
-            here = {"num_cpus": workers, "object_store_memory": OBJECT_STORE}
-            paths = [str(IMPORTED_FROM), *filter(None, [os.environ.get("PYTHONPATH")])]
-            variables |= {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": str(threads(workers))}
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        ray.init(
-            address=address or "local",
-            include_dashboard=False if address is None else None,
-            log_to_driver=False,
-            configure_logging=False,
-            runtime_env={"env_vars": variables},
-            **here,
-        )
+        quiet: dict[str, Any] = {"log_to_driver": False, "configure_logging": False}
+        if address is None:
+            # what is started here has this process's variables: workers that are already there can be taken
+            paths = [str(IMPORTED_FROM), *filter(None, [os.environ.get("PYTHONPATH")])]
+            os.environ["PYTHONPATH"] = os.pathsep.join(paths)
+            os.environ.setdefault("OMP_NUM_THREADS", str(threads(workers)))
+            os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+            ray.init(
+                address="local",
+                num_cpus=workers,
+                object_store_memory=OBJECT_STORE,
+                include_dashboard=False,
+                **quiet,
+            )
+        else:
+            ray.init(address=address, **quiet)
         gpus = ray.cluster_resources().get("GPU", 0)
-        variables = {"SSTMERGE_DEVICE": "cuda:0" if gpus else "cpu"}  # of the GPUs of its machine it is shown its own
-        self._actor: Any = ray.remote(Remote).options(
-            num_cpus=1,
-            num_gpus=1 if gpus else 0,
-            max_concurrency=4,
-            max_restarts=0,
-            runtime_env={"env_vars": variables},
-        )
+        given: dict[str, Any] = {"num_cpus": 1, "num_gpus": 1 if gpus else 0, "max_concurrency": 4, "max_restarts": 0}
+        if address is not None:  # of the GPUs of its machine an actor is shown its own, which it knows as the first
+            variables = {"OMP_WAIT_POLICY": "PASSIVE", "SSTMERGE_DEVICE": "cuda:0" if gpus else "cpu"}
+            given["runtime_env"] = {"env_vars": variables}
+        self._actor: Any = ray.remote(Remote).options(**given)
 
     def start(self) -> Actor:
         made: Any = self._actor.remote(self._execute)
@@ -126,6 +125,12 @@ class RayBackend:
         try:
             return self._ray.get(reference, timeout=seconds)
         except (self._ray.exceptions.RayActorError, self._ray.exceptions.GetTimeoutError) as error:
-            print(f"An actor is gone: {str(error).splitlines()[0]}", file=sys.stderr, flush=True)
+            print(f"An actor is gone: {_said(error)}", file=sys.stderr, flush=True)
             handle.dead = True
             return None
+
+
+def _said(error: Exception) -> str:
+    """The first and the last line of what Ray says, which may be pages."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    return " … ".join(dict.fromkeys([lines[0], lines[-1]]))

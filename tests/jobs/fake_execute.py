@@ -30,7 +30,7 @@ def inspect(sources, workspace, *, report, should_cancel, user, job_id):
 def _one(point, recipe, workspace, report, should_cancel, user, job_id):
     parameters = recipe.parameters
     with EventWriter(workspace.run(recipe.run_id)) as events:
-        events.write("run_started", run_id=recipe.run_id, pair=recipe.pair, user=user, job_id=job_id)
+        events.write("run_started", run_id=recipe.run_id, pair=recipe.pair, user=user, job_id=job_id, pid=os.getpid())
         print("MALLOC", os.environ.get("MALLOC_MMAP_THRESHOLD_"), os.environ.get("MALLOC_TRIM_THRESHOLD_"), flush=True)
         if parameters.get("ends") == "data":
             raise DataError(Problem("prompts.csv", "it has no rows", "Choose another file."))

@@ -25,22 +25,18 @@ def finished(workspace: Workspace, run: str) -> int:
 
 def test_a_sweep_on_ray_loses_and_doubles_nothing_when_an_actor_is_killed(workspace: Workspace) -> None:
     pytest.importorskip("ray")
-    recipes = [recipe(alpha / 10, steps=8, sleep=0.1) for alpha in range(6)]
-    job_id = jobs.submit(workspace, recipes, name="sweep", kind="sweep", workers=2, backend="ray")
-
-    def actor() -> psutil.Process | None:
-        driver = next((one.process for one in jobs.workers(workspace)), None)
-        if driver is None or jobs.trial_count(workspace, job_id).done < 1:
-            return None
-        below = psutil.Process(driver.pid).children(recursive=True)
-        return next((one for one in below if "Remote" in " ".join(one.cmdline())), None)
-
-    os.kill(eventually(actor, 90).pid, signal.SIGKILL)
-    job = jobs.wait(workspace, job_id, timeout=120)
+    short, long = recipe(0.1, steps=1), recipe(0.2, steps=40, sleep=0.1)
+    job_id = jobs.submit(workspace, [short, long], name="sweep", kind="sweep", workers=2, backend="ray")
+    eventually(lambda: finished(workspace, short.run_id) and last_status(workspace.run(long.run_id)) == "running", 200)
+    (started,) = [event for event in read_events(workspace.run(long.run_id)) if event["event"] == "run_started"]
+    os.kill(started["pid"], signal.SIGKILL)  # the other one has nothing to do by now
+    job = jobs.wait(workspace, job_id, timeout=200)
     assert (job.state, job.error) == ("done", None), jobs.log_tail(workspace, job_id)
-    assert jobs.trial_count(workspace, job_id) == Count(done=6)
-    assert [finished(workspace, one.run_id) for one in recipes] == [1] * 6
+    assert jobs.trial_count(workspace, job_id) == Count(done=2)
+    assert [finished(workspace, one.run_id) for one in (short, long)] == [1, 1]
     assert "is gone" in jobs.log_tail(workspace, job_id)
+    pids = [event["pid"] for event in read_events(workspace.run(long.run_id)) if event["event"] == "run_started"]
+    assert len(pids) == 2 and pids[0] != pids[1]
 
 
 def test_a_sweep_on_slurm_goes_on_from_what_had_arrived(workspace: Workspace) -> None:
