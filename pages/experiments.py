@@ -8,7 +8,9 @@ import pandas as pd
 import streamlit as st
 
 from sstmerge_core import access, experiments, jobs, methods, words
+from sstmerge_core.plots import experiment_tables
 from sstmerge_core.plots import experiments as pictures
+from sstmerge_core.plots import table as table_text
 from sstmerge_core.plots.measures import MEASURES
 from sstmerge_core.words import plain
 from studio import blocks, entrance, link, start
@@ -83,6 +85,8 @@ def watch() -> None:
 
 
 def heading(column: str, values: pd.Series) -> Any:
+    if column in ("alpha", "k"):  # settings, of which neither end is the better one
+        return st.column_config.NumberColumn("α" if column == "alpha" else "k", format="%.4g")
     if column in MEASURES:
         return blocks.measure_column(column)
     title = column.replace("_percent", ", %").replace("_", " ")
@@ -132,8 +136,14 @@ if result is None:
 else:
     picture = store.recall(("experiment", str(found[0]), found[0].stat().st_mtime_ns), partial(pictures.figure, result))
     with left:
-        for sentence in result.findings:
-            st.markdown(f"- {plain(sentence)}")
+        told = experiment_tables.summaries(result)
+        for summary in told:
+            st.markdown(f"**{plain(summary.title)}**")
+            st.markdown(table_text.markdown(summary.rows))
+            st.caption(plain(summary.note))
+        with st.expander("In sentences", icon=":material/notes:") if told else st.container():
+            for sentence in result.findings:
+                st.markdown(f"- {plain(sentence)}")
         if picture is not None:
             st.plotly_chart(
                 picture,

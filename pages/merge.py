@@ -6,7 +6,7 @@ import streamlit as st
 
 from pages.parts import first_merge
 from pages.parts import merge_parameters as parameters
-from sstmerge_core import jobs, merge, methods
+from sstmerge_core import jobs, merge, methods, words
 from sstmerge_core.builder import preflight, presets
 from sstmerge_core.plots import beside, pareto
 from sstmerge_core.store import queries
@@ -119,18 +119,18 @@ with right:
             shown_run = job.run_ids[0]
         visitor.desk([job] if job else [], watched=job_id, key="merge")
     if shown_run and (row := store.query(queries.leaderboard_row, shown_run)):
-        st.subheader(plain(row["label"]), anchor=False)
+        st.subheader(plain(words.run_name(row)), anchor=False)
         blocks.cards(row)
-        if stands := beside.standing_of(store.query(queries.pair_runs, inputs.pair), shown_run):
+        if stands := beside.standing_of(store.finished.query(queries.pair_runs, inputs.pair), shown_run):
             st.markdown(stands)
         with st.container(horizontal=True, vertical_alignment="center"):
             blocks.run_link(shown_run, "Answers, spectrum, recipe")
-            adapter.download(shown_run, row["label"])
+            adapter.download(shown_run, words.run_name(row))
             adapter.talk(shown_run)
         adapter.progress(shown_run)
 
     pair = inputs.pair
-    runs = pareto.drawable(store.query(queries.pair_runs, pair, sources=["measured"]), "resistance", "utility")
+    runs = pareto.drawable(store.finished.query(queries.pair_runs, pair, sources=["measured"]), "resistance", "utility")
     if runs.empty:
         blocks.empty(
             f"No merge of {plain(pair)} has been measured yet. It will appear here between safety and utility."
@@ -138,7 +138,9 @@ with right:
     else:
         st.caption(f"Measured runs of {plain(pair)}{'; the ring is the run above' if shown_run else ''}.")
         st.plotly_chart(
-            store.recall(("merge", pair, shown_run), lambda: pareto.figure(runs, highlight=[shown_run], height=400)),
+            store.finished.recall(
+                ("merge", pair, shown_run), lambda: pareto.figure(runs, highlight=[shown_run], height=400)
+            ),
             config=blocks.CHART_CONFIG,
             key="merge.chart",
             alt=f"Measured runs of {pair}",

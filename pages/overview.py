@@ -57,7 +57,7 @@ with left:
         state.read({"pair": (link.one_of(pairs), pairs[0]), **decision.fields()})
         blocks.problems(state.problems, warning=True)
         pair = st.session_state["overview.pair"]
-        runs = store.query(queries.pair_runs, pair)
+        runs = store.finished.query(queries.pair_runs, pair)
         choice = decision.decided(store, "overview", pair, runs)
         # what a first look can take in: measured here, on the prompts that tell; the rest is on the Pareto page
         told = runs[runs["source"].eq("measured") & runs["split"].fillna("test").eq("test")]
@@ -65,7 +65,7 @@ with left:
         stands = standing.standing(shown, ("resistance", "utility"), choice)
         marks = stands.marks if stands else {}
         st.plotly_chart(
-            store.recall(("overview", pair, str(marks)), lambda: pareto.figure(shown, marks=marks, **LOOK)),
+            store.finished.recall(("overview", pair, str(marks)), lambda: pareto.figure(shown, marks=marks, **LOOK)),
             config=blocks.CHART_CONFIG,
             key="overview.chart",
             alt=f"Runs of {pair} between resistance and utility",

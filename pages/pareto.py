@@ -87,7 +87,7 @@ if not pairs:
 state = link.Link("pareto")
 state.read({"pair": (link.one_of(pairs), pairs[0])})
 pair = st.session_state["pareto.pair"]
-runs = store.query(queries.pair_runs, pair)
+runs = store.finished.query(queries.pair_runs, pair)
 axes = [column for column in AXES if runs[column].notna().any()]
 tags = store.query(queries.tags)
 known = {
@@ -165,7 +165,7 @@ for name in ("method", "source", "split", "utility_metric"):
 if chosen["tag"]:
     kept = kept[kept["run_id"].isin(tags.loc[tags["tag"].isin(chosen["tag"]), "run_id"])]
 what = ("pareto", pair, x, y, z, str(chosen))
-shown = store.recall((*what, "shown"), lambda: pareto.drawable(kept, x, y, z or None))
+shown = store.finished.recall((*what, "shown"), lambda: pareto.drawable(kept, x, y, z or None))
 objectives = [name for name in (x, y, z) if name]
 stands = None
 blocks.problems(state.problems, warning=True)
@@ -177,16 +177,18 @@ with left:
     else:
         picture = st.container(key="pareto-picture", gap=None)
         if len(shown) > pareto.WEBGL_ABOVE and not z:
-            points = store.recall((*what, "preview"), lambda: preview.preview(shown, x, y))
+            points = store.finished.recall((*what, "preview"), lambda: preview.preview(shown, x, y))
             with picture:
                 blocks.until_drawn(points, key="pareto-picture", height=pareto.HEIGHT)
         mark = marked()
-        stands = store.recall(
+        stands = store.finished.recall(
             (*what, str(choice.limits), "standing"), lambda: standing.standing(shown, objectives, choice)
         )
         look = {"z": z or None, "space": space, "method_fronts": fronts, "marks": stands.marks if stands else {}}
         event = picture.plotly_chart(
-            store.recall((*what, str(look), str(mark)), lambda: pareto.figure(shown, x=x, y=y, **look, **mark)),
+            store.finished.recall(
+                (*what, str(look), str(mark)), lambda: pareto.figure(shown, x=x, y=y, **look, **mark)
+            ),
             key=f"pareto.chart.{st.session_state.get('pareto:chart', 0)}",
             on_select="rerun",
             selection_mode=("points", "box", "lasso"),
@@ -227,7 +229,11 @@ with right:
         panel = pareto.front(shown, x, y)
         st.subheader(f"The front: {len(panel):,} of {len(shown):,} runs", anchor=False)
         if stands:
-            spread = store.query(volume_interval, stands.front, objectives) if stands.hypervolume is not None else None
+            spread = (
+                store.finished.query(volume_interval, stands.front, objectives)
+                if stands.hypervolume is not None
+                else None
+            )
             st.caption(
                 standing.volume_words(stands, objectives, spread),
                 help=standing.ABOUT,

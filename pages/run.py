@@ -5,12 +5,13 @@ from typing import Literal
 import streamlit as st
 
 from pages.parts import run_again, run_answers, run_delete, run_score, run_tidy
+from sstmerge_core import words
 from sstmerge_core.errors import Problem
 from sstmerge_core.evaluate import judges_measured
 from sstmerge_core.merge.cautions import cautions
 from sstmerge_core.plots import beside, similarity, spectrum, table
 from sstmerge_core.store import queries, trash
-from sstmerge_core.words import plain, shortened
+from sstmerge_core.words import plain, run_name, shortened
 from studio import adapter, blocks, link, present, remarks, start
 
 COLORS: dict[str, Literal["green", "blue", "red", "orange", "gray"]] = {  # by status
@@ -55,8 +56,9 @@ run["status"] = present.status_of(run_id, run["status"])
 reported = run["source"] == "reported"
 stats = store.query(queries.module_stats, run_id)
 with st.container(horizontal=True, vertical_alignment="center"):
-    alone = run["method"] == "adapter" and run["pair"]
-    st.header(plain(f"{run['pair']} alone" if alone else run["label"] or run_id), anchor=False, width="content")
+    st.header(plain(run_name(run)), anchor=False, width="content")
+    if not reported:
+        remarks.rename(run)
     st.badge(plain(run["pair"] or "no pair"), color="gray")
     color = COLORS.get(run["status"], "gray")
     st.badge("reported in the literature" if reported else plain(run["status"]), color=color)
@@ -69,6 +71,10 @@ if not reported:
 if run["error"]:
     st.error(plain(run["error"]), icon=":material/error:")
 blocks.problems(cautions(stats.to_dict("records")), warning=True)
+if lost := store.query(queries.unreadable_lines, run_id):
+    fault = f"{words.count(lost, 'line')} of its events cannot be read: the file was damaged on the disk"
+    fix = "Its figures may lack what they held. Restore a backup, or delete the run and measure it again."
+    blocks.problems([Problem(f"run {shortened(run_id)}", fault, fix)], warning=True)
 run_again.retry(run)
 run_again.progress(run)
 run_delete.problem()
@@ -196,7 +202,7 @@ with st.container(horizontal=True, vertical_alignment="center"):
         st.page_link("pages/sweep.py", label="Its job", icon=":material/work:", query_params={"job": run["job_id"]})
     if any(artifact.get("name") == "adapter" for artifact in run["artifacts"]):
         adapter.talk(run_id)
-        adapter.download(run_id, run["label"] or run_id)
+        adapter.download(run_id, run_name(run))
     blocks.share_box(link.share(start.base_url(), "run", values))
     if not reported:
         run_delete.delete(store, run)

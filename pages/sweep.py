@@ -23,18 +23,21 @@ with left:
     chosen = sweep_form.choose_methods()
     unaligned = pick.unaligned_model(state, shelf, [methods.get(name) for name in chosen], inputs.base)
     texts, measured = sweep_form.choose_values(state, chosen)
+    screening = sweep_form.choose_screening(state)
     plan = None
     with blocks.failures():
-        plan = sweep_form.plan(inputs, chosen, texts, measured.options, unaligned)
+        plan = sweep_form.plan(inputs, chosen, texts, measured.options, unaligned, screening)
         problems = [*measured.problems, *plan.problems]
         blocks.problems(problems)
-        workers = sweep_form.workers(plan)
+        shared = {} if plan.screening else sweep_form.workers(plan)
         if sweep_form.launch(plan, inputs, blocked=bool(problems)):
-            name = f"Sweep {inputs.pair}: {words.count(len(plan.recipes), 'run')}"
-            st.session_state["sweep.job"] = visitor.submit(plan.recipes, name=name, kind="sweep", workers=workers)
+            name = f"Sweep {inputs.pair}: {words.count(len(plan.asked), 'run')}"
+            more = {"screening": plan.screening} if plan.screening else shared
+            st.session_state["sweep.job"] = visitor.submit(plan.asked, name=name, kind="sweep", **more)
 
 said = inputs.values | {"method": chosen, **texts, **measured.values}
 said |= {"unaligned": st.session_state["sweep.unaligned"]} if unaligned else {}
+said |= {"screen": st.session_state["sweep.screen"]}
 said |= {"job": st.session_state["sweep.job"]}
 state.write(said)
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import re
 import time
+from collections.abc import Mapping, Sequence
+from typing import Any
 from urllib.parse import quote
 
 from sstmerge_core.errors import visible
@@ -25,6 +28,27 @@ def duration(seconds: float | None) -> str:
     return f"{hours} h {rest // 60} min" if rest // 60 else f"{hours} h"
 
 
+def between(least: float, most: float) -> str:
+    """Two durations that lie apart: ``20 to 50 s``, ``2 to 5 min``, ``40 s to 3 min``; one where they read alike."""
+    low, high = _rough(least, down=True), _rough(most, down=False)
+    if low == high:
+        return high
+    number, _, unit = low.partition(" ")
+    return f"{number} to {high}" if high.endswith(f" {unit}") and high.count(" ") == 1 else f"{low} to {high}"
+
+
+def _rough(seconds: float, *, down: bool) -> str:
+    """A duration in few digits, rounded away from what lies between: steps of 1, 5 or 10 s, of minutes, of tenths."""
+    round_to = math.floor if down else math.ceil
+    if seconds < 55:
+        step = 1 if seconds < 10 else 5 if seconds < 30 else 10
+        return duration(max(1, round_to(seconds / step) * step))
+    if seconds < 50 * 60:
+        minutes = max(1, round_to(seconds / 60))
+        return duration(60 * (minutes if minutes < 10 else round_to(minutes / 5) * 5))
+    return f"{max(0.5, round_to(seconds / 360) / 10):g} h"
+
+
 def ago(then: float | None, now: float | None = None) -> str:
     """How long before `now` (UTC epoch seconds, default: this moment) `then` was."""
     if then is None:
@@ -41,6 +65,12 @@ def ago(then: float | None, now: float | None = None) -> str:
 def count(number: int, noun: str, plural: str = "") -> str:
     """``1 run``, ``1,000 runs``."""
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
+def listed(names: Sequence[str], most: int = 4) -> str:
+    """``A, B and C``; of many the first ones, and how many more."""
+    shown = list(names) if len(names) <= most else [*names[: most - 1], f"{len(names) - most + 1} more"]
+    return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}" if shown else ""
 
 
 def upper(value: float | None, digits: int = 3) -> str:
@@ -80,6 +110,16 @@ def plain(text: object, *, code: bool = False) -> str:
 def markdown(text: object) -> str:
     """`plain` for Markdown that other programs render: without escapes that only Streamlit needs, or no Markdown."""
     return re.sub(r"(?<=\w)\\_(?=\w)", "_", plain(text).replace("\\:", ":"))
+
+
+def run_name(run: Mapping[str, Any]) -> str:
+    """What a run is called, of a row of it: by its own name, an adapter alone by the adapter, else by its recipe."""
+    own, label = run.get("own_name"), run.get("label")
+    if isinstance(own, str) and own:
+        return own
+    if run.get("method") == "adapter" and isinstance(run.get("pair"), str) and run["pair"]:
+        return f"{run['pair']} alone"
+    return label if isinstance(label, str) and label else str(run.get("method") or run.get("run_id") or "")
 
 
 def run_link(text: str, run_id: str) -> str:

@@ -126,6 +126,15 @@ class Workspace:
     def queue(self) -> Path:
         return self.root / "queue.sqlite"
 
+    @property
+    def screenings(self) -> Path:
+        """Records of sweeps whose settings were screened, one file each."""
+        return self.root / "screenings"
+
+    def screening(self, screening_id: str) -> Path:
+        """Which settings of a sweep were screened, by what, and which were generated."""
+        return self.screenings / f"{Path(screening_id).name}.json"
+
     def run(self, run_id: str) -> Path:
         return self.runs / run_id
 

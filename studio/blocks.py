@@ -16,7 +16,7 @@ from sstmerge_core.plots import export, similarity, table
 from sstmerge_core.plots.measures import MEASURES, interval, number
 from sstmerge_core.store import HeldError
 from sstmerge_core.words import plain
-from studio import entrance, navigation, start
+from studio import entrance, navigation, newest, start
 
 CHART_CONFIG = {"displaylogo": False, "modeBarButtonsToRemove": ["autoScale2d", "zoomIn2d", "zoomOut2d"]}
 BRIEF = 100
@@ -267,9 +267,10 @@ def job_progress(job: jobs.Job) -> None:
         place = f"number {job.queue_position} in the queue" if job.queue_position else "in the queue"
         st.progress(0.0, text=f"Waiting, {place}: the device is busy with another job.")
     elif job.state == "running":
-        left = f" · {words.duration(job.eta_seconds)} left" if job.eta_seconds is not None else ""
-        point = f"run {min(job.point + 1, job.points)} of {job.points} · " if job.points > 1 else ""
-        st.progress(min(max(job.progress, 0.0), 1.0), text=f"{point}{plain(job.stage) or 'Starting'}{left}")
+        point = f"run {min(job.point + 1, job.points)} of {job.points}" if job.points > 1 else ""
+        text = " · ".join(filter(None, [point, plain(job.stage) or "Starting", job.left]))
+        st.progress(min(max(job.progress, 0.0), 1.0), text=text)
+        newest.answers(job, LABEL_WORDS)
     elif job.error:
         st.error(plain(job.error), icon=":material/error:")
     elif job.state == "lost":
@@ -280,8 +281,7 @@ def job_summary(job: jobs.Job) -> str:
     """How far, how long, how long ago: one line."""
     points = f"{words.count(len(job.run_ids), 'run')}" if job.run_ids else ""
     if job.state == "running":
-        left = f"{words.duration(job.eta_seconds)} left" if job.eta_seconds is not None else ""
-        return " · ".join(filter(None, [points, f"{job.progress:.0%}", left]))
+        return " · ".join(filter(None, [points, f"{job.progress:.0%}", job.left]))
     if job.state == "queued":
         return " · ".join(filter(None, [points, f"number {job.queue_position}" if job.queue_position else ""]))
     return " · ".join(filter(None, [points, words.ago(job.finished_at)]))

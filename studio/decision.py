@@ -12,6 +12,7 @@ from sstmerge_core.analysis.goals import GOALS, Limits
 from sstmerge_core.plots import beside, standing
 from sstmerge_core.report.kept import kept_of_picks
 from sstmerge_core.store import queries
+from sstmerge_core.words import run_name
 from studio import adapter, blocks, link, start
 
 DEFAULT = "balanced"
@@ -41,12 +42,12 @@ def values(page: str) -> dict[str, object]:
 def decided(store: start.Store, page: str, pair: str, runs: pd.DataFrame) -> Decision:
     """The decision of the pair's runs (`queries.pair_runs`) within the limits that the page has."""
     limits = Limits(st.session_state[f"{page}.over"], st.session_state[f"{page}.floor"])
-    return store.recall(("decision", pair, str(limits)), lambda: decide(runs, limits))
+    return store.finished.recall(("decision", pair, str(limits)), lambda: decide(runs, limits))
 
 
 def card(store: start.Store, page: str, pair: str, choice: Decision, *, heading: str = "Which should I ship?") -> None:
     """The pick for a goal beside its parents, and what to do with it. Call `state.read(fields())` before."""
-    kept = store.query(kept_of_picks, choice.rows)
+    kept = store.finished.query(kept_of_picks, choice.rows)
     st.subheader(heading, anchor=False, help=standing.about(choice))
     st.segmented_control(
         "Goal",
@@ -77,7 +78,7 @@ def card(store: start.Store, page: str, pair: str, choice: Decision, *, heading:
         st.markdown(f"**{beside.title(choice, goal)}**  \n{beside.words_of(choice, goal, kept)}")
         st.markdown(beside.table(choice, goal, kept))
         if row is not None and told.chosen.is_merge:
-            _actions(str(row["run_id"]), str(row.get("label") or ""), choice, page)
+            _actions(str(row["run_id"]), run_name(row), choice, page)
     with st.expander("All three goals, and how it was chosen"):
         st.markdown(standing.picks_table(choice, kept, narrow=True))
         st.markdown(standing.picks_words(choice))
@@ -86,8 +87,8 @@ def card(store: start.Store, page: str, pair: str, choice: Decision, *, heading:
 def pick_beside_utility(store: start.Store) -> list[str]:
     """Run ids of U alone and of the balanced pick of the first pair that has one; none where no merge is picked."""
     for pair in store.query(queries.merge_pairs):
-        runs = store.query(queries.pair_runs, pair)
-        choice = store.recall(("decision", pair, str(Limits())), partial(decide, runs))
+        runs = store.finished.query(queries.pair_runs, pair)
+        choice = store.finished.recall(("decision", pair, str(Limits())), partial(decide, runs))
         told, utility = choice.told.get(DEFAULT), choice.parents.get("utility")
         if told is not None and told.keeps and told.chosen.is_merge and told.row is not None and utility is not None:
             return [str(utility["run_id"]), str(told.row["run_id"])]

@@ -67,13 +67,22 @@ def _computing_fields() -> link.Fields:
     }
 
 
+def _chat_fields() -> link.Fields:
+    """How prompts become text: what `_chat` draws."""
+    return {
+        "system": (link.text, ""),
+        "thinking": (link.one_of(list(THINKING)), "template"),
+        "too_long": (link.one_of(list(TOO_LONG)), "refuse"),
+    }
+
+
 def measured_fields() -> link.Fields:
     """What a merge is measured on: split, number of prompts, the suites known here, and what it is computed with."""
     known = {name: chosen_suites.names(role, start.workspace()) for name, (_, role, _) in SUITES.items()}
     known["suite"] = ["", *known["suite"]]
     fields = {"split": (link.one_of(SPLITS), SPLITS[0]), "n": (_prompts, bundled.PROMPTS)}
     fields |= {name: (link.one_of(known[name]), default) for name, (_, _, default) in SUITES.items()}
-    fields |= _computing_fields()
+    fields |= _computing_fields() | _chat_fields()
     return fields | ({"backend": (link.one_of(served.BACKENDS), served.best_backend())} if served.installed() else {})
 
 
@@ -247,10 +256,13 @@ def measured(state: link.Link) -> Measured:
         with st.popover("Prompt sets", icon=":material/list_alt:"):
             values |= {name: _suite(state, name) for name in SUITES}
             st.page_link("pages/prompts.py", label="Your own prompts, and how to get those that are not here")
+        with st.popover("Chat", icon=":material/forum:"):
+            values |= _chat(state)
         with st.popover("Device", icon=":material/memory:"):
             values |= _computing(state)
     asked = {"harmful": values["harmful"], "benign": values["benign"], "utility": values["suite"]}
     how: dict[str, Any] = {name: values[name] for name in ("split", "n", "backend") if name in values}
+    how |= {"system": values["system"], "thinking": THINKING[values["thinking"]], "too_long": values["too_long"]}
     device = "" if values["device"] == AUTO else values["device"]
     how |= preflight.how_to_compute(device, values["dtype"], values["length"], values["applied"])
     try:
@@ -296,6 +308,39 @@ def _computing(state: link.Link) -> dict[str, Any]:
         help="Longer samples are cut: of a prompt its beginning, of an answer its end.",
     )
     return {"device": device, "dtype": dtype, "applied": applied, "length": length}
+
+
+THINKING = {"template": None, "yes": True, "no": False}
+_THINKING_WORDS = {"template": "as the template has it", "yes": "yes", "no": "no"}
+TOO_LONG = {"refuse": "refused, by its row", "cut": "cut at its beginning, and counted"}
+
+
+def _chat(state: link.Link) -> dict[str, Any]:
+    """Draw how prompts become text: system prompt, reasoning, and what is done with prompts that are too long."""
+    system = st.text_area(
+        "System prompt",
+        key=state.key("system"),
+        height=90,
+        placeholder="the template's own, or none",
+        help="Before every prompt, in answers and in the samples whose gradients are taken. Runs with another one are "
+        "other runs.",
+    )
+    thinking = st.selectbox(
+        "The model reasons first",
+        list(THINKING),
+        key=state.key("thinking"),
+        format_func=_THINKING_WORDS.__getitem__,
+        help="What chat templates know as enable_thinking. Answers are judged and measured without the reasoning; its "
+        "length is a figure of its own.",
+    )
+    too_long = st.selectbox(
+        "A prompt beyond the model's positions is",
+        list(TOO_LONG),
+        key=state.key("too_long"),
+        format_func=TOO_LONG.__getitem__,
+        help="How many were cut stands in the job's log.",
+    )
+    return {"system": system, "thinking": thinking, "too_long": too_long}
 
 
 def _suite(state: link.Link, name: str) -> str:

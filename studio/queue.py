@@ -108,8 +108,8 @@ def _active(
         icon = ":material/play_circle:" if job.state == "running" else ":material/hourglass_empty:"
         st.markdown(f"{icon} **{plain(job.name)}** · {_who(job)}")
         if job.state == "running":
-            left = f" · {words.duration(job.eta_seconds)} left" if job.eta_seconds is not None else ""
-            st.progress(min(max(job.progress, 0.0), 1.0), text=f"{plain(job.stage) or 'Starting'}{left}")
+            text = " · ".join(filter(None, [plain(job.stage) or "Starting", job.left]))
+            st.progress(min(max(job.progress, 0.0), 1.0), text=text)
             if len(at_work) > 1:
                 count = jobs.trial_count(start.workspace(), job.job_id)
                 done = f"{count.done} of {count.open + count.done + count.failed} runs done"

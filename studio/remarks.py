@@ -1,4 +1,4 @@
-"""Tags and notes of a run: what people say about it, drawn as text."""
+"""Tags, notes and the name of a run: what people say about it, drawn as text."""
 
 from __future__ import annotations
 
@@ -44,6 +44,29 @@ def tags_and_notes(store: start.Store, run_id: str) -> None:
         newest = notes.iloc[0].to_dict()
         st.caption(f"{_who(newest)}: {plain(words.shortened(newest['note'], 200))}")
     _undo(run_id)
+
+
+def rename(run: Mapping[str, Any]) -> None:
+    """A run's own name: to give, to change and, left empty, to take away. `run`: of `queries.run`."""
+    own, run_id = run.get("own_name") or "", str(run["run_id"])
+    with st.popover("", icon=":material/edit:", type="tertiary", help="Name this run", key="run.naming"):
+        with st.form("run.naming form", border=False):
+            name = st.text_input(
+                "Name",
+                value=own,
+                max_chars=stored.LONGEST_NAME,
+                key=f"run.name.{run_id}",
+                placeholder=words.run_name({**run, "own_name": None}),
+                help="Every table, menu and chart shows it. Left empty, the run is called by its recipe again.",
+            )
+            if st.form_submit_button("Save", icon=":material/check:", **entrance.guard("say")):
+                with blocks.failures():
+                    stored.rename(start.workspace(), run_id, name, user=who())
+                    start.take_in()
+                    st.rerun()
+        if own:
+            by = f", named by {plain(run['named_by'])}" if run.get("named_by") else ""
+            st.caption(f"By its recipe: {plain(words.run_name({**run, 'own_name': None}))}{by}.")
 
 
 def who() -> str:

@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from datetime import UTC, datetime
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -40,7 +40,7 @@ NOTICED = 0.1
 RETRY_EVERY = 5.0
 """Seconds between attempts to take a database that another process holds."""
 REMEMBERED = 200
-"""Answers of queries kept at most."""
+"""Answers of queries kept at most, of each kind."""
 
 NEW_MODULES = 20
 """Modules that are worth it to `settle`"""
@@ -49,19 +49,52 @@ _settled = 0
 P = ParamSpec("P")
 R = TypeVar("R")
 
+_OF_FINISHED = """
+    SELECT count(*), bit_xor(hash(path, "offset")) FROM ingested
+    WHERE regexp_extract(path, '([^/]+)/[^/]+$', 1) NOT IN (SELECT run_id FROM runs WHERE status = 'running')
+"""
+"""Equal as long as nothing was read but events of runs that are at work"""
+
+
+class Answers:
+    """What was computed, each once: who asks while another visitor's page computes the same waits for that."""
+
+    def __init__(self) -> None:
+        self._known: dict[Any, Any] = {}
+        self._making: dict[Any, threading.Lock] = {}
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def of(self, key: Any, make: Callable[[], R]) -> R:
+        """The answer to `key`, which says all that `make` depends on."""
+        if key in self._known:
+            return self._known[key]
+        with self._lock:
+            making = self._making.setdefault(key, threading.Lock())
+        with making:
+            if key not in self._known:
+                self._known[key] = make()
+        with self._lock:
+            self._making.pop(key, None)
+        return self._known[key]
+
 
 class Store:
     """The database as the pages see it: owned, or a snapshot of it while another process owns it.
 
-    Pages call `query`; ingesting is cheap where nothing changed, so each page does it on its way.
+    Pages call `query`; ingesting is cheap where nothing changed, so each page does it on its way. What is asked of
+    `finished` is remembered while runs at work write their answers.
     """
 
     def __init__(self, workspace: Workspace):
         self.workspace = workspace
+        self.finished = Finished(self)
         self.held: StoreError | None = None
         """Why the database itself cannot be had, or took in nothing new; None when all is well."""
         self._connection: Owner | Snapshot | None = None
-        self._known: dict[Any, Any] = {}
+        self._known = Answers()
         self._lock = threading.Lock()
         self._tried = 0.0
         self.asked = 0.0
@@ -85,6 +118,13 @@ class Store:
 
         Raises StoreError where there is nothing to read yet.
         """
+        return self._ask(self._known, function, *args, **kwargs)
+
+    def recall(self, key: Any, make: Callable[[], R]) -> R:
+        """What `make` gave for `key` since something new was last ingested; `key` says all that `make` depends on."""
+        return self._known.of(key, make)
+
+    def _ask(self, known: Answers, function: Callable[Concatenate[Any, P], R], *args: P.args, **kwargs: P.kwargs) -> R:
         connection = self._connection
         if connection is None:
             raise self.held or StoreError([])
@@ -97,16 +137,9 @@ class Store:
             finally:
                 cursor.close()
 
-        answer = self.recall((function.__qualname__, repr(args), repr(sorted(kwargs.items()))), ask)
+        answer = known.of((function.__qualname__, repr(args), repr(sorted(kwargs.items()))), ask)
         # pandas copies on write, so a page may change what it gets
         return answer.copy(deep=False) if isinstance(answer, pd.DataFrame) else answer
-
-    def recall(self, key: Any, make: Callable[[], R]) -> R:
-        """What `make` gave for `key` since something new was last ingested; `key` says all that `make` depends on."""
-        known = self._known
-        if key not in known:
-            known[key] = make()
-        return known[key]
 
     def refresh(self, *, now: bool = False) -> None:
         """Take in what the workers have written; try again to own a database that was held.
@@ -131,7 +164,8 @@ class Store:
             else:
                 self.held = None if isinstance(self._connection, Owner) else self.held
             if new or len(self._known) > REMEMBERED:
-                self._known = {}
+                self._known = Answers()
+            self.finished.renew(self._connection if new else None)
 
     def publish(self, *, patient: bool = True) -> None:
         """Make everything that is known readable for the SQL page and for other processes.
@@ -149,7 +183,7 @@ class Store:
 
     def _open(self) -> None:
         self._tried = time.monotonic()
-        self._known = {}
+        self._known = Answers()
         # a connection that is replaced closes when the last page that uses it is done
         try:
             self._connection, self.held = connect(self.workspace), None
@@ -161,6 +195,7 @@ class Store:
             if (problem := disk_problem(error, str(self.workspace.root))) is None:
                 raise
             self._connection, self.held = None, StoreError(problem)
+        self.finished.renew(self._connection)
 
     def _look_now_and_then(self) -> None:
         while not self._closed.wait(max(LOOK_EVERY, LOOK_SHARE * self.looking_seconds)):
@@ -186,6 +221,36 @@ class Store:
                 Exception
             ):  # a full disk or a closed database must not end the thread; the pages show their own error
                 continue
+
+
+class Finished:
+    """Answers that no run at work changes: they are remembered until a run ends, or anything else is ingested.
+
+    For functions that read ended runs alone. While workers write answers every second, a page that ranks and tests
+    ended runs has nothing to compute anew.
+    """
+
+    def __init__(self, store: Store):
+        self._store = store
+        self._known = Answers()
+        self._stamp: Any = None
+
+    def query(self, function: Callable[Concatenate[Any, P], R], *args: P.args, **kwargs: P.kwargs) -> R:
+        return self._store._ask(self._known, function, *args, **kwargs)
+
+    def recall(self, key: Any, make: Callable[[], R]) -> R:
+        return self._known.of(key, make)
+
+    def renew(self, connection: Owner | Snapshot | None) -> None:
+        """Forget where `connection` tells something new of more than runs at work; None: nothing is new."""
+        if connection is None and len(self._known) <= REMEMBERED:
+            return
+        stamp = self._stamp
+        if connection is not None:
+            with closing(connection.cursor()) as cursor:
+                stamp = cursor.execute(_OF_FINISHED).fetchone()
+        if stamp != self._stamp or len(self._known) > REMEMBERED:
+            self._known, self._stamp = Answers(), stamp
 
 
 @st.cache_resource(show_spinner=False, on_release=Store.close)

@@ -1,5 +1,6 @@
 // Links of the app open in the same tab, without loading everything again, wherever they stand: Streamlit gives those of
-// Markdown and of tables a tab of their own. And the list of keyboard shortcuts, under "?".
+// Markdown and of tables a tab of their own. A download that was pressed while its page was drawn anew starts all the
+// same. And the list of keyboard shortcuts, under "?".
 export default function ({ data }) {
   const page = (window.sstmergePage ??= start());
   page.pages = data.pages;
@@ -61,6 +62,23 @@ function start() {
     const typing = event.composedPath().some((node) => /^(INPUT|TEXTAREA|SELECT)$/.test(node.tagName ?? ""));
     if (event.key === "?" && !typing && !event.ctrlKey && !event.metaKey) show(page);
   });
+
+  // Streamlit forgets what a download button makes as soon as the page is drawn anew, and the press of one who was
+  // quicker than the drawing fails ("Failed to generate file"): it is pressed again, three times at most.
+  const pressed = new Map(); // button's key → times pressed again
+  new MutationObserver((changes) => {
+    if (!changes.some((change) => change.addedNodes.length)) return;
+    for (const failure of document.querySelectorAll('[data-testid="stDownloadButtonError"]:not([data-seen])')) {
+      failure.dataset.seen = "";
+      const button = failure.closest('[data-testid="stDownloadButton"]')?.querySelector("button");
+      const key = failure.closest('[class*="st-key-"]')?.className ?? button?.textContent;
+      const again = (pressed.get(key) ?? 0) + 1;
+      if (!button || again > 3) continue;
+      pressed.set(key, again);
+      setTimeout(() => document.contains(button) && button.click(), 300 * again);
+      setTimeout(() => pressed.delete(key), 10_000);
+    }
+  }).observe(document.body, { childList: true, subtree: true });
   return page;
 }
 

@@ -18,11 +18,12 @@ from sstmerge_core.runs.rescore import score
 from sstmerge_core.store import EventWriter, audit, remarks, saved, trash
 from sstmerge_core.suites import own
 from sstmerge_core.suites.bundled import source
-from sstmerge_core.worker import base_download, rescore_job
+from sstmerge_core.worker import base_download, convert_job, rescore_job
 from sstmerge_core.workspace import Workspace
 
 As = Callable[..., None]
 SOURCE = Source(name="a", path="", sha256="0" * 64)
+ANY_BASE = catalog.Base("b", Path("b"), "0" * 64, True, "")
 
 
 @pytest.fixture
@@ -56,6 +57,7 @@ ACTIONS: dict[str, tuple[str, Callable[[Workspace], object]]] = {
     "submit": ("launch", lambda w: jobs.submit(w, [], name="n", kind="inspect", sources=dict.fromkeys(SIDES, SOURCE))),
     "enqueue": ("launch", lambda w: jobs.enqueue(w, "base", "n", {}, device="none")),
     "fetch a base": ("launch", lambda w: base_download.submit(w, "owner/name")),
+    "convert": ("add", lambda w: convert_job.submit(w, "mine", ANY_BASE)),
     "resume": ("launch", lambda w: jobs.resume(w, "j1")),
     "cancel another's": ("cancel others", lambda w: jobs.cancel(w, "j2")),
     "move another's": ("move others", lambda w: jobs.move(w, "j2", "first")),

@@ -96,10 +96,11 @@ def test_the_licences_in_notice_are_those_that_the_packages_and_the_data_state()
 
 
 def test_no_javascript_is_vendored_without_its_licence() -> None:
-    scripts = [
-        path for folder in ("studio", "pages", "sstmerge_core", "data") for path in (ROOT / folder).rglob("*.js")
-    ]
-    assert scripts and all(path.stat().st_size < 40_000 for path in scripts), "a library? Name it in docs/notice.py"
+    folders = [ROOT / name for name in ("studio", "pages", "sstmerge_core", "data")]
+    scripts = [path for folder in folders for kind in ("*.js", "*.js.gz") for path in folder.rglob(kind)]
+    libraries = [path for path in scripts if path.suffix == ".gz" or path.stat().st_size >= 40_000]
+    assert scripts and {path.parent.relative_to(ROOT).as_posix() for path in libraries} <= set(notice.SHIPPED)
+    assert all((path.parent / "LICENSE").is_file() for path in libraries), "a library comes with its licence"
 
 
 def test_an_audit_tells_weaknesses_and_what_it_could_not_ask() -> None:

@@ -73,6 +73,8 @@ class Case:
     """Importance of the weights of each adapter at the base and at the tuned model"""
     direction: Callable[[str], torch.Tensor] | None = None
     """Aligned minus unaligned weights of a module"""
+    seen: Mapping[str, np.ndarray] | None = None
+    """E[xxᵀ] of what harmful samples put into a module, (in, in) float64"""
 
     def error(self) -> float:
         """The worst relative Frobenius error over the modules; infinite where they are not the expected ones."""
@@ -85,6 +87,7 @@ class Case:
             base=self.base,
             elected=elected(self.scores, self.parameters) if self.scores else None,
             direction=self.direction,
+            inputs=in_core(self.adapters, self.seen) if self.seen else None,
         )
         if merged.modules.keys() != self.expected.keys():
             return float("inf")
@@ -119,7 +122,12 @@ class Oracle:
 
     @cached_property
     def cases(self) -> list[Case]:
-        return self.build()
+        """Those of `build`; and where ΔW may be multiplied first, the first of each number of adapters so."""
+        found = self.build()
+        if not found or "weights" not in methods.get(found[0].method).driver:
+            return found
+        first = {len(case.adapters): case for case in reversed(found)}
+        return [*found, *(unweighed(case) for case in first.values())]
 
     def error(self, nudge: str = "") -> float:
         """The worst error over the cases; of a parameter to `nudge`, over those that give it, ours nudged alone."""
@@ -128,6 +136,27 @@ class Oracle:
         return max(
             case.nudged(nudge).error() for case in self.cases if nudge == "ΔU" or case.parameters.get(nudge, "") != ""
         )
+
+
+def unweighed(case: Case) -> Case:
+    """The same expectation of adapters that give those of `case` when each is multiplied by its weight."""
+    weights = (-0.5, 2.0, 0.25)[: len(case.adapters)]
+    adapters = [
+        {
+            name: replace(own, scaling=own.scaling / abs(w), b=own.b if w > 0 else -own.b)
+            for name, own in adapter.items()
+        }
+        for adapter, w in zip(case.adapters, weights, strict=True)
+    ]
+    moved = case.calibrated and replace(case.calibrated, space=core_space(adapters))
+    given = case.parameters | {"weights": ",".join(map(str, weights))}
+    return replace(case, adapters=adapters, parameters=given, calibrated=moved)
+
+
+def in_core(adapters: Adapters, seen: Mapping[str, np.ndarray]) -> dict[str, torch.Tensor]:
+    """Ours: the same second moments in the adapters' core coordinates."""
+    found = {name: module.q_in.double() for name, module in core_space(adapters).items()}
+    return {name: q_in.T @ torch.from_numpy(seen[name]) @ q_in for name, q_in in found.items()}
 
 
 def elected(

@@ -35,9 +35,9 @@ outside after a seeded time, or in the middle of a line of an event file. "By ti
 may have ended by then. The workspace lies on a small disk in memory. Servers are Streamlit's own, visited by the
 protocol of browsers; what they launch is made up, what workers do in the other trials is the real work.
 
-Not tried: a machine that loses power, kills of trainings, experiments and the Playground's process, workers on other
-machines. A flipped bit within a text of an event file is not noticed: its lines carry no checksum, and it is the only
-copy.
+Not tried: a machine that loses power, kills of experiments and the Playground's process, workers on other machines.
+Lines of event files end in a checksum: one that a flipped bit has changed is told as unreadable on its run's page, and
+never read as something else.
 """
 
 

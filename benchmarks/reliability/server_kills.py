@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import random
 import shutil
@@ -17,12 +18,13 @@ from benchmarks.reliability import checks, traps
 from benchmarks.reliability.children import PATIENCE, Child, asked, fork
 from benchmarks.reliability.inputs import Inputs, workspace
 from benchmarks.reliability.visitor import Visitor
-from sstmerge_core.workspace import Workspace
+from sstmerge_core.adapters.archive import WEIGHTS
+from sstmerge_core.workspace import Workspace, write_file
 
 Row = dict[str, Any]
 STAGES = ("ingest", "snapshot", "page", "launch")
 COMMANDS = ("rebuild", "registration")
-KEEPING = ("backup", "restore")
+KEEPING = ("backup", "restore", "import", "training")
 ARRIVING = 12
 """Runs that have come since the database was last written"""
 
@@ -150,6 +152,10 @@ def command(name: str, own: Workspace, inputs: Inputs) -> int:
         return cli.main(["backup", str(_kept(own))])
     if name == "restore":
         return cli.main(["restore", str(_kept(own)), "--into", str(_again(own))])
+    if name == "import":
+        return cli.main(["import", str(_other(own))])
+    if name == "training":
+        return _train(own, inputs, _trained(own))
     from sstmerge_core import catalog
 
     if catalog.twin(own, catalog.entry(inputs.utility).sha256):
@@ -165,10 +171,46 @@ def _again(own: Workspace) -> Path:
     return own.root.parent / f"{own.root.name}.restored"
 
 
+def _other(own: Workspace) -> Path:
+    return own.root.parent / "another workspace"
+
+
+def _trained(own: Workspace) -> Path:
+    return own.root.parent / f"{own.root.name}.trained"
+
+
+def _train(own: Workspace, inputs: Inputs, out: Path) -> int:
+    """Three epochs of six steps on made-up rows."""
+    from sstmerge_core import cli
+
+    rows = out.parent / "rows to train on.jsonl"
+    if not rows.exists():
+        pairs = ({"prompt": f"w{number} w{number + 1}", "response": f"w{number}"} for number in range(24))
+        write_file(rows, "".join(json.dumps(pair) + "\n" for pair in pairs))
+    what = ["--base", str(inputs.base), "--data", str(rows), "--out", str(out), "--name", "trained"]
+    return cli.main(["train", *what, "--epochs", "3", "--batch-size", "4", "--rank", "2", "--device", "cpu"])
+
+
 def ready(stage: str, own: Workspace) -> None:
     """What a command needs to be there, and nothing that an earlier one has left."""
+    from sstmerge_core.train import checkpoint
+
     _kept(own).unlink(missing_ok=True)
-    shutil.rmtree(_again(own), ignore_errors=True)
+    for folder in (_again(own), _trained(own), checkpoint.folder(_trained(own))):
+        shutil.rmtree(folder, ignore_errors=True)
+    if stage == "import" and not _other(own).exists():
+
+        def another() -> None:
+            from sstmerge_core.store import remarks, saved
+            from tests.synthetic_workspace import selected
+
+            there = Workspace(_other(own)).create()
+            for number in range(4):
+                selected(there, "A5", alpha=0.61 + number / 100)
+            remarks.note(there, min(there.runs.iterdir()).name, "a note of theirs")
+            saved.save(there, saved.SavedQuery("theirs", "SELECT 3"))
+
+        asked(another)
     if stage == "restore":
 
         def kept() -> None:
@@ -179,12 +221,25 @@ def ready(stage: str, own: Workspace) -> None:
         asked(kept)
 
 
-def _restored(own: Workspace, stage: str) -> checks.Faults:
-    """A backup is there whole or not at all, and so is what is restored; the next try goes well and has every line."""
-    from sstmerge_core.upkeep import backup
+def _restored(own: Workspace, inputs: Inputs, stage: str) -> checks.Faults:
+    """What a command was to leave is there whole or not at all; the next try goes well, and has every line and bit."""
+    from sstmerge_core.upkeep import backup, importing
 
     if stage not in KEEPING:
         return []
+    if stage == "import":
+        importing.take(own, _other(own))
+        runs = {name: lines for name, lines in checks.whole_lines(Workspace(_other(own))).items() if "runs/" in name}
+        again = importing.take(own, _other(own)).new
+        return checks.kept(runs, own) + ([f"doubled: imported twice: {again}"] if any(again.values()) else [])
+    if stage == "training":
+        straight = own.root.parent / "trained straight"
+        if not straight.exists():
+            _train(own, inputs, straight)
+        if not _trained(own).exists() and _train(own, inputs, _trained(own)):
+            return ["lost: the training does not go on"]
+        same = (_trained(own) / WEIGHTS).read_bytes() == (straight / WEIGHTS).read_bytes()
+        return [] if same else ["different: a training that was killed gave other weights"]
     if stage == "backup" and _kept(own).exists():
         backup.check(_kept(own))
     if stage == "backup":
@@ -257,7 +312,7 @@ def kill(case: Case, stage: str, counted: dict[str, dict[str, int]], seed: int, 
 
     def after() -> checks.Faults:
         found = settled(own) + registered(own, case.inputs, stage)
-        found += _restored(own, stage) + readable(own) + checks.one_truth(own, case.folder / "scratch")
+        found += _restored(own, case.inputs, stage) + readable(own) + checks.one_truth(own, case.folder / "scratch")
         said_now, shown = checks.page(own, rng.choice(["overview", "merge", "pareto", "query", "adapters"]))
         return found + shown + ([] if said_now else ["page: it says nothing"])
 

@@ -55,6 +55,8 @@ OTHER: dict[str, Scope] = {
     "rebuild": ("store/owner.py", "store/snapshot.py", "store/fold.py"),
     "backup": ("upkeep/backup.py",),
     "restore": ("upkeep/backup.py", "workspace.py:new_folder"),
+    "import": ("upkeep/importing.py", "store/events.py", "store/saved.py", "workspace.py:new_folder"),
+    "training": ("train/__init__.py", "train/trainer.py", "train/checkpoint.py", "workspace.py:new_folder"),
     "registration": ("sstmerge_core/catalog/", "adapters/fingerprint.py", "store/events.py"),
     "page": ("/pages/", "studio/"),
     "launch": ("jobs/__init__.py:submit", "jobs/queue.py", "jobs/dispatch.py", "jobs/backends/local.py"),

@@ -12,13 +12,15 @@ from sstmerge_core.catalog import Entry, intake
 from sstmerge_core.plots import table
 from sstmerge_core.store import queries
 from sstmerge_core.words import plain
-from studio import blocks, entrance, pick, start, uploads
+from sstmerge_core.worker import convert_job
+from studio import blocks, entrance, pick, start, uploads, visitor
 
 WAYS = {
     "folder": ":material/folder: Folder",
     "upload": ":material/upload: Upload",
     "hub": ":material/cloud_download: Hugging Face",
     "merge": ":material/merge: A merge of here",
+    "convert": ":material/transform: Of another kind",
 }
 LACKING = {
     "folder": "Write the folder's path.",
@@ -44,6 +46,9 @@ def form(store: start.Store, shelf: pick.Shelf) -> None:
         label_visibility="collapsed",
     )
     way = way or "folder"
+    if way == "convert":
+        _convert(shelf)
+        return
     with (
         st.form(f"add.{way}", enter_to_submit=True, border=False),
         st.container(horizontal=True, vertical_alignment="bottom", gap="small"),
@@ -63,6 +68,39 @@ def form(store: start.Store, shelf: pick.Shelf) -> None:
         adapters_info.show_next(entry)
         st.toast(f"Added {plain(entry.name)}.")
         st.rerun()
+
+
+def _convert(shelf: pick.Shelf) -> None:
+    """A LoRA made of an adapter that is none, as a job: it loads the base model."""
+    bases = {name: base for name, base in shelf.bases.items() if base.ready}
+    with (
+        st.form("add.convert", enter_to_submit=True, border=False),
+        st.container(horizontal=True, vertical_alignment="bottom", gap="small"),
+    ):
+        path = st.text_input(
+            "Folder on this machine",
+            key="adapters.source",
+            placeholder="/models/my-dora",
+            width=300,
+            help="DoRA, LoHa, LoKr, OFT, IA³, VeRA, trained tokens, modules_to_save, pickled weights, MLX; or a file "
+            "in kohya's format. A LoRA that stands for it on this base is made beside it and added.",
+        ).strip()
+        base = st.selectbox("On the base model", list(bases), key="adapters.on", width=210)
+        rank = st.number_input(
+            "Rank", 0, 4096, 0, key="adapters.rank", width=110, help="0: the smallest that is exact to 1e-6."
+        )
+        name = st.text_input("Name", key="adapters.called", placeholder="its own name, -lora", width=170)
+        pressed = st.form_submit_button("Convert", icon=":material/transform:", **entrance.guard("launch"))
+    if pressed and path and base in bases:
+        with blocks.failures():
+            job_id = convert_job.submit(start.workspace(), path, bases[base], name, rank=int(rank), user=start.user())
+            st.session_state["convert:job"] = visitor.remember(job_id)
+            st.rerun()
+    elif pressed:
+        st.info("Write the folder's path, and choose the base model that it was trained on.")
+    if job_id := st.session_state.get("convert:job"):
+        job = blocks.watch(job_id, key="convert.watch")
+        visitor.desk([job] if job else [], watched=job_id, key="convert.job")
 
 
 def _folder() -> Keep | None:

@@ -10,6 +10,7 @@ import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
+from sstmerge_core import words
 from sstmerge_core.builder import recipe_file
 from sstmerge_core.errors import SSTMergeError
 from sstmerge_core.plots import alpha_curves, export
@@ -28,7 +29,7 @@ Panels = list[tuple[str, pd.DataFrame]]
 
 def runs(store: start.Store, pairs: Sequence[str]) -> pd.DataFrame:
     """Every run with an α of these pairs, their utility by one metric each."""
-    found = [one_utility(store.query(queries.alpha_curves, pair)) for pair in pairs]
+    found = [one_utility(store.finished.query(queries.alpha_curves, pair)) for pair in pairs]
     return pd.concat(found, ignore_index=True) if len(found) > 1 else found[0]
 
 
@@ -39,7 +40,7 @@ def series(store: start.Store, kept: pd.DataFrame, key: str) -> pd.DataFrame:
         found = [alpha_curves.with_series(rows) for _, rows in kept.groupby("pair", sort=False)]
         return pd.concat(found, ignore_index=True) if found else kept
 
-    return store.recall(("series", key), make)
+    return store.finished.recall(("series", key), make)
 
 
 def panels(shown: pd.DataFrame, by: str) -> Panels:
@@ -55,7 +56,7 @@ def panels(shown: pd.DataFrame, by: str) -> Panels:
 def together(store: start.Store, shown: pd.DataFrame, key: str, intervals: bool) -> list[go.Figure]:
     """One figure per meaning of α beside each other, its measures above each other."""
     figures = {
-        axis: store.recall(
+        axis: store.finished.recall(
             ("alpha curves", axis, key), partial(alpha_curves.figure, shown, axis=axis, intervals=intervals)
         )
         for axis in alpha_curves.AXES
@@ -72,7 +73,9 @@ def apart(store: start.Store, cut: Panels, key: str, intervals: bool) -> list[go
     st.caption("Solid: resistance. Dashed: utility. Dotted: over-refusal. A ring: where resistance and utility meet.")
     with st.container(horizontal=True, gap="medium"):
         for title, rows in cut:
-            figure = store.recall(("alpha panel", title, key), partial(alpha_curves.panel, rows, intervals=intervals))
+            figure = store.finished.recall(
+                ("alpha panel", title, key), partial(alpha_curves.panel, rows, intervals=intervals)
+            )
             with st.container(width=PANEL_WIDTH, gap=None):
                 st.markdown(f"**{plain(title)}**")
                 st.plotly_chart(
@@ -83,6 +86,30 @@ def apart(store: start.Store, cut: Panels, key: str, intervals: bool) -> list[go
                 )
             figures.append(go.Figure(figure).update_layout(title=title, margin_t=48))
     return figures
+
+
+def few_values(shown: pd.DataFrame, layout: str, of: str) -> None:
+    """Say of which panels no line is a curve, and the way to one that is."""
+    by = "pair" if layout == "pair" else "method"
+    few = alpha_curves.few_values(shown[shown["source"] == "measured"], by)
+    if not few:
+        return
+    called = few if by == "pair" else [style(name).title for name in few]
+    everything = len(few) == shown[by].nunique()
+    whose = f"Every line of {plain(of)}" if everything else f"Every line of {plain(words.listed(called))}"
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.caption(
+            f":material/info: {whose} stands on one or two values of α: what lies between them is not measured.",
+            width="content",
+        )
+        given = {} if layout == "pair" else sides(shown)
+        st.page_link("pages/sweep.py", label="Sweep over α", icon=":material/show_chart:", query_params=given)
+
+
+def sides(shown: pd.DataFrame) -> dict[str, str]:
+    """Both adapters of the newest of these runs, as the Sweep page takes them."""
+    newest = shown.dropna(subset=["utility_adapter", "safety_adapter"]).head(1)
+    return {side: str(newest[f"{side}_adapter"].iloc[0]) for side in ("utility", "safety") if len(newest)}
 
 
 def files(figures: list[go.Figure], shown: pd.DataFrame, *, title: str, name: str, values: Mapping[str, Any]) -> None:
@@ -100,7 +127,7 @@ def files(figures: list[go.Figure], shown: pd.DataFrame, *, title: str, name: st
         icon=":material/download:",
         disabled=not figures,
         key="alpha_curves.html",
-        help="One file with figures, data and recipes inside (about 5 MB); opens without a network and without us.",
+        help="One file with figures, data and recipes inside (about 1.3 MB); opens without a network and without us.",
     )
     blocks.csv_button(shown, f"{name}.csv", key="alpha_curves.csv")
     with st.popover("More", icon=":material/more_horiz:", disabled=not figures):
@@ -145,7 +172,19 @@ def recipes(shown: pd.DataFrame) -> dict[str, str]:
 
 def _columns(shown: pd.DataFrame) -> pd.DataFrame:
     """What a colleague reads: the run and its figures, not what the charts are made of."""
-    wanted = ["run_id", "pair", "series_name", "source", "split", "alpha", "k", "seed", "resistance", "resistance_low"]
+    wanted = [
+        "run_id",
+        "pair",
+        "series_name",
+        "own_name",
+        "source",
+        "split",
+        "alpha",
+        "k",
+        "seed",
+        "resistance",
+        "resistance_low",
+    ]
     wanted += ["resistance_high", "utility", "utility_low", "utility_high", "over_refusal", "over_refusal_low"]
     wanted += ["over_refusal_high", "resistance_n", "safety_tax", "judge"]
     return shown[[name for name in wanted if name in shown]]

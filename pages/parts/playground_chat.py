@@ -59,7 +59,14 @@ def bar(talk: Conversation | None, chosen: Mapping[str, Chosen], busy: bool) -> 
     with st.bottom:
         with st.container(horizontal=True, gap="small", vertical_alignment="center"):
             if busy:
-                st.button("Stop", icon=":material/stop_circle:", type="primary", key="playground.stop", on_click=_stop)
+                st.button(
+                    "Stop",
+                    icon=":material/stop_circle:",
+                    type="primary",
+                    key="playground.stop",
+                    on_click=_stop,
+                    **entrance.guard("talk"),
+                )
             elif talk and talk.turns:
                 st.button(
                     "Clear",
@@ -78,7 +85,9 @@ def bar(talk: Conversation | None, chosen: Mapping[str, Chosen], busy: bool) -> 
 
 
 def _stop() -> None:
-    if now := answering.running(start.workspace(), st.session_state["playground.chat"]):
+    if access.refusal("talk") is None and (
+        now := answering.running(start.workspace(), st.session_state["playground.chat"])
+    ):
         now.stop()
 
 

@@ -12,7 +12,7 @@ from sstmerge_core.builder import recipe_command, recipe_file
 from sstmerge_core.errors import SSTMergeError
 from sstmerge_core.evaluate.judges import MODEL_JUDGES, judge_names
 from sstmerge_core.recipe import Recipe
-from sstmerge_core.words import plain
+from sstmerge_core.words import plain, run_name
 from sstmerge_core.worker import rescore_job
 from studio import blocks, entrance, pick, start
 
@@ -159,7 +159,7 @@ def rescore(run: Mapping[str, Any], answers: int, known: Sequence[str]) -> None:
             type="primary",
             **entrance.guard("launch", disabled=not judge),
             on_click=_rescore,
-            args=(run["run_id"], judge, run["label"]),
+            args=(run["run_id"], judge, run_name(run)),
         )
     if error := st.session_state.pop("run:rescore problem", None):
         blocks.problems(error.problems)

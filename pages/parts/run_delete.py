@@ -22,9 +22,7 @@ def delete(store: start.Store, run: Mapping[str, Any]) -> None:
     """The way to a dialog that says what refers to the run, and the two things that can be deleted of it."""
     if st.button("Delete", icon=":material/delete:", key="run.delete", **entrance.guard("delete")):
         st.session_state.pop("run:deleted", None)
-        st.dialog(f"Delete {plain(run['label'] or run['run_id'])}", icon=":material/delete:")(_dialog)(
-            store, run["run_id"]
-        )
+        st.dialog(f"Delete {plain(words.run_name(run))}", icon=":material/delete:")(_dialog)(store, run["run_id"])
 
 
 def _dialog(store: start.Store, run_id: str) -> None:

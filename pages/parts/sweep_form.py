@@ -8,8 +8,10 @@ from typing import Any
 import streamlit as st
 
 from sstmerge_core import methods, words
+from sstmerge_core.analysis.screening import Screening
 from sstmerge_core.builder import grid, preflight, presets
 from sstmerge_core.catalog import Base
+from sstmerge_core.jobs.backends import RAY, missing
 from sstmerge_core.plots import table
 from studio import entrance, families, link, navigation, pick, preset, start
 
@@ -30,7 +32,16 @@ LISTS = {
 def fields() -> link.Fields:
     """What the link says of this part."""
     lists = {name: (link.text, getattr(FIRST, name)) for name in LISTS}
-    return {"method": (link.some_of(methods.names()), list(FIRST.methods)), **lists}
+    own: link.Fields = {"method": (link.some_of(methods.names()), list(FIRST.methods)), "screen": (_whole, 0)}
+    return own | lists
+
+
+def _whole(values: list[str]) -> int:
+    """A link's number, from 0. Raises ValueError for another."""
+    found = int(values[-1])
+    if found < 0:
+        raise ValueError("give a number from 0")
+    return found
 
 
 def choose_preset(state: link.Link) -> None:
@@ -90,12 +101,30 @@ def choose_values(state: link.Link, chosen: Sequence[str]) -> tuple[dict[str, st
     return texts, measured
 
 
+def choose_screening(state: link.Link) -> Screening | None:
+    """How many points are generated after all have been screened; None: all, and nothing is screened."""
+    with st.container(width=290, gap=None):
+        keep = st.number_input(
+            "Screen first, generate the best",
+            0,
+            key=state.key("screen"),
+            help="Every point is merged and looked at on selection prompts without generating: what a refusal and a "
+            "helpful answer would cost it, and how far it is from the utility side. Only the best are generated. "
+            "0: nothing is screened, every point is generated.",
+        )
+    if not keep:
+        return None
+    st.caption(Screening(keep).rule)
+    return Screening(keep)
+
+
 def plan(
     inputs: pick.MergeInputs,
     chosen: Sequence[str],
     texts: Mapping[str, str],
     options: preflight.Options,
     unaligned: Base | None = None,
+    screening: Screening | None = None,
 ) -> preflight.SweepPlan:
     """What the form says as recipes. Raises RecipeError for a list that cannot be read and that a method takes."""
     used = {name for method in chosen for name in _varied(method)}
@@ -113,14 +142,19 @@ def plan(
         further=inputs.further,
         unaligned=unaligned,
         options=options,
+        screening=screening,
     )
 
 
 def launch(plan: preflight.SweepPlan, inputs: pick.MergeInputs, *, blocked: bool) -> bool:
     """How many points, how long they take, and the button that starts them; `blocked`: there are problems above."""
+    start_label = f"Start {words.count(len(plan.recipes), 'run')}" if plan.recipes else "Nothing to start"
+    if plan.recipes and plan.screening:
+        kept = min(plan.screening.keep, plan.points)
+        start_label = f"Screen {words.count(plan.points, 'point')}, run the best {kept:,}"
     with st.container(horizontal=True, vertical_alignment="center"):
         pressed = st.button(
-            f"Start {words.count(len(plan.recipes), 'run')}" if plan.recipes else "Nothing to start",
+            start_label,
             type="primary",
             icon=":material/play_arrow:",
             **entrance.guard("launch", disabled=blocked or not plan.recipes),
@@ -135,18 +169,38 @@ def launch(plan: preflight.SweepPlan, inputs: pick.MergeInputs, *, blocked: bool
     return pressed
 
 
-def workers(plan: preflight.SweepPlan) -> int | None:
-    """How many workers may share the points; None: one for each GPU, on the CPU one. Drawn where there are several."""
+def workers(plan: preflight.SweepPlan) -> dict[str, Any]:
+    """Who may share the points, as `jobs.submit` takes it: one worker for each GPU, on the CPU one, unless it is said.
+
+    Drawn where there are several points.
+    """
     if len(plan.recipes) < 2:
-        return None
+        return {}
     about = (
         "Points are shared out between so many processes at most, one on each GPU. Empty: every GPU there is. On the "
         "CPU one is the fastest unless each leaves cores idle: every one has its own copy of the model."
     )
-    given = st.number_input(
-        "Workers", min_value=1, max_value=64, value=None, key="sweep.workers", placeholder="auto", help=about, width=140
-    )
-    return int(given) if given is not None else None
+    with st.expander("Workers", icon=":material/dns:"), st.container(horizontal=True, gap="small"):
+        given = st.number_input(
+            "At most",
+            min_value=1,
+            max_value=64,
+            value=None,
+            key="sweep.workers",
+            placeholder="auto",
+            help=about,
+            width=140,
+        )
+        chosen: dict[str, Any] = {"workers": int(given) if given is not None else None}
+        if (how := missing(RAY)) is not None:
+            st.caption(f"On several machines with Ray: `{how}`, then start the dashboard again.")
+        elif st.toggle("On Ray", key="sweep.ray", help="One worker on each GPU, or CPU, of a cluster of Ray."):
+            about = "Such as head:6379. Empty: Ray is started on this machine."
+            address = st.text_input(
+                "Address of the cluster", key="sweep.address", help=about, placeholder="this machine"
+            )
+            chosen |= {"backend": RAY, "address": address.strip()}
+    return chosen
 
 
 def preview(plan: preflight.SweepPlan) -> None:

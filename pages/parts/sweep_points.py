@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pandas as pd
 import streamlit as st
 
-from sstmerge_core import jobs, words
+from sstmerge_core import jobs, metrics, words
+from sstmerge_core.analysis import screening
 from sstmerge_core.store import queries
 from sstmerge_core.words import plain, run_link
 from studio import blocks, entrance, queue, start, visitor
@@ -25,6 +27,7 @@ def _results(job_id: str) -> None:
     job = jobs.job(start.workspace(), job_id)
     if job is None or not job.run_ids:
         return
+    screened = screening.load(start.workspace(), job_id)
     runs = start.query(queries.runs_by_id, job.run_ids)
     if len(runs):
         curve = runs[runs["alpha"].notna()]
@@ -40,11 +43,42 @@ def _results(job_id: str) -> None:
                 query = shown | {name: list(dict.fromkeys(curve[name].dropna())) for name in ("method", "split")}
                 st.switch_page("pages/alpha_curves.py", query_params=query)
             st.page_link("pages/pareto.py", label="Pareto", icon=":material/scatter_plot:", query_params=shown)
-            st.caption(f"{len(runs):,} of {words.count(len(job.run_ids), 'run')} finished.", width="content")
+            wanted = sum(one.generated for one in screened.settings) if screened else len(job.run_ids)
+            st.caption(f"{len(runs):,} of {words.count(wanted, 'run')} finished.", width="content")
         blocks.run_table(
             runs, key=f"sweep.points.{job_id}", columns=("seconds",), height="auto" if len(runs) < 11 else 400
         )
+    if screened is not None:
+        _screening(screened)
     _failed(job, finished=len(runs))
+
+
+def _screening(record: screening.Record) -> None:
+    """Every point that was screened, the best first, with what it was chosen by."""
+    heads = [metrics.get(name) for name in screening.FIGURES]
+    left_out = sum(not one.generated for one in record.settings)
+    with st.expander(f"Screened: {words.count(left_out, 'point')} left out", icon=":material/filter_alt:"):
+        st.caption(record.words())
+        st.dataframe(
+            pd.DataFrame(
+                [
+                    {"place": one.place, "point": one.label}
+                    | {metric.title: one.figures.get(metric.name) for metric in heads}
+                    | {"": "generated" if one.generated else "left out"}
+                    for one in record.settings
+                ]
+            ),
+            hide_index=True,
+            placeholder="–",
+            column_config={
+                metric.title: st.column_config.NumberColumn(
+                    f"{metric.title} {metric.arrow}", format="%.3f", help=f"{metric.help} {metric.unit}".strip()
+                )
+                for metric in heads
+            },
+            height="auto" if len(record.settings) < 11 else 400,
+            alt="Screened points",
+        )
 
 
 def _failed(job: jobs.Job, finished: int) -> None:

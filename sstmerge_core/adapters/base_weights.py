@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sstmerge_core.adapters.check import EMBEDDINGS, read_base
+from sstmerge_core.adapters.check import EMBEDDINGS, Place, read_base
 from sstmerge_core.errors import DataError, Problem
 
 if TYPE_CHECKING:
@@ -20,18 +20,29 @@ def base_weights(path: str | Path, device: str = "cpu") -> Callable[[str], torch
     and when called for a module that the base does not have.
     """
     base = read_base(path)
-    keys = {id(place): key for key, place in base.weights.items()}
 
     def weight(module: str) -> torch.Tensor:
-        import torch
-        from safetensors import safe_open
-
-        found = base.weight(module)
-        if found is None:
+        found = base.places(module)
+        if not found:
             raise DataError(Problem(str(base.path), f"has no module {module}", "Choose the adapter's base model."))
-        with safe_open(found[0], framework="pt", device=device) as file:
-            tensor = file.get_tensor(f"{keys[id(found)]}.weight").to(torch.float32)
-        turned = base.is_transposed(module) or module.rsplit(".", 1)[-1] in EMBEDDINGS
-        return tensor.T if turned else tensor
+        tensor = read_places(found, device)
+        embedding = module.rsplit(".", 1)[-1] in EMBEDDINGS
+        return tensor.T if embedding or base.turned(module, tuple(tensor.shape)) else tensor
 
     return weight
+
+
+def read_places(places: Sequence[Place], device: str = "cpu", dtype: torch.dtype | None = None) -> torch.Tensor:
+    """A module's weight from where it lies in the files, as they lay it out, float32 where no `dtype` is given.
+
+    Rows of several tensors stand below each other; of a stack of experts it is one matrix.
+    """
+    import torch
+    from safetensors import safe_open
+
+    parts = []
+    for place in places:
+        with safe_open(place.file, framework="pt", device=device) as file:
+            part = file.get_tensor(place.key) if place.expert is None else file.get_slice(place.key)[place.expert]
+        parts.append(part.to(dtype or torch.float32))
+    return parts[0] if len(parts) == 1 else torch.cat(parts)

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from sstmerge_core.adapters import names, patterns
 from sstmerge_core.adapters.json_file import shown
+from sstmerge_core.adapters.names import canonical
 from sstmerge_core.adapters.settings import RECOMPUTED
+from sstmerge_core.adapters.skeleton import LOCAL, in_memory, model_class, stacks
 from sstmerge_core.errors import AdapterError, DataError, Problem
 
 if TYPE_CHECKING:
@@ -39,15 +41,14 @@ def stand_in(folder: Path, config: Mapping[str, Any], base: Path, rank: int = 0)
 
     Memory: the base model two times in float32 (in float64 where it is small: the difference is then exact to the
     adapter's own precision). Raises AdapterError where PEFT does not take the adapter, or where it moves what is no
-    matrix of a module (biases, norms, fused experts); DataError where the base cannot be loaded.
+    matrix of a module (biases, norms); DataError where the base cannot be loaded.
     """
     import torch
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoConfig
 
     try:
-        model: Any = AutoModelForCausalLM.from_pretrained(
-            base, dtype=torch.float32, local_files_only=True, trust_remote_code=False, use_safetensors=True
-        )
+        config_of = AutoConfig.from_pretrained(base, **LOCAL)
+        model: Any = model_class(config_of).from_pretrained(base, dtype=torch.float32, use_safetensors=True, **LOCAL)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise DataError(Problem(str(base), f"cannot be loaded: {shown(error)}", "Check the base model.")) from None
     # PiSSA and OLoRA factor the base in PEFT, which refuses float64 for that
@@ -55,6 +56,10 @@ def stand_in(folder: Path, config: Mapping[str, Any], base: Path, rank: int = 0)
     if not recomputed and sum(weight.numel() for weight in model.parameters()) < 1e9:
         model = model.double()
     kinds = {name: type(module) for name, module in model.named_modules()}
+    memory = in_memory(model)
+    fused = {
+        f"{memory[name]}.{part}": bool(getattr(module, "is_transposed", False)) for name, module, part in stacks(model)
+    }
     tied = bool(getattr(model.config.get_text_config(), "tie_word_embeddings", False))
     before = {name: weight.detach().clone() for name, weight in model.state_dict().items()}
     with warnings.catch_warnings():
@@ -70,6 +75,12 @@ def stand_in(folder: Path, config: Mapping[str, Any], base: Path, rank: int = 0)
     for name, weight in moved.items():
         module = name.removesuffix(".weight")
         kind = kinds.get(module)
+        if name in fused:
+            change = weight.double() - before[name].double()
+            stack, _, part = canonical(name).rpartition(".")
+            for expert, own in enumerate(change.mT if fused[name] else change):
+                found[f"{stack}.{expert}.{part}"] = own
+            continue
         if kind is None or weight.dim() != 2 or name == module:
             fault = f"changes {shown(name)}, which is no matrix of a module; no LoRA stands for it"
             raise AdapterError(Problem(str(folder), fault, "Train it without, or merge it into a dense model."))
@@ -77,8 +88,8 @@ def stand_in(folder: Path, config: Mapping[str, Any], base: Path, rank: int = 0)
         delta = weight.double() - before[name].double()
         if embedding or kind.__name__ == "Conv1D":
             delta = delta.T
-        found[module] = delta
-        embeddings |= {module} if embedding else set()
+        found[canonical(module)] = delta
+        embeddings |= {canonical(module)} if embedding else set()
         turned |= kind.__name__ == "Conv1D"
     factors, used, lost = _factored(found, rank)
     return Stand(factors, frozenset(embeddings), turned, used, lost)

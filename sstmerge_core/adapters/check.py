@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from sstmerge_core.adapters import places
+from sstmerge_core.adapters.adapted import EXPERT
 from sstmerge_core.adapters.json_file import read_object, shown
+from sstmerge_core.adapters.names import canonical
 from sstmerge_core.adapters.places import WEIGHTS
-from sstmerge_core.adapters.read import AdaptedModule, Adapter, read
+from sstmerge_core.adapters.read import Adapter, read
 from sstmerge_core.adapters.safetensors_header import TensorHeader, read_header, same_values
 from sstmerge_core.adapters.settings import unknown_settings
 from sstmerge_core.adapters.templates import template
@@ -32,6 +34,37 @@ _BODIES |= {"openai-gpt": "transformer", "gpt_neox": "gpt_neox", "mamba": "backb
 """What causal models call their body, by model type, where it is not ``model`` (transformers' base_model_prefix)"""
 
 
+_STACKS_TURNED = ("gpt_oss", "aria", "aria_text", "openai_privacy_filter", "qwen3_vl_moe")
+"""Models whose files have stacks of experts as (experts, in, out), while PEFT's ΔW of one is (out, in)"""
+_TOGETHER = ("llama4", "llama4_text", "dbrx")
+"""Models that compute all experts of a layer in one product (transformers without ``use_experts_implementation``)"""
+EXPERTS_KNOWN = frozenset(
+    [
+        *("mixtral", "minimax", "minimax_m2", "qwen2_moe", "qwen3_moe", "qwen3_next", "olmoe", "flex_olmo", "dots1"),
+        *("deepseek_v2", "deepseek_v3", "deepseek_v32", "ernie4_5_moe", "glm4_moe", "glm4_moe_lite", "glm_moe_dsa"),
+        *("glm4v_moe", "longcat_flash", "solar_open", "afmoe", "hunyuan_v1_moe", "exaone_moe", "cohere2_moe"),
+        *("mellum", "beam"),
+    ]
+)
+"""Models whose files hold one matrix an expert and whose memory holds stacks [gate; up] and down (transformers 5)"""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a module's weight, or some rows of it, lies in the files."""
+
+    file: Path
+    key: str
+    tensor: TensorHeader
+    expert: int | None = None
+    """Which matrix of a stack (experts, ·, ·)"""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the matrix, as it is in the file."""
+        return self.tensor.shape if self.expert is None else self.tensor.shape[1:]
+
+
 @dataclass(frozen=True)
 class BaseModel:
     """A base model's folder, as far as adapters are concerned."""
@@ -41,12 +74,14 @@ class BaseModel:
     architecture: str
     vocabulary: int
     weights: dict[str, tuple[Path, TensorHeader]]
-    """File and place of each weight by the module's name in the file; a tied output embedding is not in it"""
+    """File and place of each weight by its module's name (`names.canonical`); a tied output embedding is not in it"""
     model_type: str
     several_modalities: bool
     """It sees pictures or hears too; its text part has names of its own"""
     tied: bool
     """The output embedding is the input embedding (``tie_word_embeddings``)"""
+    keys: dict[str, str]
+    """The tensor's name in its file, by module"""
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -59,14 +94,63 @@ class BaseModel:
         Files may leave out the model's own prefix (GPT-2's ``transformer.``), and a tied output embedding. No other
         part of a name is left out: where it were, a name that PEFT does not know would be taken for one that it does.
         """
+        name = self._called(module)
+        return self.weights.get(name) if name else None
+
+    def _called(self, module: str) -> str:
+        """What the module is called among `weights`; empty where the base has no such module."""
         body = f"{_BODIES.get(self.model_type, 'model')}."
-        found = self.weights.get(module)
-        if found is None and module.startswith(body) and self.is_bare:
-            found = self.weights.get(module.removeprefix(body))
-        if found is None and self.tied and module.rsplit(".", 1)[-1] in _HEADS:
+        if module in self.weights:
+            return module
+        if module.startswith(body) and self.is_bare and (bare := module.removeprefix(body)) in self.weights:
+            return bare
+        if self.tied and module.rsplit(".", 1)[-1] in _HEADS:
             names = [name for name in self.weights if name.rsplit(".", 1)[-1] in EMBEDDINGS]
-            found = self.weights[names[0]] if len(names) == 1 else None
-        return found
+            return names[0] if len(names) == 1 else ""
+        return ""
+
+    def places(self, module: str) -> tuple[Place, ...]:
+        """Where the module's weight is: its rows in this order, none where the base has no such module.
+
+        An expert's matrix may be one of a stack, and its gate and up, which are one here, two tensors.
+        """
+        if name := self._called(module):
+            file, tensor = self.weights[name]
+            return (Place(file, self.keys[name], tensor),)
+        match = EXPERT.fullmatch(module)
+        if match is None:
+            return ()
+        stack, expert, part = match["stack"], match["expert"], match["part"]
+        whole = self.weights.get(f"{stack}.{part}")
+        if whole and len(whole[1].shape) == 3 and int(expert) < whole[1].shape[0]:
+            return (Place(whole[0], self.keys[f"{stack}.{part}"], whole[1], int(expert)),)
+        halves = [f"{stack}.{expert}.{half}" for half in ("gate_proj", "up_proj")]
+        if part == "gate_up_proj" and all(half in self.weights for half in halves):
+            return tuple(Place(self.weights[half][0], self.keys[half], self.weights[half][1]) for half in halves)
+        return ()
+
+    def shape(self, module: str, like: tuple[int, int] | None = None) -> tuple[int, ...] | None:
+        """(out, in) of a module as its ΔW is, an embedding's being (width, vocabulary); None where there is none.
+
+        `like` is the ΔW's own: it tells how a stack of experts is laid out, of which transformers has both ways.
+        """
+        places = self.places(module)
+        if not places:
+            return None
+        shape = places[0].shape
+        if len(shape) != 2:
+            return shape
+        if len(places) > 1:
+            return sum(place.shape[0] for place in places), shape[1]
+        return shape[::-1] if self.turned(module, shape, like) else shape
+
+    def turned(self, module: str, shape: tuple[int, ...], like: tuple[int, ...] | None = None) -> bool:
+        """Whether a matrix that lies in the file (or in memory) as `shape` is the transpose of W as its ΔW is."""
+        if EXPERT.fullmatch(module) is None:
+            return self.is_transposed(module)
+        if like is None or shape[0] == shape[1]:
+            return self.model_type in _STACKS_TURNED and module.rsplit(".", 1)[-1] in ("gate_up_proj", "down_proj")
+        return like == shape[::-1]
 
     @cached_property
     def is_bare(self) -> bool:
@@ -87,6 +171,10 @@ class Report:
     problems: list[Problem] = field(default_factory=list)
     warnings: list[Problem] = field(default_factory=list)
     facts: dict[str, str] = field(default_factory=dict)
+    experts: str = ""
+    """The first expert that one of them adapts"""
+    one_by_one: bool = True
+    """Whether the base's experts can be computed one by one, as gradients need them"""
 
     @property
     def compatible(self) -> bool:
@@ -109,12 +197,18 @@ def read_base(path: str | Path) -> BaseModel:
     if not files:
         raise DataError(Problem(str(folder), "holds no safetensors weights", "Save the model as safetensors."))
     weights: dict[str, tuple[Path, TensorHeader]] = {}
+    keys: dict[str, str] = {}
     for file in files:
         try:
             header = read_header(file)
         except ValueError as error:
             raise DataError(places.damaged(file, error, "Copy or download the file again.")) from None
-        weights |= {key.removesuffix(".weight"): (file, tensor) for key, tensor in header.items()}
+        for key, tensor in header.items():
+            name = canonical(key.removesuffix(".weight"))
+            if keys.setdefault(name, key) != key:
+                fault = f"two weights are one module here: {shown(keys[name])} and {shown(key)}"
+                raise DataError(Problem(str(file), fault, "Give the text model alone as the base."))
+            weights[name] = (file, tensor)
     return BaseModel(
         path=folder,
         name=_text(config, "_name_or_path", "_model_name_or_path") or places.repository(folder) or folder.name,
@@ -125,6 +219,7 @@ def read_base(path: str | Path) -> BaseModel:
         several_modalities=any(name in config for name in ("vision_config", "audio_config", "thinker_config")),
         # configurations leave out what is their class's default; an untied head would be in the file
         tied=bool(config.get("tie_word_embeddings", True)),
+        keys=keys,
     )
 
 
@@ -180,6 +275,8 @@ def check_many(base: str | Path, adapters: Mapping[str, str | Path]) -> Report:
         report.problems.extend(problems)
         report.warnings.extend(warnings + _doubts(adapter, role) + _own_template(adapter, model, role))
         report.facts |= _facts(role, adapter)
+        report.experts = report.experts or next(filter(EXPERT.fullmatch, adapter.modules), "")
+    report.one_by_one = model.model_type not in _TOGETHER
     report.facts["base"] = f"{model.name} ({model.architecture}, vocabulary {model.vocabulary:,})"
     if len(found) == len(adapters) > 1:
         _compare(report, found)
@@ -196,11 +293,12 @@ def _fits_base(adapter: Adapter, base: BaseModel, role: str) -> tuple[list[Probl
     problems = []
     missing, wrong = [], []
     for name, module in adapter.modules.items():
-        shape = _shape(base, name, module)
+        own = (module.out_features, module.in_features)
+        shape = base.shape(name, own) if module.kind == "linear" else _turned(base.weight(name))
         if shape is None:
             missing.append(name)
-        elif (module.out_features, module.in_features) != shape:
-            wrong.append((name, (module.out_features, module.in_features), shape))
+        elif own != shape:
+            wrong.append((name, own, shape))
     if missing:
         count = f"{len(missing)} of its {len(adapter.modules)} modules"
         if extra := _prefix(missing[0], base):
@@ -217,6 +315,9 @@ def _fits_base(adapter: Adapter, base: BaseModel, role: str) -> tuple[list[Probl
         vocabulary = " (another vocabulary)" if _is_vocabulary(name) else ""
         fault = f"{len(wrong)} modules have another shape than the base: {name} is {own}, not {expected}{vocabulary}"
         problems.append(Problem(where, fault, trained))
+    if experts := _experts_unknown(adapter, base):
+        fault = f"adapts experts one by one, the first is {shown(experts)}; those of {base.architecture} are not known"
+        problems.append(Problem(where, f"{fault} here", "Use adapters of its attention alone."))
     problems += _copies(adapter, base, where)
     warnings = []
     if other and not problems:
@@ -241,13 +342,17 @@ def _prefix(module: str, base: BaseModel) -> str:
     return ""
 
 
-def _shape(base: BaseModel, name: str, module: AdaptedModule) -> tuple[int, ...] | None:
-    """(out, in) of the base's module, an embedding's being (width, vocabulary); None where there is none."""
-    found = base.weight(name)
-    if found is None:
-        return None
-    shape = found[1].shape
-    return shape[::-1] if module.kind == "embedding" or base.is_transposed(name) else shape
+def _experts_unknown(adapter: Adapter, base: BaseModel) -> str:
+    """The first expert that the base's files hold as a matrix of its own, of a model that may keep it otherwise."""
+    if base.model_type in EXPERTS_KNOWN:
+        return ""
+    experts = (name for name in adapter.modules if EXPERT.fullmatch(name))
+    return next((name for name in experts if any(place.expert is None for place in base.places(name))), "")
+
+
+def _turned(found: tuple[Path, TensorHeader] | None) -> tuple[int, ...] | None:
+    """(width, vocabulary) of an embedding."""
+    return found[1].shape[::-1] if found else None
 
 
 def _is_vocabulary(name: str) -> bool:

@@ -16,6 +16,7 @@ from sstmerge_core.adapters.json_file import read_object, shown
 from sstmerge_core.adapters.places import CONFIG, MLX_WEIGHTS, PICKLE, WEIGHTS
 from sstmerge_core.adapters.read import Adapter, read
 from sstmerge_core.adapters.settings import is_convertible
+from sstmerge_core.adapters.skeleton import spelling
 from sstmerge_core.adapters.unpickle import unpickle
 from sstmerge_core.adapters.write import RECORD, refuse_foreign, write_adapter
 from sstmerge_core.errors import AdapterError, Problem, RecipeError
@@ -121,6 +122,7 @@ def _of_peft(
         base_name=named if isinstance(named, str) and named else base.name,
         embeddings=made.embeddings,
         fan_in_fan_out=made.fan_in_fan_out,
+        spelling=spelling(base.path),
         record={"description": f"Converted from {was}, relative error {made.rank_error:.1e}"},
     )
     return Converted(out, read(out), was, made.rank_error)

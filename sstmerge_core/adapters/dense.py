@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import fnmatch
+import math
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sstmerge_core.adapters.adapted import EXPERT
+from sstmerge_core.adapters.check import BaseModel, Place, read_base
 from sstmerge_core.adapters.json_file import read_object
+from sstmerge_core.adapters.names import canonical
 from sstmerge_core.adapters.safetensors_header import TensorHeader, read_header
 from sstmerge_core.adapters.safetensors_writer import CODES, NAMES, Layout, is_finite, layout, size, write_tensors
+from sstmerge_core.adapters.skeleton import called, in_memory, skeleton
 from sstmerge_core.adapters.write import RECORD, Describe, Weights, check_dtype, refuse_foreign, rounding_rows
 from sstmerge_core.errors import AdapterError, DataError, Problem
 from sstmerge_core.workspace import new_folder, write_file, write_json
@@ -45,16 +50,28 @@ class WrittenModel:
 
 
 @dataclass(frozen=True)
+class _Added:
+    """A ΔW, or some rows of it, that is added to a tensor."""
+
+    module: str
+    transposed: bool | None = False
+    """The base keeps it as (in, out): GPT-2's Conv1D, and embeddings; None: whichever way fits (stacks of experts)"""
+    expert: int | None = None
+    """Which matrix of a stack it is added to"""
+    rows: tuple[int, int] | None = None
+    """Of ΔW, where the tensor is some rows of the module's weight"""
+    turned_if_square: bool = False
+
+
+@dataclass(frozen=True)
 class _Stored:
     """One tensor of the new model: where the base has it, and what is added."""
 
     file: Path
     key: str
     header: TensorHeader
-    module: str = ""
-    """Of the ΔW to add; empty where the tensor stays as it is"""
-    transposed: bool = False
-    """The base keeps it as (in, out): GPT-2's Conv1D, and embeddings"""
+    added: tuple[_Added, ...] = ()
+    """Nothing where the tensor stays as it is; of a stack of experts as many as are adapted"""
 
 
 def write_model(
@@ -69,14 +86,15 @@ def write_model(
 ) -> WrittenModel:
     """Write the model in folder `base` with ΔW added, summed in float32, to `folder`, whole or not at all.
 
-    `deltas` gives ΔW (out, in) by full module name; each is made once, and its storage is used for the sum. For an
-    embedding, out is the width and in the vocabulary. `dtype` is that of the floating-point weights; ``auto`` keeps
-    each tensor's own. What rounding to it costs, ‖W + ΔW − W_written‖_F / ‖ΔW‖_F, is measured per module and pooled.
+    `deltas` gives ΔW (out, in) by the name that adapters agree on; each is made once. For an embedding, out is the
+    width and in the vocabulary. `dtype` is that of the floating-point weights; ``auto`` keeps each tensor's own. What
+    rounding to it costs, ‖W + ΔW − W_written‖_F / ‖ΔW‖_F, is measured per module and pooled.
     A base with tied embeddings stays tied unless a ΔW moves one of the two; then they are written apart.
 
-    Memory: one ΔW in float32, the tensor it is added to, and the result. Every tensor is read back from its file and
-    compared bit for bit. Raises DataError where that fails, and for a base that is quantized, has no safetensors or
-    does not fit on the disk; AdapterError for a ΔW of another base and for values that are not finite.
+    Memory: one ΔW in float32, the tensor it is added to (a stack of experts is one), and the result. Every tensor is
+    read back from its file and compared bit for bit. Raises DataError where that fails, and for a base that is
+    quantized, has no safetensors or does not fit on the disk; AdapterError for a ΔW of another base and for values that
+    are not finite.
     """
     base, folder = Path(base), Path(folder)
     refuse_foreign(folder)
@@ -96,7 +114,7 @@ def write_model(
         if len(shards) > 1:
             write_json(temporary / INDEX, _index(shards))
         _copy_companions(base, temporary)
-        weights = Weights(files, dtype, rounding_rows(rounding))
+        weights = Weights(files, dtype, rounding_rows(_by_module(rounding)))
         write_json(temporary / "config.json", _changed(config, dtype, untied))
         write_json(temporary / RECORD, record or {})
         for name, text in describe(weights).items():
@@ -125,25 +143,53 @@ def _plan(
     if strange:
         fix = "Give the model's float checkpoint as the base."
         raise DataError(Problem(str(base), f"holds weights in the format {', '.join(strange)}", fix))
-    skeleton = _skeleton(base)
-    modules = dict(skeleton.named_modules())
-    untied = _untie(skeleton, modules, tensors, deltas)
-    prefix = getattr(skeleton, "base_model_prefix", "")
+    model = skeleton(base)
+    modules = called(model)
+    untied = _untie(model, modules, tensors, deltas)
+    folder, memory = read_base(base), in_memory(model)
     unknown = []
     for name in deltas:
-        # some checkpoints were saved without the head, so that their names lack the body's prefix
-        keys = [f"{name}.weight", f"{name.removeprefix(prefix + '.')}.weight"]
-        key = next((key for key in keys if key in tensors), None)
-        if key is None or name not in modules or "F" not in tensors[key].header.dtype:
+        found = _places(folder, modules, memory, name, tensors)
+        for key, added in found:
+            one = tensors[key]
+            tensors[key] = _Stored(one.file, one.key, one.header, (*one.added, added))
+        if not found:
             unknown.append(name)
-            continue
-        one = tensors[key]
-        transposed = type(modules[name]).__name__ in ("Conv1D", "Embedding")
-        tensors[key] = _Stored(one.file, one.key, one.header, name, transposed)
     if unknown:
         fault = f"has no floating-point weight of {len(unknown)} modules of the adapters, the first is {unknown[0]}"
         raise AdapterError(Problem(f"base model {base}", fault, "Use adapters of this base model."))
     return tensors, untied
+
+
+def _places(
+    base: BaseModel, modules: Mapping[str, Any], memory: Mapping[str, str], name: str, tensors: Mapping[str, _Stored]
+) -> list[tuple[str, _Added]]:
+    """The tensors that hold the weight of module `name`, and which part of its ΔW each takes; none for no module."""
+    is_expert = EXPERT.fullmatch(name)
+    if (is_expert["stack"] if is_expert else name) not in modules:
+        return []
+    own = f"{memory.get(name, name)}.weight"
+    if not is_expert and own in tensors:  # of embeddings that are written apart, the file has only one
+        found: tuple[Place, ...] = (Place(tensors[own].file, own, tensors[own].header),)
+    else:
+        found = base.places(name)
+    if not all(place.key in tensors and "F" in place.tensor.dtype for place in found):
+        return []
+    if not is_expert:
+        return [(place.key, _Added(name, _keeps_in_out(modules[name]))) for place in found]
+    turned, start, parts = base.turned(name, found[0].shape if found else ()), 0, []
+    for place in found:
+        stop = start + place.shape[0]
+        rows = (start, stop) if len(found) > 1 else None
+        parts.append((place.key, _Added(name, None, place.expert, rows, turned)))
+        start = stop
+    return parts
+
+
+def _keeps_in_out(module: Any) -> bool:
+    import torch
+
+    return isinstance(module, torch.nn.Embedding) or type(module).__name__ == "Conv1D"
 
 
 def _untie(skeleton: Any, modules: dict[str, Any], tensors: dict[str, _Stored], deltas: Mapping[str, Any]) -> bool:
@@ -154,30 +200,17 @@ def _untie(skeleton: Any, modules: dict[str, Any], tensors: dict[str, _Stored], 
     tied = bool(getattr(skeleton.config.get_text_config(), "tie_word_embeddings", False))
     if not (tied and head and body and {head, body} & set(deltas)):
         return False
-    prefix = f"{skeleton.base_model_prefix}."
-    keys = [f"{name}.weight" for name in (body, body.removeprefix(prefix), head)]
-    shared = next((tensors[key] for key in keys if key in tensors), None)
+    names_of = {canonical(key.removesuffix(".weight")): key for key in tensors}
+    memory = in_memory(skeleton)
+    keys = [names_of.get(name) for name in (body, body.removeprefix(f"{skeleton.base_model_prefix}."), head)]
+    shared = next((tensors[key] for key in keys if key), None)
     if shared:
         # whichever of the two the checkpoint has, the other one starts from it
-        if f"{head}.weight" not in tensors:
-            tensors[f"{head}.weight"] = shared
-        if not set(keys[:2]) & set(tensors):
-            tensors[keys[0]] = shared
+        if not keys[2]:
+            tensors[f"{memory[head]}.weight"] = shared
+        if not keys[0] and not keys[1]:
+            tensors[f"{memory[body]}.weight"] = shared
     return True
-
-
-def _skeleton(base: Path) -> Any:
-    """The model without weights: what its modules are called and of which kind they are."""
-    import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    try:
-        config = AutoConfig.from_pretrained(base, local_files_only=True, trust_remote_code=False)
-        with torch.device("meta"):
-            return AutoModelForCausalLM.from_config(config, trust_remote_code=False)
-    except (OSError, ValueError, KeyError) as error:
-        reason = str(error).strip().split("\n")[0]
-        raise DataError(Problem(str(base), f"cannot be loaded: {reason}", "Give a causal language model.")) from error
 
 
 def _weight_files(base: Path) -> list[Path]:
@@ -241,39 +274,61 @@ def _tensors(
     from safetensors import safe_open
 
     opened: dict[Path, Any] = {}
+    made: dict[str, torch.Tensor] = {}  # the last ΔW: its rows may go to tensors that follow each other
     for name, planned in plan.tensors.items():
         one = stored[name]
         if one.file not in opened:
             opened[one.file] = safe_open(one.file, framework="pt")
         weight = opened[one.file].get_tensor(one.key)
         target = getattr(torch, NAMES[planned.dtype])
-        if not one.module:
+        if not one.added:
             yield weight.to(target)
             continue
-        result, error, norm = _moved(one, weight, deltas[one.module](), target)
+        exact = weight.to(torch.float32, copy=True)
+        norms = []
+        for added in one.added:
+            if added.module not in made:
+                made = {added.module: deltas[added.module]()}
+            norms.append(_add(exact, added, made[added.module]))
+        result = exact.to(target).contiguous()
+        if not is_finite(result):
+            narrow = target == torch.float16
+            fix = "Write it as float32 or bfloat16." if narrow else "Check the adapters and parameters."
+            fault = f"W + ΔW has values that are not finite in {target}"
+            raise AdapterError(Problem(one.added[0].module, fault, fix))
         if target != torch.float32:
-            rounding.append((one.module, error, norm))
+            exact.sub_(result)
+            for added, norm in zip(one.added, norms, strict=True):
+                rounding.append((added.module, float(_part(exact, added).norm()), norm))
         yield result
 
 
-def _moved(
-    one: _Stored, weight: torch.Tensor, delta: torch.Tensor, target: torch.dtype
-) -> tuple[torch.Tensor, float, float]:
-    """W + ΔW in the `target` format, what rounding took from it, and ‖ΔW‖."""
-    import torch
+def _by_module(rounding: list[tuple[str, float, float]]) -> list[tuple[str, float, float]]:
+    """Of modules that are written in several tensors, one row."""
+    found: dict[str, tuple[float, float]] = {}
+    for name, error, norm in rounding:
+        before = found.get(name, (0.0, 0.0))
+        found[name] = math.hypot(before[0], error), math.hypot(before[1], norm)
+    return [(name, *own) for name, own in found.items()]
 
-    exact = (delta.T if one.transposed else delta).to(torch.float32)
-    if exact.shape != weight.shape:
-        fault = f"ΔW has shape {tuple(exact.shape)}, the base weight {tuple(weight.shape)}"
-        raise AdapterError(Problem(one.module, fault, "Use an adapter of this base model."))
-    norm = float(exact.norm())
-    exact += weight.to(exact.device)
-    result = exact.to(target).contiguous()
-    if not is_finite(result):
-        fix = "Write it as float32 or bfloat16." if target == torch.float16 else "Check the adapters and parameters."
-        raise AdapterError(Problem(one.module, f"W + ΔW has values that are not finite in {target}", fix))
-    error = 0.0 if target == torch.float32 else float((exact.sub_(result)).norm())
-    return result, error, norm
+
+def _part(weight: torch.Tensor, added: _Added) -> torch.Tensor:
+    return weight if added.expert is None else weight[added.expert]
+
+
+def _add(exact: torch.Tensor, added: _Added, delta: torch.Tensor) -> float:
+    """Add ΔW, or the rows of it that belong there, to a tensor in float32, in place; ‖ΔW‖ of what was added."""
+    own = delta[slice(*added.rows)] if added.rows else delta
+    part = _part(exact, added)
+    turned = added.transposed
+    if turned is None:
+        turned = added.turned_if_square if part.shape[0] == part.shape[1] else own.shape == part.shape[::-1]
+    own = (own.T if turned else own).to(part)
+    if own.shape != part.shape:
+        fault = f"ΔW has shape {tuple(own.shape)}, the base weight {tuple(part.shape)}"
+        raise AdapterError(Problem(added.module, fault, "Use an adapter of this base model."))
+    part += own
+    return float(own.norm())
 
 
 def _check_space(folder: Path, needed: int) -> None:
@@ -297,6 +352,8 @@ def _changed(config: dict[str, Any], dtype: str, untied: bool) -> dict[str, Any]
     changed = {key: value for key, value in config.items() if key not in ("_name_or_path", "_model_name_or_path")}
     if untied:
         changed["tie_word_embeddings"] = False
+        if isinstance(changed.get("text_config"), dict):
+            changed["text_config"] = changed["text_config"] | {"tie_word_embeddings": False}
     if dtype != "auto":
         changed.pop("torch_dtype", None)
         changed["dtype"] = dtype

@@ -66,6 +66,42 @@ def understand(key: str) -> Name | None:
     return None
 
 
+_TEXT = re.compile(
+    r"(?:model\.(?:language_model|text_model)(?:\.model)?|language_model(?:\.model)?)"
+    r"\.(?=(?:layers|embed_tokens|norm|embed_tokens_per_layer)(?:\.|$))"
+)
+"""Where a model of several modalities keeps its text part: by the transformers that wrote it, and whether the whole"""
+_OTHER_PARTS = re.compile(
+    r"model\.(?=(?:vision_tower|vision_model|visual|multi_modal_projector|connector|audio_tower|embed_vision)\.)"
+)
+_W123 = {"w1": "gate_proj", "w3": "up_proj", "w2": "down_proj"}
+_BLOCK_SPARSE = re.compile(
+    r"(?P<layer>.+)\.block_sparse_moe\.(?:(?P<gate>gate)|experts\.(?P<expert>\d+)\.(?P<w>w[123]))"
+)
+
+
+def canonical(module: str) -> str:
+    """The one name of a module that files of several ages call otherwise; every other name as it is.
+
+    Text parts of models of several modalities lose what they are kept in: ``language_model.model.layers.0`` (before
+    transformers 4.52), ``model.language_model.layers.0`` (since then) and ``model.layers.0`` (the text model alone, and
+    Qwen2-VL's files) are one module, and so are vision towers with and without ``model.`` before them. Mixtral's
+    ``block_sparse_moe.experts.3.w1`` is ``mlp.experts.3.gate_proj`` (transformers 5, conversion_mapping.py).
+    """
+    if module == "language_model.lm_head":
+        return "lm_head"
+    if match := _TEXT.match(module):
+        module = f"model.{module[match.end() :]}"
+    elif match := _OTHER_PARTS.match(module):
+        module = module[match.end() :]
+    if module.startswith("vision_tower.vision_model."):
+        module = f"vision_tower.{module.removeprefix('vision_tower.vision_model.')}"
+    if match := _BLOCK_SPARSE.fullmatch(module):
+        inner = "gate" if match["gate"] else f"experts.{match['expert']}.{_W123[match['w']]}"
+        module = f"{match['layer']}.mlp.{inner}"
+    return module
+
+
 def with_prefix(key: str) -> str:
     """The name as PEFT itself writes it: without wrappers, and with its prefix."""
     bare = _inner(".".join(part for part in key.split(".") if part not in _WRAPPERS))

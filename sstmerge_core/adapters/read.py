@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sstmerge_core.adapters import names, places
+from sstmerge_core.adapters.adapted import AdaptedModule, Tensors, joined, stack_of, stacked
 from sstmerge_core.adapters.fingerprint import adapter_fingerprint, forget
 from sstmerge_core.adapters.json_file import read_object, shown
 from sstmerge_core.adapters.names import Kind
@@ -26,22 +27,6 @@ _SPARE = ".lora_velora_"
 """What VeLoRA's backward pass remembers"""
 LARGEST_UPDATE = 1e12
 """Bound on the numbers in a ΔW. Trained ones stay below 10; squares of much larger ones overflow float32"""
-
-
-@dataclass(frozen=True)
-class AdaptedModule:
-    """One module that the adapter changes: ΔW = scaling · B A, of shape (out_features, in_features).
-
-    For a token embedding `in_features` is the vocabulary and `out_features` the width: its weight is Wᵀ in this view.
-    """
-
-    rank: int
-    in_features: int
-    out_features: int
-    scaling: float
-    key_a: str
-    key_b: str
-    kind: Kind = "linear"
 
 
 @dataclass(frozen=True)
@@ -109,14 +94,12 @@ class Adapter:
         from safetensors import safe_open
 
         with safe_open(self.path / WEIGHTS, framework="pt", device=device) as file:
-            return {
-                name: Factors(
-                    file.get_tensor(module.key_a).to(torch.float32),
-                    file.get_tensor(module.key_b).to(torch.float32),
-                    module.scaling,
-                )
-                for name, module in self.modules.items()
-            }
+            tensors = Tensors(file)
+            found = {}
+            for name, module in self.modules.items():
+                a, b = module.factors(tensors)
+                found[name] = Factors(a.to(torch.float32), b.to(torch.float32), module.scaling)
+            return found
 
 
 def read(path: str | Path, *, check_values: bool = True) -> Adapter:
@@ -143,7 +126,7 @@ def read(path: str | Path, *, check_values: bool = True) -> Adapter:
         problems = _second_opinion(folder / WEIGHTS)
     if problems:
         raise AdapterError(problems)
-    dtypes = {tensors[key].dtype for module in modules.values() for key in (module.key_a, module.key_b)}
+    dtypes = {tensors[key].dtype for module in modules.values() for key in module.keys}
     size = (folder / WEIGHTS).stat().st_size
     return Adapter(folder, config, modules, "/".join(sorted(dtypes)).lower(), size, copied)
 
@@ -211,7 +194,7 @@ def _sort(
             if _SPARE not in key:
                 unknown.append(key)
         elif not said.side:
-            copied[said.module] = tensor
+            copied[names.canonical(said.module)] = tensor
         else:
             trained.add(said.adapter)
             sides = pairs.setdefault((said.module, said.kind), {})
@@ -239,16 +222,29 @@ def _sort(
     try:
         scales = Scales(config)
         modules, problems = _pair(where, pairs, tensors, scales)
-        wrong = [(name, scales.rank(name)) for name, module in modules.items() if module.rank != scales.rank(name)]
+        modules, faults = _by_parameter(where, modules, config.get("target_parameters"), scales)
+        problems += faults
+        ranks = {name: (module.rank, _told(name, config, scales)) for name, module in modules.items()}
+        wrong = [(name, *found) for name, found in ranks.items() if found[0] != found[1] and not modules[name].pieces]
     except UnusablePattern as error:
         fix = "Write the modules' names instead, as they are in the weights file."
         return {}, {}, [Problem(str(path.parent / CONFIG), f"rank_pattern or alpha_pattern: {shown(error)}", fix)]
     if wrong and config:
-        first, told = wrong[0]
-        fault = f"{len(wrong)} modules have another rank than r and rank_pattern say: {first} has {modules[first].rank}"
+        first, own, told = wrong[0]
+        fault = f"{len(wrong)} modules have another rank than r and rank_pattern say: {first} has {own}"
         fix = f"Correct {CONFIG} to what it was trained with; its scaling α/r follows from it."
         problems.append(Problem(where, f"{fault}, not {shown(told, 20)}", fix))
-    return modules, copied, problems
+    called: dict[str, str] = {}
+    for name in modules:  # settings are by the names in the file; what follows, by those that every file agrees on
+        if (other := called.setdefault(names.canonical(name), name)) != name:
+            fault = f"two names are one module: {shown(other)} and {shown(name)}"
+            problems.append(Problem(where, fault, "Export the adapter again."))
+    return joined({one: modules[name] for one, name in called.items()}), copied, problems
+
+
+def _told(name: str, config: dict[str, Any], scales: Scales) -> int:
+    """The rank that the settings give a module, which PEFT calls by its weight where that was targeted itself."""
+    return scales.rank(f"{name}.weight" if stacked(name, config.get("target_parameters")) else name)
 
 
 def _pair(
@@ -288,6 +284,39 @@ def _pair(
     ]
 
 
+def _by_parameter(
+    where: str, modules: dict[str, AdaptedModule], targets: Any, scales: Scales
+) -> tuple[dict[str, AdaptedModule], list[Problem]]:
+    """The modules, where factors of a parameter (``target_parameters``), a stack of experts, are those of each."""
+    found: dict[str, AdaptedModule] = {}
+    unclear, ranks = [], []
+    for name, module in modules.items():
+        about = stacked(name, targets)
+        if about is None:
+            found[name] = module
+            continue
+        parameter = ".".join(about)
+        rank = scales.rank(parameter)
+        if not about[1]:
+            unclear.append(name)
+        elif about[1] == "weight":
+            found[about[0]] = replace(module, scaling=scales.scaling(parameter, module.rank))
+        elif module.rank % rank:
+            ranks.append((name, module.rank, rank))
+        else:
+            scaled = replace(module, scaling=scales.scaling(parameter, rank))
+            found |= stack_of(scaled, parameter, rank, module.rank // rank)
+    problems = []
+    if unclear:
+        fault = f"adapts parameters that are not known here (target_parameters), the first is of {shown(unclear[0])}"
+        problems.append(Problem(where, fault, "Train it on modules, by target_modules, or on gate_up_proj, down_proj."))
+    if ranks:
+        first, own, told = ranks[0]
+        fault = f"{len(ranks)} stacks of experts have factors that are no multiple of r: {first} has {own} for r {told}"
+        problems.append(Problem(where, fault, f"Correct r in {CONFIG} to what it was trained with."))
+    return found, problems
+
+
 def _values(path: Path, tensors: dict[str, TensorHeader], modules: dict[str, AdaptedModule]) -> list[Problem]:
     """Tensors that are not finite, and modules whose ΔW may have numbers beyond `LARGEST_UPDATE`."""
     largest = {name: magnitude(path, tensor) for name, tensor in tensors.items()}
@@ -297,7 +326,10 @@ def _values(path: Path, tensors: dict[str, TensorHeader], modules: dict[str, Ada
         return [Problem(str(path), fault, fix)]
     # |ΔW| ≤ s · r · max|A| · max|B|, in Python's own numbers, of which a product may be infinite but does not fail
     bounds = {
-        name: abs(one.scaling) * one.rank * largest[one.key_a] * largest[one.key_b] for name, one in modules.items()
+        name: sum(
+            abs(part.scaling) * part.rank * largest[part.key_a] * largest[part.key_b] for part in one.pieces or (one,)
+        )
+        for name, one in modules.items()
     }
     if huge := [name for name, bound in bounds.items() if bound > LARGEST_UPDATE]:
         fault = f"{len(huge)} modules have an update too large to compute with: {shown(huge[0])}"

@@ -16,7 +16,7 @@ from sstmerge_core.adapters.names import conversion
 from sstmerge_core.adapters.patterns import Patterns, UnusablePattern
 from sstmerge_core.errors import Problem
 
-ENTERS = frozenset({"peft_type", "r", "lora_alpha", "use_rslora", "rank_pattern", "alpha_pattern"})
+ENTERS = frozenset({"peft_type", "r", "lora_alpha", "use_rslora", "rank_pattern", "alpha_pattern", "target_parameters"})
 
 WITHOUT_EFFECT = frozenset(
     {
@@ -48,10 +48,6 @@ REFUSED: Mapping[str, tuple[str, str]] = {
     "trainable_token_indices": (
         "trains single token embeddings (trainable_token_indices)",
         _CONVERT,
-    ),
-    "target_parameters": (
-        "adapts bare parameters such as fused experts (target_parameters: {})",
-        "Train it on modules, by target_modules.",
     ),
     "layer_replication": (
         "was trained on a model with replicated layers (layer_replication), which is not the base model",

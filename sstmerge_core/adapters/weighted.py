@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from sstmerge_core.adapters.adapted import AdaptedModule, Tensors
 from sstmerge_core.adapters.places import WEIGHTS
-from sstmerge_core.adapters.read import AdaptedModule, Adapter
+from sstmerge_core.adapters.read import Adapter
 from sstmerge_core.adapters.write import Lazy
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ def weighted_sum(adapters: Sequence[Adapter], weights: Sequence[float]) -> dict[
 
     used = [(adapter, weight) for adapter, weight in zip(adapters, weights, strict=True) if weight != 0.0]
     rank = max(1, sum(adapter.rank for adapter, _ in used))
-    files = [safe_open(adapter.path / WEIGHTS, framework="pt") for adapter, _ in used]
+    files = [Tensors(safe_open(adapter.path / WEIGHTS, framework="pt")) for adapter, _ in used]
     found = {}
     for name in sorted(set().union(*(adapter.modules for adapter in adapters))):
         shape = next(adapter.modules[name] for adapter in adapters if name in adapter.modules)
@@ -39,19 +40,20 @@ def weighted_sum(adapters: Sequence[Adapter], weights: Sequence[float]) -> dict[
 
 
 def _side_by_side(
-    parts: Sequence[tuple[Any, AdaptedModule, float]], rank: int, shape: AdaptedModule
+    parts: Sequence[tuple[Tensors, AdaptedModule, float]], rank: int, shape: AdaptedModule
 ) -> tuple[torch.Tensor, torch.Tensor]:
     import torch
 
-    lefts = [file.get_tensor(module.key_a) for file, module, _ in parts]
+    pairs = [module.factors(file) for file, module, _ in parts]
+    lefts = [left for left, _ in pairs]
     formats = {left.dtype for left in lefts}
     a = torch.empty(rank, shape.in_features, dtype=formats.pop() if len(formats) == 1 else torch.float32)
     b, factors = torch.empty(shape.out_features, rank), torch.zeros(rank)
     row = 0
-    for left, (file, module, factor) in zip(lefts, parts, strict=True):
+    for (left, right), (_, module, factor) in zip(pairs, parts, strict=True):
         stop = row + module.rank
         a[row:stop] = left
-        b[:, row:stop] = file.get_tensor(module.key_b)
+        b[:, row:stop] = right
         factors[row:stop] = factor
         row = stop
     a[row:] = 0.0

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from sstmerge_core.adapters.fingerprint import adapter_fingerprint
 from sstmerge_core.adapters.read import CONFIG, WEIGHTS, Adapter, read
 from sstmerge_core.adapters.safetensors_writer import CODES, Layout, is_finite, layout, write_tensors
+from sstmerge_core.adapters.spell import PLAIN, Lazy, Pair, Spelling, shape, spell
 from sstmerge_core.errors import AdapterError, DataError, Problem, RecipeError
 from sstmerge_core.workspace import new_folder, write_file, write_json
 
@@ -28,23 +29,10 @@ _KEYS = {"linear": ("lora_A.weight", "lora_B.weight"), "embedding": ("lora_embed
 """PEFT keeps an embedding's factors as bare parameters, a linear module's as modules with a weight"""
 OUTPUT_DTYPES = ("float32", "bfloat16", "float16", "auto")
 
-Pair = tuple["torch.Tensor", "torch.Tensor"]
-"""LoRA factors A (r, in) and B (out, r)"""
 Rounding = tuple[str, float, float]
 """A module, ‖ΔW − ΔW_written‖ and ‖ΔW‖"""
 Rows = list[dict[str, Any]]
 """Rows (module, stat, value) as stored in ``module_stats``"""
-
-
-@dataclass(frozen=True)
-class Lazy:
-    """Factors of one module that are made when they are written, so that one module is in memory at a time."""
-
-    rank: int
-    in_features: int
-    out_features: int
-    make: Callable[[], Pair]
-    """A (rank, in) in any format that holds it exactly, and B (out, rank) in float32"""
 
 
 @dataclass(frozen=True)
@@ -79,6 +67,7 @@ def write_adapter(
     dtype: str = "float32",
     embeddings: Collection[str] = (),
     fan_in_fan_out: bool = False,
+    spelling: Spelling = PLAIN,
     record: dict[str, Any] | None = None,
     describe: Describe = lambda weights: {},
 ) -> Written:
@@ -87,8 +76,9 @@ def write_adapter(
     The scaling is 1 and r the same for every module. `dtype` is one of `OUTPUT_DTYPES`; ``auto`` is that of the factors
     where they agree, else float32. A 16-bit format rounds: ‖ΔW − ΔW_written‖_F / ‖ΔW‖_F is measured per module and
     pooled (``rounding_error``). Modules in `embeddings` are token embeddings, with in = vocabulary and out = width;
-    `fan_in_fan_out` says that the base keeps its linear weights as (in, out), as GPT-2 does. `record` becomes
-    sstmerge.json, and `describe` gives the texts beside it, from what is known once the weights are written.
+    `fan_in_fan_out` says that the base keeps its linear weights as (in, out), as GPT-2 does. `spelling` is that of the
+    base: what PEFT calls its modules, and which are stacks of experts. `record` becomes sstmerge.json, and `describe`
+    gives the texts beside it, from what is known once the weights are written.
 
     Every tensor is read back from the file and compared bit for bit, and the folder is read as an adapter. Raises
     DataError where that fails; AdapterError where a value is not finite in `dtype`, or where `folder` exists and is not
@@ -96,14 +86,17 @@ def write_adapter(
     """
     folder = Path(folder)
     refuse_foreign(folder)
-    rank = max((_shape(pair)[0] for pair in factors.values()), default=0)
+    rank = max((shape(pair)[0] for pair in factors.values()), default=0)
+    spelt = spell(factors, spelling, rank)
     with new_folder(folder) as temporary:
-        weights = write_weights(temporary / WEIGHTS, factors, dtype, embeddings)
-        write_json(temporary / CONFIG, _config(factors, rank, base_name, fan_in_fan_out))
+        names = {spelling.names.get(name, name) for name in embeddings}
+        weights = write_weights(temporary / WEIGHTS, spelt.factors, dtype, names)
+        parameters = {"target_parameters": spelt.parameters} if spelt.parameters else {}
+        write_json(temporary / CONFIG, _config(spelt.modules, rank, base_name, fan_in_fan_out) | parameters)
         write_json(temporary / RECORD, record or {})
         for name, text in describe(weights).items():
             write_file(temporary / name, text)
-        adapter = _read_back(temporary, factors)
+        adapter = _read_back(temporary, spelt.names)
         sha256 = adapter_fingerprint(temporary, known=weights.files)
     return Written(folder, sha256, adapter.bytes, weights)
 
@@ -169,17 +162,10 @@ def _dtype(dtype: str, factors: Mapping[str, Pair | Lazy]) -> str:
     return only if only in OUTPUT_DTYPES else "float32"
 
 
-def _shape(pair: Pair | Lazy) -> tuple[int, int, int]:
-    """(r, in, out)"""
-    if isinstance(pair, Lazy):
-        return pair.rank, pair.in_features, pair.out_features
-    return pair[0].shape[0], pair[0].shape[1], pair[1].shape[0]
-
-
 def _plan(factors: Mapping[str, Pair | Lazy], dtype: str, embeddings: Collection[str]) -> Layout:
     shapes = {}
     for name, pair in factors.items():
-        rank, width, height = _shape(pair)
+        rank, width, height = shape(pair)
         kind = "embedding" if name in embeddings else "linear"
         left, right = _KEYS[kind]
         shapes[f"base_model.model.{name}.{left}"] = (CODES[dtype], (rank, width))
@@ -270,7 +256,7 @@ def _norm(left: torch.Tensor, right: torch.Tensor) -> float:
     return 0.0 if squared <= 0 else math.sqrt(squared)
 
 
-def _config(factors: Mapping[str, Pair | Lazy], rank: int, base_name: str, fan_in_fan_out: bool) -> dict[str, Any]:
+def _config(modules: Collection[str], rank: int, base_name: str, fan_in_fan_out: bool) -> dict[str, Any]:
     return {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
@@ -285,14 +271,14 @@ def _config(factors: Mapping[str, Pair | Lazy], rank: int, base_name: str, fan_i
         "inference_mode": True,
         "init_lora_weights": True,
         "modules_to_save": None,
-        "target_modules": sorted(factors),
+        "target_modules": sorted(modules),
     }
 
 
-def _read_back(folder: Path, factors: Mapping[str, Any]) -> Adapter:
+def _read_back(folder: Path, names: Collection[str]) -> Adapter:
     """What was written, read as an adapter: of these modules, with scaling 1."""
     adapter = read(folder, check_values=False)
-    whole = set(adapter.modules) == set(factors)
+    whole = set(adapter.modules) == set(names)
     if not (whole and all(module.scaling == 1.0 for module in adapter.modules.values())):
         raise DataError(Problem(str(folder), "was not written faithfully", "Check the disk, and merge again."))
     return adapter

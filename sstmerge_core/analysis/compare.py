@@ -15,7 +15,7 @@ import pandas as pd
 from sstmerge_core import metrics as metric_registry
 from sstmerge_core.analysis import paired
 from sstmerge_core.analysis.effects import magnitude
-from sstmerge_core.analysis.statistics import holm, usable_clusters
+from sstmerge_core.analysis.statistics import holm, paired_bootstrap, usable_clusters
 from sstmerge_core.metrics.labels import NO_VERDICT, REFUSED
 
 LETTERS = "ABCDEF"
@@ -28,7 +28,8 @@ BETTER, WORSE, OPEN, SAME = "better", "worse", "not shown different", "the same 
 TESTED = (BETTER, WORSE, OPEN, SAME)
 COLUMNS = (
     *("metric", "suite", "letter", "value", "low", "high", "n", "outcome", "n_shared"),
-    *("difference", "difference_low", "difference_high", "test", "p_value", "p_holm", "effect", "effect_kind"),
+    *("difference", "difference_low", "difference_high", "confidence", "test", "p_value", "p_holm"),
+    *("effect", "effect_kind"),
 )
 _PROMPT = ["suite", "prompt_id", "prompt"]
 
@@ -162,7 +163,23 @@ def compare(sides: Sequence[Side], judge: str | None) -> pd.DataFrame:
     tested = found["p_value"].notna()
     if tested.any():
         found.loc[tested, "p_holm"] = holm(found.loc[tested, "p_value"].astype(float))
+        for at in found.index[tested]:
+            row = found.loc[at]
+            level = corrected_confidence(float(row["p_value"]), float(row["p_holm"]))
+            known = {side.letter: side for side in sides}[row["letter"]]
+            low, high = _interval(sides[0], known, row["metric"], row["suite"], tables, level)
+            found.loc[at, ["difference_low", "difference_high", "confidence"]] = low, high, level
     return found.assign(outcome=[_outcome(row) for row in found.to_dict("records")])
+
+
+def corrected_confidence(p_value: float, p_holm: float) -> float:
+    """The confidence at which a test's interval excludes 0 just where its p after Holm is below `SIGNIFICANT`.
+
+    Holm multiplies p by some factor m; the interval is then one of 1 − `SIGNIFICANT`/m, as of the single test that p is
+    held against. For a test and an interval of one kind the two agree; McNemar's test beside a bootstrap interval may
+    differ at the edge.
+    """
+    return 1 - SIGNIFICANT * min(1.0, p_value / p_holm) if p_holm > 0 else 1 - SIGNIFICANT
 
 
 def summary(rows: pd.DataFrame) -> dict[str, str]:
@@ -270,16 +287,13 @@ def _measured(side: Side, judge: str | None) -> dict[tuple[str, str], dict[str, 
 def _test(
     first: Side, side: Side, metric: str, suite: str, tables: Mapping[tuple[str, str, str], pd.Series]
 ) -> dict[str, Any]:
-    usable = [name for name in first.suites if first.shares(side, name)] if suite == "all" else [suite]
     if suite != "all" and suite in first.suites and not first.shares(side, suite):
         return {"outcome": "measured on other prompts"}
-    both = pd.concat(
-        {letter: tables[metric, suite, letter] for letter in (first.letter, side.letter)}, axis=1, join="inner"
-    )
+    both = _joined(first, side, metric, suite, tables)
     if both.empty:
         answered = any(len(tables[metric, suite, letter]) for letter in (first.letter, side.letter))
         return {"outcome": "no prompt in common" if answered else "no answers to test with"}
-    both = both[both.index.get_level_values("suite").isin(usable)]
+    both = _usable(first, side, suite, both)
     if both.empty:
         return {"outcome": "measured on other prompts"}
     drawn = {metric: _topics(first, both.index)}
@@ -289,10 +303,37 @@ def _test(
         "outcome": SAME if same else "",
         "n_shared": int(test["n"]),
         "difference": test["difference"],
-        "difference_low": test["low"],
-        "difference_high": test["high"],
         **{name: test[name] for name in ("test", "p_value", "effect", "effect_kind")},
     }
+
+
+def _joined(
+    first: Side, side: Side, metric: str, suite: str, tables: Mapping[tuple[str, str, str], pd.Series]
+) -> pd.DataFrame:
+    """Outcomes of both sides on the prompts that both answered, a column each."""
+    letters = (first.letter, side.letter)
+    return pd.concat({letter: tables[metric, suite, letter] for letter in letters}, axis=1, join="inner")
+
+
+def _usable(first: Side, side: Side, suite: str, both: pd.DataFrame) -> pd.DataFrame:
+    usable = [name for name in first.suites if first.shares(side, name)] if suite == "all" else [suite]
+    return both[both.index.get_level_values("suite").isin(usable)]
+
+
+def _interval(
+    first: Side,
+    side: Side,
+    metric: str,
+    suite: str,
+    tables: Mapping[tuple[str, str, str], pd.Series],
+    confidence: float,
+) -> tuple[float, float]:
+    """The paired bootstrap's interval of a difference that `_test` tested."""
+    both = _usable(first, side, suite, _joined(first, side, metric, suite, tables))
+    own, reference = both[side.letter].to_numpy(dtype=float), both[first.letter].to_numpy(dtype=float)
+    drawn = _topics(first, both.index)
+    found = paired_bootstrap(own, reference, confidence=confidence, clusters=drawn)
+    return found.low, found.high
 
 
 def _topics(side: Side, prompts: pd.MultiIndex) -> list[str] | None:

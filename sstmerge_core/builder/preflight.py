@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sstmerge_core import adapters, methods
+from sstmerge_core.adapters.templates import template
+from sstmerge_core.analysis.screening import SPLIT, Screening
 from sstmerge_core.catalog import Base, Entry
 from sstmerge_core.errors import DataError, Problem, RecipeError, SSTMergeError
 from sstmerge_core.evaluate import served
@@ -18,10 +20,10 @@ from sstmerge_core.merge import effective_weights
 from sstmerge_core.metrics.labels import DEFAULT_JUDGE
 from sstmerge_core.models.device import APPLIED, DTYPES, Memory, computing, memory_of
 from sstmerge_core.models.supervised import LARGEST_LOGITS
-from sstmerge_core.recipe import Applied, Backend, Calibration, Evaluation, Held, Recipe
+from sstmerge_core.recipe import Applied, Backend, Calibration, Chat, Evaluation, Held, Recipe, TooLong
 from sstmerge_core.store.events import last_status
 from sstmerge_core.suites import bundled, twins
-from sstmerge_core.suites.rows import rows_digest
+from sstmerge_core.suites.rows import rows_digest, splits
 from sstmerge_core.workspace import Workspace
 
 SHORTEST, LONGEST = 16, 131_072
@@ -46,6 +48,12 @@ class Options:
     """Tokens of a calibration sample"""
     backend: Backend = "transformers"
     """What generates"""
+    system: str = ""
+    """System prompt; empty: the template's own, or none"""
+    thinking: bool | None = None
+    """Whether the template lets the model reason first; None: as it has it"""
+    too_long: TooLong = "refuse"
+    """What is done with prompts beyond the model's positions"""
     judge: str = DEFAULT_JUDGE
     utility_suite: str = ""
     """Empty: the first utility adapter's own suite"""
@@ -117,6 +125,15 @@ class SweepPlan:
     seconds: float | None = None
     memory_bytes: int = 0
     """Of the heaviest point"""
+    every: list[Recipe] = field(default_factory=list)
+    """All of them, in order; what is screened, so that a sweep asked for again chooses among the same"""
+    screening: Screening | None = None
+    """By which some are chosen before anything is generated"""
+
+    @property
+    def asked(self) -> list[Recipe]:
+        """What a job is given: those that are not finished, or all where they are screened."""
+        return self.every if self.screening else self.recipes
 
 
 def plan(
@@ -141,6 +158,7 @@ def plan(
     problems, warnings = _adapter_problems(workspace, base, (utility, *further), safety)
     entry = methods.get(method)
     problems += entry.problems(parameters)
+    problems += _gradient_problems(workspace, base, (utility, *further), safety, [method])
     if unaligned is not None:
         problems += _unaligned_problems(entry, base, unaligned)
     if problems:
@@ -179,13 +197,16 @@ def plan_sweep(
     further: Sequence[Entry] = (),
     unaligned: Base | None = None,
     options: Options | None = None,
+    screening: Screening | None = None,
 ) -> SweepPlan:
     """A grid as recipes. `strengths` (default: `alphas`) serve the methods whose α is a strength, `alphas` the others.
 
     A parameter that a method does not have is left out, and equal points collapse into one. `unaligned`, as of `plan`,
-    serves those methods that have a use for it.
+    serves those methods that have a use for it. With `screening` every point is merged and screened, and the best are
+    measured.
     """
     problems, _ = _adapter_problems(workspace, base, (utility, *further), safety)
+    problems += _gradient_problems(workspace, base, (utility, *further), safety, methods)
     takes = _taking_unaligned(methods)
     if unaligned is not None and takes:
         problems += _unaligned_problems(next(iter(takes.values())), base, unaligned)
@@ -207,17 +228,34 @@ def plan_sweep(
             recipes[recipe.run_id] = recipe
     if problems:
         return SweepPlan([], problems)
-    open_ones = [recipe for recipe in recipes.values() if not is_finished(workspace, recipe)]
+    every = list(recipes.values())
+    if screening is not None and (found := screening.problems() + _unscreenable(every)):
+        return SweepPlan([], found)
+    open_ones = [recipe for recipe in every if not is_finished(workspace, recipe)]
+    asked = every if screening else open_ones
     return SweepPlan(
         open_ones,
         [],
         points=len(recipes),
         skipped=len(recipes) - len(open_ones),
-        seconds=history.predict(workspace, open_ones, open_ones[0].device or None) if open_ones else 0.0,
+        seconds=history.predict(workspace, asked, asked[0].device or None, screening) if open_ones else 0.0,
         memory_bytes=memory(base, (utility, *further, safety), max(open_ones, key=_samples), _device(options))
         if open_ones
         else 0,
+        every=every,
+        screening=screening,
     )
+
+
+def _unscreenable(recipes: Sequence[Recipe]) -> list[Problem]:
+    """Suites of which nothing can be screened: those without rows of the split that settings are chosen on."""
+    suites = {suite.source.path: suite for recipe in recipes if recipe.evaluation for suite in recipe.evaluation.suites}
+    fix = "Add such rows, or sweep without screening: what is told on test prompts must not be chosen on them."
+    return [
+        Problem(f"suite {suite.name}", f"has no rows of the split {SPLIT}, on which settings are screened", fix)
+        for path, suite in suites.items()
+        if SPLIT not in splits(path)
+    ]
 
 
 def grid(
@@ -262,6 +300,7 @@ def merge_recipe(
         evaluation=_evaluation(utility_suite, options),
         selection=bundled.suite(utility_suite, "utility", "selection", **task) if measured else None,
         selection_benign=bundled.suite(options.benign_suite, "benign", "selection") if limited else None,
+        chat=_chat(base, options),
         device=options.device,
     )
 
@@ -274,8 +313,23 @@ def single_recipe(base: Base, adapter: Entry | None, utility_suite: str, options
         method="adapter" if adapter else "base",
         parameters={},
         evaluation=_evaluation(utility_suite, options or Options()),
+        chat=_chat(base, options or Options()),
         device=options.device if options else "",
     )
+
+
+def _chat(base: Base, options: Options) -> Chat:
+    """How prompts become text. Raises RecipeError where the base's template plainly has no room for what is asked."""
+    chat = Chat(system=options.system.strip(), thinking=options.thinking, too_long=options.too_long)
+    found = template(base.path) if base.ready else None
+    where = f"base model {base.name}"
+    if chat.told and base.ready and not found:
+        fix = "Leave the system prompt and thinking out, or choose a base with a chat template."
+        raise RecipeError(Problem(where, "has no chat template, so no system turn and no thinking", fix))
+    if chat.thinking is not None and base.ready and "enable_thinking" not in str(found):
+        fix = "Leave it to the template, or choose a base that knows enable_thinking."
+        raise RecipeError(Problem(where, "has a chat template that does not know thinking from no thinking", fix))
+    return chat
 
 
 def is_finished(workspace: Workspace, recipe: Recipe) -> bool:
@@ -312,7 +366,7 @@ def memory(base: Base, used: Sequence[Entry], recipe: Recipe, device: str = "cpu
         roomy = there is None or tokens * footprint.everything <= (there.total - held) // 2
         # a fit keeps its activations; a Fisher pass computes them again where they do not fit
         held += logits + tokens * (footprint.everything if roomy or entry.fits else min(footprint))
-        if entry.kind != "learned":
+        if entry.kind != "learned" and not entry.needs_inputs:
             held += recipe.calibration.samples * max(adapter.modules for adapter in used) * core**2 * 4
     return held + (600_000_000 if not device.startswith("cuda") else CUDA_CONTEXT)
 
@@ -376,7 +430,9 @@ def _calibration(
         further=tuple(source for source, _ in further),
         n_further=tuple(n for _, n in further),
         experts=parameters.get("experts", "mean") if several else "mean",
-        expansion="base_and_own" if entry.needs_importance else parameters.get("expansion", "utility"),
+        expansion="base_and_own"
+        if entry.needs_importance
+        else parameters.get("expansion", "base" if entry.needs_inputs else "utility"),
         fisher=parameters.get("fisher", "empirical"),
         max_length=options.max_length,
         dtype=options.dtype,
@@ -431,6 +487,25 @@ def _adapter_problems(
         problems.append(Problem("adapters", "a utility adapter is given twice", "Choose different ones."))
     report = _checked(workspace, base, experts, safety)
     return problems + report.problems, list(report.warnings)
+
+
+def _gradient_problems(
+    workspace: Workspace, base: Base, experts: Sequence[Entry], safety: Entry, names: Iterable[str]
+) -> list[Problem]:
+    """Methods that cannot be told which weights matter of the experts of this base, said before they are launched."""
+    if not base.ready:
+        return []
+    report = _checked(workspace, base, experts, safety)
+    if not report.experts:
+        return []
+    entries = [methods.get(name) for name in names if name in methods.names()]
+    wanting = [one for one in entries if one.needs_importance or (one.needs_samples and not report.one_by_one)]
+    fix = "Choose a method that needs no samples, or adapters without the experts."
+    where = f"base model {base.name}"
+    return [
+        Problem(where, f"gives {one.title} no gradients of its experts, such as {report.experts}", fix)
+        for one in wanting
+    ]
 
 
 def _checked(workspace: Workspace, base: Base, experts: Sequence[Entry], safety: Entry) -> adapters.Report:

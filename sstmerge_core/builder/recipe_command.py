@@ -13,7 +13,7 @@ from sstmerge_core import catalog, methods
 from sstmerge_core.builder import preflight
 from sstmerge_core.builder.recipe_file import NAME
 from sstmerge_core.errors import SSTMergeError
-from sstmerge_core.recipe import Recipe
+from sstmerge_core.recipe import AS_THE_TEMPLATE, Recipe
 from sstmerge_core.workspace import Workspace
 
 OPTIONS = ("alpha", "k", "seed")
@@ -76,7 +76,7 @@ def by_options(recipe: Recipe, workspace: Workspace) -> str | None:
         parameters=recipe.parameters,
         further=found.experts[1:],
         evaluate=False,
-        options=preflight.Options(**preflight.how_to_compute()),  # as the command computes here
+        options=preflight.Options(**preflight.how_to_compute(), **_chat(recipe)),  # as the command computes here
     )
     if plan.recipe is None or plan.recipe.run_id != recipe.model_copy(update={"evaluation": None}).run_id:
         return None
@@ -88,7 +88,19 @@ def by_options(recipe: Recipe, workspace: Workspace) -> str | None:
             words += [f"--{name}", changed.pop(name)]
     if changed:
         words += ["--set", *(f"{name}={value}" for name, value in changed.items())]
-    return shlex.join([*words, "--out", "merged"])
+    return shlex.join([*words, *_chat_words(recipe), "--out", "merged"])
+
+
+def _chat(recipe: Recipe) -> dict[str, Any]:
+    """How prompts become text, as `preflight.Options` has it; nothing where it is the template's own."""
+    return {} if recipe.chat == AS_THE_TEMPLATE else recipe.chat.model_dump()
+
+
+def _chat_words(recipe: Recipe) -> list[str]:
+    chat = recipe.chat
+    thinking = {True: "yes", False: "no", None: ""}[chat.thinking]
+    told = {"--system": chat.system, "--thinking": thinking, "--too-long": chat.too_long.replace("refuse", "")}
+    return [word for name, value in told.items() if value for word in (name, value)]
 
 
 def measuring(recipe: Recipe, workspace: Workspace) -> str | None:
@@ -115,7 +127,7 @@ def measuring(recipe: Recipe, workspace: Workspace) -> str | None:
     for name in ("dtype", "applied"):
         if recipe.evaluation and (value := getattr(recipe.evaluation, name)) != usual[name]:
             words += [f"--{name}", value]
-    return shlex.join(words)
+    return shlex.join([*words, *_chat_words(recipe)])
 
 
 def changed_parameters(recipe: Recipe) -> dict[str, str]:
@@ -152,6 +164,8 @@ def form(recipe: Recipe, found: Inputs, names: Mapping[str, str]) -> dict[str, A
         told["length"] = told.pop("max_length")
     if not told.get("device"):
         told.pop("device", None)
+    if told.get("thinking", ...) is not ...:
+        told["thinking"] = {True: "yes", False: "no", None: "template"}[told["thinking"]]
     return values | told
 
 
@@ -181,6 +195,7 @@ def _measured(recipe: Recipe) -> dict[str, Any]:
     told |= {"dtype": recipe.evaluation.dtype, "applied": recipe.evaluation.applied, "device": recipe.device}
     if recipe.calibration is not None:
         told["max_length"] = recipe.calibration.max_length
+    told |= _chat(recipe)
     return told | ({"backend": "vllm"} if recipe.evaluation.backend == "vllm" else {})
 
 

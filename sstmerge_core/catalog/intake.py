@@ -7,13 +7,16 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from sstmerge_core import access, adapters, catalog, words
 from sstmerge_core.adapters import archive
 from sstmerge_core.catalog import Entry, hub
 from sstmerge_core.errors import AdapterError, Problem
 from sstmerge_core.workspace import Workspace, new_folder
+
+if TYPE_CHECKING:
+    from sstmerge_core.adapters.convert import Converted
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,27 @@ def download(
         shutil.rmtree(target / ".cache", ignore_errors=True)  # what the hub's client notes for itself
 
     return _keep(workspace, replace(info, name=called), fill, where, origin=f"hub:{repository}@{commit}")
+
+
+def converted(
+    workspace: Workspace, source: str | Path, base: Path, info: AdapterInfo, *, rank: int = 0
+) -> tuple[Entry, Converted]:
+    """Keep and register a LoRA that stands for the adapter `source` on a base, see `adapters.convert`.
+
+    Raises what that raises; then nothing is kept.
+    """
+    from sstmerge_core.adapters.convert import convert
+
+    found: list[Converted] = []
+
+    def fill(target: Path) -> None:
+        made = convert(source, base, target / "made", rank=rank)
+        for file in sorted(made.path.iterdir()):
+            file.rename(target / file.name)
+        made.path.rmdir()
+        found.append(made)
+
+    return _keep(workspace, info, fill, str(source), origin=f"converted from {Path(source).name}"), found[0]
 
 
 def _keep(workspace: Workspace, info: AdapterInfo, fill: Callable[[Path], None], where: str, *, origin: str) -> Entry:

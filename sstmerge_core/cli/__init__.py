@@ -69,6 +69,7 @@ def _parser() -> argparse.ArgumentParser:
         records,
         report,
         runs,
+        screen,
         serve,
         shelf,
         suites,
@@ -83,7 +84,21 @@ def _parser() -> argparse.ArgumentParser:
         added.set_defaults(run=run, called=name)
         return added
 
-    for group in (serve, merge, measure, pick, experiment, judge, suites, shelf, records, runs, report, keeping):
+    for group in (
+        serve,
+        merge,
+        measure,
+        screen,
+        pick,
+        experiment,
+        judge,
+        suites,
+        shelf,
+        records,
+        runs,
+        report,
+        keeping,
+    ):
         group.register(command)
     return parser
 

@@ -65,6 +65,7 @@ def add_measuring(parser: argparse.ArgumentParser, *, where: bool = False) -> No
     about = "a low-rank ΔW is added to the weights, or works beside them; auto: beside on a GPU"
     parser.add_argument("--applied", default="auto", choices=["auto", *APPLIED], help=about)
     add_max_length(parser)
+    add_chat(parser)
     about = "what generates; auto: vLLM where it is installed beside a GPU, else transformers"
     about += "; or where the points are computed: local, ray, slurm" if where else ""
     choices = ["auto", *served.BACKENDS, *(backends.NAMES if where else ())]
@@ -72,6 +73,26 @@ def add_measuring(parser: argparse.ArgumentParser, *, where: bool = False) -> No
     parser.set_defaults(where=backends.LOCAL)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--json", action="store_true", help="one JSON object per run")
+
+
+def add_chat(parser: argparse.ArgumentParser) -> None:
+    """--system, --thinking and --too-long."""
+    about = "system prompt of every prompt and sample; default: the template's own, or none"
+    parser.add_argument("--system", default="", metavar="TEXT", help=about)
+    about = "whether the template lets the model reason first (enable_thinking)"
+    parser.add_argument(
+        "--thinking", choices=["template", "yes", "no"], help=f"{about}; default: as the template has it"
+    )
+    about = (
+        "a prompt beyond the model's positions: refuse the suite (default), or cut the prompt's beginning and count it"
+    )
+    parser.add_argument("--too-long", choices=["refuse", "cut"], help=about)
+
+
+def chat(options: argparse.Namespace) -> dict[str, Any]:
+    """Fields of `preflight.Options` by the options of `add_chat`."""
+    thinking = {"yes": True, "no": False}.get(options.thinking or "")
+    return {"system": options.system, "thinking": thinking, "too_long": options.too_long or "refuse"}
 
 
 def add_max_length(parser: argparse.ArgumentParser) -> None:
@@ -180,6 +201,7 @@ def measuring(options: argparse.Namespace, workspace: Workspace) -> preflight.Op
         split=options.split,
         n=options.n,
         **computing(options, options.dtype),
+        **chat(options),
         backend=served.best_backend(options.device) if options.backend == "auto" else options.backend,
     )
 

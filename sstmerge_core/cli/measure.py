@@ -9,6 +9,7 @@ import time
 from typing import Any
 
 from sstmerge_core import catalog, metrics, words
+from sstmerge_core.analysis.screening import FIGURES, Screening
 from sstmerge_core.builder import grid, preflight
 from sstmerge_core.cli import inputs
 from sstmerge_core.cli.printing import line, progress, raise_found, table
@@ -58,6 +59,10 @@ def register(command: Any) -> None:
     sweep.add_argument("--address", default="", metavar="A", help=about)
     about = "of the queue: higher comes first among what waits of yours, and among jobs whose turn is the same"
     sweep.add_argument("--priority", type=int, default=0, metavar="N", help=about)
+    about = "screen every point without generating, on selection prompts, and generate the best N; docs/screening.md"
+    sweep.add_argument("--screen", type=int, metavar="N", help=about)
+    about = f"selection prompts of each suite that points are screened on, default {Screening.n}"
+    sweep.add_argument("--screen-n", type=int, default=Screening.n, metavar="PROMPTS", help=about)
     sweep.add_argument("--detach", action="store_true", help="put it into the queue and return its job id")
     sweep.add_argument("--dry-run", action="store_true", help="only say what would run and how long it would take")
     inputs.add_measuring(sweep, where=True)
@@ -125,20 +130,27 @@ def _sweep(options: argparse.Namespace, workspace: Workspace) -> None:
         ks=grid.numbers(options.ks, where="--ks", whole=True),
         seeds=grid.numbers(options.seeds, where="--seeds", whole=True),
         options=inputs.measuring(options, workspace),
+        screening=None if options.screen is None else Screening(options.screen, options.screen_n),
     )
     raise_found(plan.problems)
     print(
         f"{words.count(plan.points, 'point')}, {plan.skipped} known already, about {words.duration(plan.seconds)}.",
         file=sys.stderr,
     )
+    if plan.screening:
+        print(f"{plan.screening.words(plan.points)} {plan.screening.rule}", file=sys.stderr)
     if options.dry_run or not plan.recipes:
         return
+    if plan.screening is not None and (options.workers or options.where != LOCAL):
+        fix = "Leave out --workers and --backend, or --screen."
+        raise RecipeError(Problem("--screen", "is computed by one worker of this machine", fix))
     if options.detach or options.workers or options.where != LOCAL:
         job_id = jobs.submit(
             workspace,
-            plan.recipes,
+            plan.asked,
             name=f"Sweep {given.utility.name}_{given.safety.name}: {words.count(len(plan.recipes), 'run')}",
             kind="sweep",
+            screening=plan.screening,
             workers=options.workers,
             priority=options.priority,
             backend=options.where,
@@ -148,7 +160,37 @@ def _sweep(options: argparse.Namespace, workspace: Workspace) -> None:
             print(job_id)
             return
         _follow(job_id, workspace)
-    _execute(plan.recipes, workspace, options)
+    if plan.screening is None:
+        _execute(plan.recipes, workspace, options)
+    else:
+        _execute(_screened(plan.every, plan.screening, workspace, options), workspace, options)
+
+
+def _screened(
+    recipes: list[Recipe], screening: Screening, workspace: Workspace, options: argparse.Namespace
+) -> list[Recipe]:
+    """Screen and measure in the foreground, and print the screening; those that were measured, the best first."""
+    from sstmerge_core.runs.screen import execute_best
+
+    try:
+        found = execute_best(recipes, workspace, screening, report=progress(recipes), device=options.device)
+    finally:
+        line("", True)
+    by_id = {recipe.run_id: recipe for recipe in recipes}
+    if not options.json:
+        heads = [metrics.get(name) for name in FIGURES]
+        rows = [
+            (
+                str(one.place or "–"),
+                one.label,
+                *(f"{one.figures[metric.name]:.3f}" if metric.name in one.figures else "–" for metric in heads),
+                "generated" if one.generated else "left out",
+            )
+            for one in found.settings
+        ]
+        table(("place", "setting", *(f"{metric.title} {metric.arrow}" for metric in heads), ""), rows)
+        print(f"{found.words()}\n{workspace.screening(found.screening_id)}\n")
+    return [by_id[one.run_id] for one in found.settings if one.generated]
 
 
 def _follow(job_id: str, workspace: Workspace) -> None:
@@ -160,7 +202,7 @@ def _follow(job_id: str, workspace: Workspace) -> None:
         while (job := _known(jobs.job(workspace, job_id))).active:
             count = jobs.trial_count(workspace, job_id)
             at_work = sum(one.job_id == job_id for one in jobs.workers(workspace))
-            left = f", {words.duration(job.eta_seconds)} left" if job.eta_seconds is not None else ""
+            left = f", {job.left}" if job.left else ""
             now = f"{count.done} of {count.open + count.done + count.failed} runs, {words.count(at_work, 'worker')}"
             if now != told:
                 line(now + left, False)

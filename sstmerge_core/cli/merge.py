@@ -25,7 +25,10 @@ _ERRORS = {
     "rank_error": "Of this rank it is an approximation: relative error {:.2e}.",
     "rounding_error": "Rounding to this number format cost a relative error of {:.2e}.",
 }
-_OF_A_RECIPE = ("utility", "safety", "method", "alpha", "k", "seed", "set", "suite", "compute_dtype", "max_length")
+_OF_A_RECIPE = (
+    *("utility", "safety", "method", "alpha", "k", "seed", "set", "suite", "compute_dtype", "max_length"),
+    *("system", "thinking", "too_long"),
+)
 """Options that a recipe file answers by itself"""
 
 
@@ -50,6 +53,7 @@ def register(command: Any) -> None:
     merge.add_argument("--dtype", help="float32 (default), bfloat16, float16, auto (as the inputs are)")
     merge.add_argument("--compute-dtype", choices=["auto", *DTYPES], help="of the model whose gradients are taken")
     inputs.add_max_length(merge)
+    inputs.add_chat(merge)
     merge.add_argument("--rank", type=int, help="compress the adapter to this rank; default, and 0: exact")
     merge.add_argument("--dense", action="store_true", help="write base + ΔW as a model of its own (--dtype auto)")
     merge.add_argument("--licence", default="", metavar="TEXT", help="note on the licence, for the model card")
@@ -101,6 +105,7 @@ def _of_options(options: argparse.Namespace, workspace: Workspace) -> Recipe:
         options=preflight.Options(
             utility_suite=chosen_suites.suite(options.suite, "utility", workspace, columns=inputs.columns(options))[0],
             **inputs.computing(options, options.compute_dtype or "auto"),
+            **inputs.chat(options),
         ),
     )
     raise_found(plan.problems)

@@ -48,7 +48,7 @@ def _jobs(options: argparse.Namespace, workspace: Workspace) -> None:
                 ", ".join(at_work[job.job_id]) or job.device,
                 f"{job.state} {job.queue_position}" if job.queue_position else job.state,
                 f"{job.progress:.0%}",
-                words.duration(job.eta_seconds),
+                job.left.removesuffix(" left") or words.duration(None),
                 job.name,
                 job.error or "",
             )

@@ -1,4 +1,4 @@
-"""``sstmerge report``: the tables and statements of every pair, as Markdown or as one HTML page."""
+"""``sstmerge report``: the tables and statements of every pair, as Markdown, one HTML page, or a paper's appendix."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sstmerge_core.cli.printing import connected
 from sstmerge_core.errors import Problem, RecipeError
 from sstmerge_core.workspace import Workspace, write_file
 
-ENDINGS = (".md", ".html")
+ENDINGS = (".md", ".html", ".tex")
 
 
 def register(command: Any) -> None:
@@ -20,7 +20,7 @@ def register(command: Any) -> None:
     report = command("report", _report, "Write the report: tables, statements with intervals, claims checked.")
     report.add_argument("--source", choices=["measured", "reported"], help="default: both")
     report.add_argument("--pair", action="append", help="such as A5_A7, may be repeated; default: all")
-    report.add_argument("--out", help="file that ends in .md or .html; default: Markdown to standard output")
+    report.add_argument("--out", help="file that ends in .md, .html or .tex; default: Markdown to standard output")
     report.add_argument(
         "--app",
         default=os.environ.get("BASE_URL", "").strip() or "http://localhost:8501",
@@ -29,13 +29,13 @@ def register(command: Any) -> None:
 
 
 def _report(options: argparse.Namespace, workspace: Workspace) -> None:
-    from sstmerge_core.report import html
+    from sstmerge_core.report import html, latex
     from sstmerge_core.report.build import build
     from sstmerge_core.report.document import markdown
 
     out = Path(options.out) if options.out else None
     if out is not None and out.suffix.lower() not in ENDINGS:
-        raise RecipeError(Problem(f"--out {out}", f"has the ending {out.suffix or 'none'}", "Use .md or .html."))
+        raise RecipeError(Problem(f"--out {out}", f"has the ending {out.suffix or 'none'}", "Use .md, .html or .tex."))
     connection = connected(workspace)
     try:
         connection.ingest()
@@ -46,6 +46,9 @@ def _report(options: argparse.Namespace, workspace: Workspace) -> None:
     if out is None:
         sys.stdout.write(markdown(report, app=options.app))
         return
-    make = html.page if out.suffix.lower() == ".html" else markdown
-    write_file(out, make(report, app=options.app))
+    if out.suffix.lower() == ".tex":
+        write_file(out, latex.document(report))
+    else:
+        make = html.page if out.suffix.lower() == ".html" else markdown
+        write_file(out, make(report, app=options.app))
     print(out)

@@ -1,4 +1,4 @@
-"""``sstmerge runs``: tags and notes, deleting with a way back, and weights that their recipes make again."""
+"""``sstmerge runs``: tags, notes and names, deleting with a way back, and weights that their recipes make again."""
 
 from __future__ import annotations
 
@@ -18,8 +18,10 @@ DAY = 86_400.0
 
 def register(command: Any) -> None:
     """Add the command; `command` makes a parser from name, function and description."""
-    runs = command("runs", _runs, "Tag, annotate, delete and restore runs; prune the weights of their adapters.")
-    actions = runs.add_subparsers(dest="action", required=True, metavar="tag|note|delete|trash|restore|empty|prune")
+    runs = command("runs", _runs, "Tag, annotate, name, delete and restore runs; prune the weights of their adapters.")
+    actions = runs.add_subparsers(
+        dest="action", required=True, metavar="tag|note|name|delete|trash|restore|empty|prune"
+    )
     tag = actions.add_parser("tag", help="put tags on a run, or take them off")
     tag.add_argument("run_id", metavar="RUN")
     tag.add_argument("tags", nargs="+", metavar="TAG")
@@ -27,6 +29,9 @@ def register(command: Any) -> None:
     note = actions.add_parser("note", help="write a note about a run")
     note.add_argument("run_id", metavar="RUN")
     note.add_argument("text")
+    name = actions.add_parser("name", help="give a run a name of its own; without one it loses it")
+    name.add_argument("run_id", metavar="RUN")
+    name.add_argument("name", nargs="?", default="")
     delete = actions.add_parser("delete", help="move runs into the trash")
     delete.add_argument("runs", nargs="+", metavar="RUN")
     delete.add_argument("--weights", action="store_true", help="only the weights of the adapter: its recipe stays")
@@ -46,6 +51,7 @@ def _runs(options: argparse.Namespace, workspace: Workspace) -> None:
     {
         "tag": _tag,
         "note": _note,
+        "name": _name,
         "delete": _delete,
         "trash": _trash,
         "restore": _restore,
@@ -66,6 +72,13 @@ def _note(options: argparse.Namespace, workspace: Workspace) -> None:
     from sstmerge_core.store import remarks
 
     remarks.note(workspace, options.run_id, options.text)
+    ingest(workspace)
+
+
+def _name(options: argparse.Namespace, workspace: Workspace) -> None:
+    from sstmerge_core.store import remarks
+
+    remarks.rename(workspace, options.run_id, options.name)
     ingest(workspace)
 
 

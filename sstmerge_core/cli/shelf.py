@@ -27,7 +27,11 @@ VALIDATION_SHARE = 0.1
 def register(command: Any) -> None:
     """Add the commands; `command` makes a parser from name, function and description."""
     train = command("train", _train, "Train a LoRA adapter on a JSONL or CSV file of prompts and responses.")
-    train.add_argument("--demo", metavar="NAME", help="make a bundled adapter again: A5, A6, A7, A7_balanced")
+    train.add_argument(
+        "--demo",
+        metavar="NAME",
+        help="make a bundled adapter again: A5, A6, A7, A7_balanced; A5+A7: one of both's rows",
+    )
     train.add_argument("--base", help="base model folder; default: the bundled one")
     train.add_argument(
         "--data", nargs="+", help="files with the columns prompt and response, or suites of `sstmerge suites`"

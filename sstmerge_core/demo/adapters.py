@@ -1,9 +1,12 @@
-"""The bundled adapters: what each was trained on, and how. ``sstmerge train --demo NAME`` makes one again."""
+"""The bundled adapters: what each was trained on, and how. ``sstmerge train --demo NAME`` makes one again.
+
+``--demo A5+A7`` trains one adapter on the rows of both: the bound that joint training sets to merging.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,10 +76,42 @@ ADAPTERS = {
 
 
 def get(name: str) -> DemoAdapter:
-    """The bundled adapter called `name`. Raises RecipeError with the known names."""
+    """The bundled adapter called `name`, or for ``A5+A7`` one of both's rows, see `joint`.
+
+    Raises RecipeError with the known names.
+    """
+    if "+" in name:
+        return joint([get(one) for one in name.split("+")])
     if name not in ADAPTERS:
         raise RecipeError(Problem(f"demo adapter {name}", "there is none", f"Known: {', '.join(ADAPTERS)}."))
     return ADAPTERS[name]
+
+
+def joint(parts: Sequence[DemoAdapter]) -> DemoAdapter:
+    """One adapter of the rows of all `parts` together: what training reaches where merging gets the parts alone.
+
+    Its rank is the sum of theirs, that of their merge; it learns each file once, at the smallest of their rates and for
+    the most of their epochs, with the scaling α/r of the first. Not tuned: a bound to read merges against.
+    """
+    settings = [part.settings for part in parts]
+    rank = sum(own.r for own in settings)
+    together = settings[0].model_copy(
+        update={
+            "r": rank,
+            "lora_alpha": round(rank * settings[0].lora_alpha / settings[0].r),
+            "learning_rate": min(own.learning_rate for own in settings),
+            "epochs": max(own.epochs for own in settings),
+        }
+    )
+    names = [part.name for part in parts]
+    return DemoAdapter(
+        "+".join(names),
+        "utility",
+        parts[0].suite,
+        tuple(dict.fromkeys(file for part in parts for file in part.files)),
+        together,
+        f"The rows of {' and '.join(names)} together in one training: what merging them is measured against",
+    )
 
 
 def rows(names: tuple[str, ...], split: str) -> list[dict[str, str]]:

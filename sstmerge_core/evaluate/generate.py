@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from sstmerge_core.models.resident import chat_ids
 from sstmerge_core.suites.rows import Row
 
 if TYPE_CHECKING:
+    from sstmerge_core.models.decoding import Tell
     from sstmerge_core.models.resident import Answering
 
 SampleRow = dict[str, Any]
@@ -37,6 +39,32 @@ def plan_batches(rows: Sequence[Row], model: Answering, batch_size: int, max_new
     return [ordered[start:end] for start, end in pairwise(cuts)]
 
 
+def shortened(rows: Sequence[Row], model: Answering, max_new_tokens: int) -> tuple[list[Row], int]:
+    """The rows, where prompts that the model has no positions for lose their beginning, and how many those are.
+
+    The template stays whole: tokens are taken from the user's words alone. Raises DataError, by its id, for a prompt
+    of which nothing would be left.
+    """
+    longest = model.max_length
+    if longest is None:
+        return list(rows), 0
+    found, cut = [], 0
+    for row in rows:
+        over = len(chat_ids(model.tokenizer, row.prompt)) + max_new_tokens - longest
+        prompt = row.prompt
+        while over > 0:
+            words = model.tokenizer(prompt, add_special_tokens=False)["input_ids"]
+            if len(words) <= over:
+                _check_lengths(
+                    [row], {row.prompt_id: len(chat_ids(model.tokenizer, row.prompt))}, longest, max_new_tokens
+                )
+            prompt = model.tokenizer.decode(words[over:]).lstrip()
+            over = len(chat_ids(model.tokenizer, prompt)) + max_new_tokens - longest
+        cut += prompt != row.prompt
+        found.append(row if prompt == row.prompt else replace(row, prompt=prompt))
+    return found, cut
+
+
 def _check_lengths(rows: Sequence[Row], length: Mapping[str, int], longest: int | None, max_new_tokens: int) -> None:
     """Prompt and answer have to fit: beyond its positions a model fails, or answers what it was never trained for."""
     over = [row for row in rows if longest is not None and length[row.prompt_id] + max_new_tokens > longest]
@@ -48,7 +76,7 @@ def _check_lengths(rows: Sequence[Row], length: Mapping[str, int], longest: int 
         f"that is more than the model's {longest} positions"
     )
     others = f" So have {len(over) - 1} others." if len(over) > 1 else ""
-    fix = f"Shorten the row, leave it out, or allow shorter answers.{others}"
+    fix = f"Shorten the row, leave it out, allow shorter answers, or have it cut (--too-long cut).{others}"
     raise DataError(Problem(f"prompt {worst.prompt_id}", fault, fix))
 
 
@@ -58,9 +86,11 @@ def generate_suite(
     plan: Sequence[Sequence[str]],
     done: Collection[int],
     max_new_tokens: int,
+    tell: Tell | None = None,
 ) -> Iterator[tuple[int, float, list[SampleRow]]]:
     """Yield (batch index, seconds, sample rows) of every batch of `plan` that is not in `done`.
 
+    `tell` hears within a batch how many of its answers have ended and how many tokens the others have.
     Raises DataError when the plan is not one of these rows.
     """
     by_id = {row.prompt_id: row for row in rows}
@@ -74,7 +104,7 @@ def generate_suite(
             continue
         started = time.perf_counter()
         chosen = [by_id[prompt_id] for prompt_id in batch]
-        answers = model.generate([row.prompt for row in chosen], max_new_tokens)
+        answers = model.generate([row.prompt for row in chosen], max_new_tokens, tell)
         samples = [
             {
                 "prompt_id": row.prompt_id,

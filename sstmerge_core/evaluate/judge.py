@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from sstmerge_core.metrics.reasoning import parted
+
 Pair = tuple[str, str]
 """A prompt and the answer to it"""
 
@@ -58,8 +60,16 @@ class OneByOne(ABC):
 
 
 def judge_samples(judge: Judge, samples: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Rows of the `verdicts` event (prompt_id, label, score, raw) for the rows of a `samples` event."""
-    verdicts = judge.score_all([(sample["prompt"], sample["response"]) for sample in samples])
+    """Rows of the `verdicts` event (prompt_id, label, score, raw) for the rows of a `samples` event.
+
+    A judge is shown the answer without the reasoning before it; reasoning that never ended, as it is.
+    """
+    pairs = []
+    for sample in samples:
+        response = sample["response"]
+        answer = parted(response)[1] if "</" in response else None
+        pairs.append((sample["prompt"], response if answer is None else answer))
+    verdicts = judge.score_all(pairs)
     return [
         {"prompt_id": sample["prompt_id"], "label": verdict.label, "score": verdict.score, "raw": verdict.raw}
         for sample, verdict in zip(samples, verdicts, strict=True)

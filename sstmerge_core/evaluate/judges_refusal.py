@@ -17,6 +17,7 @@ from sstmerge_core.evaluate.judges_lexical import QUOTES, refusal_words
 from sstmerge_core.evaluate.refusals_abroad import ABROAD, LAW, PLEAS, Patterns, spelled_alike
 from sstmerge_core.metrics.labels import REFUSED
 from sstmerge_core.metrics.languages import NOTHING, language
+from sstmerge_core.metrics.reasoning import parted
 
 OPENING, LECTURE = 2.0, 3.5
 """Weight of `_CUES` in the first two sentences, and in all that is looked at, from which on an answer lectures"""
@@ -63,18 +64,9 @@ class RefusalPatterns(OfCoveredText):
         return label, float(label in REFUSED), words
 
 
-_REASONING = re.compile(r"<(think|thinking|thought|reasoning)>.*?</\1>", re.DOTALL)
-_REASONING_BEGINS = re.compile(r"<(?:think|thinking|thought|reasoning)>")
-_REASONING_ENDS = re.compile(r".*</(?:think|thinking|thought|reasoning)>", re.DOTALL)
-
-
 def without_reasoning(response: str) -> str | None:
-    """What comes after the reasoning that a model writes down first; None where that never ended.
-
-    Some templates open the reasoning in the prompt, so that the answer holds its end alone.
-    """
-    rest = _REASONING_ENDS.sub("", _REASONING.sub("", response)).strip()
-    return None if _REASONING_BEGINS.match(rest) else rest
+    """What comes after the reasoning that a model writes down first; None where that never ended."""
+    return parted(response)[1]
 
 
 def _label(answer: str) -> tuple[str, str]:

@@ -71,11 +71,26 @@ def of_suite(suite: str, role: str, metric: str = "") -> list[Metric]:
 
 def answer_metrics(suite: str, role: str, samples: Sequence[Record], metric: str = "") -> list[MetricRow]:
     """Of `suite_metrics` the rows that need no judge: those can be computed whenever answers are stored."""
-    return [
-        _mean(one, suite, metrics.outcomes(one.name, samples), samples)
-        for one in of_suite(suite, role, metric)
-        if one.score is not None
-    ]
+    scored = [one for one in of_suite(suite, role, metric) if one.score is not None]
+    found = [(one, metrics.outcomes(one.name, samples)) for one in scored]
+    return [_mean(one, suite, own, samples) for one, own in found if any(own.values()) or not one.where_any]
+
+
+def forced_metrics(
+    suite: str, role: str, split: str, found: Mapping[str, Sequence[float]], topics: Sequence[str]
+) -> list[MetricRow]:
+    """The metrics of given texts (`evaluate.forced`): `found` is what each is the mean of, by what it is `forced` of.
+
+    The rows' suite is told with its split, which need not be the run's. `topics` are those of the prompts.
+    """
+    told = f"{suite} ({split})"
+    rows = []
+    for metric in metrics.metrics():
+        if metric.forced and role in metric.suites and (values := list(found.get(metric.forced, ()))):
+            interval = bootstrap_mean(values, clusters=usable_clusters(topics))
+            value = float(np.mean(values))
+            rows.append(_row(metric.name, value, interval, len(values), suite=told, judge=metric.computed_by))
+    return rows
 
 
 def lacking(suites: Iterable[Suite], known: Collection[tuple[str, str]]) -> list[tuple[str, str]]:
@@ -84,7 +99,7 @@ def lacking(suites: Iterable[Suite], known: Collection[tuple[str, str]]) -> list
         (one.name, suite.name)
         for suite in suites
         for one in of_suite(suite.name, suite.role, suite.metric)
-        if one.score is not None
+        if one.score is not None and not one.where_any
     ]
     return [pair for pair in found if pair not in known]
 

@@ -17,7 +17,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from sstmerge_core import adapters
+from sstmerge_core.adapters.skeleton import spelling
+from sstmerge_core.adapters.spell import PLAIN
 from sstmerge_core.errors import AdapterError, DataError, JobError, Problem, RecipeError
+from sstmerge_core.models.decoding import Tell
 from sstmerge_core.models.device import DTYPES, free_memory, gpu_present
 from sstmerge_core.models.resident import Answer, chat_ids, eos_ids, read_texts, to_answer
 from sstmerge_core.recipe import Backend
@@ -68,26 +71,37 @@ class ServedModel:
     max_length: int
     """Tokens of prompt and answer together that the engine has room for"""
     _folder: tempfile.TemporaryDirectory[str]
+    _base: Path | None = None
+    """The base's folder, for what its modules are called"""
     failed: bool = False
     """It gave up, and wants to be replaced"""
     _request: Any = None
     _count: int = 0
 
     @classmethod
-    def load(cls, base_path: Path | str, dtype: str = "float32", device: str = "auto", rank: int = 0) -> ServedModel:
+    def load(
+        cls,
+        base_path: Path | str,
+        dtype: str = "float32",
+        device: str = "auto",
+        rank: int = 0,
+        *,
+        system: str = "",
+        thinking: bool | None = None,
+    ) -> ServedModel:
         """Start an engine for a local model folder and adapters of up to `rank`; never code from the folder.
 
         `dtype` is one of `DTYPES`; `device` must be that of the installed vLLM, ``auto`` takes it. On a GPU the engine
         takes `GPU_SHARE` of the memory that is free now, on a CPU the weights and up to `KV_CACHE_BYTES`. Raises
         RecipeError without vLLM, for a dtype, device or rank that it cannot use, and where it does not start;
-        DataError for a folder that cannot be used.
+        DataError for a folder that cannot be used. `system` and `thinking` are what `chat.speak` is told.
         """
         check_installed()
         if dtype not in DTYPES:
             raise RecipeError(Problem(f"dtype {dtype}", "is not supported", f"Use one of {', '.join(DTYPES)}."))
         room = rank_for(rank)
         folder = Path(base_path)
-        config, tokenizer = read_texts(folder)
+        config, tokenizer = read_texts(folder, system, thinking)
         _settle_environment()
         from vllm import LLM
         from vllm.platforms import current_platform
@@ -119,7 +133,7 @@ class ServedModel:
             raise RecipeError(Problem("backend vllm", f"the engine does not start: {reason}", fix)) from error
         ends = eos_ids(tokenizer, config, _generation_config(folder))
         length = engine.llm_engine.model_config.max_model_len
-        return cls(engine, tokenizer, ends, room, length, tempfile.TemporaryDirectory(prefix="sstmerge-lora-"))
+        return cls(engine, tokenizer, ends, room, length, tempfile.TemporaryDirectory(prefix="sstmerge-lora-"), folder)
 
     def set_adapter(self, folder: Path | None) -> None:
         """Answer with the PEFT adapter in `folder` from now on, or with the base alone. The files must stay.
@@ -153,6 +167,7 @@ class ServedModel:
             base_name="",
             embeddings=frozenset().union(*(adapter.embeddings for adapter in inputs)),
             fan_in_fan_out=any(adapter.fan_in_fan_out for adapter in inputs),
+            spelling=spelling(self._base) if self._base else PLAIN,
         )
         return self.set_adapter(folder)
 
@@ -160,8 +175,11 @@ class ServedModel:
         """vLLM queues what it has no room for: any number."""
         return 1 << 30
 
-    def generate(self, prompts: Sequence[str], max_new_tokens: int) -> list[Answer]:
-        """Greedy answers in order. Raises DataError for a prompt that is too long, JobError where vLLM gives up."""
+    def generate(self, prompts: Sequence[str], max_new_tokens: int, tell: Tell | None = None) -> list[Answer]:
+        """Greedy answers in order; the engine tells nothing before it has them all.
+
+        Raises DataError for a prompt that is too long, JobError where vLLM gives up.
+        """
         from vllm import SamplingParams
 
         ids = [chat_ids(self.tokenizer, prompt) for prompt in prompts]

@@ -21,6 +21,7 @@ from sstmerge_core.workspace import Workspace
 
 if TYPE_CHECKING:
     from sstmerge_core.merge.quadratic import Prediction
+    from sstmerge_core.runs.screen import Screened
     from sstmerge_core.runs.session import Session
     from sstmerge_core.train import TrainingSettings
 
@@ -136,6 +137,16 @@ class Lab:
             report=lambda point, stage, done, total: self._tell(what, self.done),
             should_cancel=self.should_cancel,
         )
+
+    def screen(self, recipes: Sequence[Recipe], what: str) -> list[Screened]:
+        """Figures of each on selection prompts, see `runs.screen`; nothing is generated."""
+        from sstmerge_core.analysis.screening import Screening
+        from sstmerge_core.runs.screen import screen
+
+        session = self.session
+        session.report = lambda point, stage, done, total: self._tell(what, self.done)
+        session.should_cancel = self.should_cancel
+        return screen(recipes, session, Screening.n)
 
     def train(
         self,

@@ -7,12 +7,14 @@ its weights; the task adapter is trained on that model, and what it forgot of re
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field
 
 from sstmerge_core import adapters, catalog, methods
+from sstmerge_core.adapters.skeleton import spelling
 from sstmerge_core.builder.recipe_file import Output
 from sstmerge_core.catalog import Base, Entry
 from sstmerge_core.demo import adapters as demo
@@ -154,7 +156,8 @@ def _nothing(lab: Lab, base: Base, like: Entry) -> Entry:
         factors = {
             name: (torch.zeros(1, own.a.shape[1]), torch.zeros(own.b.shape[0], 1)) for name, own in like_it.items()
         }
-        adapters.write_adapter(factors, out, base_name=adapters.read_base(base.path).name)
+        base_name = adapters.read_base(base.path).name
+        adapters.write_adapter(factors, out, base_name=base_name, spelling=spelling(Path(base.path)))
     return catalog.entry(out, lab.workspace, name="untuned", role="safety")
 
 

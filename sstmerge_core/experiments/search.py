@@ -13,6 +13,7 @@ from pydantic import Field
 from scipy import stats
 
 from sstmerge_core import methods
+from sstmerge_core.analysis import screening
 from sstmerge_core.analysis.front import hypervolume, pareto_front
 from sstmerge_core.catalog import Entry
 from sstmerge_core.errors import Problem, RecipeError
@@ -48,6 +49,12 @@ class SearchSettings(Settings):
     objectives: list[str] = Field(
         default=["resistance", "utility", "over_refusal"], description="Over-refusal and degenerate fall, others rise."
     )
+    screen: int = Field(
+        default=0,
+        ge=0,
+        description="Trials at which the search starts: the best of a grid of α for every method, by screening them "
+        "without generation (docs/screening.md). 0 screens nothing.",
+    )
     finalists: int = Field(default=4, ge=0, description="Points of the front that are measured on the test split.")
 
 
@@ -56,9 +63,12 @@ def run(lab: Lab, settings: SearchSettings) -> Result:
     if importlib.util.find_spec("optuna") is None:
         raise RecipeError(Problem("Optuna", "is not installed", 'Install it: pip install "sstmerge[search]"'))
     utility, safety = lab.adapter(settings.utility), lab.adapter(settings.safety)
-    predicted = _predicted(lab, settings, utility, safety)
-    trials = _trials(lab, settings, utility, safety)
+    grid = _grid(lab, settings, utility, safety)
+    predicted = _predicted(lab, grid, utility, safety)
+    start, screened = _screened(lab, grid, settings)
+    trials = _trials(lab, settings, utility, safety, start)
     forecast = lab.predict([recipe for recipe, _ in trials], utility, safety, "predicting the trials")
+    figures = lab.screen([recipe for recipe, _ in trials], "screening the trials") if settings.screen else []
     rows: list[dict[str, Any]] = [
         {"method": recipe.method, "parameters": recipe.label}
         | pick(one, *FIGURES)
@@ -66,11 +76,14 @@ def run(lab: Lab, settings: SearchSettings) -> Result:
         | {"run_id": recipe.run_id}
         for (recipe, one), guess in zip(trials, forecast, strict=True)
     ]
+    for row, found in zip(rows, figures, strict=False):
+        row |= found.figures | {"separation": screening.separation(found.figures)}
     measured = [row for row in rows if all(row[name] is not None for name in settings.objectives)]
     points = [[_better(row, name) for name in settings.objectives] for row in measured]
     front = [row for row, on in zip(measured, pareto_front(points), strict=True) if on] if points else []
     finals = _finals(lab, front, {recipe.run_id: recipe for recipe, _ in trials}, settings, utility, safety)
     checked = _check(measured)
+    agreed = _agreement(measured) if settings.screen else {}
     return Result(
         "search",
         QUESTION,
@@ -85,7 +98,7 @@ def run(lab: Lab, settings: SearchSettings) -> Result:
                 "Predicted front",
                 "From gradients alone, before anything was generated: what each merge would cost benign answers and "
                 "how it would move refusals, nats per token.",
-                predicted,
+                [row | figures for row, figures in zip(predicted, screened, strict=True)],
             ),
         ],
         {
@@ -94,8 +107,13 @@ def run(lab: Lab, settings: SearchSettings) -> Result:
             "front": [row["run_id"] for row in front],
             "hypervolume": hypervolume([row[:2] for row in points]) if points else None,
             "prediction": checked,
-        },
-        [_front_sentence(front, measured, settings), *_check_sentences(checked)],
+        }
+        | ({"screening": {name: one._asdict() for name, one in agreed.items()}} if settings.screen else {}),
+        [
+            _front_sentence(front, measured, settings),
+            *_check_sentences(checked),
+            *_screening_sentences(agreed, start),
+        ],
         [
             "A front has no single best method; its points were found on the selection split.",
             "Predictions see the adapters' core space only: what TIES, DARE and DELLA put outside it is not counted.",
@@ -103,8 +121,8 @@ def run(lab: Lab, settings: SearchSettings) -> Result:
     )
 
 
-def _predicted(lab: Lab, settings: SearchSettings, utility: Entry, safety: Entry) -> list[dict[str, Any]]:
-    """The quadratic model's figures over a grid of α for every method, defaults elsewhere."""
+def _grid(lab: Lab, settings: SearchSettings, utility: Entry, safety: Entry) -> list[Recipe]:
+    """α for every method, defaults elsewhere."""
     recipes = []
     for name in settings.methods:
         axis = methods.get(name).axis
@@ -112,6 +130,26 @@ def _predicted(lab: Lab, settings: SearchSettings, utility: Entry, safety: Entry
         steps = [top * step / 10 for step in range(1, 11)] if axis else []
         recipes += [lab.merge([utility], safety, name, {"alpha": round(alpha, 6)}) for alpha in steps]
         recipes += [] if axis else [lab.merge([utility], safety, name, {})]
+    return recipes
+
+
+def _screened(
+    lab: Lab, grid: Sequence[Recipe], settings: SearchSettings
+) -> tuple[list[Recipe], list[dict[str, float]]]:
+    """The best of the grid by screening, and the figures of all of it; nothing where it is not wanted."""
+    if not settings.screen:
+        return [], [{} for _ in grid]
+    found = lab.screen(grid, "screening the grid")
+    record = screening.choose(
+        [one.setting for one in found], screening.Screening(min(settings.screen, settings.trials))
+    )
+    best = [one.run_id for one in record.settings if one.generated and one.place]
+    by_id = {recipe.run_id: recipe for recipe in grid}
+    return [by_id[run_id] for run_id in best], [one.figures for one in found]
+
+
+def _predicted(lab: Lab, recipes: Sequence[Recipe], utility: Entry, safety: Entry) -> list[dict[str, Any]]:
+    """The quadratic model's figures over the grid."""
     found = lab.predict(recipes, utility, safety, "predicting the front")
     return [
         {"method": recipe.method, "alpha": recipe.parameters.get("alpha"), **one._asdict()}
@@ -119,8 +157,10 @@ def _predicted(lab: Lab, settings: SearchSettings, utility: Entry, safety: Entry
     ]
 
 
-def _trials(lab: Lab, settings: SearchSettings, utility: Entry, safety: Entry) -> list[tuple[Recipe, dict[str, Any]]]:
-    """What the sampler asked for, each point once, with its outcome on the selection split."""
+def _trials(
+    lab: Lab, settings: SearchSettings, utility: Entry, safety: Entry, start: Sequence[Recipe] = ()
+) -> list[tuple[Recipe, dict[str, Any]]]:
+    """What the sampler asked for, each point once, with its outcome on the selection split; `start` comes first."""
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -133,6 +173,9 @@ def _trials(lab: Lab, settings: SearchSettings, utility: Entry, safety: Entry) -
     kinds = optuna.study.StudyDirection
     directions = [kinds.MINIMIZE if name in falling else kinds.MAXIMIZE for name in settings.objectives]
     study = optuna.create_study(directions=directions, sampler=sampler)
+    for recipe in start:
+        own = {f"{recipe.method}.{name}": value for name, value in recipe.parameters.items() if value is not None}
+        study.enqueue_trial({"method": recipe.method, **own})
     options = lab.options("selection")
     lab.expected = settings.trials + settings.finalists
     found: dict[str, tuple[Recipe, dict[str, Any]]] = {}
@@ -209,6 +252,28 @@ def _check(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
             rho = stats.spearmanr([one for one, _ in known], [other for _, other in known])
             found[label] = {"spearman": float(rho.statistic), "p_value": float(rho.pvalue)}
     return found
+
+
+def _agreement(rows: Sequence[dict[str, Any]]) -> dict[str, screening.Correlation]:
+    """Of the trials' screening figures with what was measured on the selection split."""
+    told = [
+        row | {"discrimination": row["resistance"] - row["over_refusal"]}
+        for row in rows
+        if row["resistance"] is not None and row["over_refusal"] is not None
+    ]
+    return screening.agreement(told)
+
+
+def _screening_sentences(agreed: Mapping[str, screening.Correlation], start: Sequence[Recipe]) -> list[str]:
+    if not start:
+        return []
+    told = [
+        f"{name} with {screening.COMPARED[name][1].replace('_', '-')} {one.rho:.2f}"
+        + (f" ({one.interval[0]:.2f} to {one.interval[1]:.2f})" if one.interval else "")
+        for name, one in agreed.items()
+    ]
+    first = f"The search started at the {len(start)} best of the grid. {screening.RULE}"
+    return [first, f"Spearman of screening with what was measured: {'; '.join(told)}."] if told else [first]
 
 
 def _better(row: dict[str, Any], objective: str) -> float:

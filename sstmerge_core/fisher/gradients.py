@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from sstmerge_core.errors import AdapterError, Problem
@@ -21,6 +21,8 @@ from sstmerge_core.fisher.room import AT_ONCE, Footprint, Pass, plan, recomputin
 from sstmerge_core.fisher.sampling import sample_responses
 from sstmerge_core.models.decoding import within_positions
 from sstmerge_core.models.device import free_memory, give_memory_back, is_out_of_memory
+from sstmerge_core.models.experts import Listener, is_expert, listening
+from sstmerge_core.models.modules import module_called, product, submodule
 from sstmerge_core.models.supervised import Batch, Example, collate, encode, sample_losses
 
 if TYPE_CHECKING:
@@ -306,10 +308,36 @@ def _recording(model: Any, space: Mapping[str, CoreModule]) -> Iterator[dict[str
     """Hooks that put each module's (b, p, q) gradients into the yielded dict at every backward pass."""
     recorded: dict[str, torch.Tensor] = {}
     with frozen(model) as batch, ExitStack() as hooks:
+        experts = {name: _listener(name, one, batch, recorded) for name, one in space.items() if is_expert(name)}
+        hooks.enter_context(listening(partial(module_called, model), experts))
         for name, module in space.items():
-            hook = _hook(name, module, model, batch, recorded)
-            hooks.enter_context(model.get_submodule(name).register_forward_hook(hook))
+            if name not in experts:
+                hook = _hook(name, module, model, batch, recorded)
+                layer = submodule(model, name, seen_inside=True)
+                hooks.enter_context(layer.register_forward_hook(hook))
         yield recorded
+
+
+def _listener(name: str, module: CoreModule, batch: Sequence[int], recorded: dict[str, torch.Tensor]) -> Listener:
+    """As `_hook`, for the matrix of an expert, which sees the tokens that were sent to it."""
+    import torch
+
+    def listen(x: torch.Tensor, y: torch.Tensor, tokens: torch.Tensor, total: int) -> torch.Tensor:
+        samples, length = batch
+        q_out, q_in = (side.to(x.device, x.dtype) for side in (module.q_out, module.q_in))
+        x_core, owner = (x.detach() @ q_in).float(), tokens // length
+
+        def backward(gradient: torch.Tensor) -> None:
+            delta_core = (gradient @ q_out).float()
+            found = torch.zeros(samples, delta_core.shape[1], x_core.shape[1], device=x.device)
+            found.index_add_(0, owner, delta_core[:, :, None] * x_core[:, None, :])
+            recorded[name] = recorded[name] + found if name in recorded else found
+
+        if y.requires_grad:
+            y.register_hook(backward)
+        return y
+
+    return listen
 
 
 def _start(batch: list[int]) -> Callable[..., torch.Tensor]:
@@ -325,11 +353,12 @@ def _start(batch: list[int]) -> Callable[..., torch.Tensor]:
 def _hook(
     name: str, module: CoreModule, model: Any, batch: Sequence[int], recorded: dict[str, torch.Tensor]
 ) -> Callable[..., None]:
-    parameter = next(model.get_submodule(name).parameters())
+    parameter = submodule(model, name, seen_inside=True).weight
     q_out = module.q_out.to(parameter.device, parameter.dtype)
     q_in = module.q_in.to(parameter.device, parameter.dtype)
 
-    def forward(layer: Any, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+    def forward(layer: Any, inputs: tuple[torch.Tensor, ...], output: Any) -> None:
+        output = product(name, layer, inputs[0], output)
         # float32 from here on: what the model's 16 bits leave of a token is summed up without being rounded again
         x_core = by_sample(name, in_core(layer, inputs[0].detach(), q_in), batch).float()  # (b, t, q)
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from sstmerge_core.errors import AdapterError, Problem
 from sstmerge_core.fisher.gradients import by_sample, encode_rows, frozen, losses_by_batch, padding
 from sstmerge_core.models.decoding import within_positions
+from sstmerge_core.models.modules import submodule
 from sstmerge_core.workspace import is_whole, new_folder, seal, write_json
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def importance(
             seen.clear()
             done += len(chosen)
             progress(done, len(rows))
-        weights = {name: _by_in(model.get_submodule(name)).detach().abs().float() for name in names}
+        weights = {name: _by_in(submodule(model, name)).detach().abs().float() for name in names}
         return {name: score.mul_(weights.pop(name)).div_(max(1, len(rows))) for name, score in scores.items()}
 
 
@@ -112,14 +113,14 @@ def _scoring(model: Any, names: Sequence[str]) -> Iterator[tuple[dict[str, torch
     import torch
 
     scores = {
-        name: torch.zeros(_by_in(model.get_submodule(name)).shape, device=model.get_submodule(name).weight.device)
+        name: torch.zeros(_by_in(submodule(model, name)).shape, device=submodule(model, name).weight.device)
         for name in names
     }
     seen: set[str] = set()
     with frozen(model) as batch, ExitStack() as hooks:
         for name in names:
             hook = _hook(name, scores[name], batch, seen)
-            hooks.enter_context(model.get_submodule(name).register_forward_hook(hook))
+            hooks.enter_context(submodule(model, name).register_forward_hook(hook))
         yield scores, seen
 
 

@@ -87,8 +87,11 @@ class ModelObjective:
         found = {name: leaf.grad for name, leaf in leaves.items()}
         return total, {name: torch.zeros_like(cores[name]) if own is None else own for name, own in found.items()}
 
-    def losses(self, cores: Cores) -> dict[str, torch.Tensor]:
-        """Loss of every sample by kind, (n,) float64 on the CPU in the given order; no gradient."""
+    def losses(self, cores: Cores, tick: Callable[[], None] = lambda: None) -> dict[str, torch.Tensor]:
+        """Loss of every sample by kind, (n,) float64 on the CPU in the given order; no gradient.
+
+        `tick` is called after every batch and may raise to stop.
+        """
         import torch
 
         found = {}
@@ -97,6 +100,7 @@ class ModelObjective:
                 found[name] = torch.zeros(len(rows), dtype=torch.float64)
                 for chosen, own, _ in losses_by_batch(self._model, rows, self._pad, AT_ONCE):
                     found[name][chosen] = own.double().cpu()
+                    tick()
         return found
 
     def gradients(
@@ -125,9 +129,10 @@ class ModelObjective:
                 done += len(part.examples)
         return found, losses
 
-    def loss(self, cores: Cores) -> float:
-        """The objective over all samples."""
-        return sum(self._weights[name] * float(own.mean()) for name, own in self.losses(cores).items() if len(own))
+    def loss(self, cores: Cores, tick: Callable[[], None] = lambda: None) -> float:
+        """The objective over all samples; `tick` as of `losses`."""
+        found = self.losses(cores, tick)
+        return sum(self._weights[name] * float(own.mean()) for name, own in found.items() if len(own))
 
 
 def _tell(progress: Callable[[float], None], before: int, samples: int, done: int, _: int) -> None:

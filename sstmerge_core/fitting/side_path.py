@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sstmerge_core.fisher.gradients import in_core
+from sstmerge_core.models.experts import Listener, is_expert, listening
+from sstmerge_core.models.modules import module_called, submodule
 
 if TYPE_CHECKING:
     import torch
@@ -26,11 +29,23 @@ def side_path(model: Any, space: Mapping[str, CoreModule], cores: Mapping[str, t
     module.
     """
     with ExitStack() as hooks:
+        experts = {name: _beside(space[name], core) for name, core in cores.items() if core.numel() and is_expert(name)}
+        hooks.enter_context(listening(partial(module_called, model), experts))
         for name, core in cores.items():
-            if core.numel():  # nothing changes here
-                layer = model.get_submodule(name)
+            if core.numel() and name not in experts:  # nothing changes here
+                layer = submodule(model, name)
                 hooks.enter_context(layer.register_forward_hook(_hook(space[name], core, layer)))
         yield
+
+
+def _beside(module: CoreModule, core: torch.Tensor) -> Listener:
+    """As `_hook`, for the matrix of an expert."""
+
+    def listen(x: torch.Tensor, y: torch.Tensor, tokens: torch.Tensor, total: int) -> torch.Tensor:
+        q_out, q_in = (side.to(x.device, x.dtype) for side in (module.q_out, module.q_in))
+        return y + ((x @ q_in) @ core.to(x.device, x.dtype).T) @ q_out.T
+
+    return listen
 
 
 def _hook(module: CoreModule, core: torch.Tensor, layer: Any) -> Callable[..., torch.Tensor]:

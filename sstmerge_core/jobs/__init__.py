@@ -6,11 +6,13 @@ import json
 import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from sstmerge_core import access
+from sstmerge_core.analysis.screening import Screening
 from sstmerge_core.errors import JobError, Problem
 from sstmerge_core.jobs import history, leases, logs
 from sstmerge_core.jobs.backends import LOCAL, NAMES, RAY, SLURM, missing
@@ -66,6 +68,7 @@ def submit(
     experiment: Mapping[str, Any] | None = None,
     training: Mapping[str, Any] | None = None,
     seconds: float | None = None,
+    screening: Screening | None = None,
     workers: int | None = None,
     priority: int = 0,
     backend: str = LOCAL,
@@ -76,11 +79,12 @@ def submit(
     `kind` is ``merge``, ``sweep`` (also recorded in the table of sweeps), ``inspect``, which takes `sources` (base,
     utility, safety) and no recipes, ``experiment``, which takes `experiment` (its name and settings), or ``train``,
     which takes `training` (a `jobs.training.Training` as a mapping). `seconds` is how long a job without recipes should
-    take, where that is known; that of recipes is predicted here. Up to `workers` share the recipes; None: one for each
-    GPU where no `device` is named, on the CPU as many as ``SSTMERGE_WORKERS`` says, else one. Among jobs whose turn is
-    the same the one of the higher `priority` is first. `backend` is ``local``, ``ray`` (a cluster at `address`, or
-    one that is started here) or ``slurm`` (`address` ``local``: as processes of this machine). Raises JobError when
-    there is nothing to do, and where the backend is not installed.
+    take, where that is known; that of recipes is predicted here. With `screening` the recipes are screened first and
+    only the best carried out, by one worker here. Up to `workers` share the recipes; None: one for each GPU where no
+    `device` is named, on the CPU as many as ``SSTMERGE_WORKERS`` says, else one. Among jobs whose turn is the same the
+    one of the higher `priority` is first. `backend` is ``local``, ``ray`` (a cluster at `address`, or one that is
+    started here) or ``slurm`` (`address` ``local``: as processes of this machine). Raises JobError when there is
+    nothing to do, and where the backend is not installed.
     """
     if kind == "inspect":
         if set(sources or {}) != {"base", "utility", "safety"}:
@@ -102,15 +106,17 @@ def submit(
     run_ids = [recipe.run_id for recipe in recipes]
     spec: dict[str, Any] = {"recipes": [recipe.model_dump(mode="json") for recipe in recipes]}
     spec |= {"experiment": dict(experiment)} if experiment else {}
+    spec |= {"screening": asdict(screening)} if screening else {}
     spec |= {"training": dict(training), "base": training["base"]} if training else {}
     spec |= {side: source.model_dump(mode="json") for side, source in (sources or {}).items()}
     named = recipes[0].device if recipes else ""
     where = canonical(device or (INSPECTION if kind == "inspect" else named or default_device()))
-    devices, count = spread(where, workers) if recipes else ([where], 1)
+    shared = recipes and screening is None
+    devices, count = spread(where, workers) if shared else ([where], 1)
     if (device or named) and not is_shared(where):
         devices, count = [where], 1  # that GPU and no other
     count = min(count, max(1, len(recipes)))
-    if backend != LOCAL:
+    if backend != LOCAL and screening is None:
         if backend not in NAMES:
             raise JobError(Problem(f"backend {backend}", "is not known", f"Use {', '.join(NAMES)}."))
         if (how := missing(backend)) is not None:
@@ -126,7 +132,7 @@ def submit(
             fields = {"sweep_id": job_id, "name": name, "user": user, "recipe_count": len(recipes), "run_ids": run_ids}
             events.write("sweep_submitted", **fields)
     if recipes:
-        seconds = history.predict(workspace, recipes, where)
+        seconds = history.predict(workspace, recipes, where, screening)
     with audit.act(workspace, "launch", "launched", f"job {job_id}", about=name):
         Queue(workspace).add(
             job_id,
@@ -137,7 +143,7 @@ def submit(
             spec=spec,
             run_ids=run_ids,
             seconds=seconds / count if seconds is not None else None,
-            recipes=recipes,
+            recipes=recipes if screening is None else (),
             devices=devices,
             workers=count,
             priority=priority,
@@ -263,8 +269,10 @@ def resume(workspace: Workspace, job_id: str) -> None:
     stopped = queue.job(job_id)
     seconds = None
     if stopped is not None and stopped.run_ids:
-        recipes = [validated(recipe, f"job {job_id}") for recipe in queue.spec(job_id)["recipes"]]
-        seconds = history.predict(workspace, recipes, stopped.device)
+        spec = queue.spec(job_id)
+        recipes = [validated(recipe, f"job {job_id}") for recipe in spec["recipes"]]
+        screening = Screening(**spec["screening"]) if spec.get("screening") else None
+        seconds = history.predict(workspace, recipes, stopped.device, screening)
     with audit.act(workspace, "launch", "resumed", f"job {job_id}", about=stopped.name if stopped else ""):
         queue.requeue(job_id, seconds)
     settle(workspace)

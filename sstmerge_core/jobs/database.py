@@ -22,9 +22,10 @@ CREATE TABLE jobs (
     state TEXT NOT NULL DEFAULT 'queued', created_at REAL NOT NULL, started_at REAL, finished_at REAL,
     host TEXT, pid INTEGER, pid_started INTEGER, heartbeat_at REAL, cancel_at REAL,
     point INTEGER NOT NULL DEFAULT 0, stage TEXT NOT NULL DEFAULT '', progress REAL NOT NULL DEFAULT 0,
-    eta_seconds REAL, eta_at_half REAL, eta_error REAL, error TEXT
+    eta_seconds REAL, eta_at_half REAL, eta_error REAL, error TEXT, eta_low REAL, eta_high REAL, answers TEXT
 )
 """
+_LATER = {"eta_low": "REAL", "eta_high": "REAL", "answers": "TEXT"}
 _FIRST = (
     _JOBS,
     "CREATE INDEX jobs_by_state ON jobs (state, device, place)",
@@ -86,7 +87,7 @@ def opened(path: Path) -> Iterator[sqlite3.Connection]:
         db = sqlite3.connect(path, timeout=30, isolation_level=None)
         db.row_factory = sqlite3.Row
         db.execute("PRAGMA synchronous = NORMAL")
-        if _version(db) < VERSION:
+        if _version(db) < VERSION or _lacking(db):
             _bring_up_to_date(db)
         yield db
     except (sqlite3.IntegrityError, sqlite3.ProgrammingError):
@@ -114,13 +115,18 @@ def _version(db: sqlite3.Connection) -> int:
     return int(db.execute("PRAGMA user_version").fetchone()[0])
 
 
+def _lacking(db: sqlite3.Connection) -> list[str]:
+    """Columns that versions between the first and this one have added to the jobs one by one."""
+    row = db.execute("SELECT sql FROM sqlite_master WHERE name = 'jobs'").fetchone()
+    return [name for name in _LATER if row is None or name not in row["sql"]]
+
+
 def _bring_up_to_date(db: sqlite3.Connection) -> None:
     db.execute("PRAGMA journal_mode = WAL")
-    with immediate(db):
-        if _version(db) >= VERSION:  # another process was faster
-            return
+    with immediate(db):  # whatever another process was faster with is left out
         older = db.execute("SELECT 1 FROM sqlite_master WHERE name = 'rates'").fetchone()
-        for statement in (*(() if older else _FIRST), *_SECOND):
+        first = [f"ALTER TABLE jobs ADD COLUMN {name} {_LATER[name]}" for name in _lacking(db)] if older else _FIRST
+        for statement in (*first, *(_SECOND if _version(db) < VERSION else ())):
             db.execute(statement)
         db.execute(f"PRAGMA user_version = {VERSION}")
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
+from sstmerge_core import words
 from sstmerge_core.jobs.process import Process
 
 RUNNING = "running"
@@ -17,8 +19,10 @@ RESUMABLE = ("failed", "cancelled", "lost")
 
 TITLES = {
     "start": "Starting",
+    "screen": "Screening settings",
     "prepare": "Loading the model",
     "fisher": "Computing gradients",
+    "inputs": "Looking at harmful prompts",
     "importance": "Finding the weights that matter",
     "fit": "Fitting coefficients",
     "passes": "Fitting in passes",
@@ -31,7 +35,24 @@ TITLES = {
     "experiment": "Measuring",
     "train": "Training, rows",
     "base": "Fetching, MiB",
+    "convert": "Making a LoRA",
 }
+
+
+SHOWN = 3
+"""Answers of a running job that are shown at a time"""
+SHOWN_CHARACTERS = 400
+"""Of a prompt, and of an answer, that is shown while its job runs; its run's page has all of it"""
+
+
+@dataclass(frozen=True)
+class Onlooker:
+    """Who watches the work: told what is too fine for an event, and forgotten when the job ends."""
+
+    detail: Callable[[str], None] = lambda text: None
+    """How far the stage is, in words: ``harmful 41/64 · token 37 of at most 96``; until the next report"""
+    answers: Callable[[Sequence[Mapping[str, Any]]], None] = lambda rows: None
+    """The newest answers: suite, prompt, response, and the label that the judge gave, None where it has not yet"""
 
 
 @dataclass(frozen=True)
@@ -64,6 +85,17 @@ class Job:
     """How wrong the remaining time announced at half of the job was, as a share of what it turned out to be."""
     cancelling: bool = False
     """It was asked to stop and has not stopped yet."""
+    eta_between: tuple[float, float] | None = None
+    """Between what the time left should lie; None once half is done, and where nobody can tell"""
+    answers: list[dict[str, Any]] = field(default_factory=list)
+    """Of a running job: the newest answers, cut short, as `Onlooker.answers` is told them"""
+
+    @property
+    def left(self) -> str:
+        """``3 min left``, ``2 to 5 min left`` until half is done; empty where nobody can tell."""
+        if self.state == RUNNING and self.eta_between is not None:
+            return f"{words.between(*self.eta_between)} left"
+        return f"{words.duration(self.eta_seconds)} left" if self.eta_seconds is not None else ""
 
     priority: int = 0
     """Among jobs whose turn is the same the higher one is first"""
@@ -109,9 +141,12 @@ def expected_starts(listed: Sequence[Job]) -> dict[str, float | None]:
     return found
 
 
-def stage_text(stage: str, done: float, total: float) -> str:
-    """``Generating answers · harmful 32/72``; `stage` is a name, with a suite behind a colon where there is one."""
+def stage_text(stage: str, done: float, total: float, said: str = "") -> str:
+    """``Generating answers · harmful 32/72``; `stage` is a name, with a suite behind a colon where there is one.
+
+    `said`: what is known more finely than `done`, in its place.
+    """
     name, _, detail = stage.partition(":")
     count = f"{done:.0f}/{total:.0f}" if total > 1 else ""
-    tail = " ".join(filter(None, [detail, count]))
+    tail = said or " ".join(filter(None, [detail, count]))
     return " · ".join(filter(None, [TITLES.get(name, name.replace("_", " ").capitalize()), tail]))

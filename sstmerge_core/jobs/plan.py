@@ -12,14 +12,23 @@ from sstmerge_core.store.events import last_status
 from sstmerge_core.workspace import Workspace
 
 
-def plan_units(recipes: Sequence[Recipe], workspace: Workspace) -> list[dict[str, float]]:
+def plan_units(recipes: Sequence[Recipe], workspace: Workspace, keep: int | None = None) -> list[dict[str, float]]:
     """Units per stage of each point; nothing for a point whose run is finished already.
+
+    Where all are screened first and only `keep` are carried out, which ones nobody knows yet: as many, spread over
+    `recipes`.
 
     Gradients are shared by points with the same calibration data and adapters, so the first such point has them all;
     a fit by none.
     The run that a merge is compared with is measured within the first point that needs it.
     """
-    plan: list[dict[str, float]] = []
+    if keep is not None:
+        spread = [recipes[index * len(recipes) // keep] for index in range(keep)] if keep < len(recipes) else recipes
+        plan = plan_units(spread, workspace)
+        if plan:
+            plan[0]["screen"] = float(len(recipes))
+        return plan
+    plan = []
     calibrated: set[str] = set()
     known: set[str] = set()
     for recipe in recipes:
@@ -32,7 +41,8 @@ def plan_units(recipes: Sequence[Recipe], workspace: Workspace) -> list[dict[str
                 units[stage] = units.get(stage, 0.0) + amount
         entry = methods.get(recipe.method)
         if units and recipe.calibration and (key := calibration_key(recipe)) not in calibrated:
-            count = fit_units if entry.fits else importance_units if entry.needs_importance else _samples
+            others = importance_units if entry.needs_importance else inputs_units if entry.needs_inputs else _samples
+            count = fit_units if entry.fits else others
             units[entry.stage] = float(count(recipe))
             calibrated.add(key)
         plan.append(units)
@@ -48,6 +58,11 @@ def importance_units(recipe: Recipe) -> int:
     if recipe.calibration is None:
         return 0
     return 2 * ((len(recipe.adapters) - 1) * recipe.calibration.n_benign + recipe.calibration.n_harm)
+
+
+def inputs_units(recipe: Recipe) -> int:
+    """Samples of which the inputs of every module are looked at."""
+    return recipe.calibration.n_harm if recipe.calibration else 0
 
 
 def _samples(recipe: Recipe) -> int:

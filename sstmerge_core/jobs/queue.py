@@ -311,7 +311,7 @@ class Queue:
                 "UPDATE jobs SET state = 'queued', place = (SELECT max(place) + 1 FROM jobs), turn = ?,"
                 " started_at = NULL, finished_at = NULL, pid = NULL, pid_started = NULL, cancel_at = NULL,"
                 " point = 0, stage = '', progress = 0, eta_seconds = ?, eta_at_half = NULL, eta_error = NULL,"
-                " error = NULL WHERE job_id = ?",
+                " error = NULL, eta_low = NULL, eta_high = NULL, answers = NULL WHERE job_id = ?",
                 [choice.turn(db, row["user"]), seconds, job_id],
             )
             trials.again(db, job_id)
@@ -324,7 +324,10 @@ class Queue:
 
     def learn(self, scope: str, rates: Mapping[str, float]) -> None:
         known = self.rates(scope)
-        rows = [(scope, stage, blend(known.get(stage), seconds)) for stage, seconds in rates.items()]
+        self.set_rates(scope, {stage: blend(known.get(stage), seconds) for stage, seconds in rates.items()})
+
+    def set_rates(self, scope: str, rates: Mapping[str, float]) -> None:
+        rows = [(scope, stage, seconds) for stage, seconds in rates.items()]
         with opened(self.path) as db, immediate(db):
             db.executemany("INSERT OR REPLACE INTO rates VALUES (?, ?, ?)", rows)
 
@@ -350,7 +353,7 @@ def unknown(job_id: str) -> JobError:
 _COLUMNS = (
     *("job_id", "kind", "name", "user", "state", "device", "run_ids", "points", "created_at", "started_at"),
     *("finished_at", "cancel_at", "point", "stage", "progress", "eta_seconds", "eta_error", "error"),
-    *("priority", "workers", "devices"),
+    *("priority", "workers", "devices", "eta_low", "eta_high", "answers"),
 )
 """All that a `Job` says; what it is to do may be megabytes"""
 _SELECT = f"""
@@ -387,7 +390,10 @@ def _process(row: sqlite3.Row) -> Process:
 
 
 def _end(db: sqlite3.Connection, job_id: str, state: str, error: str | None, *, from_state: str) -> bool:
-    sql = "UPDATE jobs SET state = ?, error = ?, finished_at = ?, eta_seconds = NULL WHERE job_id = ? AND state = ?"
+    sql = (
+        "UPDATE jobs SET state = ?, error = ?, finished_at = ?, eta_seconds = NULL, eta_low = NULL, eta_high = NULL,"
+        " answers = NULL WHERE job_id = ? AND state = ?"
+    )
     ended = db.execute(sql, [state, error, time.time(), job_id, from_state]).rowcount == 1
     if ended:  # no run is kept from other jobs by one that has ended
         sql = "UPDATE trials SET state = 'waiting', lease_until = NULL WHERE job = ? AND state = 'running'"
@@ -406,6 +412,8 @@ def _job(row: sqlite3.Row) -> Job:
         device=row["device"],
         eta_error=row["eta_error"],
         cancelling=row["state"] == RUNNING and row["cancel_at"] is not None,
+        eta_between=None if row["eta_low"] is None else (row["eta_low"], row["eta_high"]),
+        answers=json.loads(row["answers"] or "[]"),
         priority=row["priority"],
         workers=row["workers"],
         devices=tuple(allowed(json.loads(row["devices"]), row["device"])),

@@ -7,7 +7,7 @@ methods themselves are in `sstmerge_core.methods`, how each kind is applied in `
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from sstmerge_core import methods
@@ -16,7 +16,8 @@ from sstmerge_core.merge import combination as sums
 from sstmerge_core.merge import core, elementwise, located, patch
 from sstmerge_core.merge.combination import Adapters
 from sstmerge_core.merge.merged import Calibrated, Merged, MergedModule, Pair, Rows, truncate
-from sstmerge_core.methods.weighting import names_of
+from sstmerge_core.merge.weighed import weighed, weighed_space
+from sstmerge_core.methods.weighting import names_of, weighted
 
 if TYPE_CHECKING:
     import torch
@@ -48,6 +49,7 @@ class Given:
     elected: Sequence[Mapping[str, torch.Tensor]] | None
     direction: Callable[[str], torch.Tensor] | None
     fit: Fit | None
+    inputs: Mapping[str, torch.Tensor] | None
     memory: dict[Any, Any] | None
     alpha: float | None
 
@@ -63,21 +65,23 @@ def merge(
     elected: Sequence[Mapping[str, torch.Tensor]] | None = None,
     direction: Callable[[str], torch.Tensor] | None = None,
     fit: Fit | None = None,
+    inputs: Mapping[str, torch.Tensor] | None = None,
     memory: dict[Any, Any] | None = None,
     alpha: float | None = None,
 ) -> Merged:
     """Merge `adapters` (utility experts first, safety last) by `method`.
 
     `identities` name the adapters for the random masks (their SHA-256), so that a mask does not depend on the order.
-    `calibrated` is required by the methods with ``needs_fisher``, `base` (module → W₀, (out, in) float32) by those with
-    ``needs_base``, `elected` (of each adapter the weights that matter to its task, see `fisher.importance.elect`) by
-    those with ``needs_importance``. `direction` (module → V, (out, in), aligned minus unaligned weights) is used by
-    those with ``needs_aligned_part``, which take ΔS without it. `fit` is required by those that ``fits``: what was
-    fitted of these adapters by `sstmerge_core.fitting` with the same parameters. `memory` is kept by the caller between
-    the points of a sweep over one set of adapters and gradients: what does not depend on α is solved once. `alpha`
-    overrides the strength that a method would find by itself. All arithmetic is float32, the eigenvalue problem
-    float64. Raises RecipeError for unknown methods and parameters, and for a number of adapters the
-    method cannot take.
+    `calibrated` is required by the methods with ``needs_fisher``, `base` (module → W₀, (out, in) float32) by those
+    with ``needs_base``, `elected` (of each adapter the weights that matter to its task, see
+    `fisher.importance.elect`) by those with ``needs_importance``. `direction` (module → V, (out, in), aligned minus
+    unaligned weights) is used by those with ``needs_aligned_part``, which take ΔS without it. `fit` is required by
+    those that ``fits``: what was fitted of these adapters by `sstmerge_core.fitting` with the same parameters;
+    `inputs` by those with ``needs_inputs``: E[xxᵀ] of harmful samples in these adapters' core coordinates, see
+    `fisher.inputs`. `memory` is kept by the caller between the points of a sweep over one set of adapters and
+    gradients: what does not depend on α is solved once. `alpha` overrides the strength that a method would find by
+    itself. All arithmetic is float32, the eigenvalue problem float64. Raises RecipeError for unknown methods and
+    parameters, and for a number of adapters the method cannot take.
     """
     entry = methods.get(method)
     complete = entry.complete(parameters)
@@ -89,13 +93,19 @@ def merge(
         and (calibrated is None or calibrated.contrast is None),
         "the base model's weights": entry.needs_base and base is None,
         "the weights that matter to each side": entry.needs_importance and elected is None,
+        "what harmful samples put into each module": entry.needs_inputs and inputs is None,
         "what was fitted on samples": entry.fits and fit is None,
     }
     for what, lacks in lacking.items():
         if lacks:
             raise RecipeError(Problem(f"method {method}", f"needs {what}", ""))
+    if "weights" in entry.driver and complete["weights"]:
+        factors = weighted((1.0,) * len(adapters), complete["weights"])
+        adapters = [weighed(own, factor) for own, factor in zip(adapters, factors, strict=True)]
+        if calibrated is not None:
+            calibrated = replace(calibrated, space=weighed_space(calibrated.space, factors))
     names = identities or [str(index) for index in range(len(adapters))]
-    given = Given(names, calibrated, base, elected, direction, fit, memory, alpha)
+    given = Given(names, calibrated, base, elected, direction, fit, inputs, memory, alpha)
     return DRIVERS[entry.kind](adapters, entry, complete, given)
 
 
@@ -153,7 +163,7 @@ DRIVERS: dict[str, Callable[[Adapters, methods.Method, dict[str, Any], Given], M
     ),
     "located": _located,
     "core": lambda adapters, entry, parameters, given: core.core(
-        adapters, entry, parameters, given.calibrated, given.direction
+        adapters, entry, parameters, given.calibrated, given.direction, given.inputs if entry.needs_inputs else None
     ),
     "mask": _solved,
     "patch": _solved,

@@ -25,11 +25,13 @@ def core(
     parameters: Mapping[str, Any],
     calibrated: Calibrated | None,
     direction: Callable[[str], torch.Tensor] | None = None,
+    inputs: Mapping[str, torch.Tensor] | None = None,
 ) -> Merged:
     """Apply `method` to the `View` of every module; ``changed`` says in which modules it departs from ΔU.
 
     ``norm_ratio`` is ‖ΔW‖/‖ΔU‖. `direction` gives V (out, in) of a module for methods with ``needs_aligned_part``,
-    aligned minus unaligned weights; without it ΔS is taken, and ``proxy_direction`` is 1.
+    aligned minus unaligned weights; without it ΔS is taken, and ``proxy_direction`` is 1. `inputs` are those of
+    `fisher.inputs.core_inputs`, for methods with ``needs_inputs``.
     """
     from sstmerge_core.space import core_space
 
@@ -47,6 +49,9 @@ def core(
         if method.needs_aligned_part:
             view, outputs = with_aligned_part(view, bases[name][0], parameters["projection"], direction, name)
             bases[name] = outputs, bases[name][1]
+        if inputs is not None:
+            turn = right.double()
+            view = replace(view, seen=turn.T @ inputs[name].to(turn) @ turn)
         cores[name] = method.function(view, **method.own(parameters))
         norm = float(view.utility.norm())
         changed = float((cores[name] - view.utility).norm()) > 1e-6 * norm

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from sstmerge_core.methods.palette import ORANGE
 from sstmerge_core.methods.registry import Look, Real, Whole, method
-from sstmerge_core.methods.shared import ATTENTION, EXPANSION, EXPERTS, FISHER, MLP, STRENGTH
-from sstmerge_core.methods.weighting import about_side
+from sstmerge_core.methods.shared import ATTENTION, EXPANSION, EXPERTS, FISHER, MLP, STRENGTH, WEIGHTS
+from sstmerge_core.methods.weighting import about_side, first
 
 if TYPE_CHECKING:
     from sstmerge_core.gevp import DualPatch, DualProblem
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def _acts(parameters: Mapping[str, Any], experts: int) -> str:
     eta, alpha = parameters["eta"], parameters["alpha"]
     without = f"ΔU without {eta:g} of its alignment-critical part, plus {alpha:g} times ΔS"
-    return without + about_side(parameters, experts)
+    return without + about_side(parameters, experts) + first(parameters, experts)
 
 
 @method(
@@ -29,7 +29,7 @@ def _acts(parameters: Mapping[str, Any], experts: int) -> str:
     formula=r"\Delta W=\Delta U-\eta\,Q_mQ_m^{\mathsf{T}}\Delta U+\alpha\,\Delta S,\quad F_h=Q\Lambda Q^{\mathsf{T}}",
     paper="AlignGuard-LoRA (2025), adapted from training time to merge time",
     url="https://arxiv.org/abs/2508.02079",
-    driver=(STRENGTH, ATTENTION, MLP, EXPERTS, EXPANSION.starting_at("base", from_the_first=True), FISHER),
+    driver=(STRENGTH, ATTENTION, MLP, EXPERTS, EXPANSION.starting_at("base", from_the_first=True), FISHER, WEIGHTS),
     needs_fisher=True,
     keeps_utility=False,
     acts=_acts,

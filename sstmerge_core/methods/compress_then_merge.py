@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 from sstmerge_core.methods.consensus import elect_and_combine, weighted_sum
 from sstmerge_core.methods.linear import Share
 from sstmerge_core.methods.registry import Choice, Real, Whole, method
-from sstmerge_core.methods.shared import Scale
+from sstmerge_core.methods.shared import WEIGHTS, Scale
 from sstmerge_core.methods.singular import decomposed
 from sstmerge_core.methods.sparsify import keep_largest
-from sstmerge_core.methods.weighting import each, kept_shares, share, share_of_each
+from sstmerge_core.methods.weighting import each, first, kept_shares, share, share_of_each
 
 if TYPE_CHECKING:
     import torch
@@ -28,7 +28,7 @@ def _acts(parameters: Mapping[str, Any], experts: int) -> str:
     if parameters["rule"] == "ties":
         return f"{kept_shares(parameters, experts)}, inside shared subspaces of the outputs and inputs"
     shares = f"{share_of_each(parameters, experts)} of {each(experts)} and {parameters['alpha']:g} of ΔS"
-    return f"{shares}, each projected into shared subspaces of the outputs and inputs"
+    return f"{shares}, each projected into shared subspaces of the outputs and inputs{first(parameters, experts)}"
 
 
 @method(
@@ -43,6 +43,7 @@ def _acts(parameters: Mapping[str, Any], experts: int) -> str:
     r"\frac{\Delta_i}{\lVert\Delta_i\rVert}",
     paper="He et al. 2026, Compress then Merge",
     url="https://arxiv.org/abs/2606.03723",
+    driver=(WEIGHTS,),
     cuts_rank=True,
     keeps_utility=False,  # what lies outside the shared subspaces is gone at any share
     symmetric=True,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from sstmerge_core.methods.consensus import elect_and_combine
 from sstmerge_core.methods.registry import Real, method
-from sstmerge_core.methods.shared import SCALE, SHARE, TRIM
+from sstmerge_core.methods.shared import SCALE, SHARE, TRIM, WEIGHTS
 from sstmerge_core.methods.sparsify import Cut, keep_from, keep_largest
 from sstmerge_core.methods.weighting import kept_shares
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     r"[\Delta_1\ \cdots\ \Delta_N]=U\Sigma\,[V_1^{\mathsf{T}}\ \cdots\ V_N^{\mathsf{T}}]",
     paper="Stoica et al. 2025, Model merging with SVD to tie the Knots",
     url="https://arxiv.org/abs/2410.19735",
-    driver=(SHARE, TRIM.starting_at("global"), SCALE),
+    driver=(SHARE, TRIM.starting_at("global"), SCALE, WEIGHTS),
     keeps_utility=False,  # an election may go against ΔU at any share
     symmetric=True,
     acts=kept_shares,

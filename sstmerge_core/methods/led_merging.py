@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from sstmerge_core.methods.palette import PINK
 from sstmerge_core.methods.registry import Look, Parameter, Real, method
-from sstmerge_core.methods.shared import STRENGTH
-from sstmerge_core.methods.weighting import each
+from sstmerge_core.methods.shared import STRENGTH, WEIGHTS
+from sstmerge_core.methods.weighting import each, first
 
 if TYPE_CHECKING:
     import torch
@@ -27,7 +27,8 @@ SAFETY_SHARE = Parameter(
 
 def _acts(parameters: Mapping[str, Any], experts: int) -> str:
     alpha = parameters["alpha"]
-    return f"{each(experts)} where only its own samples need it, {alpha:g} of ΔS where only safety's do"
+    kept = f"{each(experts)} where only its own samples need it, {alpha:g} of ΔS where only safety's do"
+    return kept + first(parameters, experts)
 
 
 @method(
@@ -40,7 +41,7 @@ def _acts(parameters: Mapping[str, Any], experts: int) -> str:
     r"E_i=\mathrm{top}_{r_i}|\theta\odot\nabla L_i|\cap\mathrm{top}_{r_i}|(\theta+\Delta_i)\odot\nabla L_i|",
     paper="Ma et al. 2025, LED-Merging",
     url="https://arxiv.org/abs/2502.16770",
-    driver=(STRENGTH, UTILITY_SHARE, SAFETY_SHARE),
+    driver=(STRENGTH, UTILITY_SHARE, SAFETY_SHARE, WEIGHTS),
     needs_importance=True,
     sampled=("r_utility", "r_safety"),
     keeps_utility=False,

@@ -264,6 +264,8 @@ class Method:
     """Needs the base model's weights"""
     needs_importance: bool = False
     """Needs to know which weights matter to each side's samples, at the base and at the tuned model"""
+    needs_inputs: bool = False
+    """Needs what every module sees of harmful samples, at the base: forward passes alone"""
     needs_near: bool = False
     """Needs near misses: harmless prompts that look dangerous, with helpful answers"""
     needs_refused: bool = False
@@ -302,7 +304,7 @@ class Method:
     @property
     def needs_samples(self) -> bool:
         """Whether it looks at harmful and benign samples before it merges."""
-        return self.needs_fisher or self.needs_importance or self.needs_near
+        return self.needs_fisher or self.needs_importance or self.needs_inputs or self.needs_near
 
     @property
     def fits(self) -> bool:
@@ -314,6 +316,8 @@ class Method:
         """The stage in which it looks at samples, as plans, progress and events call it; empty where it does not."""
         if self.fits:
             return "fit" if self.kind == "learned" else "passes"
+        if self.needs_inputs:
+            return "inputs"
         return "fisher" if self.needs_fisher else "importance" if self.needs_importance else ""
 
     def identity(self, parameters: Mapping[str, Any]) -> dict[str, Any]:

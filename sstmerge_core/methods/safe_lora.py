@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 from sstmerge_core.methods.linear import Share
 from sstmerge_core.methods.palette import PINK
 from sstmerge_core.methods.registry import Choice, Look, Parameter, Real, method
+from sstmerge_core.methods.shared import WEIGHTS
 from sstmerge_core.methods.singular import RANK_TOLERANCE
-from sstmerge_core.methods.weighting import about_side
+from sstmerge_core.methods.weighting import about_side, first
 
 if TYPE_CHECKING:
     import torch
@@ -48,7 +49,7 @@ def _projects(parameters: Mapping[str, Any], experts: int) -> str:
 
 def _mixes(parameters: Mapping[str, Any], experts: int) -> str:
     alpha = parameters["alpha"]
-    return f"{1 - alpha:g} of ΔU and {alpha:g} of ΔS {_below(parameters, experts)}"
+    return f"{1 - alpha:g} of ΔU and {alpha:g} of ΔS {_below(parameters, experts)}{first(parameters, experts)}"
 
 
 @method(
@@ -83,7 +84,7 @@ def safe_lora(view: View, *, threshold: Threshold = 0.35) -> torch.Tensor:
     rf"{C},\quad {V}",
     paper="Djuhera et al. 2025, SafeMERGE",
     url="https://arxiv.org/abs/2503.17239",
-    driver=(PROJECTION,),
+    driver=(PROJECTION, WEIGHTS),
     needs_aligned_part=True,
     acts=_mixes,
     oracle="numpy with the dense C (out × out), scipy `orth` for the projector",

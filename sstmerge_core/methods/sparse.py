@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 from sstmerge_core.methods.consensus import FLAVOURS, elect_and_combine, weighted_sum
 from sstmerge_core.methods.palette import BROWN, GREEN
 from sstmerge_core.methods.registry import Choice, Look, Parameter, Real, method
-from sstmerge_core.methods.shared import SCALE, SEED, SHARE, SPACE, TRIM
+from sstmerge_core.methods.shared import SCALE, SEED, SHARE, SPACE, TRIM, WEIGHTS
 from sstmerge_core.methods.sparsify import Cut, drop_and_rescale, drop_by_rank, keep_between, keep_from, keep_largest
 from sstmerge_core.methods.weighting import kept_shares
 
@@ -218,7 +218,7 @@ for _row in TABLE:
         formula=_row.formula,
         paper=_row.paper,
         url=_row.url,
-        driver=(SHARE, *OF_SPARSIFIER.get(_row.sparsifier, ()), *OF_CONSENSUS.get(_row.consensus, ()), SPACE),
+        driver=(SHARE, *OF_SPARSIFIER.get(_row.sparsifier, ()), *OF_CONSENSUS.get(_row.consensus, ()), SPACE, WEIGHTS),
         acts=kept_shares,
         oracle=_row.oracle,
         look=_row.look,

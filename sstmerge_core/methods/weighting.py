@@ -83,7 +83,15 @@ def added(parameters: Mapping[str, Any], experts: int) -> str:
 def kept_shares(parameters: Mapping[str, Any], experts: int) -> str:
     """``0.5 of what is kept of ΔU and 0.5 of what is kept of ΔS, all of it times 2``."""
     kept = f"{share_of_each(parameters, experts)} of what is kept of {each(experts)}"
-    return f"{kept} and {parameters['alpha']:g} of what is kept of ΔS{times(parameters)}"
+    return f"{kept} and {parameters['alpha']:g} of what is kept of ΔS{times(parameters)}{first(parameters, experts)}"
+
+
+def first(parameters: Mapping[str, Any], experts: int) -> str:
+    """A half-sentence that says what each adapter is multiplied by before anything else; empty where by nothing."""
+    if not parameters.get("weights"):
+        return ""
+    found = zip(weighted((1.0,) * (experts + 1), parameters["weights"]), (*names_of(experts), "ΔS"), strict=True)
+    return f"; first of all {', '.join(f'{name} is multiplied by {weight:.4g}' for weight, name in found)}"
 
 
 def times(parameters: Mapping[str, Any]) -> str:

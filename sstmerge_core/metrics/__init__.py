@@ -14,6 +14,7 @@ from importlib import import_module
 from typing import Any
 
 from sstmerge_core.errors import Problem, RecipeError
+from sstmerge_core.metrics import reasoning
 from sstmerge_core.metrics.declare import ROLES, Metric
 
 __all__ = ["Metric", "default_utility", "get", "metrics", "named", "outcomes", "role_of", "utility", "without_judge"]
@@ -83,4 +84,5 @@ def outcomes(name: str, samples: Iterable[Mapping[str, Any]]) -> dict[str, float
     if score is None:
         raise RecipeError(Problem(f"metric {name}", "scores no answers", f"Use {', '.join(utility())}."))
     usable = samples if metric.without_reference else (row for row in samples if row["reference"])
-    return {row["prompt_id"]: float(score(row["reference"] or "", row["response"])) for row in usable}
+    said = str if metric.whole else reasoning.answer
+    return {row["prompt_id"]: float(score(row["reference"] or "", said(row["response"]))) for row in usable}

@@ -18,9 +18,9 @@ Score = Callable[[str, str], float]
 class Metric:
     """One metric: everything that tables, views, plots, comparisons, tooltips, docs and checks say of it.
 
-    Where its figure comes from, one of four: the share of verdicts that `counts`; the mean of `score` over the answers;
-    `relative` to a run measured beside it (`evaluate.metric_rows.relative_metrics`); or none of these, for figures that
-    only reports give.
+    Where its figure comes from, one of five: the share of verdicts that `counts`; the mean of `score` over the answers;
+    `forced`, of given texts and without any answer (`evaluate.forced`); `relative` to a run measured beside it
+    (`evaluate.metric_rows.relative_metrics`); or none of these, for figures that only reports give.
     """
 
     name: str
@@ -44,8 +44,13 @@ class Metric:
     asks: Literal["refusal", "harm", ""] = ""
     """What a judge must be able to tell, or there is no figure"""
     score: Score | None = None
+    whole: bool = False
+    """Whether `score` is given the response with what the model reasoned first; otherwise the answer alone"""
     without_reference: bool = False
     """Whether `score` needs no reference: it is then given the empty text"""
+    forced: Literal["refusal", "reference", "divergence", ""] = ""
+    """What it is the mean of where nothing is generated, nats per response token: the loss of a refusal, that of the
+    reference, or KL(U ‖ merge) along the reference"""
     computed_by: str = "reference"
     """What stands in a row's judge column where no judge is asked"""
     interval: Literal["wilson", "bootstrap", ""] = ""

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import html
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from sstmerge_core.errors import DataError, Problem
 
+_HARMONY = "<|channel|>"
+"""gpt-oss's format: what follows it, up to ``<|message|>``, says whether the model reasons or answers"""
+_SPOKEN: WeakKeyDictionary[Any, tuple[str, bool | None]] = WeakKeyDictionary()
+"""By tokenizer, the system prompt and whether the template is told to let the model reason"""
 _PROBE = "a prompt that must be in the text 4711"
 _DATE = "26 Jul 2024"
 """Llama 3 templates write today's date otherwise: a run must not depend on its day"""
@@ -25,6 +30,88 @@ def chat_text(tokenizer: Any, prompt: str) -> str:
     return conversation_text(tokenizer, [{"role": "user", "content": prompt}])
 
 
+def speak(tokenizer: Any, system: str = "", thinking: bool | None = None) -> None:
+    """Have every text made with this tokenizer from now on begin with a system turn, and reason or not.
+
+    `thinking` is what templates know as ``enable_thinking``; None leaves it to the template. Raises DataError, in one
+    line, where the tokenizer has no template, or one that cannot take what is asked or makes the same text of it.
+    """
+    if _SPOKEN:
+        _SPOKEN.pop(tokenizer, None)
+    if not system and thinking is None:
+        return
+    if not getattr(tokenizer, "chat_template", None):
+        fix = "Leave the system prompt and thinking out, or give the base a chat template."
+        raise _unusable(tokenizer, "is missing: a base model has no system turn and no thinking", fix)
+    _SPOKEN[tokenizer] = (system, thinking)
+    try:
+        text = conversation_text(tokenizer, [{"role": "user", "content": _PROBE}])
+        if system and not _holds(text, system):
+            fix = "Leave the system prompt out, or give the base a template that writes it."
+            raise _unusable(tokenizer, "leaves the system prompt out of its text", fix)
+        if thinking is not None and not _knows_thinking(tokenizer):
+            fix = "Leave thinking to the template, or give the base one that knows enable_thinking."
+            raise _unusable(tokenizer, "makes the same text with thinking and without", fix)
+    except DataError:
+        del _SPOKEN[tokenizer]
+        raise
+
+
+def _system_turn(tokenizer: Any) -> list[dict[str, str]]:
+    system, _ = _SPOKEN.get(tokenizer, ("", None))
+    return [{"role": "system", "content": system}] if system else []
+
+
+def _knows_thinking(tokenizer: Any) -> bool:
+    system, own = _SPOKEN[tokenizer]
+    texts = set()
+    for thinking in (True, False):
+        _SPOKEN[tokenizer] = (system, thinking)
+        texts.add(conversation_text(tokenizer, [{"role": "user", "content": _PROBE}]))
+    _SPOKEN[tokenizer] = (system, own)
+    return len(texts) == 2
+
+
+def end_of_turn(tokenizer: Any) -> str:
+    """The token that the template writes after an assistant's answer, where it is one of the added ones; else empty."""
+    if not getattr(tokenizer, "chat_template", None):
+        return ""
+    answer = "an answer 4711"
+    asked = {"role": "user", "content": _PROBE}
+    turns = [*_system_turn(tokenizer), asked, {"role": "assistant", "content": answer}]
+    try:
+        text = _rendered(tokenizer, turns, parts=_takes_parts(tokenizer), begin=False)
+    except DataError:
+        return ""  # of a template that wants another turn; it is told where it is used
+    after = text.rpartition(answer)[2].lstrip()
+    found = [token for token in tokenizer.get_added_vocab() if after.startswith(token)]
+    return max(found, key=len, default="")
+
+
+def is_harmony(tokenizer: Any) -> bool:
+    """Whether the model says in channels what it reasons and what it answers."""
+    return _HARMONY in tokenizer.get_added_vocab()
+
+
+def from_harmony(text: str) -> str:
+    """A response in channels as other models write it: ``<think>…</think>``, then the answer.
+
+    `text` has its special tokens. The format is that of OpenAI's harmony: ``<|channel|>analysis<|message|>…<|end|>``,
+    then ``<|start|>assistant<|channel|>final<|message|>…``.
+    """
+    thoughts: list[str] = []
+    answers: list[str] = []
+    for part in text.split(_HARMONY)[1:] or [f"final<|message|>{text}"]:
+        channel, _, said = part.partition("<|message|>")
+        said = re.split(r"<\|(?:end|return|start|call)\|>", said, maxsplit=1)[0].strip()
+        (answers if channel.strip().startswith("final") else thoughts).append(said)
+    inner = "\n".join(filter(None, thoughts))
+    answer = "\n".join(answers)
+    if not inner:
+        return answer
+    return f"<think>\n{inner}\n</think>\n\n{answer}" if answers else f"<think>\n{inner}"
+
+
 def conversation_text(tokenizer: Any, messages: Sequence[Mapping[str, str]]) -> str:
     """The same of a conversation: messages with ``role`` (``user``, ``assistant``) and ``content``, a user's last.
 
@@ -35,7 +122,8 @@ def conversation_text(tokenizer: Any, messages: Sequence[Mapping[str, str]]) -> 
         sets_bos = tokenizer("a")["input_ids"][0] == tokenizer.bos_token_id
         lines = "".join(f"{message['content']}\n" for message in messages)
         return f"{tokenizer.bos_token if sets_bos else ''}{lines}"
-    text = _rendered(tokenizer, messages, parts=_takes_parts(tokenizer))
+    turns = [*_system_turn(tokenizer), *messages]
+    text = _rendered(tokenizer, turns, parts=_takes_parts(tokenizer))
     # a template may trim a message or break its lines elsewhere, but all of its words must be there
     if not _holds(text, messages[-1]["content"]):
         fix = "Give the base a template that writes the message's content."
@@ -66,7 +154,7 @@ def _takes_parts(tokenizer: Any) -> bool:
     template = tokenizer.chat_template
     known = _PARTS.get(tokenizer)
     if known is None or known[0] != template:
-        probe = [{"role": "user", "content": _PROBE}]
+        probe = [*_system_turn(tokenizer), {"role": "user", "content": _PROBE}]
         known = (template, _probe_wants_parts(tokenizer, probe))
         _PARTS[tokenizer] = known
     return known[1]
@@ -89,7 +177,7 @@ def _probe_wants_parts(tokenizer: Any, probe: Sequence[Mapping[str, str]]) -> bo
     return False
 
 
-def _rendered(tokenizer: Any, messages: Sequence[Mapping[str, str]], *, parts: bool) -> str:
+def _rendered(tokenizer: Any, messages: Sequence[Mapping[str, str]], *, parts: bool, begin: bool = True) -> str:
     """The template's text. Raises DataError that says what the template is or says."""
     import jinja2
 
@@ -97,7 +185,11 @@ def _rendered(tokenizer: Any, messages: Sequence[Mapping[str, str]], *, parts: b
     if parts:
         given = [one | {"content": [{"type": "text", "text": one["content"]}]} for one in given]
     try:
-        return tokenizer.apply_chat_template(given, tokenize=False, add_generation_prompt=True, date_string=_DATE)
+        thinking = _SPOKEN.get(tokenizer, ("", None))[1]
+        told = {} if thinking is None else {"enable_thinking": thinking}
+        return tokenizer.apply_chat_template(
+            given, tokenize=False, add_generation_prompt=begin, date_string=_DATE, **told
+        )
     except jinja2.TemplateSyntaxError as error:
         fault = f"cannot be parsed, line {error.lineno}: {_line(error)}"
         raise _unusable(tokenizer, fault, "Correct chat_template.jinja, or take the model's own.") from None
@@ -119,7 +211,7 @@ _TAKE_ITS_OWN = "Correct it, or take the template that the model was trained wit
 def _refusal(said: str) -> tuple[str, str]:
     """Fault and fix for what a template says by raising an exception itself."""
     if "system" in said.lower():
-        fix = "Prompts have no system turn here: give the base a template that takes a user's turn alone."
+        fix = "Give a system prompt (--system), or the base a template that takes a user's turn alone."
         return f"refuses a conversation without a system turn ({said})", fix
     return f"refuses the conversation ({said})", _TAKE_ITS_OWN
 

@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sstmerge_core.adapters import read_base
+from sstmerge_core.adapters.base_weights import read_places
+from sstmerge_core.adapters.check import Place
 from sstmerge_core.errors import DataError, Problem
 
 if TYPE_CHECKING:
     import torch
 
-Key = tuple[Path, str]
-"""A safetensors file and the name of a tensor in it"""
+Key = tuple[Place, ...]
+"""The tensors in safetensors files that make a weight"""
 
 
 @dataclass
@@ -40,13 +42,14 @@ class Checkpoint:
             base = read_base(folder)
         except DataError:
             return cls({}, precision)
-        names = {id(place): key for key, place in base.weights.items()}
         keys = {}
         for name, module in modules.items():
-            found = base.weight(name)
-            if found is not None and tuple(module.weight.shape) == found[1].shape:
-                keys[name] = (found[0], f"{names[id(found)]}.weight")
-        return cls(keys, precision, {file: _state(file) for file, _ in keys.values()})
+            found = base.places(name)
+            rows, shape = sum(place.shape[0] for place in found), tuple(module.weight.shape)
+            if found and (rows, *found[0].shape[1:]) == shape:
+                keys[name] = found
+        files = {place.file for places in keys.values() for place in places}
+        return cls(keys, precision, {file: _state(file) for file in files})
 
     def confirm(self, name: str, weight: torch.Tensor) -> bool:
         """Whether the files hold the weight of module `name`; `weight` is the base's, in any format, on any device."""
@@ -66,14 +69,11 @@ class Checkpoint:
 
         The mapping lasts as long as the tensor. Raises DataError where the file is another one by now.
         """
-        from safetensors import safe_open
-
-        file, key = self.keys[name]
-        if _state(file) != self._states[file]:
-            fault = "has changed while the model was in use"
-            raise DataError(Problem(str(file), fault, "Start again: the model is then loaded as it is now."))
-        with safe_open(file, framework="pt") as opened:
-            return opened.get_tensor(key).to(self.precision)
+        for file in {place.file for place in self.keys[name]}:
+            if _state(file) != self._states[file]:
+                fault = "has changed while the model was in use"
+                raise DataError(Problem(str(file), fault, "Start again: the model is then loaded as it is now."))
+        return read_places(self.keys[name], dtype=self.precision)
 
 
 def _state(file: Path) -> tuple[int, ...]:

@@ -23,18 +23,29 @@ def within_positions(model: Any, max_length: int) -> int:
     return min(max_length, positions(model) or max_length)
 
 
+Tell = Callable[[int, int], None]
+"""Hears how many answers of a batch have ended, and how many tokens the others have"""
+
+
 def greedy(
-    model: Any, prompts: Sequence[Sequence[int]], max_new_tokens: int, eos_ids: Collection[int]
+    model: Any,
+    prompts: Sequence[Sequence[int]],
+    max_new_tokens: int,
+    eos_ids: Collection[int],
+    tell: Tell | None = None,
 ) -> list[list[int]]:
     """New tokens of every prompt, each up to `max_new_tokens`, its end-of-sequence token included if it came.
 
-    `prompts` are token ids, not padded. The same batch gives the same bits on one machine; another split into batches
-    may not, because matrix products of another shape round differently.
+    `tell` is told after every token how many answers have ended and how many tokens the others have; what it raises
+    ends this. `prompts` are token ids, not padded. The same batch gives the same bits on one machine; another split
+    into batches may not, because matrix products of another shape round differently.
     """
     answers: list[list[int]] = [[] for _ in prompts]
-    for step in islice(steps(model, prompts, eos_ids), max(0, max_new_tokens)):
+    for count, step in enumerate(islice(steps(model, prompts, eos_ids), max(0, max_new_tokens)), start=1):
         for row, token in step:
             answers[row].append(token)
+        if tell is not None:
+            tell(len(prompts) - sum(token not in eos_ids for _, token in step), count)
     return answers
 
 

@@ -14,11 +14,20 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from sstmerge_core.adapters.skeleton import LOCAL, called, model_class
 from sstmerge_core.errors import AdapterError, DataError, Problem, RecipeError
 from sstmerge_core.models.beside import Beside, Pair
-from sstmerge_core.models.chat import chat_text, check_template, template_kind
+from sstmerge_core.models.chat import (
+    chat_text,
+    check_template,
+    end_of_turn,
+    from_harmony,
+    is_harmony,
+    speak,
+    template_kind,
+)
 from sstmerge_core.models.checkpoint import Checkpoint
-from sstmerge_core.models.decoding import greedy, positions
+from sstmerge_core.models.decoding import Tell, greedy, positions
 from sstmerge_core.models.device import (
     DTYPES,
     best_device,
@@ -27,6 +36,7 @@ from sstmerge_core.models.device import (
     is_out_of_memory,
     total_memory,
 )
+from sstmerge_core.models.modules import ExpertMatrix, matrices, takes_a_side_path
 
 if TYPE_CHECKING:
     import torch
@@ -35,9 +45,6 @@ log = logging.getLogger(__name__)
 
 END_OF_TURN = ("<|im_end|>", "<|eot_id|>", "<|end|>", "<end_of_turn>", "<|eot|>")
 """Tokens that end an assistant's turn, though some tokenizers do not name them as end of sequence."""
-
-
-_LOCAL: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
 
 
 @dataclass(frozen=True)
@@ -63,7 +70,7 @@ class Answering(Protocol):
         """How many answers of `tokens` (prompt and answer) it takes at once."""
         ...
 
-    def generate(self, prompts: Sequence[str], max_new_tokens: int) -> list[Answer]:
+    def generate(self, prompts: Sequence[str], max_new_tokens: int, tell: Tell | None = None) -> list[Answer]:
         """Greedy answers in order."""
         ...
 
@@ -77,6 +84,8 @@ def to_answer(tokenizer: Any, eos_ids: Collection[int], tokens: Sequence[int]) -
     """Generated tokens as an answer; the end-of-sequence token, where it came, is not part of it."""
     stopped = bool(tokens) and tokens[-1] in eos_ids
     kept = tokens[:-1] if stopped else tokens
+    if is_harmony(tokenizer):
+        return Answer(from_harmony(tokenizer.decode(kept, skip_special_tokens=False)).strip(), len(kept), stopped)
     return Answer(tokenizer.decode(kept, skip_special_tokens=True).strip(), len(kept), stopped)
 
 
@@ -88,7 +97,7 @@ class ResidentModel:
     tokenizer: Any
     eos_ids: frozenset[int]
     modules: dict[str, Any]
-    """What can be moved, by full name: torch ``Linear`` and ``Embedding``, GPT-2's ``Conv1D``"""
+    """What can be moved, by the name that adapters agree on: ``Linear``, ``Embedding``, GPT-2's ``Conv1D``, experts"""
     _precision: torch.dtype
     """In which the base weights are kept: that of the checkpoint."""
     _tied: dict[str, torch.nn.Parameter] = field(default_factory=dict)
@@ -101,12 +110,20 @@ class ResidentModel:
 
     @classmethod
     def load(
-        cls, base_path: Path | str, dtype: str = "float32", device: str = "auto", *, movable: bool = True
+        cls,
+        base_path: Path | str,
+        dtype: str = "float32",
+        device: str = "auto",
+        *,
+        movable: bool = True,
+        system: str = "",
+        thinking: bool | None = None,
     ) -> ResidentModel:
         """Load a local folder with safetensors weights; never pickle, never code from the folder, never the network.
 
         `dtype` is one of `DTYPES`; `device` is ``cpu``, ``cuda``, ``cuda:1`` or ``auto`` (CUDA where there is one).
         Without `movable` there may be no `set_delta`, and a narrower `dtype` than the checkpoint's saves its memory.
+        `system` and `thinking` are what `chat.speak` is told.
         Raises RecipeError for an unusable dtype or device, DataError for a folder that cannot be used.
         """
         import torch
@@ -114,9 +131,9 @@ class ResidentModel:
         if dtype not in DTYPES:
             raise RecipeError(Problem(f"dtype {dtype}", "is not supported", f"Use one of {', '.join(DTYPES)}."))
         place = _device(device)
-        model, tokenizer = _load(Path(base_path))
+        model, tokenizer = _load(Path(base_path), system, thinking)
         ends = eos_ids(tokenizer, model.config, model.generation_config)
-        resident = cls(model, tokenizer, ends, _movable(model), model.dtype)
+        resident = cls(model, tokenizer, ends, matrices(model), model.dtype)
         target = getattr(torch, dtype)
         if movable:
             resident._checkpoint = Checkpoint.of(Path(base_path), resident.modules, resident._precision)
@@ -179,6 +196,8 @@ class ResidentModel:
             fault = f"the base has no linear module or embedding for {len(unknown)} modules of the adapters{kind}"
             raise AdapterError(Problem(unknown[0], fault, fix))
         # not inference_mode: a weight made in it could take no part in the Fisher pass
+        for name in [name for name in aside if not takes_a_side_path(self.modules[name])]:
+            moved[name] = partial(_product, aside.pop(name))
         with torch.no_grad():
             try:
                 self._restore(self._moved - set(moved))
@@ -198,7 +217,7 @@ class ResidentModel:
         module = self.modules[name]
         weight = module.weight
         delta = make().to(device=weight.device, dtype=torch.float32)
-        if _is_transposed(module):
+        if _is_transposed(module, tuple(delta.shape)):
             delta = delta.T
         if delta.shape != weight.shape:
             fault = f"ΔW has shape {tuple(delta.shape)}, the base weight {tuple(weight.shape)}"
@@ -231,11 +250,9 @@ class ResidentModel:
 
     def _kind_of(self, name: str) -> str:
         """For a message, the class of a module that cannot be moved; empty where there is no such module."""
-        parts = name.split(".")
+        parts, modules = name.split("."), called(self.model)
         for length in range(len(parts), 1, -1):
-            try:
-                found = self.model.get_submodule(".".join(parts[:length]))
-            except AttributeError:
+            if (found := modules.get(".".join(parts[:length]))) is None:
                 continue
             return f"; {'.'.join(parts[:length])} is of class {type(found).__name__}"
         return ""
@@ -265,13 +282,13 @@ class ResidentModel:
         """The text the model sees for `prompt`; see `chat_text`."""
         return chat_text(self.tokenizer, prompt)
 
-    def generate(self, prompts: Sequence[str], max_new_tokens: int) -> list[Answer]:
+    def generate(self, prompts: Sequence[str], max_new_tokens: int, tell: Tell | None = None) -> list[Answer]:
         """Greedy answers to one batch of prompts, in order. Halves the batch when memory runs out, and logs that."""
-        return self._answers([chat_ids(self.tokenizer, prompt) for prompt in prompts], max_new_tokens)
+        return self._answers([chat_ids(self.tokenizer, prompt) for prompt in prompts], max_new_tokens, tell)
 
-    def _answers(self, ids: list[list[int]], max_new_tokens: int) -> list[Answer]:
+    def _answers(self, ids: list[list[int]], max_new_tokens: int, tell: Tell | None) -> list[Answer]:
         try:
-            generated = greedy(self.model, ids, max_new_tokens, self.eos_ids)
+            generated = greedy(self.model, ids, max_new_tokens, self.eos_ids, tell)
         except RuntimeError as error:
             if len(ids) < 2 or not is_out_of_memory(error):
                 raise
@@ -280,7 +297,9 @@ class ResidentModel:
             return [to_answer(self.tokenizer, self.eos_ids, tokens) for tokens in generated]
         give_memory_back()  # outside the except block: the error's traceback holds the tensors
         half = len(ids) // 2
-        return self._answers(ids[:half], max_new_tokens) + self._answers(ids[half:], max_new_tokens)
+        first = self._answers(ids[:half], max_new_tokens, tell)
+        rest = None if tell is None else lambda ended, tokens: tell(half + ended, tokens)
+        return first + self._answers(ids[half:], max_new_tokens, rest)
 
     def _base_weight(self, name: str) -> torch.Tensor:
         """The base weight of a module in the checkpoint's precision, wherever it is had from."""
@@ -344,7 +363,7 @@ def _device(name: str) -> torch.device:
     return device
 
 
-def read_texts(folder: Path) -> tuple[Any, Any]:
+def read_texts(folder: Path, system: str = "", thinking: bool | None = None) -> tuple[Any, Any]:
     """Configuration and tokenizer of a model folder. Raises DataError for a folder that cannot be used."""
     from transformers import AutoConfig, AutoTokenizer
 
@@ -354,14 +373,15 @@ def read_texts(folder: Path) -> tuple[Any, Any]:
     if not list(folder.glob("*.safetensors")):
         raise DataError(Problem(where, "has no safetensors weights", "Convert the model to safetensors."))
     try:
-        config = AutoConfig.from_pretrained(folder, **_LOCAL)
+        config = AutoConfig.from_pretrained(folder, **LOCAL)
         if getattr(config, "quantization_config", None):
             raise DataError(Problem(where, "the base model is quantized", "Use its float checkpoint."))
-        tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left", **_LOCAL)
+        tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left", **LOCAL)
     except DataError:
         raise
     except Exception as error:  # of many kinds, some of libraries below; whatever it is, the folder is not usable
         raise _unreadable(where, error) from error
+    speak(tokenizer, system, thinking)
     check_template(tokenizer)
     return config, tokenizer
 
@@ -380,16 +400,15 @@ def _unreadable(where: str, error: Exception) -> DataError:
     return DataError(Problem(where, f"cannot be loaded: {reason}", "Check that the files are complete."))
 
 
-def _load(folder: Path) -> tuple[Any, Any]:
+def _load(folder: Path, system: str, thinking: bool | None) -> tuple[Any, Any]:
     """Model on the CPU in the checkpoint's precision, and tokenizer."""
     from safetensors import SafetensorError
-    from transformers import AutoModelForCausalLM
 
     where = str(folder)
-    config, tokenizer = read_texts(folder)
+    config, tokenizer = read_texts(folder, system, thinking)
     try:
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
-            folder, config=config, dtype="auto", use_safetensors=True, output_loading_info=True, **_LOCAL
+        loaded: Any = model_class(config).from_pretrained(
+            folder, config=config, dtype="auto", use_safetensors=True, output_loading_info=True, **LOCAL
         )
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise _unreadable(where, error) from error
@@ -404,24 +423,20 @@ def _load(folder: Path) -> tuple[Any, Any]:
     return model, tokenizer
 
 
-def _movable(model: Any) -> dict[str, Any]:
-    import torch
-    from transformers.pytorch_utils import Conv1D
-
-    kinds = (torch.nn.Linear, torch.nn.Embedding, Conv1D)
-    return {name: module for name, module in model.named_modules() if isinstance(module, kinds)}
-
-
 def _tied_weights(modules: Mapping[str, Any]) -> dict[str, torch.nn.Parameter]:
     """The weights that more than one module has, by module name."""
-    holders = Counter(id(module.weight) for module in modules.values())
-    return {name: module.weight for name, module in modules.items() if holders[id(module.weight)] > 1}
+    own = {name: module.weight for name, module in modules.items() if not isinstance(module, ExpertMatrix)}
+    holders = Counter(map(id, own.values()))
+    return {name: weight for name, weight in own.items() if holders[id(weight)] > 1}
 
 
-def _is_transposed(module: Any) -> bool:
-    """Conv1D and embeddings keep their weight as (in, out); PEFT calls that ``fan_in_fan_out``."""
+def _is_transposed(module: Any, delta: tuple[int, ...]) -> bool:
+    """Conv1D and embeddings keep their weight as (in, out); PEFT calls that ``fan_in_fan_out``. `delta`: ΔW's shape."""
     import torch
 
+    if isinstance(module, ExpertMatrix):
+        shape = tuple(module.weight.shape)
+        return module.is_transposed if shape[0] == shape[1] else delta == shape[::-1]
     return isinstance(module, torch.nn.Embedding) or type(module).__name__ == "Conv1D"
 
 
@@ -432,5 +447,8 @@ def eos_ids(tokenizer: Any, *configs: Any) -> frozenset[int]:
         if given is not None:
             found.update(given if isinstance(given, (list, tuple)) else [given])
     vocabulary = tokenizer.get_added_vocab()
-    found.update(vocabulary[token] for token in END_OF_TURN if token in vocabulary)
+    ends = {*END_OF_TURN, end_of_turn(tokenizer)}
+    if is_harmony(tokenizer):
+        ends -= {"<|end|>"}  # which ends a channel there
+    found.update(vocabulary[token] for token in ends if token in vocabulary)
     return frozenset(found)

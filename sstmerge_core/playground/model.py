@@ -15,8 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 from sstmerge_core import adapters
 from sstmerge_core.errors import AdapterError, DataError, Problem, SSTMergeError
+from sstmerge_core.models.beside import inner
 from sstmerge_core.models.chat import conversation_text
 from sstmerge_core.models.decoding import steps
+from sstmerge_core.models.experts import Listener, is_expert, listening
+from sstmerge_core.models.modules import takes_a_side_path
 from sstmerge_core.models.resident import ResidentModel
 from sstmerge_core.playground.protocol import Asked, Event, Question, failure
 from sstmerge_core.workspace import Workspace
@@ -61,25 +64,37 @@ class Patch:
     @contextlib.contextmanager
     def applied(self, modules: Mapping[str, Any]) -> Iterator[None]:
         """Within the block the model computes with this patch; `modules` are the base's, by name."""
-        hooks = [modules[name].register_forward_hook(_added(*parts)) for name, parts in self.modules.items()]
-        try:
+        experts = {name: _added_to_expert(*parts) for name, parts in self.modules.items() if is_expert(name)}
+        layers = {name.rsplit(".", 2)[0]: modules[name].experts for name in experts}
+        for name in self.modules:
+            if name not in experts and not takes_a_side_path(modules[name]):
+                fault = f"is of class {type(modules[name]).__name__}, beside which no adapter can work"
+                raise AdapterError(Problem(name, fault, "Merge the adapter, and talk to the merged model."))
+        with contextlib.ExitStack() as hooks:
+            hooks.enter_context(listening(layers.__getitem__, experts))
+            for name, parts in self.modules.items():
+                if name not in experts:
+                    hooks.enter_context(modules[name].register_forward_hook(_added(*parts)))
             yield
-        finally:
-            for hook in hooks:
-                hook.remove()
+
+
+def _added_to_expert(a: torch.Tensor, b: torch.Tensor, ranks: torch.Tensor) -> Listener:
+    """As `_added`, for the matrix of an expert, which sees some tokens of some rows."""
+
+    def listen(x: torch.Tensor, y: torch.Tensor, tokens: torch.Tensor, total: int) -> torch.Tensor:
+        rows = tokens // (total // len(ranks))
+        return y + ((x @ a.T) * ranks[rows]) @ b.T
+
+    return listen
 
 
 def _added(a: torch.Tensor, b: torch.Tensor, ranks: torch.Tensor) -> Callable[..., torch.Tensor]:
-    import torch
-
     def hook(module: Any, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor:
         x = inputs[0]
         if len(x) != len(ranks):
             fault = f"a {type(module).__name__} of this architecture sees the columns mixed"
             raise AdapterError(Problem("base model", fault, "Ask one column at a time."))
-        is_embedding = isinstance(module, torch.nn.Embedding)
-        inner = torch.nn.functional.embedding(x, a.T) if is_embedding else x @ a.T
-        return output + (inner * ranks[:, None]) @ b.T
+        return output + (inner(module, x, a.T) * ranks[:, None]) @ b.T
 
     return hook
 

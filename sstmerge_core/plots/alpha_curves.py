@@ -29,10 +29,14 @@ AXES = {
 MEASURE_DASH = {"resistance": "solid", "utility": "dash", "over_refusal": "dot"}
 """In a panel of its own a measure is told by its line, for the colour is the method"""
 PANEL_HEIGHT = 300
+LEAST = 3
+"""Values of α that make a curve"""
 BARS = 400
 """Points of a line beyond which interval bars would be one grey area; hovering still tells each"""
 NOTES = 12
 """Lines of a panel that are named at their end at most; beyond, and where a name is long, the legend must do"""
+MOVED = 1.6
+"""Lines of text by which a name may stand higher or lower than the end of its line; with less room there is none"""
 LETTERS, PANEL_LETTERS = 18, 8
 """Of such a name at most, in the large figure and in a small panel"""
 NOTE_SIZE = 11
@@ -41,6 +45,10 @@ Trace = dict[str, Any]
 """As in `pareto_traces`: a figure checks it once"""
 _ALPHA = r" *(?:α|seed)=[^ ]+"
 _TOKEN = re.compile(r"\S+=\S+|layer-wise")
+_PROMPTS = ("split=", "prompts=")
+_DASHES = ("solid", "dash", "dashdot", "longdash", "dot", "longdashdot")
+_MARKS = ("circle", "square", "diamond", "cross", "x", "triangle-up", "pentagon", "star")
+"""Markers of the lines that are not a method's first"""
 
 
 def axis_of(method: str) -> str:
@@ -54,12 +62,14 @@ def axis_of(method: str) -> str:
 def with_series(curves: pd.DataFrame) -> pd.DataFrame:
     """`curves` with `axis`, `series` (identifies one line), `series_name` and `series_note` (only what varies), by α.
 
-    Two runs belong to one line when nothing but α and the seed differs: neither a parameter, nor the prompts.
+    Two runs belong to one line when nothing but α and the seed differs: neither a parameter, nor the prompts. Among the
+    lines of one method `series_dash` counts the parameters (k first of all), `series_mark` the prompts and splits, and
+    `series_place` all of them.
     """
     rows = curves.dropna(subset=["alpha"]).copy()
     known = rows["method"].unique()
     rows["axis"] = rows["method"].map({method: axis_of(method) for method in known})
-    rest = rows["label"].fillna("").str.replace(_ALPHA, "", regex=True).str.strip()
+    rest = rows.get("recipe_label", rows["label"]).fillna("").str.replace(_ALPHA, "", regex=True).str.strip()
     splits = rows["split"].fillna("test")
     rest = rest.where(splits == "test", rest + " split=" + splits)
     if "prompts" in rows:
@@ -68,6 +78,9 @@ def with_series(curves: pd.DataFrame) -> pd.DataFrame:
     rows["series"] = rows["source"] + "|" + rows["method"] + "|" + rest
     names: dict[str, str] = {}
     notes: dict[str, str] = {}
+    dashes: dict[str, int] = {}
+    marks: dict[str, int] = {}
+    ranked: dict[str, int] = {}
     lines = rows[["method", "source", "series"]].assign(rest=rest).drop_duplicates("series")
     for (method, source), group in lines.groupby(["method", "source"], sort=False):
         tokens = {key: _TOKEN.findall(text) for key, text in zip(group["series"], group["rest"], strict=True)}
@@ -76,9 +89,18 @@ def with_series(curves: pd.DataFrame) -> pd.DataFrame:
         for key, found in tokens.items():
             names[key] = " ".join([title, *(token for token in found if token not in shared)])
             notes[key] = " ".join(token for token in found if token not in shared)
+        asked = {key: tuple(token for token in found if token.startswith(_PROMPTS)) for key, found in tokens.items()}
+        own = {key: tuple(token for token in found if token not in asked[key]) for key, found in tokens.items()}
+        for ranks, told in ((dashes, own), (marks, asked)):
+            kinds = sorted(set(told.values()), key=_by_numbers)
+            ranks |= {key: kinds.index(kind) for key, kind in told.items()}
+        ordered = sorted(tokens, key=lambda key: (dashes[key], marks[key]))
+        ranked |= {key: place for place, key in enumerate(ordered)}
     codes, keys = pd.factorize(rows["series"])  # a line's words are looked up once, not once a run
     for column, words in (("series_name", names), ("series_note", notes)):
         rows[column] = pd.array([words[key] for key in keys], dtype="str").take(codes)
+    for column, counted in (("series_dash", dashes), ("series_mark", marks), ("series_place", ranked)):
+        rows[column] = np.array([counted[key] for key in keys], dtype=int).take(codes)
     places = {method: place for place, method in enumerate(sorted(known, key=order))}
     first = [(places[method], key) for key, method in zip(lines["series"], lines["method"], strict=True)]
     ranks = {key: rank for rank, (_, key) in enumerate(sorted(first))}
@@ -189,18 +211,26 @@ def crossings(line: pd.DataFrame, first: str = "resistance", second: str = "util
     return found
 
 
+def few_values(rows: pd.DataFrame, by: str) -> list[str]:
+    """The values of the column `by` of which no line has more than two α: what lies between them nobody measured."""
+    most = rows.groupby([by, "series"], sort=False)["alpha"].nunique().groupby(level=0, sort=False).max()
+    return [str(name) for name, count in most.items() if count < LEAST]
+
+
 def panel(rows: pd.DataFrame, *, measures: Sequence[str] = tuple(MEASURE_DASH), intervals: bool = True) -> go.Figure:
     """Safety and utility of a few lines on one α axis, with a ring where the two cross; `rows` of one meaning of α.
 
     The dash says the measure, colour and marker the method.
     """
     found: list[Trace] = []
+    brief = len(rows[["method", "source"]].drop_duplicates()) == 1  # the panel is called by the method
     ends: list[tuple[pd.DataFrame, str]] = []
     present = [name for name in measures if rows[name].notna().any()]
     for name in present:
         lines = [line for _, line in rows.dropna(subset=[name]).groupby("series", sort=False)]
         for line in lines:
-            found += _traces(line, name, intervals, show_legend=name == present[0], dash=MEASURE_DASH.get(name))
+            how = {"show_legend": name == present[0], "brief": brief}
+            found += _traces(line, name, intervals, dash=MEASURE_DASH.get(name), **how)
         ends += [(line, name) for line in lines]
     for _, line in rows.groupby("series", sort=False):
         met = crossings(line) if {"resistance", "utility"} <= set(present) else []
@@ -245,13 +275,22 @@ def _rings(line: pd.DataFrame, met: Sequence[tuple[float, float]]) -> Trace:
 
 
 def _traces(
-    line: pd.DataFrame, name: str, intervals: bool, *, show_legend: bool, dash: str | None = None
+    line: pd.DataFrame,
+    name: str,
+    intervals: bool,
+    *,
+    show_legend: bool,
+    dash: str | None = None,
+    brief: bool = False,
 ) -> list[Trace]:
-    """The line of one measure, and the band over its seeds where there are several."""
+    """The line of one measure, and the band over its seeds where there are several. `brief`: named without method."""
     points = over_seeds(line, name)
     trace = _line(line, points, name, intervals, show_legend=show_legend)
-    if dash:
+    if dash:  # which says the measure: parameters are told by the marker as well
         trace["line"]["dash"] = dash
+        trace["marker"]["symbol"] = _marker(line, int(line["series_place"].iloc[0]))
+        if brief:
+            trace["name"] = escape(str(line["series_note"].iloc[0])) or trace["name"]
     several = points[points["seeds"] > 1]
     if several.empty:
         return [trace]
@@ -276,6 +315,36 @@ def _traces(
     return [band, trace]
 
 
+def _by_numbers(tokens: tuple[str, ...]) -> tuple[Any, ...]:
+    """Sort key of a line's parameters: k=5 before k=20."""
+    split = [token.partition("=")[::2] for token in tokens]
+    return tuple((name, 0, float(value), "") if _is_number(value) else (name, 1, 0.0, value) for name, value in split)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _dash(line: pd.DataFrame) -> str:
+    """The method's own dash for its first parameters, the others in turn for the rest."""
+    own, rank = style(str(line["method"].iloc[0])).dash, int(line["series_dash"].iloc[0])
+    return own if rank == 0 else [dash for dash in _DASHES if dash != own][(rank - 1) % (len(_DASHES) - 1)]
+
+
+def _marker(line: pd.DataFrame, rank: int) -> str:
+    """The method's own symbol for its first line, the others in turn for the rest; hollow where it is reported."""
+    method, source = str(line["method"].iloc[0]), str(line["source"].iloc[0])
+    own = style(method).symbol
+    if rank == 0:
+        return marker_symbol(method, source)
+    symbol = [mark for mark in _MARKS if mark != own][(rank - 1) % (len(_MARKS) - 1)]
+    return f"{symbol}-open" if source == "reported" else symbol
+
+
 def _line(line: pd.DataFrame, points: pd.DataFrame, name: str, intervals: bool, *, show_legend: bool) -> Trace:
     measure = MEASURES[name]
     method, source = str(line["method"].iloc[0]), str(line["source"].iloc[0])
@@ -291,13 +360,15 @@ def _line(line: pd.DataFrame, points: pd.DataFrame, name: str, intervals: bool, 
         name=title,
         legendgroup=str(line["series"].iloc[0]),
         showlegend=show_legend,
-        line={"color": look.color, "dash": "dot" if reported else look.dash, "width": 1.4 if reported else 2},
-        marker={"color": look.color, "symbol": marker_symbol(method, source), "size": 8},
+        line={"color": look.color, "dash": "dot" if reported else _dash(line), "width": 1.4 if reported else 2},
+        marker={"color": look.color, "symbol": _marker(line, int(line["series_mark"].iloc[0])), "size": 8},
         opacity=0.75 if reported else 1.0,
         customdata=points[["low", "high", "n", "least", "greatest", "seeds"]].to_numpy(dtype=np.float32),
         hovertemplate=_hover(name, title, reported, bool((points["seeds"] > 1).any())),
         meta={"method": method, "source": source, "measure": name},
     )
+    if names := _own_names(line, points):
+        trace |= {"text": names, "hovertemplate": f"%{{text}}{trace['hovertemplate']}"}
     if intervals and len(points) <= BARS and not reported and measure.has_interval and points["low"].notna().any():
         value = points["value"].to_numpy()
         trace["error_y"] = {
@@ -317,17 +388,27 @@ def _notes(ends: Sequence[tuple[pd.DataFrame, str]], height: int, letters: int) 
 
     `ends`: the lines of one panel, each with its measure; `height`: the panel's, in pixels; `letters`: of the longest.
     """
+    end = max((float(line["alpha"].max()) for line, _ in ends), default=0.0)
     ours = [
         (line, name)
         for line, name in ends
-        if line["series_note"].iloc[0] and line["source"].iloc[0] == "measured" and line["alpha"].nunique() > 1
+        if line["series_note"].iloc[0]
+        and line["source"].iloc[0] == "measured"
+        and line["alpha"].nunique() > 1
+        # beside a line that ends earlier, others go on
+        and float(line["alpha"].max()) > end - 1e-9
     ]
     named = [(line[line["alpha"] == line["alpha"].max()], name) for line, name in ours]
     if not 0 < len(named) <= NOTES or max(len(last["series_note"].iloc[0]) for last, _ in named) > letters:
         return []
     heights = np.array([float(last[name].mean()) for last, name in named])
     span = 1.08 if all(MEASURES[name].bounded for _, name in named) else float(np.ptp(heights)) or 1.0
-    heights = apart(heights, gap=1.3 * NOTE_SIZE / height * span)
+    gap = 1.3 * NOTE_SIZE / height * span
+    placed = apart(heights, gap=gap)
+    while len(placed) and (moved := np.abs(placed - heights)).max() > MOVED * gap:
+        left = [place for place in range(len(named)) if place != int(moved.argmax())]
+        named, heights = [named[place] for place in left], heights[left]
+        placed = apart(heights, gap=gap)
     return [
         dict(
             type="scatter",
@@ -343,7 +424,7 @@ def _notes(ends: Sequence[tuple[pd.DataFrame, str]], height: int, letters: int) 
             hoverinfo="skip",
             meta={"method": str(last["method"].iloc[0]), "measure": name, "note": True},
         )
-        for (last, name), place in zip(named, heights, strict=True)
+        for (last, name), place in zip(named, placed, strict=True)
     ]
 
 
@@ -364,6 +445,14 @@ def apart(heights: np.ndarray, gap: float) -> np.ndarray:
 def _room(notes: Sequence[Trace]) -> int:
     """Pixels that the longest of the notes needs right of the axis."""
     return round(0.6 * NOTE_SIZE * max((len(trace["text"][0]) for trace in notes), default=0))
+
+
+def _own_names(line: pd.DataFrame, points: pd.DataFrame) -> list[str]:
+    """What people call the run of each point, to stand above the line's own title; nothing where nobody named one."""
+    if "own_name" not in line or line["own_name"].isna().all():
+        return []
+    known = line.dropna(subset=["own_name"]).groupby("alpha")["own_name"].first()
+    return [f"<b>{escape(str(known[at]))}</b><br>" if at in known.index else "" for at in points["alpha"]]
 
 
 def _hover(name: str, title: str, reported: bool, seeds: bool) -> str:

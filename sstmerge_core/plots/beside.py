@@ -64,7 +64,8 @@ def title(decision: Decision, goal: str) -> str:
     if told.chosen.is_merge:
         name = plain(str(row.get("label") or row["method"]))
     else:
-        name = "the base model" if row["method"] == "base" else f"{_name(row, 'an adapter')} alone"
+        alone = plain(str(row["own_name"])) if _known(row, "own_name") else f"{_name(row, 'an adapter')} alone"
+        name = "the base model" if row["method"] == "base" else alone
     if not told.keeps:
         return f"Nothing keeps the limits; nearest: {name}"
     return name if told.chosen.is_merge else f"No merge beats {name}"

@@ -14,7 +14,7 @@ from sstmerge_core.analysis import compare
 from sstmerge_core.analysis.statistics import p_text
 from sstmerge_core.plots import pareto
 from sstmerge_core.plots.measures import interval, number
-from sstmerge_core.plots.table import METRIC_NAMES, named
+from sstmerge_core.plots.table import METRIC_NAMES, apart, in_words, named
 from sstmerge_core.words import plain, run_link
 
 
@@ -26,26 +26,16 @@ def names(runs: pd.DataFrame) -> dict[str, str]:
     shown = named(runs)
     alone = shown["method"].isin(pareto.REFERENCE_METHODS)
     found = shown["name"].where(alone, shown["pair"] + " · " + shown["name"])
-    for more in (
+    differences = (
         shown["utility_suite"].fillna(""),
-        _words("n={:.0f}", shown["n"]),
-        _words("seed {:.0f}", shown["seed"]),
+        in_words("n={:.0f}", shown["n"]),
+        in_words("seed {:.0f}", shown["seed"]),
         shown["dtype"].fillna(""),
         shown["created_at"].dt.strftime("%Y-%m-%d %H:%M").fillna(""),
         shown["run_id"].str[:6],
         shown["run_id"],
-    ):
-        twice = found.duplicated(keep=False) & more.ne("")
-        if twice.any():
-            tells_apart = (
-                more[twice].groupby(found[twice]).transform("nunique").gt(1).reindex(found.index, fill_value=False)
-            )
-            found = found.where(~tells_apart, found + " · " + more)
-    return dict(zip(shown["run_id"], found, strict=True))
-
-
-def _words(form: str, values: pd.Series) -> pd.Series:
-    return pd.Series(["" if pd.isna(one) else form.format(one) for one in values], index=values.index)
+    )
+    return dict(zip(shown["run_id"], apart(found, None, differences), strict=True))
 
 
 def having(names: Mapping[str, str], words: str) -> list[str]:
@@ -141,7 +131,7 @@ def measure_tables(figures: pd.DataFrame) -> list[tuple[str, str]]:
     """A heading and a Markdown table for each measure of `compare.compare`'s rows."""
     found = []
     for (metric, suite), rows in figures.groupby(["metric", "suite"], sort=False):
-        lines = [["", "Value", "Difference", "Shown"], [":--"] * 4]
+        lines = [["", "Value", "Difference, after Holm", "p, after Holm"], [":--"] * 4]
         lines += [_measure_row(row) for row in rows.to_dict("records")]
         found.append((_heading(str(metric), str(suite), rows), _markdown(lines)))
     return found
@@ -174,7 +164,9 @@ def _measure_row(row: Mapping[str, Any]) -> list[str]:
     value = " ".join(filter(None, [number(row["value"]), _whole(interval(row["low"], row["high"]))]))
     if pd.isna(row["difference"]):
         return [f"**{row['letter']}**", value, "", plain(row["outcome"])]
-    moved = f"{row['difference']:+.3f} {_whole(interval(row['difference_low'], row['difference_high']))}"
+    between = interval(row["difference_low"], row["difference_high"])
+    at = confidence_text(float(row["confidence"]))
+    moved = f"{row['difference']:+.3f} {_whole(f'{between} at {at}')}"
     if pd.notna(row["n"]) and row["n_shared"] != row["n"]:
         moved += ", " + _whole(f"n = {row['n_shared']:.0f}")
     if row["outcome"] == compare.SAME:
@@ -183,6 +175,11 @@ def _measure_row(row: Mapping[str, Any]) -> list[str]:
     p_value = p_text(row["p_holm"])
     parts = [shown, _whole(f"p {p_value}" if p_value.startswith("<") else f"p = {p_value}")]
     return [f"**{row['letter']}**", value, moved, ", ".join(filter(None, [*parts, compare.effect_words(row)]))]
+
+
+def confidence_text(confidence: float) -> str:
+    """``95 %``, ``99.2 %``"""
+    return f"{100 * confidence:.3g} %" if confidence < 0.999 else f"{100 * confidence:.2f} %"
 
 
 def _whole(text: str) -> str:

@@ -7,11 +7,15 @@ import csv
 import html
 import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
+import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
+from sstmerge_core import words
 from sstmerge_core.errors import Problem, StoreError
+from sstmerge_core.plots import standalone
 from sstmerge_core.plots.measures import MEASURES
 
 _PAGE = """<!doctype html>
@@ -20,7 +24,10 @@ _PAGE = """<!doctype html>
 <style>body{{font:15px/1.5 system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem;color:#1b2430}}
 h1{{font-size:1.4rem;margin-bottom:.2rem}} h2{{font-size:1.1rem}} p{{color:#5c6672;margin-top:0}}
 table{{border-collapse:collapse;font-size:.85rem}} .wide,pre{{overflow-x:auto}} pre{{background:#f5f6f8;padding:.8rem}}
-td,th{{padding:.2rem .6rem;border-bottom:1px solid #dde1e6;text-align:right}}
+td,th{{padding:.25rem .6rem;border-bottom:1px solid #dde1e6;text-align:right;vertical-align:top}}
+td small{{color:#5c6672;white-space:nowrap}} .plotly-graph-div{{overflow:hidden}}
+@media (max-width:34rem){{table{{font-size:.72rem;width:100%}} td,th{{padding:.2rem .15rem}}
+td small{{white-space:normal}}}}
 td:first-child,th:first-child{{text-align:left}}
 </style></head>
 <body><h1>{title}</h1><p>{note}</p>
@@ -44,27 +51,68 @@ def page(
     data: pd.DataFrame | None = None,
     recipes: Mapping[str, str] | None = None,
 ) -> str:
-    """A self-contained page (about 5 MB, plotly.js included once) that opens without a network and without us.
+    """A self-contained page (1.2 MB and what is in it) that opens without a network and without us.
 
-    `data` is shown as a table and can be saved from the page as CSV; `recipes` (text by name) are folded below it.
+    Of `data` the measures are shown as a table, and all of it can be saved from the page as CSV; `recipes` (text by
+    name) are folded below it.
     """
-    parts = []
-    for number, figure in enumerate(figures):
-        light = go.Figure(figure).update_layout(template="plotly_white")
-        parts.append(light.to_html(full_html=False, include_plotlyjs=number == 0, default_width="100%"))
     return _PAGE.format(
         title=html.escape(title),
         note=html.escape(note),
-        figures="\n".join(parts),
+        figures="\n".join([standalone.script(figures), *map(standalone.drawn, figures)]),
         data="" if data is None else _data(data),
         recipes=_recipes(recipes or {}),
     )
 
 
 def _data(rows: pd.DataFrame) -> str:
-    table = rows.to_html(index=False, float_format=lambda value: f"{value:.4g}", na_rep="–", border=0)
     link = _saved("data.csv", "text/csv", csv_text(rows))
-    return f'<h2>Data</h2><p>{link}</p><div class="wide">{table}</div>\n'
+    count = words.count(len(rows), "run")
+    return f'<h2>Data</h2><p>{count}; every column: {link}</p><div class="wide">{_table(rows)}</div>\n'
+
+
+def _table(rows: pd.DataFrame) -> str:
+    """What a reader looks for: the run, α, what varies, and each measure with its interval below it."""
+    name = next((one for one in ("series_name", "label", "run_id") if one in rows), None)
+    texts = [one for one in ("pair", "split", "seed") if one in rows and rows[one].nunique() > 1]
+    heads = {"series_name": "Run", "label": "Run", "run_id": "Run", "pair": "Pair", "split": "Prompts", "seed": "Seed"}
+    columns: list[tuple[str, list[str]]] = []
+    if name is not None:
+        own = rows["own_name"] if "own_name" in rows else pd.Series(None, index=rows.index, dtype=object)
+        called = [
+            f"{given} ({usual})" if isinstance(given, str) else str(usual)
+            for given, usual in zip(own, rows[name], strict=True)
+        ]
+        columns.append((heads[name], list(map(html.escape, called))))
+    columns += [(heads[one], [html.escape(_cell(value)) for value in rows[one]]) for one in texts]
+    if "alpha" in rows:
+        columns.append(("α", [_cell(value) for value in rows["alpha"]]))
+    for measure in (one for one in _COLUMNS if one in rows and rows[one].notna().any()):
+        about = MEASURES[measure]
+        cells = [_measured(row, measure) for row in rows.to_dict("records")]
+        columns.append((f"{about.title}\N{NO-BREAK SPACE}{'↑' if about.higher_is_better else '↓'}", cells))
+    if "resistance_n" in rows:
+        columns.append(("n", [_cell(value) for value in rows["resistance_n"]]))
+    head = "".join(f"<th>{title}</th>" for title, _ in columns)
+    body = "".join(
+        f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
+        for cells in zip(*(cells for _, cells in columns), strict=True)
+    )
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _cell(value: object) -> str:
+    if pd.isna(value):
+        return "–"
+    return f"{value:.4g}" if isinstance(value, (int, float, np.number)) else str(value)
+
+
+def _measured(row: Mapping[Any, Any], measure: str) -> str:
+    value, low, high = (row.get(key) for key in (measure, f"{measure}_low", f"{measure}_high"))
+    if pd.isna(value):
+        return "–"
+    between = "" if pd.isna(low) or pd.isna(high) else f"<br><small>{low:.3f} to {high:.3f}</small>"
+    return f"{value:.3f}{between}"
 
 
 def _recipes(recipes: Mapping[str, str]) -> str:

@@ -143,7 +143,7 @@ _ALONE = {"utility": "Utility adapter", "safety": "Safety adapter", "base": "Bas
 def _line(title: str, row: Mapping[str, Any] | None, kept: Mapping[str, Sequence[float]] | None) -> str:
     if row is None:
         return f"| {title} |{' – |' * (len(beside.FIGURES) + (2 if kept else 1))}"
-    name = f"{row['pair']} alone" if row["method"] == "adapter" else str(row.get("label") or row["method"])
+    name = words.run_name(row)
     run = words.run_link(name, row["run_id"])
     cells = [beside.figure(row, name) for name in beside.FIGURES]
     if kept:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+import numpy as np
 import pandas as pd
 
 from sstmerge_core import methods, metrics, words
@@ -20,19 +21,46 @@ METRIC_NAMES = {metric.name: metric.title for metric in metrics.metrics()}
 
 
 def named(runs: pd.DataFrame) -> pd.DataFrame:
-    """`runs` with `name`: the label, for a single adapter which one it is, and what is out of the ordinary.
+    """`runs` with `name`: its own or the recipe's, of a single adapter which one it is, and what is unusual.
 
-    That is another split than the test prompts, and the status where it did not finish.
+    That is another split than the test prompts, and the status where it did not finish. Runs of a pair that are called
+    alike are told apart by how many prompts they answered, and by the seed.
     """
     names = runs["label"].copy()
-    alone = runs["method"].eq("adapter").to_numpy()
+    alone = (runs["method"].eq("adapter") & ~_known(runs, "own_name")).to_numpy()
     if alone.any():
         names[alone] = runs.loc[alone, "pair"] + " alone"
     for column, usual in (("split", "test"), ("status", "finished")):
         other = (runs[column].notna() & runs[column].ne(usual)).to_numpy()
         if other.any():  # a column without any value is not one of text
             names[other] = names[other] + " · " + runs.loc[other, column]
+    counts = runs.get("n", runs.get("resistance_n", pd.Series(np.nan, runs.index)))
+    if "utility_n" in runs:
+        counts = counts.fillna(runs["utility_n"])
+    seeds = runs.get("seed", pd.Series(np.nan, runs.index))
+    names = apart(names, runs["pair"], (in_words("n={:.0f}", counts), in_words("seed {:.0f}", seeds)))
     return runs.assign(name=names)
+
+
+def apart(names: pd.Series, groups: pd.Series | None, differences: Sequence[pd.Series]) -> pd.Series:
+    """`names`, told apart within each group by the first of `differences` (texts, empty: not known) that do so."""
+    for more in differences:
+        key = names if groups is None else groups.fillna("") + "\n" + names
+        twice = key.duplicated(keep=False) & more.ne("")
+        if twice.any():
+            kinds = more[twice].groupby(key[twice]).transform("nunique")
+            tells = kinds.gt(1).reindex(names.index, fill_value=False)
+            names = names.where(~tells, names + " · " + more)
+    return names
+
+
+def in_words(form: str, values: pd.Series) -> pd.Series:
+    """Each value in the words of `form`; empty where there is none."""
+    return pd.Series(["" if pd.isna(one) else form.format(one) for one in values], index=values.index, dtype=object)
+
+
+def _known(runs: pd.DataFrame, column: str) -> pd.Series:
+    return runs[column].notna() if column in runs else pd.Series(False, runs.index)
 
 
 def brief(runs: pd.DataFrame, *, pair: bool = False) -> str:
@@ -52,6 +80,13 @@ def brief(runs: pd.DataFrame, *, pair: bool = False) -> str:
             *([plain(run["pair"])] if pair else []),
         ]
         lines.append(cells + [number(run[measure.column]) for measure in measures])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def markdown(rows: pd.DataFrame) -> str:
+    """A frame of text as a Markdown table, its first column on the left and the others on the right."""
+    lines = [list(map(str, rows.columns)), [":--", *["--:"] * (len(rows.columns) - 1)]]
+    lines += [[plain(str(cell)) for cell in row] for row in rows.itertuples(index=False)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 

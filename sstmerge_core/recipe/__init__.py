@@ -215,6 +215,30 @@ class Evaluation(_Frozen):
         return data | {"suites": [suite.identity() for suite in self.suites]}
 
 
+TooLong = Literal["refuse", "cut"]
+
+
+class Chat(_Frozen):
+    """How prompts become text beyond the base's template, in every stage: answers, gradients, and what is fitted."""
+
+    system: str = ""
+    """The system prompt; empty: the template's own, or none"""
+    thinking: bool | None = None
+    """Whether the template lets the model reason first (``enable_thinking``); None: as the template has it"""
+    too_long: TooLong = "refuse"
+    """What is done with a prompt that has, with its answer, more tokens than the model has positions: nothing is
+    measured, or it loses its beginning"""
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """For a key of what was computed: what changes the text of a sample. Nothing where it is the template's own."""
+        changed = {"system": self.system, "thinking": self.thinking}
+        return {"chat": changed} if changed != {"system": "", "thinking": None} else {}
+
+
+AS_THE_TEMPLATE = Chat()
+
+
 class Recipe(_Frozen):
     """What is merged, how, and how it is measured."""
 
@@ -230,6 +254,8 @@ class Recipe(_Frozen):
     """Harmless look-alikes on which it chooses too, where over-refusal has a limit"""
     unaligned: Source | None = None
     """A model like the base before it was aligned; base − unaligned is the safe direction of methods that use one"""
+    chat: Chat = AS_THE_TEMPLATE
+    """It came later: without one a run keeps its id"""
     device: str = ""
     """Where to compute: ``cpu``, ``cuda:1``; empty: wherever it is carried out. It does not count for identity, as it
     never did, though another device rounds differently: what changes by design is `dtype` and `applied`"""
@@ -300,7 +326,8 @@ class Recipe(_Frozen):
 
     @model_serializer(mode="wrap")
     def _without_a_device_of_its_own(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return {name: value for name, value in dump(self).items() if name != "device" or value}
+        kept = {"device": bool(self.device), "chat": self.chat != AS_THE_TEMPLATE}
+        return {name: value for name, value in dump(self).items() if kept.get(name, True)}
 
     def _identity(self) -> dict[str, Any]:
         data = self.model_dump(mode="json", exclude={"device"})

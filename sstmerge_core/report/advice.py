@@ -59,7 +59,7 @@ def in_short(chapter: Chapter) -> list[str]:
 def _cells(row: Mapping[str, Any] | None, chapter: Chapter) -> tuple[str, ...]:
     if row is None:
         return ("none", *["–"] * (len(FIGURES) + 1))
-    name = f"{row['pair']} alone" if row["method"] == "adapter" else str(row.get("label") or row["method"])
+    name = words.run_name(row)
     cells = (measure_cell(row, figure, chapter.digits) for figure in FIGURES)
     points = [*chapter.references.values(), *records(chapter.found[["setting", "run_ids"]])]
     setting = next((one["setting"] for one in points if row["run_id"] in one["run_ids"]), None)

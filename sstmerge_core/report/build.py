@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from sstmerge_core import words
 from sstmerge_core.errors import DataError, Problem
 from sstmerge_core.report import claims as claimed
-from sstmerge_core.report.document import Report, Section, Table, runs_link
+from sstmerge_core.report.document import Report, Section, Table, numbered, runs_link
 from sstmerge_core.report.gather import Chapter, chapters, paper
 from sstmerge_core.report.points import points
 from sstmerge_core.report.reference import beside_expected, expected_values, paper_section
@@ -28,24 +28,34 @@ def build(con: duckdb.DuckDBPyConnection, *, source: str | None = None, pairs: S
 
     Raises DataError where nothing of that kind is there.
     """
-    sources = [source] if source else None
-    found = chapters(con, sources=sources, pairs=pairs)
+    about, sections = parts(con, source=source, pairs=pairs)
+    return Report(TITLE, about, tuple(sections))
+
+
+def parts(
+    con: duckdb.DuckDBPyConnection, *, source: str | None = None, pairs: Sequence[str] | None = None
+) -> tuple[str, Iterator[Section]]:
+    """As `build`: what the report is about, and its sections, each computed when it is asked for, tables numbered."""
+    found = chapters(con, sources=[source] if source else None, pairs=pairs)
     if not found:
         raise DataError(_nothing(source, pairs))
-    sections: list[Section] = []
+    return _about(found), numbered(_sections(con, found, source))
+
+
+def _sections(con: duckdb.DuckDBPyConnection, found: Sequence[Chapter], source: str | None) -> Iterator[Section]:
+    reported = [chapter.pair for chapter in found if chapter.reported]
+    own = claims_section(check_claims(con, reported)) if reported else None
+    if own and source == "reported":
+        yield own
     expected = expected_values()
     for chapter in found:
-        sections += chapter_sections(chapter)
-        beside = beside_expected(chapter, expected)
-        sections += [beside] if beside else []
-    if any(chapter.reported for chapter in found):
-        own = claims_section(check_claims(con, [chapter.pair for chapter in found if chapter.reported]))
-        sections = (
-            [*([own] if own else []), *sections] if source == "reported" else [*sections, *([own] if own else [])]
-        )
-    from_paper = paper_section(paper(con))
-    sections += [from_paper] if from_paper else []
-    return Report(TITLE, _about(found), tuple(sections))
+        yield from chapter_sections(chapter)
+        if beside := beside_expected(chapter, expected):
+            yield beside
+    if own and source != "reported":
+        yield own
+    if from_paper := paper_section(paper(con)):
+        yield from_paper
 
 
 def check_claims(con: duckdb.DuckDBPyConnection, pairs: Sequence[str]) -> list[claimed.Checked]:

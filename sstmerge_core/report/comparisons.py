@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -124,22 +124,67 @@ def front_comparison(chapter: Chapter) -> Section | None:
             f"number of settings; of fewer than {fronts.LEAST} each only these runs are spoken of."
         )
     caption = f"{basis(chapter)} {caption}"
+    ordered = sorted(groups, key=lambda name: -volumes[name].value)
     sentences = _front_sentences(compared, groups, titles)
     blocks: tuple[Block, ...] = (drop_empty(Table(head, tuple(rows), caption=caption)),)
+    if len(ordered) > 1:
+        blocks += (front_matrix(compared, ordered, titles),)
     if sentences:
         blocks += (Bullets(sentences),)
     return Section("Is one front above another?", blocks, level=3)
 
 
+def front_matrix(compared: pd.DataFrame, ordered: Sequence[str], titles: Mapping[str, str]) -> Table:
+    """Every two fronts in one table: what is shown of the row's against the column's, whose numbers are the rows'."""
+    cells: dict[tuple[str, str], str] = {}
+    for row in records(compared):
+        first, second = str(row["first"]), str(row["second"])
+        cells[first, second], cells[second, first] = _relation(row)
+    head = ("Front of", *(str(number) for number in range(1, len(ordered) + 1)))
+    rows = [
+        (f"{number}. {titles[own]}", *("" if own == other else cells.get((own, other), "–") for other in ordered))
+        for number, own in enumerate(ordered, start=1)
+    ]
+    told = set(cells.values())
+    legend = [text for sign, text in _LEGEND.items() if any(sign in cell for cell in told)]
+    return Table(head, tuple(rows), caption=f"The row's front against the column's. {'; '.join(legend)}.")
+
+
+_LEGEND = {
+    "**above**": "**above**: encloses more and covers every point of the other, p < 0.05 after Holm",
+    "**more**": "**more**: encloses more, though the other has points beyond it, p < 0.05 after Holm",
+    "below": "below and less: the same from the other side",
+    "(runs)": "(runs): only of these runs, there are too few settings for the methods",
+    "open": "open: not told apart",
+    "higher": "higher and lower: by the figures alone, which nothing can test",
+}
+_SEEN_FROM_BELOW = {"**above**": "below", "**more**": "less", "higher": "lower", "open": "open", "equal": "equal"}
+
+
+def _relation(row: Mapping[str, Any]) -> tuple[str, str]:
+    """What a row of `compare_fronts` says of the first against the second, and of the second against the first."""
+    if pd.isna(row["low"]):
+        told = "higher" if row["difference"] > 0 else "equal"
+        return told, _SEEN_FROM_BELOW[told]
+    few = row["answer"] == fronts.FEW
+    answer, p_value = (row["runs_answer"], row["runs_p_holm"]) if few else (row["answer"], row["p_holm"])
+    told = ("**above**" if row["covers"] else "**more**") if answer == "yes" else "open"
+    more = f" {p_text(p_value)}" + (" (runs)" if few and told != "open" else "")
+    return told + more, _SEEN_FROM_BELOW[told] + more
+
+
 def _front_sentences(
     compared: pd.DataFrame, groups: Mapping[str, list[str]], titles: Mapping[str, str]
 ) -> tuple[str, ...]:
-    """A sentence for every two fronts; those that have too few settings and show nothing stand together in one."""
+    """A sentence for every two fronts that are told apart; those that have too few settings stand together in one."""
     told: list[dict[str, Any]] = []
     few: list[dict[str, Any]] = []
     for row in records(compared):
         unshown = row["answer"] == fronts.FEW and row["runs_answer"] != "yes"
-        (few if unshown else told).append(row)
+        if unshown:
+            few.append(row)
+        elif pd.isna(row["low"]) or "yes" in (row["answer"], row["runs_answer"]) or len(compared) == 1:
+            told.append(row)  # the others are open in the matrix
     sentences = [fronts.front_above(row, titles) for row in told]
     if len(few) == 1:
         sentences.append(fronts.front_above(few[0], titles))

@@ -7,8 +7,8 @@ by `words.plain`. Links lead into the app: ``run?run=…``.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlencode
 
@@ -31,6 +31,16 @@ class Table:
     texts: int = 1
     """The first columns that are text; the rest are figures, to the right."""
     caption: str = ""
+    number: int = 0
+    """Within the report; 0: it is in none"""
+    title: str = ""
+    """What it is of, Markdown; empty: what its section is called"""
+
+    @property
+    def legend(self) -> str:
+        """``**Table 3.** Ten greatest sums. …``: number, title and caption."""
+        head = f"**Table {self.number}.** {self.title.rstrip('.?')}." if self.number else ""
+        return " ".join(filter(None, [head, self.caption]))
 
 
 @dataclass(frozen=True)
@@ -65,6 +75,19 @@ class Report:
         return sum(isinstance(block, Chart) for section in self.sections for block in section.blocks)
 
 
+def numbered(sections: Iterable[Section]) -> Iterator[Section]:
+    """The sections with their tables numbered through, each by a caption that begins with what it is of."""
+    count = 0
+    for section in sections:
+        blocks: list[Block] = []
+        for block in section.blocks:
+            if isinstance(block, Table):
+                count += 1
+                block = replace(block, number=count, title=block.title or section.title)
+            blocks.append(block)
+        yield replace(section, blocks=tuple(blocks))
+
+
 def markdown(report: Report, *, app: str = "") -> str:
     """The whole report; `app` is the address of the app that links lead to. Charts are left out."""
     parts = [f"# {report.title}", report.about]
@@ -87,7 +110,7 @@ def block_markdown(block: Block) -> str:
 def table_markdown(table: Table) -> str:
     align = [":--" if index < table.texts else "--:" for index in range(len(table.head))]
     lines = "\n".join(f"| {' | '.join(line)} |" for line in (table.head, align, *table.rows))
-    return f"{lines}\n\n{table.caption}" if table.caption else lines
+    return f"{lines}\n\n{table.legend}" if table.legend else lines
 
 
 def with_app(text: str, app: str) -> str:
@@ -110,7 +133,7 @@ def runs_link(pair: str, run_ids: Sequence[str], text: str) -> str:
 def point_link(point: Mapping[str, Any]) -> str:
     """A point's label as a link to its run; where seeds are averaged, each seed is a link of its own."""
     ids, seeds = list(point["run_ids"]), list(point["seeds"])
-    label = f"{point['pair']} alone" if point["method"] == "adapter" else str(point["label"])
+    label = words.run_name(point)
     if len(ids) == 1:
         return run_link(ids[0], label)
     names = [f"{seed:g}" for seed in seeds] if len(seeds) == len(ids) else [str(n) for n in range(1, len(ids) + 1)]

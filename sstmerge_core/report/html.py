@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import html
 import re
+from collections.abc import Iterator
 
 import plotly.graph_objects as go
 
+from sstmerge_core.plots import standalone
 from sstmerge_core.report.document import Block, Bullets, Chart, Report, Section, Table, with_app
 
 _INLINE = re.compile(
@@ -34,19 +36,26 @@ th{{background:var(--head)}} .figure{{text-align:right;white-space:nowrap}} .cap
 <h1>{title}</h1>
 <p class="caption">{about}</p>
 {contents}
+{script}
 {body}
 </body></html>
 """
 
 
 def page(report: Report, *, app: str = "") -> str:
-    """The page (about 5 MB where it has figures: plotly.js is in it once); `app` is where links lead."""
+    """The page (1.2 MB more where it has figures: plotly.js is in it once); `app` is where links lead."""
     charts: list[go.Figure] = []
     body = "\n".join(_section(number, section, charts, app) for number, section in enumerate(report.sections))
     tops = [(number, section) for number, section in enumerate(report.sections) if section.level == 2]
     links = "".join(f'<li><a href="#s{number}">{_inline(section.title, app)}</a></li>' for number, section in tops)
     contents = f"<nav><ul>{links}</ul></nav>" if len(tops) > 1 else ""
-    return _PAGE.format(title=html.escape(report.title), about=_inline(report.about, app), contents=contents, body=body)
+    return _PAGE.format(
+        title=html.escape(report.title),
+        about=_inline(report.about, app),
+        contents=contents,
+        script=standalone.script(charts),
+        body=body,
+    )
 
 
 def _section(number: int, section: Section, charts: list[go.Figure], app: str) -> str:
@@ -61,8 +70,7 @@ def _block(block: Block, charts: list[go.Figure], app: str) -> str:
         return "<ul>" + "".join(f"<li>{_inline(item, app)}</li>" for item in block.items) + "</ul>"
     if isinstance(block, Chart):
         charts.append(block.figure)
-        light = go.Figure(block.figure).update_layout(template="plotly_white")
-        drawn = light.to_html(full_html=False, include_plotlyjs=len(charts) == 1, default_width="100%")
+        drawn = standalone.drawn(block.figure)
         return f'<div class="chart" role="img" aria-label="{html.escape(block.alt)}">{drawn}</div>'
     return f"<p>{_inline(block, app)}</p>"
 
@@ -76,7 +84,7 @@ def _table(table: Table, app: str) -> str:
         return f"<tr>{''.join(shown)}</tr>"
 
     body = "".join(line(row, "td") for row in table.rows)
-    caption = f'<p class="caption">{_inline(table.caption, app)}</p>' if table.caption else ""
+    caption = f'<p class="caption">{_inline(table.legend, app)}</p>' if table.legend else ""
     return (
         f'<div class="wide"><table><thead>{line(table.head, "th")}</thead><tbody>{body}</tbody></table></div>{caption}'
     )
@@ -85,6 +93,19 @@ def _table(table: Table, app: str) -> str:
 def _inline(text: str, app: str) -> str:
     """The report's small Markdown as HTML, everything else escaped."""
     return "".join(_span(found) for found in _INLINE.finditer(with_app(text, app)))
+
+
+def spans(text: str) -> Iterator[tuple[str, str]]:
+    """The small Markdown in pieces: kind (text, link, strong, code) and what it shows, of text without its escapes."""
+    for found in _INLINE.finditer(text):
+        if found["target"] is not None:
+            yield "link", found["text"]
+        elif found["strong"] is not None:
+            yield "strong", found["strong"]
+        elif found["code"] is not None:
+            yield "code", found["code"]
+        else:
+            yield "text", found["escaped"] if found["escaped"] is not None else found["plain"]
 
 
 def _span(found: re.Match[str]) -> str:

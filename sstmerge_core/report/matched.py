@@ -119,7 +119,9 @@ def _series(found: pd.DataFrame) -> list[Series]:
             continue
         ids = tuple(str(run) for row in rows for run in row["run_ids"])
         settings = tuple(str(row["setting"]) for row in rows)
-        name = " ".join(part for part in str(rows[0]["label"]).split() if not part.startswith("α="))
+        name = " ".join(
+            part for part in str(rows[0].get("recipe_label") or rows[0]["label"]).split() if not part.startswith("α=")
+        )
         from_u = alphas[0] > 0 and _begins_with_u(method)
         result.append(Series(method, name or method, settings, alphas, ids, from_u))
     return result

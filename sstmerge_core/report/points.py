@@ -128,7 +128,9 @@ def _point(group: pd.DataFrame, outcomes: pd.DataFrame | None) -> dict[str, Any]
         first[f"{measure}_low"], first[f"{measure}_high"] = _averaged_interval(ids, measure, outcomes)
     # a tax of averages is not the average of taxes; each run's own is on its page
     first |= {"safety_tax": np.nan, "safety_tax_low": np.nan, "safety_tax_high": np.nan, "safety_tax_status": None}
-    first["label"] = " ".join(part for part in str(first["label"]).split() if not part.startswith("seed="))
+    own = str(first.get("recipe_label") or first["label"])  # a name that somebody gave is of one seed
+    first["label"] = " ".join(part for part in own.split() if not part.startswith("seed="))
+    first["own_name"] = None
     return first
 
 

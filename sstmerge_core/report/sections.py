@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pandas as pd
@@ -45,22 +45,24 @@ from sstmerge_core.report.points import records
 from sstmerge_core.words import plain
 
 
-def chapter_sections(chapter: Chapter) -> list[Section]:
-    """Everything about one pair, the conclusion first."""
-    parts = (
-        recommendations(chapter),
-        methods_and_alpha(chapter),
-        tax_at_matched_resistance(chapter),
-        series(chapter),
-        k_and_layerwise(chapter),
-        k_comparison(chapter),
-        top_ten(chapter),
-        single_adapters(chapter),
-        front_comparison(chapter),
-        over_seeds(chapter),
-        consistency(chapter),
-    )
-    return [opening(chapter), *(part for part in parts if part is not None)]
+def chapter_sections(chapter: Chapter) -> Iterator[Section]:
+    """Everything about one pair, the conclusion first; each is computed when it is asked for."""
+    yield opening(chapter)
+    for write in (
+        recommendations,
+        methods_and_alpha,
+        tax_at_matched_resistance,
+        series,
+        k_and_layerwise,
+        k_comparison,
+        top_ten,
+        single_adapters,
+        front_comparison,
+        over_seeds,
+        consistency,
+    ):
+        if (section := write(chapter)) is not None:
+            yield section
 
 
 def opening(chapter: Chapter) -> Section:

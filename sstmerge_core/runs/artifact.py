@@ -35,6 +35,7 @@ def write_adapter(
 
     A weighted sum of exact rank is streamed from the files of `inputs`; `merged` is only called for the rest.
     """
+    from sstmerge_core.adapters.skeleton import spelling
     from sstmerge_core.adapters.weighted import weighted_sum
 
     entry = methods.get(recipe.method)
@@ -53,6 +54,7 @@ def write_adapter(
         dtype=output.dtype,
         embeddings=frozenset().union(*(adapter.embeddings for adapter in inputs)),
         fan_in_fan_out=any(adapter.fan_in_fan_out for adapter in inputs),
+        spelling=spelling(Path(recipe.base.path)),
         describe=lambda weights: _texts(recipe, output, base_name, weights, errors),
     )
     return written, errors + written.weights.statistics

@@ -84,7 +84,8 @@ def _settings(recipe: Recipe) -> str:
     lines = [f"- {name}: {markdown(value)}" for name, value in recipe.parameters.items()]
     if recipe.calibration:
         parts = (f"{n} rows of {markdown(public_name(source.name))}" for source, n in recipe.calibration.parts.values())
-        what = "fitted on" if methods.get(recipe.method).fits else "gradients from"
+        entry = methods.get(recipe.method)
+        what = "fitted on" if entry.fits else "inputs from" if entry.needs_inputs else "gradients from"
         lines.append(f"- {what}: {', '.join(parts)} (split {markdown(recipe.calibration.split)})")
     return "\n".join(["## Parameters", "", *lines, f"- run: `{recipe.run_id}`"])
 

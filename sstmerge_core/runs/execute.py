@@ -6,6 +6,7 @@ Runs in the worker and, for the command line, in the foreground. Nothing here to
 from __future__ import annotations
 
 import contextlib
+import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -18,19 +19,23 @@ from sstmerge_core.builder.preflight import is_finished
 from sstmerge_core.builder.recipe_file import Output
 from sstmerge_core.errors import Cancelled, DataError, JobError, Problem, SSTMergeError, disk_problem
 from sstmerge_core.evaluate import metric_rows
-from sstmerge_core.evaluate.judge import judge_samples
+from sstmerge_core.evaluate.judge import Judge, judge_samples
 from sstmerge_core.evaluate.judges import get_judge
 from sstmerge_core.evaluate.metric_rows import refusal_outcomes
-from sstmerge_core.jobs.plan import fit_units, importance_units
+from sstmerge_core.jobs.model import Onlooker
+from sstmerge_core.jobs.plan import fit_units, importance_units, inputs_units
 from sstmerge_core.merge import Merged, budget, merge
 from sstmerge_core.metrics.labels import DEFAULT_JUDGE
 from sstmerge_core.models.device import peak_memory, share_the_machine
-from sstmerge_core.recipe import Recipe, Source, Suite, record
+from sstmerge_core.recipe import Recipe, Source, Suite, TooLong, record
 from sstmerge_core.recipe.record import RunRecord
-from sstmerge_core.runs import artifact, fit_stage
+from sstmerge_core.runs import artifact, fit_stage, watched
 from sstmerge_core.runs.session import Report, Session, check_base, chosen_device, planned_rows, unchanged
 from sstmerge_core.store.events import EventWriter
+from sstmerge_core.words import count
 from sstmerge_core.workspace import Workspace
+
+log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     import torch
@@ -46,6 +51,7 @@ def execute(
     report: Report = lambda point, stage, done, total: None,
     tell: Callable[[str], None] = lambda part: None,
     should_cancel: Callable[[], bool] = lambda: False,
+    onlooker: Onlooker | None = None,
     user: str = "",
     job_id: str = "",
     device: str = "auto",
@@ -53,15 +59,16 @@ def execute(
 ) -> None:
     """Carry out `recipes` in order; finished ones are skipped, half-done ones resumed.
 
-    `tell` is told which part of a point the stages that follow belong to: the reference, then the merge.
-    `session` is what an earlier call left in memory, for callers that come back (then `device` is its own). A point
-    that fails on the user's input does not stop the others. Raises JobError naming the failed ones at the
-    end, Cancelled as soon as `should_cancel` says so.
+    `tell` is told which part of a point the stages that follow belong to: the reference, then the merge; `onlooker`
+    what is too fine for reports. `session` is what an earlier call left in memory, for callers that come back (then
+    `device` is its own). A point that fails on the user's input does not stop the others. Raises JobError naming the
+    failed ones at the end, Cancelled as soon as `should_cancel` says so.
     """
     share_the_machine()
     left_open = session is not None
     session = session or Session(workspace, chosen_device(device, recipes))
     session.user, session.job_id, session.report, session.should_cancel = user, job_id, report, should_cancel
+    session.onlooker = onlooker or Onlooker()
     failed: list[Problem] = []
     try:
         for session.point, recipe in enumerate(recipes):
@@ -157,6 +164,9 @@ def _looked_at(recipe: Recipe, session: Session) -> int:
     if entry.fits:
         fit_stage.fitted(recipe, session)
         return fit_units(recipe)
+    if entry.needs_inputs:
+        session.inputs_seen(recipe)
+        return inputs_units(recipe)
     session.elected(recipe)
     return importance_units(recipe)
 
@@ -192,6 +202,7 @@ def merge_now(
             base=base,
             elected=session.elected(recipe) if entry.needs_importance else None,
             direction=direction,
+            inputs=session.inputs_seen(recipe) if entry.needs_inputs else None,
             fit=fit_stage.fitted(recipe, session) if entry.fits else None,
             memory=session.patches,
             alpha=alpha,
@@ -230,7 +241,7 @@ def _within_budget(
     past: RunRecord | None,
 ) -> Merged:
     """The merge of the largest strength that keeps to the limits on the recipe's selection prompts."""
-    from sstmerge_core.evaluate.generate import generate_suite, plan_batches
+    from sstmerge_core.evaluate.generate import generate_suite, plan_batches, shortened
 
     task, look_alikes = recipe.selection, recipe.selection_benign
     assert task is not None
@@ -247,9 +258,18 @@ def _within_budget(
 
         def answers(suite: Suite) -> list[Any]:
             rows = asked[suite.name]
+            if recipe.chat.too_long == "cut":
+                rows, _ = shortened(rows, model, suite.max_new_tokens)
             plan = plan_batches(rows, model, batch_size, suite.max_new_tokens)
-            made = generate_suite(model, rows, plan, (), suite.max_new_tokens)
-            return [row for _, _, batch in made for row in batch]
+            within = watched.within(session, suite)
+            found: list[Any] = []
+
+            def tell(ended: int, tokens: int) -> None:
+                within(len(found), 0, ended, tokens)
+
+            for _, _, batch in generate_suite(model, rows, plan, (), suite.max_new_tokens, tell):
+                found += batch
+            return found
 
         outcomes = metrics.outcomes(metric, answers(task))
         utility = 100 * sum(outcomes.values()) / len(outcomes)
@@ -288,15 +308,16 @@ def _evaluate_stages(recipe: Recipe, session: Session, events: EventWriter, past
     written = None if is_reference else session.workspace.merged_adapter(recipe.run_id)
     model = session.answering(recipe, merged, written)
     answers = {
-        suite.name: _generate(suite, evaluation.batch_size, model, session, events, past) for suite in evaluation.suites
+        suite.name: _generate(suite, evaluation.batch_size, recipe.chat.too_long, model, judge, session, events, past)
+        for suite in evaluation.suites
     }
 
     total = sum(len(rows) for rows in answers.values())
     session.progress("judge", 0, total)
     begun = time.monotonic()
-    verdicts = {}
+    verdicts: dict[str, list[dict[str, Any]]] = {}
     for name, rows in answers.items():
-        verdicts[name] = judge_samples(judge, rows)
+        verdicts[name] = watched.judged(judge, name, rows, session, sum(map(len, verdicts.values())), total)
         events.write("verdicts", judge=judge.judge_id, suite=name, rows=verdicts[name])
     events.write("stage", stage="judge", status="done", seconds=time.monotonic() - begun, units=total, note="")
     session.progress("judge", total, total)
@@ -316,7 +337,9 @@ def _evaluate_stages(recipe: Recipe, session: Session, events: EventWriter, past
 def _generate(
     suite: Suite,
     batch_size: int,
+    too_long: TooLong,
     model: Answering,
+    judge: Judge,
     session: Session,
     events: EventWriter,
     past: RunRecord,
@@ -326,10 +349,15 @@ def _generate(
     The batch plan is recorded before the first answer and replayed on resume, so that an interrupted run gives the
     same bits.
     """
-    from sstmerge_core.evaluate.generate import generate_suite, plan_batches
+    from sstmerge_core.evaluate.generate import generate_suite, plan_batches, shortened
 
-    stage = f"generate:{suite.name}"
+    stage, note = f"generate:{suite.name}", ""
     rows = planned_rows(suite.source, suite.split, suite.n)
+    if too_long == "cut":
+        rows, cut = shortened(rows, model, suite.max_new_tokens)
+        note = f"{count(cut, 'prompt')} cut to the model's positions" if cut else ""
+        if note:
+            log.warning("Suite %s: %s.", suite.name, note)
     plan = past.plans.get(suite.name)
     if plan is None:
         plan = plan_batches(rows, model, batch_size, suite.max_new_tokens)
@@ -338,12 +366,19 @@ def _generate(
     finished = sum(len(batch) for batch in done.values())
     session.progress(stage, finished, len(rows))
     begun = time.monotonic()
-    for batch, seconds, samples in generate_suite(model, rows, plan, set(done), suite.max_new_tokens):
+    within = watched.within(session, suite, stage)
+
+    def tell(ended: int, tokens: int) -> None:
+        size = next(len(batch) for index, batch in enumerate(plan) if index not in done)
+        within(finished, size, ended, tokens)
+
+    for batch, seconds, samples in generate_suite(model, rows, plan, set(done), suite.max_new_tokens, tell):
         events.write("samples", suite=suite.name, batch=batch, seconds=seconds, rows=samples)
         done[batch] = samples
         finished += len(samples)
+        watched.show(session, suite.name, samples, judge)
         session.progress(stage, finished, len(rows))
-    events.write("stage", stage=stage, status="done", seconds=time.monotonic() - begun, units=len(rows), note="")
+    events.write("stage", stage=stage, status="done", seconds=time.monotonic() - begun, units=len(rows), note=note)
     by_id = {row["prompt_id"]: row for batch in done.values() for row in batch}
     return [by_id[row.prompt_id] for row in rows]
 

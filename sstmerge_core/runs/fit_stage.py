@@ -58,7 +58,7 @@ def _depends(recipe: Recipe, session: Session) -> dict[str, Any]:
         "calibration": calibration.identity(),
         "device": session.device.partition(":")[0],  # core coordinates and the order of sums are those of a device
         "version": [VERSION, STAGE_VERSIONS["fisher"]],
-    }
+    } | recipe.chat.told
 
 
 def _space(recipe: Recipe, session: Session) -> Any:
@@ -73,7 +73,7 @@ def _objective(recipe: Recipe, session: Session, space: Any, parts: Mapping[str,
 
     calibration = recipe.calibration
     assert calibration is not None
-    resident = session.model(recipe.base, calibration.dtype)
+    resident = session.model(recipe.base, calibration.dtype, recipe.chat)
     resident.set_delta(None)
     drawn = {name: recipe.parameters[name] for name in ("batch", "seed") if name in recipe.parameters}
     length = calibration.max_length
@@ -92,7 +92,10 @@ class _Samples:
         self._fitted = _objective(recipe, session, space, parts)
         self._held = _objective(recipe, session, space, held)
 
-        self.gradients, self.losses, self.held = self._fitted.gradients, self._fitted.losses, self._held.loss
+        # minutes pass in these where nothing is told: whoever wants to stop is not to wait for their end
+        self.gradients = self._fitted.gradients
+        self.losses = partial(self._fitted.losses, tick=session.stop_if_asked)
+        self.held = partial(self._held.loss, tick=session.stop_if_asked)
 
 
 def _weights(recipe: Recipe) -> dict[str, float]:

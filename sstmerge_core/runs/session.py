@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from sstmerge_core import adapters
 from sstmerge_core.errors import AdapterError, Cancelled, DataError, Problem
+from sstmerge_core.jobs.model import Onlooker
 from sstmerge_core.jobs.plan import importance_units
 from sstmerge_core.merge import Calibrated, Merged, deltas, dense_and_low_rank
+from sstmerge_core.models.chat import speak
 from sstmerge_core.models.device import best_device, devices, is_here
-from sstmerge_core.recipe import STAGE_VERSIONS, Calibration, Recipe, Source
+from sstmerge_core.recipe import AS_THE_TEMPLATE, STAGE_VERSIONS, Calibration, Chat, Recipe, Source
 from sstmerge_core.suites import twins
 from sstmerge_core.suites.rows import Row, load_rows, rows_digest, take
 from sstmerge_core.workspace import Workspace
@@ -45,6 +47,7 @@ class Session:
     job_id: str = ""
     report: Report = lambda point, stage, done, total: None
     should_cancel: Callable[[], bool] = lambda: False
+    onlooker: Onlooker = field(default_factory=Onlooker)
     point: int = 0
     _model: tuple[Any, ResidentModel] | None = None
     _served: tuple[Any, ServedModel] | None = None
@@ -62,11 +65,15 @@ class Session:
     def progress(self, stage: str, done: float, total: float) -> None:
         """Tell how far a stage is, and stop here where the user wants that."""
         self.report(self.point, stage, done, total)
+        self.stop_if_asked()
+
+    def stop_if_asked(self) -> None:
+        """Raises Cancelled where the user wants that."""
         if self.should_cancel():
             raise Cancelled(f"job {self.job_id}" if self.job_id else "run")
 
-    def model(self, base: Source, dtype: str) -> ResidentModel:
-        """The base model in `dtype`; another one in memory is let go first.
+    def model(self, base: Source, dtype: str, chat: Chat = AS_THE_TEMPLATE) -> ResidentModel:
+        """The base model in `dtype`, spoken to as `chat` says; another one in memory is let go first.
 
         Raises DataError where its files are not the recipe's, or not any more: what is in memory may be mapped from
         them.
@@ -78,14 +85,15 @@ class Session:
             self.progress("prepare", 0, 1)
             self.close()
             with unchanged(base, self.workspace):
-                loaded = ResidentModel.load(base.path, dtype, self.device)
+                loaded = ResidentModel.load(base.path, dtype, self.device, **chat.told.get("chat", {}))
             self._model = (key, loaded)
             self.progress("prepare", 1, 1)
         else:
             check_base(base, self.workspace)
+            speak(self._model[1].tokenizer, chat.system, chat.thinking)
         return self._model[1]
 
-    def served(self, base: Source, dtype: str, rank: int) -> ServedModel:
+    def served(self, base: Source, dtype: str, rank: int, chat: Chat = AS_THE_TEMPLATE) -> ServedModel:
         """The base model in vLLM's engine, made for adapters up to `rank`; another one in memory is let go first."""
         from sstmerge_core.evaluate.served import ServedModel
 
@@ -95,9 +103,11 @@ class Session:
             self.progress("prepare", 0, 1)
             self.close()
             with unchanged(base, self.workspace):
-                known = ServedModel.load(base.path, dtype, self.device, rank)
+                known = ServedModel.load(base.path, dtype, self.device, rank, **chat.told.get("chat", {}))
             self._served = (key, known)
             self.progress("prepare", 1, 1)
+        else:
+            speak(known.tokenizer, chat.system, chat.thinking)
         return known
 
     def answering(self, recipe: Recipe, merged: Merged, written: Path | None = None) -> Answering:
@@ -108,11 +118,12 @@ class Session:
         """
         evaluation = recipe.evaluation
         if evaluation is None or evaluation.backend == "transformers":
-            resident = self.model(recipe.base, recipe.dtype)
+            resident = self.model(recipe.base, recipe.dtype, recipe.chat)
             put_on(recipe, resident, merged)
             return resident
         inputs = self.inputs(recipe)
-        served = self.served(recipe.base, recipe.dtype, max(merged.rank, sum(adapter.rank for adapter in inputs)))
+        rank = max(merged.rank, sum(adapter.rank for adapter in inputs))
+        served = self.served(recipe.base, recipe.dtype, rank, recipe.chat)
         if written is not None:
             served.set_adapter(written)
         else:
@@ -186,6 +197,40 @@ class Session:
             found.append(elected)
         return found
 
+    def inputs_seen(self, recipe: Recipe) -> dict[str, torch.Tensor]:
+        """What harmful samples put into each module at the base, E[xxᵀ] in core coordinates; cached, or found now."""
+        from sstmerge_core.fisher import cache, inputs
+        from sstmerge_core.space import core_space
+
+        calibration = recipe.calibration
+        assert calibration is not None
+        depends = {
+            "base": recipe.base.sha256,
+            "adapters": [adapter.sha256 for adapter in recipe.adapters],
+            "rows": calibration.harm.sha256,
+            "max_length": calibration.max_length,
+            "dtype": calibration.dtype,
+            "device": self.device.partition(":")[0],  # core coordinates are those of a device
+            "version": STAGE_VERSIONS["fisher"],
+        }
+        folder = self.workspace.cache / "inputs" / cache.key(**depends)
+        found = inputs.load(folder)
+        if found is None:
+            space = core_space([self.factors(source) for source in recipe.adapters])
+            examples = self.examples(recipe, "harm", 0)
+            resident = self.model(recipe.base, calibration.dtype)
+            resident.set_delta(None)
+            found = inputs.core_inputs(
+                resident.model,
+                resident.tokenizer,
+                space,
+                examples,
+                max_length=calibration.max_length,
+                progress=lambda done, total: self.progress("inputs", done, total),
+            )
+            inputs.save(folder, found, depends)
+        return found
+
     def _electing(self, recipe: Recipe, index: int) -> dict[str, Any]:
         """What the election of one adapter's weights depends on; the safety adapter comes last."""
         calibration = recipe.calibration
@@ -200,7 +245,7 @@ class Session:
             "max_length": calibration.max_length,
             "dtype": calibration.dtype,
             "version": STAGE_VERSIONS["fisher"],
-        }
+        } | recipe.chat.told
 
     def _scores(self, recipe: Recipe, index: int) -> Iterator[dict[str, torch.Tensor]]:
         """Importance of one adapter's weights to its side's samples at the base, then with the adapter.
@@ -214,7 +259,7 @@ class Session:
         total = importance_units(recipe)
         factors = self.factors(recipe.adapters[index])
         examples = self.examples(recipe, self._electing(recipe, index)["part"], 0)
-        resident = self.model(recipe.base, calibration.dtype)
+        resident = self.model(recipe.base, calibration.dtype, recipe.chat)
         done = 2 * index * calibration.n_benign
 
         def tell(own: int, _: int) -> None:
@@ -254,7 +299,7 @@ class Session:
             "dtype": calibration.dtype,
             "kind": calibration.fisher,
             "version": STAGE_VERSIONS["fisher"],
-        }
+        } | recipe.chat.told
         if point in ("utility", "midpoint") and calibration.experts != "mean":
             depends["experts"] = calibration.experts
         if calibration.fisher == "true":
@@ -268,7 +313,7 @@ class Session:
             before = sum(calibration.parts[name][1] for name in names[: names.index(part)])
             examples = self.examples(recipe, part, before)
             factors = [self.factors(source) for source in recipe.adapters]
-            resident = self.model(recipe.base, calibration.dtype)
+            resident = self.model(recipe.base, calibration.dtype, recipe.chat)
             weights = expansion.weights(point, len(factors), calibration.experts)
             _put(resident, factors, weights, calibration.dtype)
             self.progress("fisher", before, calibration.samples)
@@ -323,7 +368,7 @@ class Session:
         assert calibration is not None
         source, n = calibration.parts[part]
         depends: dict[str, Any] = {"base": recipe.base.sha256, "rows": source.sha256, "dtype": calibration.dtype}
-        depends |= answers.identity(STAGE_VERSIONS["generate"])
+        depends |= answers.identity(STAGE_VERSIONS["generate"]) | recipe.chat.told
         if point != "base":
             adapters = [adapter.sha256 for adapter in recipe.adapters[:-1]]
             depends |= {"adapters": adapters, "experts": calibration.experts}
@@ -331,7 +376,7 @@ class Session:
         found = answers.load(self.workspace, entry)
         if found is None:
             prompts = [row.prompt for row in planned_rows(source, calibration.split, n)]
-            resident = self.model(recipe.base, calibration.dtype)
+            resident = self.model(recipe.base, calibration.dtype, recipe.chat)
             factors = [self.factors(adapter) for adapter in recipe.adapters]
             weights = expansion.weights(point, len(factors), calibration.experts)
             put = partial(_put, resident, factors, weights, calibration.dtype)

@@ -50,6 +50,8 @@ class View:
     taken apart, and F_h of the safety adapter"""
     aligned: torch.Tensor | None = None
     """The part of ΔU along a safe direction, of the same shape"""
+    seen: torch.Tensor | None = None
+    """E[xxᵀ] of what harmful samples put into this module, (q, q) float64 in the same coordinates"""
 
     @property
     def safety(self) -> torch.Tensor:

@@ -1,5 +1,8 @@
 """Event files: the truth of a workspace. One JSON object a line, appended by one writer at a time.
 
+A line ends with the CRC-32 of what is before it, so that a flipped bit is never taken for an answer or a figure; lines
+of before 2026-12 have none and are believed.
+
 Nothing here needs DuckDB, so a worker on a machine without it can record its run.
 """
 
@@ -11,6 +14,7 @@ import json
 import math
 import os
 import time
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -23,6 +27,8 @@ FILE_NAME = "events.jsonl"
 SYNC_SECONDS = 2.0
 """At most this much finished work is lost when the machine (not only the process) dies."""
 FINAL_EVENTS = frozenset({"run_finished", "run_failed", "run_cancelled"})
+_SUM = b', "crc32": "'
+_SUM_SIZE = len(_SUM) + len('00000000"}')
 
 
 class EventWriter:
@@ -89,16 +95,23 @@ class EventWriter:
 
 
 def encode(event: dict[str, Any]) -> bytes:
-    """One event as a line of UTF-8 JSON ending in a newline."""
+    """One event as a line of UTF-8 JSON that ends in its checksum and a newline."""
     try:
         text = json.dumps(event, ensure_ascii=False, allow_nan=False, default=_plain)
     except ValueError:
         text = json.dumps(_finite(event), ensure_ascii=False, allow_nan=False)
-    return text.encode("utf-8", "replace") + b"\n"
+    told = text.encode("utf-8", "replace")[:-1]
+    return b'%b%b%08x"}\n' % (told, _SUM, zlib.crc32(told))
 
 
 def decode(line: bytes) -> dict[str, Any] | None:
-    """The event in a complete line, or None where the line is not a JSON object with a name and a time."""
+    """The event in a complete line; None where the line is no JSON object with a name and a time, or was damaged."""
+    line = line.rstrip(b"\r\n")
+    if line[-_SUM_SIZE:].startswith(_SUM):
+        told = line[:-_SUM_SIZE]
+        if line[-10:-2] != b"%08x" % zlib.crc32(told):
+            return None
+        line = told + b"}"
     try:
         event = documents.from_json(line, parse_constant=lambda _: None)
         if b"\\ud" in line.lower():  # half of a surrogate pair, which no UTF-8 and no database can hold

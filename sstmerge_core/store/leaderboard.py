@@ -53,7 +53,8 @@ WITH chosen AS (
     FROM ranked WHERE place = 1 GROUP BY run_id
 )
 SELECT r.run_id, r.source, r.pair, r.utility AS utility_adapter, r.safety AS safety_adapter,
-    r.method, r.label, r.alpha, r.k, r.layerwise, r.mode, r.seed, r.split, r.status,
+    r.method, coalesce(a.text, r.label) AS label, a.text AS own_name, r.label AS recipe_label,
+    r.alpha, r.k, r.layerwise, r.mode, r.seed, r.split, r.status,
     b.utility, b.utility_low, b.utility_high, b.utility_n,
     coalesce(b.utility_suite, r.utility_suite) AS utility_suite,
     coalesce(b.utility_metric, r.utility_metric) AS utility_metric,
@@ -62,7 +63,8 @@ SELECT r.run_id, r.source, r.pair, r.utility AS utility_adapter, r.safety AS saf
     -- second table that disagrees with its first (alpha_dependence): fronts and curves take its main table only.
     CASE WHEN r.source = 'reported' THEN json_extract_string(r.parameters, '$.table') END AS reported_table,
     r.comparable, r.setting, r.dtype, r.backend, r.device, r.seconds, r."user", r.job_id, r.created_at, r.finished_at
-FROM chosen r LEFT JOIN best b USING (run_id);
+FROM chosen r LEFT JOIN best b USING (run_id)
+LEFT JOIN annotations a ON a.run_id = r.run_id AND a.kind = 'name' AND NOT a.removed;
 """
 
 

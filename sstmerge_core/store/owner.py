@@ -403,6 +403,7 @@ def _write(connection: duckdb.DuckDBPyConnection, inserts: dict[str, str], batch
         if rows:
             connection.execute(inserts[table], [[json.dumps(row) for row in rows.values()]])
     changed = {key[0] for table in ("runs", "metrics") for key in batch.tables[table]}
+    changed |= {run_id for run_id, kind, _ in batch.tables["annotations"] if kind == "name"}
     if changed:
         connection.execute("INSERT OR REPLACE INTO leaderboard FROM leaderboard_of(?)", [sorted(changed)])
 

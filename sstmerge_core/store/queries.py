@@ -113,8 +113,15 @@ def without_alpha(con: Connection, pair: str, *, but: Sequence[str] = ()) -> int
 
 
 def run(con: Connection, run_id: str) -> dict[str, Any] | None:
-    """A run's row with `parameters`, `recipe` and `versions` as dicts, and its `artifacts` (as recorded, a list)."""
-    cursor = con.execute("SELECT * FROM runs WHERE run_id = ?", [run_id])
+    """A run's row with `parameters`, `recipe` and `versions` as dicts, and its `artifacts` (as recorded, a list).
+
+    `own_name` is the name that somebody gave it, `named_by` who that was; None where nobody did.
+    """
+    sql = """
+        SELECT r.*, n.name AS own_name, n."user" AS named_by FROM runs r LEFT JOIN names n USING (run_id)
+        WHERE r.run_id = ?
+    """
+    cursor = con.execute(sql, [run_id])
     columns = [column[0] for column in cursor.description]
     row = cursor.fetchone()
     if row is None:
@@ -142,8 +149,9 @@ def runs_by_id(con: Connection, run_ids: Sequence[str]) -> pd.DataFrame:
 def comparable_runs(con: Connection) -> pd.DataFrame:
     """The finished measured runs, newest first, with what a name of theirs needs and no other figure than `n`."""
     sql = """
-        SELECT run_id, r.pair, r.method, r.label, r.utility_suite, r.utility_metric, r.split, r.status, r.source,
-            r.setting, r.seed, r.dtype, r.created_at, coalesce(l.resistance_n, l.utility_n) AS n
+        SELECT run_id, r.pair, r.method, l.label, l.own_name, r.utility_suite, r.utility_metric,
+            r.split, r.status, r.source, r.setting, r.seed, r.dtype, r.created_at,
+            coalesce(l.resistance_n, l.utility_n) AS n
         FROM runs r LEFT JOIN leaderboard l USING (run_id)
         WHERE r.source = 'measured' AND r.status = 'finished' ORDER BY r.created_at DESC, run_id
     """
@@ -163,8 +171,11 @@ def newest_with_reference(con: Connection) -> list[str]:
 def run_metrics(con: Connection, run_id: str) -> pd.DataFrame:
     """A run's rows of the metrics table, with `reference_name`: what the run is called that it is compared with."""
     sql = """
-        SELECT m.*, CASE WHEN f.method = 'adapter' THEN f.pair || ' alone' ELSE f.label END AS reference_name
-        FROM metrics m LEFT JOIN runs f ON f.run_id = m.reference WHERE m.run_id = ? ORDER BY metric, suite, judge
+        SELECT m.*,
+            CASE WHEN f.method = 'adapter' AND f.own_name IS NULL THEN f.pair || ' alone' ELSE f.label END
+                AS reference_name
+        FROM metrics m LEFT JOIN leaderboard f ON f.run_id = m.reference
+        WHERE m.run_id = ? ORDER BY metric, suite, judge
     """
     return con.execute(sql, [run_id]).df()
 
@@ -242,6 +253,12 @@ def run_stages(con: Connection, run_id: str) -> pd.DataFrame:
         """,
         [run_id],
     ).df()
+
+
+def unreadable_lines(con: Connection, run_id: str | None = None) -> int:
+    """How many lines of a run's event file, or of all, were damaged and tell nothing any more."""
+    sql = "SELECT count(*) FROM events WHERE event = 'unreadable_line' AND coalesce(run_id = ?, true)"
+    return int((con.execute(sql, [run_id]).fetchone() or (0,))[0])
 
 
 def spectrum(con: Connection, run_id: str) -> pd.DataFrame:
@@ -327,7 +344,10 @@ def adapters(con: Connection) -> pd.DataFrame:
 
 def failed_runs(con: Connection, run_ids: Sequence[str]) -> pd.DataFrame:
     """Those of `run_ids` that failed and have not been started again since: run_id, label, error."""
-    sql = "SELECT run_id, label, error FROM runs WHERE status = 'failed' AND list_contains(?, run_id) ORDER BY label"
+    sql = """
+        SELECT r.run_id, l.label, r.error FROM runs r JOIN leaderboard l USING (run_id)
+        WHERE r.status = 'failed' AND list_contains(?, r.run_id) ORDER BY l.label
+    """
     return con.execute(sql, [list(run_ids)]).df()
 
 

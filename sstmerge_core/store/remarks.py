@@ -1,4 +1,6 @@
-"""What people say about a run: labels of its answers by hand, tags, notes. Events like all else, in files of their own.
+"""What people say about a run: labels of its answers by hand, tags, notes, a name.
+
+Events like all else, in files of their own.
 
 A worker holds its run's event file while it writes; people write to ``annotations/<run_id>`` under a lock that lasts
 for one line. Nothing is overwritten there: the last event about a thing counts, and undoing is one more event. What is
@@ -21,6 +23,7 @@ LABELS = ("refusal", "safe_nonrefusal", "harmful", "degenerate", "miss")
 HAND = "hand"
 """What the name of a reader begins with where judges are named: ``hand:ada``, and ``hand`` where nobody signs in"""
 LONGEST_TAG = 40
+LONGEST_NAME = 60
 LONGEST_NOTE = 4000
 LONGEST_READER = 60
 
@@ -67,6 +70,18 @@ def tag(workspace: Workspace, run_id: str, text: str, *, user: str = "", removed
     with _writer(workspace, run_id) as events:
         events.write("tagged", tag=text, user=user, removed=removed)
     return text
+
+
+def rename(workspace: Workspace, run_id: str, name: str, *, user: str = "") -> str:
+    """Give a run a name of one's own, or with an empty one take it away; returns the name as it is stored.
+
+    Every table and picture shows it instead of what the recipe is called. Raises StoreError for a name that is too
+    long, and for an unknown run.
+    """
+    name = _short(name, "name of the run", LONGEST_NAME, needed=False)
+    with _writer(workspace, run_id) as events:
+        events.write("named", name=name, user=user)
+    return name
 
 
 def note(workspace: Workspace, run_id: str, text: str, *, user: str = "") -> str:
@@ -116,6 +131,9 @@ def rows(owner: str, time: str | None, event: Mapping[str, Any]) -> Iterator[tup
     elif name == "tagged":
         text = str(event.get("tag") or "")
         yield "annotations", common | {"kind": "tag", "key": text.casefold(), "text": text, "removed": removed}
+    elif name == "named":
+        text = str(event.get("name") or "")
+        yield "annotations", common | {"kind": "name", "key": "name", "text": text, "removed": not text}
     elif name == "noted":
         yield (
             "annotations",

@@ -44,7 +44,7 @@ CREATE TABLE verdicts (
     PRIMARY KEY (run_id, suite, prompt_id, judge)
 );
 
--- kind: tag, whose key is the text in lower case; or note.
+-- kind: tag, whose key is the text in lower case; note; or name, which a run has one of.
 CREATE TABLE annotations (
     run_id VARCHAR, kind VARCHAR, key VARCHAR, text VARCHAR, "user" VARCHAR, t TIMESTAMP, removed BOOLEAN,
     PRIMARY KEY (run_id, kind, key)
@@ -53,6 +53,8 @@ CREATE VIEW tags AS
 SELECT run_id, text AS tag, "user", t FROM annotations WHERE kind = 'tag' AND NOT removed;
 CREATE VIEW notes AS
 SELECT run_id, key AS note_id, text AS note, "user", t FROM annotations WHERE kind = 'note' AND NOT removed;
+CREATE VIEW names AS
+SELECT run_id, text AS name, "user", t FROM annotations WHERE kind = 'name' AND NOT removed;
 
 -- seq: where its line begins in the file.
 CREATE TABLE audit (

@@ -42,7 +42,7 @@ class Entry:
     @property
     def label(self) -> str:
         """What the run is called; empty where only its weights are here."""
-        return _label(self.path)
+        return _label(self.path, self.path.parents[1] / "annotations" / self.run_id)
 
 
 def entries(workspace: Workspace) -> list[Entry]:
@@ -160,8 +160,12 @@ def size(path: Path) -> int:
     return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
 
 
-def _label(folder: Path) -> str:
-    """What the run of a folder is called; empty where that is not said."""
+def _label(folder: Path, annotations: Path | None = None) -> str:
+    """What the run of a folder is called, by people or by its recipe; empty where that is not said."""
+    said = read_events(annotations) if annotations else ()
+    names = [event.get("name") for event in said if event["event"] == "named"]
+    if names and names[-1]:
+        return str(names[-1])
     started = next((event for event in read_events(folder) if event["event"] == "run_started"), {})
     return str(started.get("label") or "")
 

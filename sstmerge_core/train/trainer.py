@@ -31,8 +31,9 @@ class Trainer:
     ):
         import torch
         from peft import LoraConfig, get_peft_model
-        from transformers import AutoModelForCausalLM, AutoTokenizer
+        from transformers import AutoConfig, AutoTokenizer
 
+        from sstmerge_core.adapters.skeleton import LOCAL, model_class
         from sstmerge_core.models.chat import check_template
         from sstmerge_core.models.decoding import within_positions
         from sstmerge_core.models.supervised import encode
@@ -40,7 +41,8 @@ class Trainer:
         torch.manual_seed(settings.seed)
         self._tokenizer = AutoTokenizer.from_pretrained(base)
         check_template(self._tokenizer)
-        base_model: Any = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32, use_safetensors=True)
+        kind = model_class(AutoConfig.from_pretrained(base, **LOCAL))
+        base_model: Any = kind.from_pretrained(base, dtype=torch.float32, use_safetensors=True)
         config = LoraConfig(
             r=settings.r,
             lora_alpha=settings.lora_alpha,

@@ -25,7 +25,7 @@ from sstmerge_core import __version__, documents, words
 from sstmerge_core.errors import DataError, Problem, disk_problem
 from sstmerge_core.jobs.queue import Queue
 from sstmerge_core.store import audit
-from sstmerge_core.store.events import FILE_NAME
+from sstmerge_core.store.events import FILE_NAME, decode, encode
 from sstmerge_core.workspace import Workspace, new_folder, sync
 
 MANIFEST = "sstmerge-backup.json"
@@ -361,13 +361,8 @@ def _moved_here(folder: Path, before: str, after: Path) -> None:
 
     lines = []
     for line in path.read_bytes().splitlines(keepends=True):
-        try:
-            event = documents.from_json(line)
-        except ValueError:
-            event = None
-        if isinstance(event, dict) and any(moved(value) != value for value in event.values()):
-            line = (
-                json.dumps({name: moved(value) for name, value in event.items()}, ensure_ascii=False).encode() + b"\n"
-            )
+        event = decode(line)
+        if event is not None and any(moved(value) != value for value in event.values()):
+            line = encode({name: moved(value) for name, value in event.items()})
         lines.append(line)
     path.write_bytes(b"".join(lines))

@@ -79,6 +79,7 @@ def _take(workspace: Workspace, other: Workspace, source: Path, dry_run: bool, p
     _adapters(workspace, other, found, dry_run)
     _sweeps(workspace, other, found, dry_run)
     _files(result.folder(other).glob("*.json"), result.folder(workspace), "experiments", found, dry_run)
+    _files(other.screenings.glob("*.json"), workspace.screenings, "screenings", found, dry_run)
     files = [path for ending in ("jsonl", "yaml") for path in sorted(declared.folder(other).glob(f"*.{ending}"))]
     _files(iter(files), declared.folder(workspace), "prompt sets", found, dry_run)
     _queries(workspace, other, found, dry_run)
@@ -172,6 +173,8 @@ def _things(event: dict[str, Any]) -> Iterator[Any]:
         yield "tag", str(event.get("tag")).casefold()
     elif name in ("noted", "note_removed"):
         yield "note", event.get("note_id"), name
+    elif name == "named":
+        yield ("name",)
     elif name == "labelled":
         for row in event.get("rows") or []:
             yield "label", event.get("judge"), row.get("suite"), row.get("prompt_id")

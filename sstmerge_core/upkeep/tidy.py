@@ -28,7 +28,7 @@ from sstmerge_core.upkeep import shipped
 from sstmerge_core.upkeep.uses import DAY, prunable, uses
 from sstmerge_core.workspace import Workspace
 
-CACHED = ("gradients", "answers", "elected", "fitted", "uploads")
+CACHED = ("gradients", "answers", "elected", "inputs", "fitted", "screened", "uploads")
 """Folders of the cache that hold one entry a file or folder; the demo's model and prepared prompts stay"""
 LEFT_BEHIND = DAY
 """Seconds after which a temporary folder that no process holds is one that a killed process left"""

@@ -8,24 +8,27 @@ from __future__ import annotations
 import argparse
 import contextlib
 import importlib
+import json
 import os
 import signal
 import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from sstmerge_core import access
+from sstmerge_core.analysis.screening import Screening
 from sstmerge_core.errors import Cancelled, JobError, SSTMergeError, disk_problem
+from sstmerge_core.jobs import history, pace
 from sstmerge_core.jobs.devices import is_shared, threads
 from sstmerge_core.jobs.dispatch import settle
 from sstmerge_core.jobs.estimate import Estimator, relative_error
 from sstmerge_core.jobs.history import scope_of
-from sstmerge_core.jobs.model import Job, stage_text
+from sstmerge_core.jobs.model import SHOWN, SHOWN_CHARACTERS, Job, Onlooker, stage_text
 from sstmerge_core.jobs.plan import plan_units
 from sstmerge_core.jobs.process import Process
 from sstmerge_core.jobs.queue import Queue
@@ -37,6 +40,10 @@ from sstmerge_core.workspace import Workspace
 EXECUTE = "sstmerge_core.runs.execute:execute"
 """What does the work of merge and sweep jobs, one trial a call, with what ``opened`` of the same module gives; an
 inspect job calls ``inspect`` of it."""
+EXECUTE_BEST = "sstmerge_core.runs.screen:execute_best"
+"""What does that of sweeps that are screened first"""
+MEASURED = ("merge", "sweep", "train")
+"""Kinds of jobs whose speed teaches others, so that the pace of the machine is noted beside it"""
 BEAT_SECONDS = 1.0
 END_SECONDS = 10.0
 """How long a worker that has ended tries to say so to a queue that cannot be written"""
@@ -57,6 +64,10 @@ class Monitor:
         """When half of the job was done, and the remaining seconds announced then."""
         self._part = ""
         """What of the point is at work, in words"""
+        self._detail = ""
+        """How far the stage is, in words, since the last report"""
+        self._answers: list[dict[str, Any]] | None = None
+        """The newest answers; None: the queue has them already"""
         self._mute = False
         """The queue could not be written when it was last tried, and the log says so"""
         self._thread = threading.Thread(target=self._run, daemon=True, name="heartbeat")
@@ -70,6 +81,7 @@ class Monitor:
         with self._lock:
             turned = (point, stage) != (self._estimator.point, self._estimator.stage)
             self._estimator.observe(time.monotonic(), point, stage, done, total)
+            self._detail = ""
             self._note_half()
         if turned:
             self._beat()
@@ -78,6 +90,19 @@ class Monitor:
         """What the stages that follow are part of: ``1/2 reference: A5 alone``; empty: of nothing in particular."""
         with self._lock:
             self._part = part
+
+    def onlooker(self) -> Onlooker:
+        """What passes on what is too fine for events; the newest `SHOWN` answers, each cut short."""
+
+        def detail(text: str) -> None:
+            with self._lock:
+                self._detail = text
+
+        def answers(rows: Sequence[Mapping[str, Any]]) -> None:
+            with self._lock:
+                self._answers = [_cut(row) for row in rows[-SHOWN:]]
+
+        return Onlooker(detail, answers)
 
     def should_cancel(self) -> bool:
         return self._cancelled.is_set()
@@ -111,15 +136,20 @@ class Monitor:
         with self._lock:
             now, estimator = time.monotonic(), self._estimator
             self._note_half()
+            stage = stage_text(estimator.stage, estimator.done, estimator.total, self._detail)
+            low, high = (None, None) if self._half else estimator.between(now)
             fields: dict[str, Any] = {
                 "point": estimator.point,
-                "stage": " · ".join(
-                    filter(None, [self._part, stage_text(estimator.stage, estimator.done, estimator.total)])
-                ),
+                "stage": " · ".join(filter(None, [self._part, stage])),
                 "progress": estimator.progress(now),
                 "eta_seconds": estimator.remaining(now),
+                "eta_low": low,
+                "eta_high": high,
                 "eta_at_half": self._half[1] if self._half else None,
             }
+            if self._answers is not None:
+                fields["answers"] = json.dumps(self._answers, ensure_ascii=False)
+                self._answers = None
         try:
             if self._queue.beat(self._job.job_id, process=self._process, **fields):
                 self._cancelled.set()
@@ -151,8 +181,12 @@ def run_job(workspace: Workspace, job: Job, execute: str) -> tuple[str, str | No
     recipes = [Recipe.model_validate(recipe) for recipe in spec.get("recipes", [])]
     base = spec.get("base", {}).get("sha256", "")
     scope = scope_of(recipes[0], job.device) if recipes else f"{job.device}/{base[:12]}"
-    plan = plan_units(recipes, workspace) or [{job.kind: 1.0}]
-    monitor = Monitor(queue, job, Estimator(plan=plan, started=time.monotonic(), history=queue.rates(scope)))
+    screening = Screening(**spec["screening"]) if spec.get("screening") else None
+    plan = plan_units(recipes, workspace, screening.keep if screening else None) or [{job.kind: 1.0}]
+    started = time.monotonic()
+    measured = pace.now(job.device) if job.kind in MEASURED and execute == EXECUTE else None
+    rates, slower = history.basis(workspace, scope, job.device if measured else "")
+    monitor = Monitor(queue, job, Estimator(plan=plan, started=started, history=rates, pace=slower))
     signal.signal(signal.SIGTERM, monitor.cancel)
     signal.signal(signal.SIGINT, monitor.cancel)
     common = {
@@ -183,6 +217,12 @@ def run_job(workspace: Workspace, job: Job, execute: str) -> tuple[str, str | No
             from sstmerge_core.worker import base_download
 
             base_download.run(workspace, spec["download"], report=monitor.report, should_cancel=monitor.should_cancel)
+        elif screening is not None:
+            _load(EXECUTE_BEST)(recipes, workspace, screening, tell=monitor.tell, onlooker=monitor.onlooker(), **common)
+        elif job.kind == "convert":
+            from sstmerge_core.worker import convert_job
+
+            convert_job.run(workspace, spec["convert"], report=monitor.report, should_cancel=monitor.should_cancel)
         elif "backend" in spec:
             from sstmerge_core.worker import spread
 
@@ -193,7 +233,8 @@ def run_job(workspace: Workspace, job: Job, execute: str) -> tuple[str, str | No
             if state != "done":
                 return state, error
         else:
-            state, error = Loop(workspace, job, recipes, Process.of(os.getpid()), execute).run(monitor, **common)
+            loop = Loop(workspace, job, recipes, Process.of(os.getpid()), execute)
+            state, error = loop.run(monitor, onlooker=monitor.onlooker(), **common)
             if state != "done":
                 return state, error
     except Cancelled:
@@ -210,7 +251,7 @@ def run_job(workspace: Workspace, job: Job, execute: str) -> tuple[str, str | No
     finally:
         monitor.stop()
     with contextlib.suppress(JobError):  # what is learnt for other jobs must not make this one fail
-        queue.learn(scope, monitor.rates())
+        history.learn(queue, scope, monitor.rates(), measured)
         queue.beat(job.job_id, eta_error=monitor.eta_error())
     return "done", None
 
@@ -256,6 +297,14 @@ def _end(workspace: Workspace, job: Job, state: str, error: str | None, process:
                 print(f"The queue could not be told: {refused}", file=sys.stderr)
                 return
             time.sleep(0.5)
+
+
+def _cut(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: text if len(text) <= SHOWN_CHARACTERS else f"{text[: SHOWN_CHARACTERS - 1]}…"
+        for name, text in row.items()
+        if isinstance(text, str)
+    }
 
 
 def _experiment(workspace: Workspace, job: Job, spec: dict[str, Any], monitor: Monitor) -> None:

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict
 
 from sstmerge_core import catalog
 from sstmerge_core.errors import DataError, Problem
+from sstmerge_core.jobs import history
 from sstmerge_core.jobs.estimate import START, Estimator
 from sstmerge_core.jobs.queue import Queue
 from sstmerge_core.recipe import Source
@@ -97,11 +98,10 @@ def predict(workspace: Workspace, training: Training, data: TrainingData) -> flo
     """Seconds from launch to adapter, by what earlier trainings of this base took a row; a guess before the first."""
     from sstmerge_core.jobs import default_device
 
-    rates = (
-        Queue(workspace).rates(f"{default_device()}/{training.base.sha256[:12]}") if workspace.queue.exists() else {}
-    )
+    device = default_device()
+    rates, slower = history.basis(workspace, f"{device}/{training.base.sha256[:12]}", device)
     units = {"prepare": 1.0, "train": round(training.settings.epochs * len(data.rows))}
-    return Estimator(plan=[{START: 1.0}, units], started=0.0, history=rates).remaining(0.0)
+    return Estimator(plan=[{START: 1.0}, units], started=0.0, history=rates, pace=slower).remaining(0.0)
 
 
 def run(

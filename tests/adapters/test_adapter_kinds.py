@@ -326,7 +326,6 @@ def folder(bases, tmp_path):
         ({"lora_bias": True}, "adds a bias to lora_B"),
         ({"modules_to_save": ["embed_tokens"]}, r"fully trained modules \(embed_tokens\)"),
         ({"trainable_token_indices": {"embed_tokens": [1]}}, "single token embeddings"),
-        ({"target_parameters": ["mlp.experts.gate_up_proj"]}, "mlp.experts.gate_up_proj"),
         ({"layer_replication": [[0, 1], [0, 2]]}, "replicated layers"),
         ({"alora_invocation_tokens": [3]}, "activated LoRA"),
         ({"use_qalora": True}, "QALoRA"),

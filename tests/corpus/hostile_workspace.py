@@ -117,7 +117,8 @@ def _jobs(workspace: Workspace) -> str:
         if state != "running":
             queue.end(f"job{number}", state, PAYLOAD if state == "failed" else None)
         else:
-            queue.beat("job2", stage=PAYLOAD)
+            said = [{"suite": PAYLOAD, "prompt": PAYLOAD, "response": PAYLOAD, "label": PAYLOAD}]
+            queue.beat("job2", stage=PAYLOAD, answers=json.dumps(said))
     queue.add("job3", kind="merge", name=f"Merge {PAYLOAD}", **told)
     (workspace.logs / "job0.log").write_text(f"{PAYLOAD}\n{time.time()}\n")
     return "job2"

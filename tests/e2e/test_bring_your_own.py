@@ -76,7 +76,6 @@ def test_from_an_empty_workspace_to_the_first_measured_merge_of_ones_own(
         walker.write("Prompts of each set", "8")
         launch = page.locator(".st-key-merge-launch button").first
         page.wait_for_timeout(3000)
-        page.screenshot(path="/tmp/byo.png", full_page=True)
         walker.click("Merge", launch)
         download = page.get_by_role("button", name=re.compile(r"Adapter \(zip\)"))
         download.wait_for(timeout=240_000)
@@ -89,6 +88,7 @@ def test_from_an_empty_workspace_to_the_first_measured_merge_of_ones_own(
 
         page.go_back()
         download.wait_for()
+        walker.settled()
         with page.expect_download() as sent:
             download.click()
         with zipfile.ZipFile(sent.value.path()) as archive:

@@ -67,6 +67,7 @@ def test_a_user_merges_sees_the_point_shares_the_curve_and_queries_it(address: s
         page.reload()  # the job goes on, and the reloaded page watches it
         page.get_by_role("button", name=re.compile(r"Adapter \(zip\)$")).wait_for(timeout=400_000)
         assert "job=" in watched and page.locator('[data-testid="stException"]').count() == 0
+        page.wait_for_selector('[data-testid="stApp"][data-test-script-state="notRunning"]')
         with page.expect_download() as download:
             page.get_by_role("button", name=re.compile(r"Adapter \(zip\)$")).click()
         assert Path(download.value.path()).stat().st_size > 1_000_000

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -172,6 +173,25 @@ def test_query_answers_the_sql_that_is_typed(full_server: str, new_page: NewPage
     page.get_by_role("button", name="Run query").click()
     page.wait_for_selector("text=1 row in")
     page.wait_for_url("**sql=SELECT**")
+
+
+def test_a_download_that_fails_as_its_page_is_drawn_anew_starts_all_the_same(
+    full_server: str, new_page: NewPage
+) -> None:
+    page = new_page()
+    page.goto(f"{full_server}/query?sql=SELECT 1 AS one")
+    page.get_by_text(re.compile(r"^1 row in")).first.wait_for(timeout=30_000)
+    page.get_by_role("button", name=re.compile("CSV ·")).wait_for()
+    page.wait_for_selector('[data-testid="stApp"][data-test-script-state="notRunning"]')
+    with page.expect_download() as sent:
+        page.evaluate(
+            """() => {
+              const failure = document.createElement("div");
+              failure.dataset.testid = "stDownloadButtonError";
+              document.querySelector('[data-testid="stDownloadButton"]').append(failure);
+            }"""
+        )
+    assert Path(sent.value.path()).read_text().split() == ["one", "1"]
 
 
 def test_a_page_goes_on_when_another_process_holds_the_database(tmp_path: Path, new_page: NewPage) -> None:

@@ -14,7 +14,7 @@ def opened(recipes, workspace):
     return None
 
 
-def execute(recipes, workspace, *, report, tell, should_cancel, user, job_id, session):
+def execute(recipes, workspace, *, report, tell, should_cancel, user, job_id, session, onlooker=None):
     for point, recipe in enumerate(recipes):
         if last_status(workspace.run(recipe.run_id)) != "finished":
             _one(point, recipe, workspace, report, should_cancel, user, job_id)

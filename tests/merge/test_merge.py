@@ -86,7 +86,17 @@ def run(
         base=base or base_weight,
         elected=elect(pair, identities),
         fit=fit(pair, method, parameters),
+        inputs=inputs_of(pair),
     )
+
+
+def inputs_of(pair: Sequence[Adapter]) -> dict[str, torch.Tensor]:
+    """Second moments of inputs that are the same whatever the basis."""
+    generator = torch.Generator().manual_seed(79)
+    space = core_space(pair)
+    drawn = {name: torch.randn(5, own.q_in.shape[0], generator=generator) for name, own in sorted(space.items())}
+    seen = {name: (drawn[name] @ own.q_in.cpu()).double() for name, own in space.items()}
+    return {name: own.T @ own / len(own) for name, own in seen.items()}
 
 
 class Bowl:
@@ -621,6 +631,7 @@ def test_cuda_and_cpu_agree(pair, method):
             base=base_weight,
             elected=elect(pair, ("u", "s")),
             fit=fit(on_gpu, method, own),
+            inputs=inputs_of(pair),
         )
         factors, _ = second.factors()
         for name in NAMES:

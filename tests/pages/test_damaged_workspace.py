@@ -51,6 +51,20 @@ def test_a_damaged_queue_is_named_where_a_page_needs_it(workspace: Workspace, op
     assert told == "" or ("queue.sqlite" in told and "mv " in told)
 
 
+def test_a_flipped_bit_in_an_event_is_told_on_the_runs_page(workspace: Workspace, open_page: Open) -> None:
+    path = workspace.run("r2") / "events.jsonl"
+    with EventWriter(path.parent) as events:
+        events.write("run_started", label="r2", source="measured")
+        events.write(
+            "metrics", rows=[{"metric": "resistance", "suite": "harmful", "judge": "j", "value": 0.75, "n": 8}]
+        )
+        events.write("run_finished", seconds=1.0)
+    path.write_bytes(path.read_bytes().replace(b"0.75", b"0.35"))
+    told = said(open_page(workspace, "run", run="r2"))
+    assert "1 line of its events cannot be read" in told and "measure it again" in told
+    assert "cannot be read" not in said(open_page(workspace, "run", run="r1"))
+
+
 def test_a_full_disk_is_told_and_what_is_known_is_still_shown(
     workspace: Workspace, open_page: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,7 +16,7 @@ def test_the_report_of_measured_runs_is_on_the_page(open_page: Open, full_worksp
     assert titles[0] == "Which should I ship?" and titles[1].endswith("measured here")
     assert "Is one front above another?" in titles
     assert any("run?run=" in text.value for text in app.markdown)
-    assert [button.proto.label for button in app.get("download_button")] == ["Markdown", "HTML"]
+    assert [button.proto.label for button in app.get("download_button")] == ["Markdown", "HTML", "LaTeX"]
 
 
 def test_an_empty_workspace_still_has_the_reported_figures_and_their_claims(

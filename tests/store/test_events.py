@@ -49,6 +49,25 @@ def test_a_torn_last_line_is_not_read_and_is_cut_off_by_the_next_writer(tmp_path
     assert [event["event"] for event in read_events(tmp_path)] == ["first"]
 
 
+def test_no_flipped_bit_is_ever_read_as_something_else(tmp_path):
+    with EventWriter(tmp_path) as events:
+        events.write("samples", rows=[{"prompt_id": "h1", "response": "I cannot help with that. é"}], value=0.25)
+    (whole,) = read_events(tmp_path)
+    path = tmp_path / "events.jsonl"
+    line = path.read_bytes()
+    for place in range(8 * (len(line) - 1)):
+        flipped = bytearray(line)
+        flipped[place // 8] ^= 1 << place % 8
+        path.write_bytes(flipped)
+        for event in read_events(tmp_path):  # a flip within the name of the checksum leaves what it is of as it was
+            assert {name: event.get(name) for name in whole} == whole
+
+
+def test_lines_of_before_the_checksums_are_read(tmp_path):
+    (tmp_path / "events.jsonl").write_bytes(b'{"event": "stage", "t": 1.5, "stage": "merge"}\r\n')
+    assert list(read_events(tmp_path)) == [{"event": "stage", "t": 1.5, "stage": "merge"}]
+
+
 def test_a_file_has_one_writer_at_a_time(tmp_path):
     with EventWriter(tmp_path), pytest.raises(StoreError, match="another process is writing"):
         EventWriter(tmp_path, wait=0.05)
