@@ -1,9 +1,13 @@
 """Trials through the queue, and one sweep on several workers against one.
 
-    python -m benchmarks.scale_out [--trials 10000] [--only queue|failures]
+    python -m benchmarks.scale_out [--trials 10000] [--only queue|failures|ray]
 
 Empty trials (nothing is merged or measured) from the launch of their job to its end, by one worker process; then the
 same number by simulated workers of which some die in the middle of a trial, to see that each trial is done once.
+
+With Ray: 20 trials that take 10 s each on 2 local actors against 1, from the first trial's start to the last one's end;
+then one of two actors is killed in the middle of a trial. A trial here waits instead of computing, so that this tells
+what handing out and collecting costs, and nothing of how two models share these cores.
 """
 
 from __future__ import annotations
@@ -11,6 +15,7 @@ from __future__ import annotations
 import itertools
 import os
 import random
+import signal
 import sys
 import tempfile
 import time
@@ -20,14 +25,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.lines import Line, parser, report, within
+from benchmarks.lines import Line, compared, parser, report, within
 from sstmerge_core import jobs
+from sstmerge_core.errors import Cancelled
+from sstmerge_core.jobs.backends import RAY, missing
 from sstmerge_core.jobs.database import opened as opened_queue
 from sstmerge_core.jobs.model import Worker
 from sstmerge_core.jobs.process import Process
 from sstmerge_core.jobs.queue import Queue
 from sstmerge_core.jobs.trials import Trial, Trials
 from sstmerge_core.recipe import Recipe, Source
+from sstmerge_core.store.events import EventWriter, read_events
 from sstmerge_core.workspace import Workspace
 
 PER_SECOND = 100.0
@@ -78,6 +86,99 @@ def recipes(count: int) -> Iterator[Recipe]:
     base, *pair = (Source(name=name, path=name, sha256=name * 8) for name in ("base", "A5", "A7"))
     for number in range(count):
         yield Recipe(base=base, adapters=tuple(pair), method="linear", parameters={"alpha": number / count})
+
+
+# --- on actors of Ray ---
+
+SECONDS, STEPS = 10.0, 20
+"""That a trial takes, and how often it says so"""
+
+
+def waiting(
+    recipes: Sequence[Recipe],
+    workspace: Workspace,
+    *,
+    report: Callable[[int, str, float, float], None],
+    should_cancel: Callable[[], bool],
+    **_: Any,
+) -> None:
+    """A trial that takes its time, and goes on where it was stopped."""
+    for recipe in recipes:
+        folder = workspace.run(recipe.run_id)
+        with EventWriter(folder) as events:
+            done = sum(event["event"] == "waited" for event in read_events(folder))
+            events.write("run_started", run_id=recipe.run_id, pair=recipe.pair, label=recipe.label, pid=os.getpid())
+            for step in range(done, STEPS):
+                report(0, "generate:harmful", step, STEPS)
+                if should_cancel():
+                    raise Cancelled("job")
+                time.sleep(SECONDS / STEPS)
+                events.write("waited", step=step)
+            events.write("run_finished", seconds=SECONDS)
+
+
+def on_ray(trials: int) -> Iterator[Line]:
+    if (how := missing(RAY)) is not None:
+        print(f"Ray is not installed: `{how}`.", file=sys.stderr)
+        return
+    os.environ["SSTMERGE_EXECUTE"] = "benchmarks.scale_out:waiting"
+    work = list(recipes(20))
+    with tempfile.TemporaryDirectory() as folder:
+        two, one = (_swept(Workspace(Path(folder) / str(count)).create(), work, count) for count in (2, 1))
+    efficiency = one / (2 * two)
+    print(
+        f"20 trials of {SECONDS:g} s: {one:.1f} s on 1 actor, {two:.1f} s on 2, efficiency {efficiency:.2f}", flush=True
+    )
+    yield compared("20 trials of 10 s on 2 actors of Ray, twice its time against that of 1", 2 * two, one, 1 / 0.9)
+    with tempfile.TemporaryDirectory() as folder:
+        begun = time.perf_counter()
+        faults = killed(Workspace(Path(folder) / "w").create(), list(recipes(6)), Path(folder))
+        if faults:
+            raise SystemExit("; ".join(faults))
+        name = "6 trials of 10 s on 2 actors of Ray, one killed in the middle, none lost or doubled, with Ray's start"
+        yield within(name, time.perf_counter() - begun, 300.0)
+
+
+def _swept(workspace: Workspace, work: Sequence[Recipe], count: int) -> float:
+    """Seconds from the first trial's start to the last one's end."""
+    job_id = jobs.submit(workspace, work, name="r", kind="sweep", device="cpu", backend=RAY, workers=count)
+    job = jobs.wait(workspace, job_id)
+    if job.state != "done":
+        raise SystemExit(f"the job is {job.state}: {job.error}")
+    with opened_queue(workspace.queue) as db:
+        first, last = db.execute("SELECT min(started_at), max(finished_at) FROM trials").fetchone()
+    return float(last - first)
+
+
+def killed(workspace: Workspace, work: Sequence[Recipe], scratch: Path) -> list[str]:
+    """What is wrong after one of two actors was killed in the middle of its second trial."""
+    from benchmarks.reliability import checks
+
+    job_id = jobs.submit(workspace, work, name="r", kind="sweep", device="cpu", backend=RAY, workers=2)
+    while jobs.trial_count(workspace, job_id).done < 2 or len(begun := _begun(workspace, work)) < 3:
+        time.sleep(0.5)
+    victim, pid = begun[-1]
+    os.kill(pid, signal.SIGKILL)
+    job = jobs.wait(workspace, job_id)
+    events = {one.run_id: list(read_events(workspace.run(one.run_id))) for one in work}
+    steps = {run: [event["step"] for event in each if event["event"] == "waited"] for run, each in events.items()}
+    ends = {run: sum(event["event"] == "run_finished" for event in each) for run, each in events.items()}
+    faults = [] if job.state == "done" else [f"the job is {job.state}: {job.error}"]
+    faults += [f"{run}: finished {n} times" for run, n in ends.items() if n != 1]
+    faults += [f"{run}: steps {own}" for run, own in steps.items() if own != list(range(STEPS))]
+    if sum(event["event"] == "run_started" for event in events[victim]) != 2:
+        faults.append("the trial of the killed actor was not begun again")
+    return faults + checks.one_truth(workspace, scratch / "scratch")
+
+
+def _begun(workspace: Workspace, work: Sequence[Recipe]) -> list[tuple[str, int]]:
+    """Runs that are under way or over, those under way last, and by which process."""
+    found = []
+    for one in work:
+        told = list(read_events(workspace.run(one.run_id)))
+        if told and told[0].get("pid"):
+            found.append((told[-1]["event"] == "waited", one.run_id, told[0]["pid"]))
+    return [(run, pid) for _, run, pid in sorted(found)]
 
 
 # --- a scheduler without work ---
@@ -172,7 +273,11 @@ def _step(
             at_work[name] = Trials(workspace, "j", name).ended(trial, "done", then=True)
 
 
-PARTS: dict[str, Callable[[int], Iterator[Line]]] = {"queue": through_the_queue, "failures": with_failures}
+PARTS: dict[str, Callable[[int], Iterator[Line]]] = {
+    "queue": through_the_queue,
+    "failures": with_failures,
+    "ray": on_ray,
+}
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from sstmerge_core import methods, words
 from sstmerge_core.analysis.screening import Screening
 from sstmerge_core.builder import grid, preflight, presets
 from sstmerge_core.catalog import Base
-from sstmerge_core.jobs.backends import RAY, missing
+from sstmerge_core.jobs import backends
 from sstmerge_core.plots import table
 from studio import entrance, families, link, navigation, pick, preset, start
 
@@ -192,14 +192,14 @@ def workers(plan: preflight.SweepPlan) -> dict[str, Any]:
             width=140,
         )
         chosen: dict[str, Any] = {"workers": int(given) if given is not None else None}
-        if (how := missing(RAY)) is not None:
+        if (how := backends.missing(backends.RAY)) is not None:
             st.caption(f"On several machines with Ray: `{how}`, then start the dashboard again.")
         elif st.toggle("On Ray", key="sweep.ray", help="One worker on each GPU, or CPU, of a cluster of Ray."):
             about = "Such as head:6379. Empty: Ray is started on this machine."
             address = st.text_input(
                 "Address of the cluster", key="sweep.address", help=about, placeholder="this machine"
             )
-            chosen |= {"backend": RAY, "address": address.strip()}
+            chosen |= {"backend": backends.RAY, "address": address.strip()}
     return chosen
 
 
