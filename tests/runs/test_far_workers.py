@@ -32,14 +32,7 @@ def test_bits_do_not_depend_on_who_measured_and_all_inputs_are_brought(
     execute(recipes, here, device="cpu")
     ids = [one.run_id for one in recipes]
     spec: dict[str, Any] = {"recipes": []}
-    given: dict[str, Any] = {
-        "kind": "sweep",
-        "name": "j",
-        "user": "",
-        "device": "ray",
-        "run_ids": ids,
-        "recipes": recipes,
-    }
+    given: dict[str, Any] = {"kind": "sweep", "name": "j", "user": "", "device": "ray"}
     Queue(workspace).add("j", spec=spec, run_ids=ids, recipes=recipes, **given)
     backend = far.InProcess(tmp_path / "far", dies=lambda number: 3 if number == 0 else None)
     work = Spread(workspace, there(Queue(workspace).job("j")), recipes, backend, 1)
