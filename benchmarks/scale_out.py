@@ -78,7 +78,7 @@ def through_the_queue(trials: int) -> Iterator[Line]:
         count = jobs.trial_count(workspace, job.job_id)
     if (job.state, count.done) != ("done", trials):
         raise SystemExit(f"the job is {job.state} with {count}: {job.error}")
-    yield within(f"{trials:,} empty trials through the queue", seconds, trials / PER_SECOND)
+    yield within(f"within: {trials:,} empty trials through the queue", seconds, trials / PER_SECOND)
 
 
 def recipes(count: int) -> Iterator[Recipe]:
@@ -135,7 +135,7 @@ def on_ray(trials: int) -> Iterator[Line]:
         faults = killed(Workspace(Path(folder) / "w").create(), list(recipes(6)), Path(folder))
         if faults:
             raise SystemExit("; ".join(faults))
-        name = "6 trials of 10 s on 2 actors of Ray, one killed in the middle, none lost or doubled, with Ray's start"
+        name = "within: 6 trials of 10 s on 2 actors of Ray, one killed in the middle, none lost or doubled, with Ray's start"
         yield within(name, time.perf_counter() - begun, 300.0)
 
 
@@ -209,7 +209,7 @@ def with_failures(trials: int) -> Iterator[Line]:
         raise SystemExit(
             f"lost or doubled: {found.finished.most_common(3)}, {found.at_once} at once, {found.given_up} given up"
         )
-    name = f"{trials:,} trials of 8 simulated workers that died {found.deaths:,} times"
+    name = f"within: {trials:,} trials of 8 simulated workers that died {found.deaths:,} times"
     yield within(name, seconds, found.attempts / PER_SECOND)
 
 
