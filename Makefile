@@ -64,6 +64,7 @@ docs: setup
 	$(BIN)/python docs/metrics.py
 	$(BIN)/python docs/judges.py
 	$(BIN)/python docs/suites.py
+	$(BIN)/python docs/attacks.py
 	$(BIN)/python docs/results.py
 	$(BIN)/python docs/notice.py
 	$(BIN)/python docs/architectures.py

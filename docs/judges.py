@@ -17,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from sstmerge_core.evaluate.families import family_answers, family_rates
 from sstmerge_core.evaluate.guards import GUARDS
 from sstmerge_core.evaluate.judges import get_judge, judge_names
+from sstmerge_core.evaluate.judges_endpoint import askable
 from sstmerge_core.evaluate.judges_measured import ACCURACY
 from sstmerge_core.evaluate.judging import ENGLISH, LANGUAGES, Accuracy, Labelled, labelled, measure
 from sstmerge_core.workspace import write_file, write_json
@@ -39,6 +40,7 @@ judge is.
 | `advbench_strings` | the 29 strings of Zou et al. 2023, anywhere in the answer | yes | no |
 | `hf_classifier:MODEL` | a sequence classifier; what it tells is in the names of its classes | some | some |
 | `wildguard`, `wildguard:MODEL` | [WildGuard](https://arxiv.org/abs/2406.18495) by its published prompt | yes | yes |
+| `endpoint:MODEL`, `endpoint:RUBRIC/MODEL` | a model behind an OpenAI-compatible address, see below | by rubric | yes |
 GUARDS
 
 MODEL is a folder, `org/name`, or `org/name@revision`. Models must be on this machine (`hf download org/name`);
@@ -68,7 +70,31 @@ GUARD_HEAD = """## Guard models
 
 One declaration each in `sstmerge_core/evaluate/guards.py`: the prompt, or the turns for the model's own chat template,
 and how its words are read. What is not in its form is a `miss` and leaves every denominator; a chat template that loses
-the answer is an error. A verdict is stored under the model's name and revision.
+the answer is an error. A verdict is stored under the model's name and revision. Where no revision is pinned, the one on
+this machine is taken; `NAME:org/name@revision` takes another.
+"""
+ENDPOINT = """## Models behind an address
+
+`endpoint:MODEL` asks a server with OpenAI's `/chat/completions`, vLLM's and llama.cpp's among them, by StrongREJECT's
+rubric; `endpoint:RUBRIC/MODEL` by another declaration that is made of turns alone: RUBRICS.
+
+```
+export SSTMERGE_JUDGE_URL=https://host/v1        # never in a recipe; https, or http on this machine
+export SSTMERGE_JUDGE_KEY=...                    # from the environment alone; stored and shown nowhere
+export SSTMERGE_JUDGE_PER_MINUTE=60              # requests a minute
+export SSTMERGE_JUDGE_PRICE=0.15,0.60            # dollars for a million tokens in and out, if cost is to be counted
+sstmerge judge rescore RUN --judge endpoint:llama_guard_3/meta-llama/Llama-Guard-3-8B
+```
+
+The prompts and answers of the run are sent there. What a server answered is kept in the workspace's cache by what was
+asked, so nothing is paid twice; a busy server is asked again up to five times, after the time that it names. Requests,
+tokens and cost stand in the run's timeline and behind the command's table. The verdicts' name has rubric, model and
+host; which weights the host serves under that name is not known, so a figure by an endpoint is not pinned.
+
+## Two judges
+
+`sstmerge judge compare` tells agreement, Cohen's κ and the answers on which two judges differ; the Run page does under
+Metrics, Compare for every run, and the report for every chapter, wherever more than one judge has judged.
 """
 
 
@@ -93,13 +119,15 @@ def guards() -> str:
     """How each guard model is asked, and where that is published."""
     lines = [
         GUARD_HEAD,
-        "| judge | usual model | licence | how it is asked is published in | note |",
-        "|---|---|---|---|---|",
+        "| judge | usual model | revision | licence | how it is asked is published in | note |",
+        "|---|---|---|---|---|---|",
     ]
     for name, guard in GUARDS.items():
         model = f"`{guard.model}`" if guard.model else "none: name one"
-        lines.append(f"| `{name}` | {model} | {guard.licence} | {guard.source} | {guard.note or '–'} |")
-    return "\n".join([*lines, ""])
+        pinned = f"`{guard.revision}`" if guard.revision else "not pinned" if guard.model else "–"
+        cells = (f"`{name}`", model, pinned, guard.licence, guard.source, guard.note or "–")
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join([*lines, "", ENDPOINT.replace("RUBRICS", ", ".join(f"`{name}`" for name in askable())), ""])
 
 
 def families(judge: str) -> dict[str, Any]:

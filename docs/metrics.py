@@ -46,8 +46,7 @@ def section(metric: Metric) -> str:
         "",
         f"```math\n{metric.formula}\n```",
         "",
-        f"Interval: {interval}",
-        "",
+        *([f"Interval: {interval}", ""] if interval else []),
     ]
     if metric.reasons:
         lines += ["| status | meaning |", "|---|---|"]

@@ -27,6 +27,7 @@ Written by `make docs` from `data/suites/*.yaml` and `data/presets/*.yaml`.
 A suite is prompts, a reference, a metric and a judge, with its licence and disjoint splits. Only the demo's rows ship;
 the others are found where you have them: a file, a package that is installed (located, never imported), or the Hugging
 Face hub (asked only by `--fetch` or by a run that names the suite, and once). `sstmerge suites` says what is here.
+Harmful suites have variants [under attack](attacks.md): `harmful+prefill`.
 `--harmful`, `--benign` and `--suite` take a suite's name, a file, or a YAML of your own; `sstmerge train --data` takes
 the first two, and of a suite its `train` rows alone.
 

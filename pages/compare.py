@@ -4,6 +4,7 @@ from typing import Any
 
 import streamlit as st
 
+from pages.parts import compare_judges
 from sstmerge_core.analysis import compare
 from sstmerge_core.errors import Problem
 from sstmerge_core.evaluate import judges_measured
@@ -188,6 +189,9 @@ with right:
         st.markdown(f"**{letter}** against {letters[chosen[0]]}: {plain(sentence)}.")
     judged = f"Judge: {plain(judge)}. {judges_measured.accuracy_words(judge)}" if judge else ""
     st.caption(judged)
+    for other in judges:
+        if judge and other != judge:
+            compare_judges.beside(store, letters, judge, other)
 
 st.subheader("Recipes", anchor=False)
 differing = differences.differing({letters[one]: row(one)["recipe"] for one in chosen})

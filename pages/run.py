@@ -4,7 +4,7 @@ from typing import Literal
 
 import streamlit as st
 
-from pages.parts import run_again, run_answers, run_delete, run_score, run_tidy
+from pages.parts import run_again, run_answers, run_delete, run_score, run_tidy, run_two_judges
 from sstmerge_core import words
 from sstmerge_core.errors import Problem
 from sstmerge_core.evaluate import judges_measured
@@ -107,7 +107,7 @@ names += ["Answers"] if answered else []
 names += ["Spectrum"] if len(eigenvalues) else []
 names += ["Modules"] if len(stats) else []
 names += ["Timeline"] if len(stages) else []
-state.read({"tabs": (link.one_of(names), names[0]), **run_answers.fields()})
+state.read({"tabs": (link.one_of(names), names[0]), **run_answers.fields(), **run_two_judges.fields()})
 if st.session_state["run.tabs"] not in names:  # another run's
     st.session_state["run.tabs"] = names[0]
 blocks.problems(state.problems, warning=True)
@@ -136,6 +136,8 @@ with tabs["Metrics"]:
             placeholder="–",
             alt="Metrics of this run",
         )
+        if not reported:
+            run_two_judges.show(store, state, run, metrics, judges)
 
 if tabs["Recipe"].open:
     with tabs["Recipe"]:
@@ -183,7 +185,8 @@ if "Timeline" in tabs:
             alt="Stages of this run",
         )
 
-values = {"run": run_id} | {name: st.session_state[f"run.{name}"] for name in ("tabs", *run_answers.fields())}
+_SAID = ("tabs", *run_answers.fields(), *run_two_judges.fields())
+values = {"run": run_id} | {name: st.session_state[f"run.{name}"] for name in _SAID}
 adapter.progress(run_id)
 with st.container(horizontal=True, vertical_alignment="center"):
     run_again.change(run)
@@ -203,6 +206,7 @@ with st.container(horizontal=True, vertical_alignment="center"):
     if any(artifact.get("name") == "adapter" for artifact in run["artifacts"]):
         adapter.talk(run_id)
         adapter.download(run_id, run_name(run))
+        adapter.to_the_hub(run_id, run_name(run))
     blocks.share_box(link.share(start.base_url(), "run", values))
     if not reported:
         run_delete.delete(store, run)

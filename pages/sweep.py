@@ -4,6 +4,7 @@ import streamlit as st
 
 from pages.parts import sweep_form, sweep_points
 from sstmerge_core import jobs, methods, words
+from sstmerge_core.recipe import with_kept
 from studio import blocks, link, pick, queue, start, visitor
 
 blocks.store_or_stop()
@@ -23,6 +24,7 @@ with left:
     chosen = sweep_form.choose_methods()
     unaligned = pick.unaligned_model(state, shelf, [methods.get(name) for name in chosen], inputs.base)
     texts, measured = sweep_form.choose_values(state, chosen)
+    kept = sweep_form.choose_kept(state)
     screening = sweep_form.choose_screening(state)
     plan = None
     with blocks.failures():
@@ -33,9 +35,9 @@ with left:
         if sweep_form.launch(plan, inputs, blocked=bool(problems)):
             name = f"Sweep {inputs.pair}: {words.count(len(plan.asked), 'run')}"
             more = {"screening": plan.screening} if plan.screening else shared
-            st.session_state["sweep.job"] = visitor.submit(plan.asked, name=name, kind="sweep", **more)
+            st.session_state["sweep.job"] = visitor.submit(with_kept(plan.asked, kept), name=name, kind="sweep", **more)
 
-said = inputs.values | {"method": chosen, **texts, **measured.values}
+said = inputs.values | {"method": chosen, "keep": kept, **texts, **measured.values}
 said |= {"unaligned": st.session_state["sweep.unaligned"]} if unaligned else {}
 said |= {"screen": st.session_state["sweep.screen"]}
 said |= {"job": st.session_state["sweep.job"]}

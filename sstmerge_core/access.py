@@ -54,6 +54,7 @@ ACTIONS = {
     "say": Action("runner", "label answers, tag runs or write notes"),
     "save query": Action("runner", "save, rename or delete a query that all see"),
     "score": Action("runner", "compute further metrics of a run"),
+    "push": Action("admin", "push to the Hugging Face hub in the server's name"),
     "remove": Action("admin", "remove adapters, base models or prompt sets"),
     "delete": Action("admin", "delete runs or their weights"),
     "restore": Action("admin", "bring back what was deleted"),

@@ -127,6 +127,11 @@ class Workspace:
         return self.root / "queue.sqlite"
 
     @property
+    def finished(self) -> Path:
+        """Runs that ended long ago, in a folder for each beginning of their ids: ``finished/3f/3fa9…``."""
+        return self.root / "finished"
+
+    @property
     def screenings(self) -> Path:
         """Records of sweeps whose settings were screened, one file each."""
         return self.root / "screenings"
@@ -136,7 +141,36 @@ class Workspace:
         return self.screenings / f"{Path(screening_id).name}.json"
 
     def run(self, run_id: str) -> Path:
-        return self.runs / run_id
+        """The folder of a run, whether it is there or not: where it was written, or where `sstmerge tidy` put it."""
+        flat = self.runs / run_id
+        if _RUN_ID.fullmatch(run_id) and not os.path.isdir(flat):
+            moved = self.shelf(run_id) / run_id
+            if os.path.isdir(moved):
+                return moved
+        return flat
+
+    def shelf(self, run_id: str) -> Path:
+        """The folder within `finished` to which a run of this id belongs."""
+        return self.finished / run_id[:2]
+
+    def is_run(self, folder: Path) -> bool:
+        """Whether a path is where a run's folder may be; one that leads elsewhere is none, whatever lies there."""
+        return folder.parent == self.runs or (folder.parent.parent == self.finished and folder.parent.name != "..")
+
+    def run_folders(self) -> Iterator[Path]:
+        """What lies where runs do, in no order; most of it are folders of runs."""
+        if self.runs.is_dir():
+            yield from self.runs.iterdir()
+        for shelf in self._shelves():
+            yield from (self.root / shelf).iterdir()
+
+    def _shelves(self) -> list[str]:
+        """The folders of finished runs, as texts within the root."""
+        try:
+            names = os.listdir(self.finished)
+        except OSError:
+            return []
+        return [f"{self.finished.name}/{name}" for name in names if _SHELF.fullmatch(name)]
 
     def merged_adapter(self, run_id: str) -> Path:
         """The PEFT folder that a run wrote."""
@@ -151,17 +185,72 @@ class Workspace:
         root = str(self.root)
         folders = [folder.name for folder in (self.runs, self.pairs) if folder.is_dir()]
         parents = [f"{folder}/{name}" for folder in folders for name in os.listdir(f"{root}/{folder}")]
+        # after the others: a run that is just being moved is seen in both places rather than in none
+        shelves = sorted(self._shelves())
+        moved = [_on_shelf(root, shelf) for shelf in shelves]
+        by_shelf = dict(zip(shelves, moved, strict=True))
         if self.annotations.is_dir():  # what was said of a deleted run counts again once the run is back
-            here = set(parents)
-            said = [name for name in os.listdir(self.annotations) if f"{self.runs.name}/{name}" in here]
+            here = {parent.partition("/")[2] for parent in parents}
+            said = [name for name in os.listdir(self.annotations) if name in here or _is_shelved(name, by_shelf)]
             parents += [f"{self.annotations.name}/{name}" for name in said]
-        sizes = {}
-        for parent in sorted([*parents, self.catalog.name, self.audit.name]):
-            try:
-                sizes[f"{parent}/events.jsonl"] = os.stat(f"{root}/{parent}/events.jsonl").st_size
-            except OSError:  # not a run, or a run that is being deleted; `suppress` would cost half as much as the stat
-                continue
+        runs = f"{self.runs.name}/"
+        parents = [one for one in parents if not one.startswith(runs) or not _is_shelved(one[len(runs) :], by_shelf)]
+        sizes = _sizes(root, [*parents, self.catalog.name, self.audit.name])
+        for one in moved:
+            sizes.update(one)
         return sizes
+
+
+_RUN_ID = re.compile(r"[0-9a-f]{16}")
+_SHELF = re.compile(r"[0-9a-f]{2}")
+_SETTLED_NS = 200_000_000
+"""Longer than the steps in which file systems count time: a change within one of them would not show"""
+_TRUSTED_NS = 600_000_000_000
+"""After this long every file is looked at again, whatever its folder's time says"""
+_SHELVES: dict[str, tuple[int, int, dict[str, int]]] = {}
+"""When each folder of finished runs was looked through, its time of modification then, and what was in it. Who appends
+to a run in it renews that time (`touch_shelf`), so that files that nobody writes need not be looked at one by one"""
+
+
+def _sizes(root: str, parents: list[str]) -> dict[str, int]:
+    sizes = {}
+    for parent in sorted(parents):
+        try:
+            sizes[f"{parent}/events.jsonl"] = os.stat(f"{root}/{parent}/events.jsonl").st_size
+        except OSError:  # not a run, or a run that is being deleted; `suppress` would cost half as much as the stat
+            continue
+    return sizes
+
+
+def _is_shelved(run_id: str, shelves: dict[str, dict[str, int]]) -> bool:
+    shelf = f"finished/{run_id[:2]}"
+    return shelf in shelves and f"{shelf}/{run_id}/events.jsonl" in shelves[shelf]
+
+
+def _on_shelf(root: str, shelf: str) -> dict[str, int]:
+    """The event files of a folder of finished runs, by path within the root, and their sizes."""
+    place = f"{root}/{shelf}"
+    try:
+        now, changed = time.time_ns(), os.stat(place).st_mtime_ns
+        known = _SHELVES.get(place)
+        if known is not None and known[1] == changed and abs(now - known[0]) < _TRUSTED_NS:
+            return known[2]
+        found = _sizes(place, os.listdir(place))
+    except OSError:
+        return {}
+    runs = {f"{shelf}/{path}": size for path, size in found.items()}
+    if abs(now - changed) > _SETTLED_NS:
+        _SHELVES[place] = now, changed, runs
+    else:
+        _SHELVES.pop(place, None)
+    return runs
+
+
+def touch_shelf(run: Path) -> None:
+    """Have the files in the folder of a run looked at again, where it is one of the finished ones."""
+    if _SHELF.fullmatch(run.parent.name) and run.parent.parent.name == "finished":
+        with contextlib.suppress(OSError):
+            os.utime(run.parent)
 
 
 @lru_cache(maxsize=64)

@@ -7,6 +7,8 @@ import streamlit as st
 from sstmerge_core import adapters
 from sstmerge_core.adapters.archive import WEIGHTS
 from sstmerge_core.jobs.model import Job
+from sstmerge_core.runs import push
+from sstmerge_core.words import plain
 from sstmerge_core.worker import adapter_job
 from studio import blocks, entrance, start, visitor
 
@@ -47,6 +49,37 @@ def download(run_id: str, label: str, *, key: str = "adapter") -> None:
             asked = adapter_job.submit(start.workspace(), run_id, label=label, user=start.user())
             st.session_state[f"adapter:job.{run_id}"] = visitor.remember(asked)
             st.rerun()
+
+
+def to_the_hub(run_id: str, label: str) -> None:
+    """A repository's name, what would be sent there, and the button that sends it; nothing without the adapter."""
+    if not is_here(run_id):
+        return
+    with st.popover("Push to the hub", icon=":material/cloud_upload:"):
+        st.caption("Adapter, recipe and model card, in the name of the token that this server has.")
+        repository = st.text_input("Repository", key=f"push.name.{run_id}", placeholder="owner/name").strip()
+        public = st.checkbox("Public", key=f"push.public.{run_id}", help="Otherwise private.")
+        update = st.checkbox("Add a commit where it is there already", key=f"push.update.{run_id}")
+        planned = None
+        if repository:
+            with blocks.failures():
+                message = f"{label} ({run_id}), by SST-Merge Studio"
+                planned = push.plan(
+                    start.workspace(), run_id, repository, public=public, update=update, message=message
+                )
+                st.code("\n".join(planned.lines), language=None)
+        if st.button(
+            "Push",
+            icon=":material/cloud_upload:",
+            key=f"push.now.{run_id}",
+            type="primary",
+            **entrance.guard("push", disabled=planned is None),
+        ):
+            with blocks.failures(), st.spinner("Sending …"):
+                assert planned is not None
+                st.session_state[f"push:done.{run_id}"] = push.push(start.workspace(), planned)
+        if url := st.session_state.get(f"push:done.{run_id}"):
+            st.markdown(f":material/check: [{plain(url)}]({url})")
 
 
 def progress(run_id: str) -> None:

@@ -124,6 +124,11 @@ def cards(row: Any) -> None:
             with st.container(border=True, width=138, gap=None):
                 st.metric(measure.title, number(row[column]), help=measure.definition)
                 st.caption("  \n".join(lines))
+    attacked = row.get("resistance_attacked")
+    if attacked is not None and not pd.isna(attacked):
+        between = interval(row.get("resistance_attacked_low"), row.get("resistance_attacked_high"))
+        n = row["resistance_attacked_n"]
+        st.caption(f"Resistance under attack **{number(attacked)}** {between}, n = {n}: by attack below.")
     judge = row.get("judge")
     if judge and not pd.isna(judge) and judge != "reported":
         split = row.get("split")
@@ -170,7 +175,8 @@ def measure_column(name: str) -> Any:
         return st.column_config.NumberColumn(name.replace("_", " "), format="%.3f")
     measure = MEASURES[known]
     header = f"{measure.title} {'↑' if measure.higher_is_better else '↓'}"
-    return st.column_config.NumberColumn(header, format="%.3f", width=94, help=measure.definition)
+    form = f"%.3g {measure.unit}" if measure.unit else "%.3f" if measure.has_interval or measure.bounded else "%.3g"
+    return st.column_config.NumberColumn(header, format=form, width=94, help=measure.definition)
 
 
 def run_table(runs: pd.DataFrame, *, key: str, columns: Sequence[str] = (), height: Height = "auto") -> None:

@@ -20,7 +20,7 @@ from sstmerge_core.models.device import APPLIED, DTYPES, devices, memory_of
 from sstmerge_core.models.device import computing as models_computing
 from sstmerge_core.recipe import Recipe
 from sstmerge_core.store import queries
-from sstmerge_core.suites import bundled
+from sstmerge_core.suites import attacks, bundled
 from studio import blocks, link, start
 
 T = TypeVar("T", Base, Entry)
@@ -64,6 +64,7 @@ def _computing_fields() -> link.Fields:
         "dtype": (link.one_of([AUTO, *DTYPES]), AUTO),
         "applied": (link.one_of([AUTO, *APPLIED]), AUTO),
         "length": (_length, None),
+        "bits": (link.one_of(list(BITS_WORDS)), ""),
     }
 
 
@@ -82,7 +83,7 @@ def measured_fields() -> link.Fields:
     known["suite"] = ["", *known["suite"]]
     fields = {"split": (link.one_of(SPLITS), SPLITS[0]), "n": (_prompts, bundled.PROMPTS)}
     fields |= {name: (link.one_of(known[name]), default) for name, (_, _, default) in SUITES.items()}
-    fields |= _computing_fields() | _chat_fields()
+    fields |= _computing_fields() | _chat_fields() | {"attack": (link.some_of(attacks.names()), [])}
     return fields | ({"backend": (link.one_of(served.BACKENDS), served.best_backend())} if served.installed() else {})
 
 
@@ -255,13 +256,16 @@ def measured(state: link.Link) -> Measured:
             )
         with st.popover("Prompt sets", icon=":material/list_alt:"):
             values |= {name: _suite(state, name) for name in SUITES}
+            values["attack"] = _attacks(state)
             st.page_link("pages/prompts.py", label="Your own prompts, and how to get those that are not here")
         with st.popover("Chat", icon=":material/forum:"):
             values |= _chat(state)
         with st.popover("Device", icon=":material/memory:"):
             values |= _computing(state)
-    asked = {"harmful": values["harmful"], "benign": values["benign"], "utility": values["suite"]}
+    asked: dict[str, Any] = {"harmful": values["harmful"], "attacks": values["attack"]}
+    asked |= {"benign": values["benign"], "utility": values["suite"]}
     how: dict[str, Any] = {name: values[name] for name in ("split", "n", "backend") if name in values}
+    how |= {"bits": int(values["bits"]) if values["bits"] else None}
     how |= {"system": values["system"], "thinking": THINKING[values["thinking"]], "too_long": values["too_long"]}
     device = "" if values["device"] == AUTO else values["device"]
     how |= preflight.how_to_compute(device, values["dtype"], values["length"], values["applied"])
@@ -307,7 +311,18 @@ def _computing(state: link.Link) -> dict[str, Any]:
         placeholder=f"{usual.max_length}, as usual there",
         help="Longer samples are cut: of a prompt its beginning, of an answer its end.",
     )
-    return {"device": device, "dtype": dtype, "applied": applied, "length": length}
+    bits = st.selectbox(
+        "The base answers in",
+        list(BITS_WORDS),
+        key=state.key("bits"),
+        format_func=BITS_WORDS.__getitem__,
+        help="Quantised by bitsandbytes (the extra [bits]) as it is loaded, with the merge beside it: what is left of "
+        "refusals where it is deployed so. A run of its own; gradients are those of the floats.",
+    )
+    return {"device": device, "dtype": dtype, "applied": applied, "length": length, "bits": bits}
+
+
+BITS_WORDS = {"": "the format above", "8": "8 bits", "4": "4 bits"}
 
 
 THINKING = {"template": None, "yes": True, "no": False}
@@ -341,6 +356,19 @@ def _chat(state: link.Link) -> dict[str, Any]:
         help="How many were cut stands in the job's log.",
     )
     return {"system": system, "thinking": thinking, "too_long": too_long}
+
+
+def _attacks(state: link.Link) -> list[str]:
+    about = {one.name: f"**{one.title}**: {one.help}" for one in attacks.ATTACKS}
+    return st.multiselect(
+        "Attacks on the harmful prompts",
+        list(about),
+        key=state.key("attack"),
+        format_func=lambda name: attacks.get(name).title,
+        placeholder="none: asked as they are",
+        help="The harmful prompts are asked again under each, so that resistance is told plain and attacked; each "
+        "takes as long as the prompts alone.  \n" + "  \n".join(about.values()),
+    )
 
 
 def _suite(state: link.Link, name: str) -> str:

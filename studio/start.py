@@ -319,7 +319,8 @@ def base_url() -> str:
         return configured.rstrip("/")
     address = st.context.url or "http://localhost:8501"
     scheme, _, rest = address.partition("://")
-    return f"{scheme}://{rest.split('/')[0]}"
+    path = str(st.get_option("server.baseUrlPath") or "").strip("/")
+    return "/".join(filter(None, [f"{scheme}://{rest.split('/')[0]}", path]))
 
 
 def signed_in() -> bool:

@@ -14,6 +14,7 @@ from sstmerge_core.errors import AccessError, DataError, JobError
 from sstmerge_core.jobs.queue import Queue
 from sstmerge_core.playground import answering, client, conversation
 from sstmerge_core.recipe import Source
+from sstmerge_core.runs import push
 from sstmerge_core.runs.rescore import score
 from sstmerge_core.store import EventWriter, audit, remarks, saved, trash
 from sstmerge_core.suites import own
@@ -75,6 +76,7 @@ ACTIONS: dict[str, tuple[str, Callable[[Workspace], object]]] = {
     "download": ("add", lambda w: intake.download(w, "owner/name")),
     "talk": ("talk", lambda w: answering.ask(w, TALK, "hello", {}, "base", max_new_tokens=1)),
     "clear a talk": ("talk", lambda w: conversation.delete(w, "0" * 12)),
+    "push": ("push", lambda w: push.push(w, push.Plan("a/b", w.root, True, False, "", {}, (), ""))),
     "end the model": ("end model", lambda w: client.stop(w)),
 }
 """What reaches the core's actions from the pages, and the action that each is"""

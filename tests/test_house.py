@@ -26,7 +26,7 @@ FLOORS = (
     ("fisher",),
     ("models", "recipe"),
     ("methods", "store", "analysis"),
-    ("space", "metrics"),
+    ("content", "space", "metrics"),
     ("access", "adapters", "gevp"),
     ("workspace", "resources", "words", "documents"),
     ("errors",),

@@ -93,14 +93,14 @@ def _convert(shelf: pick.Shelf) -> None:
         pressed = st.form_submit_button("Convert", icon=":material/transform:", **entrance.guard("launch"))
     if pressed and path and base in bases:
         with blocks.failures():
-            job_id = convert_job.submit(start.workspace(), path, bases[base], name, rank=int(rank), user=start.user())
-            st.session_state["convert:job"] = visitor.remember(job_id)
+            started = convert_job.submit(start.workspace(), path, bases[base], name, rank=int(rank), user=start.user())
+            st.session_state["convert:job"] = visitor.remember(started)
             st.rerun()
     elif pressed:
         st.info("Write the folder's path, and choose the base model that it was trained on.")
-    if job_id := st.session_state.get("convert:job"):
-        job = blocks.watch(job_id, key="convert.watch")
-        visitor.desk([job] if job else [], watched=job_id, key="convert.job")
+    if watched := st.session_state.get("convert:job"):
+        job = blocks.watch(watched, key="convert.watch")
+        visitor.desk([job] if job else [], watched=watched, key="convert.job")
 
 
 def _folder() -> Keep | None:

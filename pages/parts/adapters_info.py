@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from sstmerge_core import catalog, jobs, words
+from sstmerge_core import adapters, catalog, jobs, words
+from sstmerge_core.adapters import scan
 from sstmerge_core.catalog import Entry
 from sstmerge_core.catalog.lineage import Ancestry, ancestry
 from sstmerge_core.plots import table
@@ -69,6 +70,8 @@ def about(entry: Entry, shelf: pick.Shelf) -> None:
     st.caption(" · ".join(plain(fact) for fact in facts))
     st.markdown(f"**Comes from**\n\n{_tree(ancestry(entry, shelf.adapters.values()))}")
     st.caption(f"{plain(str(entry.path))}  \nSHA-256 {plain(entry.sha256[:16])}")
+    with blocks.failures():
+        blocks.problems(scan.doubts(adapters.read(entry.path)), warning=True)
 
 
 def merged_in(store: start.Store, entry: Entry) -> None:

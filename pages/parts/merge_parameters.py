@@ -47,10 +47,10 @@ def _folded(state: link.Link, method: Method, parameters: Sequence[Parameter]) -
         for parameter in parameters
         if (value := st.session_state[state.key(parameter.name, method.name)]) != parameter.default
     }
-    words = {"split": "measured on", "n": "prompts", "suite": "task"}
+    words = {"split": "measured on", "n": "prompts", "suite": "task", "attack": "under"}
     for name, (_, default) in pick.measured_fields().items():
         if (value := st.session_state[state.key(name)]) != default:
-            changed[words.get(name, name)] = value
+            changed[words.get(name, name)] = " and ".join(value) if isinstance(value, list) else value
     key = f"{state.page}:{method.name}:more"
     st.session_state[key] = bool(changed) or st.session_state.get(key, False)
     said = ", ".join(

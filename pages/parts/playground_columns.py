@@ -10,6 +10,7 @@ from typing import Any
 import streamlit as st
 
 from sstmerge_core import adapters, words
+from sstmerge_core.adapters.places import WEIGHTS
 from sstmerge_core.catalog import Base, Entry
 from sstmerge_core.errors import AdapterError, Problem, SSTMergeError
 from sstmerge_core.methods import get as method
@@ -122,7 +123,7 @@ def _run_titles(store: start.Store) -> dict[str, str]:
 def _kept(runs: Iterable[str]) -> list[str]:
     found: list[str] = []
     for run in runs:
-        if (start.workspace().merged_adapter(run) / "adapter_config.json").is_file():
+        if (start.workspace().merged_adapter(run) / WEIGHTS).is_file():
             found.append(run)
         if len(found) == RUNS_OFFERED:
             break

@@ -7,7 +7,7 @@ from typing import Any
 
 import streamlit as st
 
-from sstmerge_core import jobs, words
+from sstmerge_core import jobs, metrics, words
 from sstmerge_core.builder import recipe_command, recipe_file
 from sstmerge_core.errors import SSTMergeError
 from sstmerge_core.evaluate.judges import MODEL_JUDGES, judge_names
@@ -139,13 +139,22 @@ def rescore(run: Mapping[str, Any], answers: int, known: Sequence[str]) -> None:
     with st.popover("Another judge", icon=":material/gavel:"):
         st.caption("Judges the stored answers: nothing is generated, and the verdicts so far stay beside the new ones.")
         others = [name for name in judge_names() if name not in known]
-        judge = st.selectbox("Judge", [*others, *WITH_MODEL], key="run.new judge", help=blocks.judges_help(others))
-        if judge in WITH_MODEL:
-            needed = judge not in MODEL_JUDGES
+        encoded = metrics.by_encoder()
+        judge = st.selectbox(
+            "Judge",
+            [*others, *WITH_MODEL, *encoded],
+            key="run.new judge",
+            help=blocks.judges_help(others),
+            format_func=lambda name: f"{metrics.get(name).title}, by an encoder" if name in encoded else name,
+        )
+        if judge in (*WITH_MODEL, *encoded):
+            needed = judge not in (*MODEL_JUDGES, *encoded)
             model = st.text_input(
                 "Model" if needed else "Model, if not the usual one",
                 key="run.judge model",
-                placeholder="folder, or name on the Hugging Face hub",
+                placeholder="folder#layer, or name on the hub"
+                if judge == "bertscore"
+                else "folder, or name on the hub",
                 help="Its files must be on this machine already.",
             ).strip()
             judge = f"{judge}:{model}" if model else "" if needed else judge

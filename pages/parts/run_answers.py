@@ -134,6 +134,7 @@ def _table(run_id: str, shown: pd.DataFrame, reader: str, filters: Sequence[str]
             "reference": st.column_config.TextColumn("Reference answer", width="medium"),
             "n_tokens": st.column_config.NumberColumn("Tokens", width="small"),
             "topic": st.column_config.TextColumn("Topic", width="small"),
+            "asked": st.column_config.TextColumn("What the model saw", width="large"),
         },
         placeholder="–",
         alt="Prompts, answers and verdicts",
@@ -170,6 +171,9 @@ def _one_by_one(run_id: str, shown: pd.DataFrame, judge: str, reader: str) -> No
             topic = f" · {plain(row['topic'])}" if row["topic"] else ""
             st.caption(f"{place + 1:,} of {len(ids):,}{topic} · {plain(row['prompt_id'])}", width="content")
         st.text(row["prompt"])
+        if isinstance(row.get("asked"), str) and row["asked"]:
+            with st.expander("What the model saw in place of the prompt"):
+                st.text(row["asked"])
         with st.container(border=True):
             st.text(row["response"] or "(empty)")
         if isinstance(row["reference"], str) and row["reference"]:

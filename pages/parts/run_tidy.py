@@ -17,6 +17,8 @@ SHOWN = {
     tidy.CACHE: "cache",
     tidy.WEIGHTS: "weights of a run",
     tidy.RUN: "run without a result",
+    tidy.JOBS: "jobs that ended",
+    tidy.SHELVE: "runs that move",
 }
 
 
@@ -30,6 +32,12 @@ def offer() -> None:
         items = tidy.plan(start.workspace(), older_than=days * DAY)
         if said := st.session_state.pop("run:tidied", None):
             st.success(said, icon=":material/check_circle:")
+        st.caption(
+            "  \n".join(
+                f"{'⚠ ' if one.over else ''}{one.what}: {one.now} of at most {one.most}"
+                for one in tidy.held(start.workspace())
+            )
+        )
         if not items:
             st.caption("Nothing: all that is here is younger, needed, tagged, noted or shipped.")
             return

@@ -11,8 +11,10 @@ from sstmerge_core import methods, words
 from sstmerge_core.analysis.screening import Screening
 from sstmerge_core.builder import grid, preflight, presets
 from sstmerge_core.catalog import Base
+from sstmerge_core.errors import RecipeError
 from sstmerge_core.jobs import backends
 from sstmerge_core.plots import table
+from sstmerge_core.recipe import KEPT, Kept, kept_of_many
 from studio import entrance, families, link, navigation, pick, preset, start
 
 FIRST = presets.sweeps()["compare"]
@@ -32,7 +34,8 @@ LISTS = {
 def fields() -> link.Fields:
     """What the link says of this part."""
     lists = {name: (link.text, getattr(FIRST, name)) for name in LISTS}
-    own: link.Fields = {"method": (link.some_of(methods.names()), list(FIRST.methods)), "screen": (_whole, 0)}
+    own: link.Fields = {"keep": (link.one_of(KEPT), _usually_kept())}
+    own |= {"method": (link.some_of(methods.names()), list(FIRST.methods)), "screen": (_whole, 0)}
     return own | lists
 
 
@@ -99,6 +102,20 @@ def choose_values(state: link.Link, chosen: Sequence[str]) -> tuple[dict[str, st
     if alone := [name for name in chosen if not _varied(name)]:
         st.caption(f"One point each, without α: {table.method_titles(alone)}")
     return texts, measured
+
+
+def choose_kept(state: link.Link) -> Kept:
+    """Of which points the merged adapter stays."""
+    return st.selectbox(
+        "Adapters that stay",
+        KEPT,
+        key=state.key("keep"),
+        format_func={"always": "of every point", "front": "of points on the front", "never": "of none"}.__getitem__,
+        width=290,
+        help="Weights of merged adapters fill the disk. On the front is a point that no other of the pair, measured "
+        "alike, beats in resistance and utility. What does not stay is made again from its recipe by one button, bit "
+        "for bit. A run that is tagged, noted or registered stays.",
+    )
 
 
 def choose_screening(state: link.Link) -> Screening | None:
@@ -213,6 +230,13 @@ def preview(plan: preflight.SweepPlan) -> None:
         height="auto" if len(plan.recipes) < 11 else 360,
         alt="Points of the sweep",
     )
+
+
+def _usually_kept() -> Kept:
+    try:
+        return kept_of_many()
+    except RecipeError:  # the server's setting is none, and the launch says so
+        return "front"
 
 
 def _varied(name: str) -> list[str]:

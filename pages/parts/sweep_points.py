@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import streamlit as st
 
+from pages.parts import sweep_mattered
 from sstmerge_core import jobs, metrics, words
 from sstmerge_core.analysis import screening
 from sstmerge_core.store import queries
@@ -46,10 +47,16 @@ def _results(job_id: str) -> None:
             wanted = sum(one.generated for one in screened.settings) if screened else len(job.run_ids)
             st.caption(f"{len(runs):,} of {words.count(wanted, 'run')} finished.", width="content")
         blocks.run_table(
-            runs, key=f"sweep.points.{job_id}", columns=("seconds",), height="auto" if len(runs) < 11 else 400
+            runs,
+            key=f"sweep.points.{job_id}",
+            columns=("seconds", "memory", "tokens"),
+            height="auto" if len(runs) < 11 else 400,
         )
     if screened is not None:
         _screening(screened)
+    if not job.active:
+        full = start.query(queries.report_runs, run_ids=job.run_ids)
+        sweep_mattered.draw(full, key=f"sweep.mattered.{job_id}")
     _failed(job, finished=len(runs))
 
 

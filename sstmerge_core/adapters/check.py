@@ -5,6 +5,7 @@ Values are looked at only to find NaN, and to compare a copy of base weights tha
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from sstmerge_core.adapters import places
+from sstmerge_core.adapters import places, scan
 from sstmerge_core.adapters.adapted import EXPERT
 from sstmerge_core.adapters.json_file import read_object, shown
 from sstmerge_core.adapters.names import canonical
@@ -82,6 +83,8 @@ class BaseModel:
     """The output embedding is the input embedding (``tie_word_embeddings``)"""
     keys: dict[str, str]
     """The tensor's name in its file, by module"""
+    quantised: str = ""
+    """By what its linear weights are quantised (``bitsandbytes``, ``gptq``, …); empty: they are floats"""
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -195,7 +198,11 @@ def read_base(path: str | Path) -> BaseModel:
         raise DataError(places.damaged(folder / "config.json", error)) from None
     files = sorted(folder.glob("*.safetensors"))
     if not files:
-        raise DataError(Problem(str(folder), "holds no safetensors weights", "Save the model as safetensors."))
+        gguf = next(iter(sorted(folder.glob("*.gguf"))), None)
+        fault = (
+            f"holds {gguf.name}, a GGUF file, and no safetensors weights" if gguf else "holds no safetensors weights"
+        )
+        raise DataError(Problem(str(folder), fault, "Give the model as transformers saves it, in safetensors."))
     weights: dict[str, tuple[Path, TensorHeader]] = {}
     keys: dict[str, str] = {}
     for file in files:
@@ -220,7 +227,14 @@ def read_base(path: str | Path) -> BaseModel:
         # configurations leave out what is their class's default; an untied head would be in the file
         tied=bool(config.get("tie_word_embeddings", True)),
         keys=keys,
+        quantised=_quantised(config),
     )
+
+
+def _quantised(config: dict[str, Any]) -> str:
+    said = config.get("quantization_config")
+    named = said.get("quant_method") if isinstance(said, dict) else said
+    return str(named or "an unknown method") if said else ""
 
 
 def _no_base(folder: Path) -> Problem:
@@ -274,6 +288,7 @@ def check_many(base: str | Path, adapters: Mapping[str, str | Path]) -> Report:
         problems, warnings = _fits_base(adapter, model, role)
         report.problems.extend(problems)
         report.warnings.extend(warnings + _doubts(adapter, role) + _own_template(adapter, model, role))
+        report.warnings.extend(scan.doubts(adapter, role))
         report.facts |= _facts(role, adapter)
         report.experts = report.experts or next(filter(EXPERT.fullmatch, adapter.modules), "")
     report.one_by_one = model.model_type not in _TOGETHER
@@ -297,6 +312,8 @@ def _fits_base(adapter: Adapter, base: BaseModel, role: str) -> tuple[list[Probl
         shape = base.shape(name, own) if module.kind == "linear" else _turned(base.weight(name))
         if shape is None:
             missing.append(name)
+        elif base.quantised and _is_packed(base, name, own):
+            continue
         elif own != shape:
             wrong.append((name, own, shape))
     if missing:
@@ -318,6 +335,9 @@ def _fits_base(adapter: Adapter, base: BaseModel, role: str) -> tuple[list[Probl
     if experts := _experts_unknown(adapter, base):
         fault = f"adapts experts one by one, the first is {shown(experts)}; those of {base.architecture} are not known"
         problems.append(Problem(where, f"{fault} here", "Use adapters of its attention alone."))
+    if base.quantised and base.quantised != "bitsandbytes":
+        fault = f"the base {base.path} is quantised by {base.quantised}, which is not read here"
+        return [Problem(where, fault, "Give its float checkpoint as the base.")], []
     problems += _copies(adapter, base, where)
     warnings = []
     if other and not problems:
@@ -348,6 +368,12 @@ def _experts_unknown(adapter: Adapter, base: BaseModel) -> str:
         return ""
     experts = (name for name in adapter.modules if EXPERT.fullmatch(name))
     return next((name for name in experts if any(place.expert is None for place in base.places(name))), "")
+
+
+def _is_packed(base: BaseModel, name: str, own: tuple[int, int]) -> bool:
+    """Whether a quantised weight is this matrix with two numbers of 4 bits in a byte, in whatever shape."""
+    found = base.weight(name)
+    return found is not None and found[1].dtype == "U8" and 2 * math.prod(found[1].shape) == own[0] * own[1]
 
 
 def _turned(found: tuple[Path, TensorHeader] | None) -> tuple[int, ...] | None:

@@ -216,3 +216,11 @@ def _numbers(bits: np.ndarray, dtype: str) -> np.ndarray:
     if dtype == "BF16":
         return (bits.astype(np.uint32) << 16).view(np.float32).astype(np.float64)
     return bits.view({"F64": np.float64, "F32": np.float32, "F16": np.float16}[dtype]).astype(np.float64)
+
+
+def values(path: Path, tensor: TensorHeader) -> np.ndarray | None:
+    """The tensor's numbers as float32, in its shape; None for formats that are not those of weights (`_PRECISION`)."""
+    if tensor.dtype not in _PRECISION:
+        return None
+    parts = [_numbers(bits, tensor.dtype).astype(np.float32) for bits in _bits(path, tensor)]
+    return (np.concatenate(parts) if parts else np.zeros(0, np.float32)).reshape(tensor.shape)

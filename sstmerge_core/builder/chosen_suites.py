@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from sstmerge_core.builder import preflight
 from sstmerge_core.errors import Problem, RecipeError
+from sstmerge_core.suites import attacks as known_attacks
 from sstmerge_core.suites import declared, prepare
 from sstmerge_core.suites.bundled import ROLES
 from sstmerge_core.suites.columns import Columns
@@ -20,6 +22,7 @@ def options(
     workspace: Workspace,
     *,
     harmful: str = "harmful",
+    attacks: Sequence[str] = (),
     benign: str = "near_miss",
     utility: str = "",
     refusals: str = "harmful",
@@ -30,10 +33,15 @@ def options(
 ) -> preflight.Options:
     """`preflight.Options` of suites by name; a declared suite brings its judge, metric and length with it.
 
-    An empty `utility` is the first utility adapter's own suite. Without `fetch` the Hugging Face hub is not asked.
+    ``harmful+prefill`` is ``harmful`` with the attack ``prefill`` beside it, as by `attacks`. An empty `utility` is the
+    first utility adapter's own suite. Without `fetch` the Hugging Face hub is not asked.
     `columns` are those of every file that is named. Raises RecipeError for a suite of another role, DataError for rows
     that are not here.
     """
+    if not given_path(harmful).exists():
+        harmful, on_it = known_attacks.parted(harmful)
+        attacks = (*on_it, *attacks)
+    attacks = tuple(dict.fromkeys(known_attacks.get(attack).name for attack in attacks))
     named = (harmful, benign, utility, refusals, near_misses)
     if columns is not None and not any(name and given_path(name).is_file() for name in named):
         fix = "Name one, such as `--suite FILE`; a declared suite has its own columns."
@@ -45,6 +53,7 @@ def options(
     refusals, _ = suite(refusals, "harmful", workspace, **how, option="--refusals")
     near_misses, _ = suite(near_misses, "benign", workspace, **how, option="--near-misses")
     known: dict[str, Any] = {"refusal_suite": refusals, "harmful_suite": harmful, "benign_suite": benign}
+    known["attacks"] = attacks
     known |= {"utility_suite": utility, "near_suite": near_misses}
     if declared_harmful:
         known["judge"] = declared_harmful.judge

@@ -6,9 +6,10 @@ import itertools
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from sstmerge_core import adapters, methods
+from sstmerge_core.adapters.json_file import read_object
 from sstmerge_core.adapters.templates import template
 from sstmerge_core.analysis.screening import SPLIT, Screening
 from sstmerge_core.catalog import Base, Entry
@@ -18,9 +19,10 @@ from sstmerge_core.fisher.room import AT_ONCE, TOKENS, Footprint
 from sstmerge_core.jobs import default_device, history
 from sstmerge_core.merge import effective_weights
 from sstmerge_core.metrics.labels import DEFAULT_JUDGE
+from sstmerge_core.models import bits
 from sstmerge_core.models.device import APPLIED, DTYPES, Memory, computing, memory_of
 from sstmerge_core.models.supervised import LARGEST_LOGITS
-from sstmerge_core.recipe import Applied, Backend, Calibration, Chat, Evaluation, Held, Recipe, TooLong
+from sstmerge_core.recipe import Applied, Backend, Calibration, Chat, Evaluation, Held, Recipe, Suite, TooLong
 from sstmerge_core.store.events import last_status
 from sstmerge_core.suites import bundled, twins
 from sstmerge_core.suites.rows import rows_digest, splits
@@ -48,6 +50,8 @@ class Options:
     """Tokens of a calibration sample"""
     backend: Backend = "transformers"
     """What generates"""
+    bits: Literal[8, 4] | None = None
+    """In which the base's linear weights are while it answers; None: as they are"""
     system: str = ""
     """System prompt; empty: the template's own, or none"""
     thinking: bool | None = None
@@ -62,6 +66,8 @@ class Options:
     utility_tokens: int = bundled.MAX_NEW_TOKENS
     """Longest answer to a utility prompt"""
     harmful_suite: str = "harmful"
+    attacks: tuple[str, ...] = ()
+    """Under which the harmful prompts are asked again (`suites.attacks`), each measured beside the plain ones"""
     benign_suite: str = "near_miss"
     general_suite: str = bundled.GENERAL
     """General benign prompts, where the method weighs them"""
@@ -290,6 +296,8 @@ def merge_recipe(
     if limited and not measured:
         fix = "Use unit=percent or unit=rouge_l, or leave over_refusal at 1."
         raise RecipeError(Problem("parameter over_refusal", "has no effect on a budget in nats: it is measured", fix))
+    looks = entry.needs_samples or entry.needs_base or entry.needs_aligned_part
+    _can_answer(base, options, entry.title if looks else "")
     task: dict[str, Any] = {"metric": options.utility_metric, "max_new_tokens": options.utility_tokens}
     return Recipe(
         base=base.source,
@@ -306,7 +314,8 @@ def merge_recipe(
 
 
 def single_recipe(base: Base, adapter: Entry | None, utility_suite: str, options: Options | None = None) -> Recipe:
-    """The recipe that measures one adapter alone, or the base where `adapter` is None."""
+    """The recipe that measures one adapter alone, or the base where `adapter` is None. Raises as `merge_recipe`."""
+    _can_answer(base, options or Options())
     return Recipe(
         base=base.source,
         adapters=(adapter.source,) if adapter else (),
@@ -318,10 +327,25 @@ def single_recipe(base: Base, adapter: Entry | None, utility_suite: str, options
     )
 
 
+def _can_answer(base: Base, options: Options, gradients: str = "") -> None:
+    """Raises RecipeError where the base cannot answer in so many bits, or has no gradients: before anything runs.
+
+    `gradients` is the title of a method that wants them, or the base's weights.
+    """
+    if not base.ready:
+        return
+    try:
+        quantised = bits.method(read_object(base.path / "config.json"))
+    except (OSError, ValueError):
+        return  # said where the base is read
+    if found := bits.problem(f"base model {base.name}", quantised, options.bits, gradients=gradients):
+        raise RecipeError(found)
+
+
 def _chat(base: Base, options: Options) -> Chat:
     """How prompts become text. Raises RecipeError where the base's template plainly has no room for what is asked."""
     chat = Chat(system=options.system.strip(), thinking=options.thinking, too_long=options.too_long)
-    found = template(base.path) if base.ready else None
+    found = template(base.path) if base.ready and chat.told else None
     where = f"base model {base.name}"
     if chat.told and base.ready and not found:
         fix = "Leave the system prompt and thinking out, or choose a base with a chat template."
@@ -452,7 +476,7 @@ def _held(harm: str, near: str, benign: str) -> Held:
 
 
 def _evaluation(utility_suite: str, options: Options) -> Evaluation:
-    chosen = (
+    chosen: tuple[Suite, ...] = (
         bundled.suite(options.harmful_suite, "harmful", options.split, options.n),
         bundled.suite(options.benign_suite, "benign", options.split, options.n),
         bundled.suite(
@@ -464,13 +488,26 @@ def _evaluation(utility_suite: str, options: Options) -> Evaluation:
             max_new_tokens=options.utility_tokens,
         ),
     )
+    chosen += tuple(bundled.attacked(chosen[0], attack) for attack in options.attacks)
     if len({suite.name for suite in chosen}) < len(chosen):
         names = ", ".join(suite.name for suite in chosen)
         raise DataError(Problem(f"suites {names}", "two have one name", "Rename a file: results are kept by name."))
     if options.backend == "vllm":
         served.check_installed()
     applied = options.applied if options.backend == "transformers" else "in_weights"  # vLLM has a way of its own
-    return Evaluation(suites=chosen, judge=options.judge, dtype=options.dtype, backend=options.backend, applied=applied)
+    if options.bits:
+        if options.backend == "vllm":
+            fix = "Use --backend transformers."
+            raise RecipeError(Problem(f"--bits {options.bits}", "is not for vLLM here", fix))
+        applied = "beside"
+    return Evaluation(
+        suites=chosen,
+        judge=options.judge,
+        dtype=options.dtype,
+        backend=options.backend,
+        applied=applied,
+        bits=options.bits,
+    )
 
 
 def _adapter_problems(

@@ -119,6 +119,8 @@ def measuring(recipe: Recipe, workspace: Workspace) -> str | None:
         words += ["--split", suites[0].split]
     if suites and suites[0].n != preflight.Options().n:
         words += ["--n", str(suites[0].n)]
+    if under := [suite.attack for suite in suites if suite.attack]:
+        words += ["--attacks", ",".join(under)]
     if recipe.evaluation and recipe.evaluation.backend == "vllm":
         words += ["--backend", "vllm"]
     if recipe.device:
@@ -127,6 +129,8 @@ def measuring(recipe: Recipe, workspace: Workspace) -> str | None:
     for name in ("dtype", "applied"):
         if recipe.evaluation and (value := getattr(recipe.evaluation, name)) != usual[name]:
             words += [f"--{name}", value]
+    if recipe.evaluation and recipe.evaluation.bits:
+        words += ["--bits", str(recipe.evaluation.bits)]
     return shlex.join([*words, *_chat_words(recipe)])
 
 
@@ -162,6 +166,7 @@ def form(recipe: Recipe, found: Inputs, names: Mapping[str, str]) -> dict[str, A
     told = _measured(recipe)
     if "max_length" in told:
         told["length"] = told.pop("max_length")
+    told["attack"] = list(told.pop("attacks", ()))
     if not told.get("device"):
         told.pop("device", None)
     if told.get("thinking", ...) is not ...:
@@ -192,9 +197,12 @@ def _measured(recipe: Recipe) -> dict[str, Any]:
         return {}
     suites = recipe.evaluation.suites
     told: dict[str, Any] = {"split": suites[0].split, "n": max(suite.n for suite in suites)}
+    told |= {"attacks": tuple(suite.attack for suite in suites if suite.attack)}
     told |= {"dtype": recipe.evaluation.dtype, "applied": recipe.evaluation.applied, "device": recipe.device}
     if recipe.calibration is not None:
         told["max_length"] = recipe.calibration.max_length
+    if recipe.evaluation.bits:
+        told["bits"] = recipe.evaluation.bits
     told |= _chat(recipe)
     return told | ({"backend": "vllm"} if recipe.evaluation.backend == "vllm" else {})
 

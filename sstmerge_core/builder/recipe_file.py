@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from sstmerge_core import catalog, documents, methods
+from sstmerge_core import catalog, content, documents, methods
 from sstmerge_core.adapters.write import OUTPUT_DTYPES
 from sstmerge_core.errors import AdapterError, DataError, Problem, RecipeError, SSTMergeError
 from sstmerge_core.recipe import Calibration, Recipe, Source, Suite, record, validated
@@ -69,7 +69,7 @@ class RecipeFile:
     versions: dict[str, str] = field(default_factory=dict)
 
     def to_yaml(self) -> str:
-        content = without_paths(self.recipe.model_dump(mode="json"))
+        content = without_paths(self.recipe.model_dump(mode="json", exclude={"artifacts"}))
         body = {"format": FORMAT, "run_id": self.recipe.run_id, **{k: v for k, v in content.items() if v is not None}}
         body |= {"output": {k: v for k, v in asdict(self.output).items() if v not in (None, "")}}
         body |= {"files": self.files, "versions": self.versions}
@@ -143,12 +143,15 @@ def locate(
     unaligned: catalog.Base | None = None,
     given: Mapping[str, str] | None = None,
     needs_base: bool = True,
+    fetch: bool = True,
 ) -> Recipe:
     """`recipe` with the places of its inputs on this machine, each found by its SHA-256.
 
     `base`, `unaligned` and `given` (a path by the recipe's name of an adapter or of a calibration file) go before the
-    catalogue and the bundled data. Raises AdapterError, DataError or RecipeError with every input that is missing or
-    has another hash.
+    catalogue and the bundled data; what is in neither is fetched from the content store, where one is configured;
+    without `fetch` it is only asked for, and its path stays.
+
+    Raises AdapterError, DataError or RecipeError with every input that is missing or has another hash.
     """
     given = dict(given or {})
     chosen_on = {name: suite for name in CHOSEN_ON if (suite := getattr(recipe, name)) is not None}
@@ -164,13 +167,13 @@ def locate(
     update: dict[str, Any] = {}
     failures: list[SSTMergeError] = []
     steps: dict[str, Callable[[], Any]] = {
-        "base": lambda: _base(recipe.base, workspace, base, needs_base, "--base"),
-        "adapters": lambda: _adapters(recipe.adapters, workspace, given),
+        "base": lambda: _base(recipe.base, workspace, base, needs_base, "--base", fetch),
+        "adapters": lambda: _adapters(recipe.adapters, workspace, given, fetch),
         "calibration": lambda: _calibration(recipe.calibration, given),
     }
     if recipe.unaligned is not None:
         wanted = recipe.unaligned
-        steps["unaligned"] = lambda: _base(wanted, workspace, unaligned, True, "--unaligned")
+        steps["unaligned"] = lambda: _base(wanted, workspace, unaligned, True, "--unaligned", fetch)
     steps |= {name: partial(_suite, suite, given) for name, suite in chosen_on.items()}
     for name, step in steps.items():
         try:
@@ -182,18 +185,32 @@ def locate(
     return recipe.model_copy(update=update)
 
 
-def _base(wanted: Source, workspace: Workspace, given: catalog.Base | None, needed: bool, option: str) -> Source:
+def _base(
+    wanted: Source, workspace: Workspace, given: catalog.Base | None, needed: bool, option: str, fetch: bool
+) -> Source:
     if given is not None:
         if given.sha256 != wanted.sha256:
             raise DataError(_another(str(given.path), f"base model {wanted.name}", given.sha256, wanted))
         return given.source
     found = next((one for one in catalog.bases(workspace) if one.ready and one.sha256 == wanted.sha256), None)
+    if found is None and needed and (shared := _shared(content.BASE, wanted, workspace, fetch)) is not None:
+        return shared
     if found is None and needed:
         raise DataError(_missing(f"base model {wanted.name}", wanted, "`sstmerge adapters add-base`", f"{option} DIR"))
     return found.source if found else wanted
 
 
-def _adapters(wanted: tuple[Source, ...], workspace: Workspace, given: Mapping[str, str]) -> tuple[Source, ...]:
+def _shared(kind: str, wanted: Source, workspace: Workspace, fetch: bool) -> Source | None:
+    """An input that the content store has: brought here, or only found there. None where it has not."""
+    if not fetch and not content.has(kind, wanted.sha256, workspace):
+        return None
+    path = content.fetch(kind, wanted.sha256, workspace) if fetch else wanted.path
+    return wanted.model_copy(update={"path": str(path)}) if path is not None else None
+
+
+def _adapters(
+    wanted: tuple[Source, ...], workspace: Workspace, given: Mapping[str, str], fetch: bool
+) -> tuple[Source, ...]:
     known = {one.sha256: one for one in catalog.entries(workspace)}
     found: list[Source] = []
     problems: list[Problem] = []
@@ -205,6 +222,9 @@ def _adapters(wanted: tuple[Source, ...], workspace: Workspace, given: Mapping[s
                 continue
         elif source.sha256 in known:
             entry = known[source.sha256]
+        elif (shared := _shared(content.ADAPTER, source, workspace, fetch)) is not None:
+            found.append(shared)
+            continue
         else:
             option = f"--adapter {source.name}=DIR"
             problems.append(_missing(f"adapter {source.name}", source, "`sstmerge adapters add`", option))
@@ -277,7 +297,8 @@ def _another(where: str, what: str, sha256: str, wanted: Source) -> Problem:
 
 
 def _missing(what: str, wanted: Source, register: str, option: str) -> Problem:
-    fix = f"Give it by {option}" + (f", or register it with {register}." if register else ".")
+    fix = f"Give it by {option}" + (f", or register it with {register}" if register else "")
+    fix += ", or name the store that has it in SSTMERGE_STORE." if register else "."
     return Problem(what, f"none with the recipe's SHA-256 {wanted.sha256[:16]}… is known here", fix)
 
 

@@ -66,12 +66,14 @@ def _parser() -> argparse.ArgumentParser:
         measure,
         merge,
         pick,
+        push,
         records,
         report,
         runs,
         screen,
         serve,
         shelf,
+        store,
         suites,
     )
 
@@ -94,8 +96,10 @@ def _parser() -> argparse.ArgumentParser:
         judge,
         suites,
         shelf,
+        store,
         records,
         runs,
+        push,
         report,
         keeping,
     ):

@@ -39,10 +39,12 @@ class _Backend(argparse.Action):
 
 
 def add_measuring(parser: argparse.ArgumentParser, *, where: bool = False) -> None:
-    """--harmful, --benign, --refusals, --near-misses, --split, --n, --dtype, --applied, --max-length,
+    """--harmful, --attacks, --benign, --refusals, --near-misses, --split, --n, --dtype, --applied, --max-length,
     --backend, --device, --json."""
     what = "a suite of `sstmerge suites`, or a file; default:"
     parser.add_argument("--harmful", default="harmful", metavar="SUITE", help=f"what to resist: {what} the bundled one")
+    about = "what the harmful prompts are asked under besides, with commas, such as prefill,base64 (docs/attacks.md)"
+    parser.add_argument("--attacks", default="", metavar="NAMES", help=about)
     parser.add_argument(
         "--benign", default="near_miss", metavar="SUITE", help=f"what to answer: {what} the bundled one"
     )
@@ -71,6 +73,8 @@ def add_measuring(parser: argparse.ArgumentParser, *, where: bool = False) -> No
     choices = ["auto", *served.BACKENDS, *(backends.NAMES if where else ())]
     parser.add_argument("--backend", default="auto", choices=choices, action=_Backend, help=about)
     parser.set_defaults(where=backends.LOCAL)
+    about = "of the base's linear weights while it answers, by bitsandbytes, with ΔW beside them (extra [bits])"
+    parser.add_argument("--bits", type=int, choices=[8, 4], help=about)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--json", action="store_true", help="one JSON object per run")
 
@@ -193,6 +197,7 @@ def measuring(options: argparse.Namespace, workspace: Workspace) -> preflight.Op
     return chosen_suites.options(
         workspace,
         harmful=options.harmful,
+        attacks=[name.strip() for name in getattr(options, "attacks", "").split(",") if name.strip()],
         benign=options.benign,
         utility=getattr(options, "suite", ""),
         refusals=options.refusals,
@@ -202,6 +207,7 @@ def measuring(options: argparse.Namespace, workspace: Workspace) -> preflight.Op
         n=options.n,
         **computing(options, options.dtype),
         **chat(options),
+        bits=options.bits,
         backend=served.best_backend(options.device) if options.backend == "auto" else options.backend,
     )
 

@@ -80,7 +80,7 @@ def _accuracy(options: argparse.Namespace, workspace: Workspace) -> None:
 
 def _rescore(options: argparse.Namespace, workspace: Workspace) -> None:
     from sstmerge_core.evaluate.judges import get_judge
-    from sstmerge_core.runs.rescore import rescore
+    from sstmerge_core.runs.rescore import rescore, usage_of
 
     judge = get_judge(options.judge, options.device)
     rows = []
@@ -97,6 +97,8 @@ def _rescore(options: argparse.Namespace, workspace: Workspace) -> None:
     columns = ("run_id", "metric", "suite", "value", "ci_low", "ci_high", "n", "status")
     table(columns, [[_number(row[column]) for column in columns] for row in rows])
     print(f"Judge {judge.judge_id}. Its verdicts stand beside the earlier ones; nothing was generated.")
+    if usage := usage_of(judge):
+        print(f"{usage.words}.")
 
 
 def _progress(run_id: str, done: int, total: int) -> None:

@@ -82,10 +82,13 @@ def _import(options: argparse.Namespace, workspace: Workspace) -> None:
 
 
 def _tidy(options: argparse.Namespace, workspace: Workspace) -> None:
-    from sstmerge_core.upkeep import tidy
+    from sstmerge_core.upkeep import limits, tidy
 
     items = tidy.plan(workspace, older_than=options.older_than * DAY)
     if not options.yes:
+        rows = [(one.what, one.now, one.most, "over" if one.over else "") for one in tidy.held(workspace)]
+        table(("holds", "now", "limit", ""), rows)
+        print(f"Limits are set in {limits.file(workspace)}.\n")
         table(("what", "which", "size", "why"), [(i.kind, i.name, words.size(i.bytes), i.why) for i in items[:LISTED]])
         if len(items) > LISTED:
             print(f"… and {len(items) - LISTED:,} more")

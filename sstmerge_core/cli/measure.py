@@ -18,7 +18,7 @@ from sstmerge_core.demo import model
 from sstmerge_core.errors import JobError, Problem, RecipeError
 from sstmerge_core.jobs.backends import LOCAL
 from sstmerge_core.jobs.model import Job
-from sstmerge_core.recipe import Recipe
+from sstmerge_core.recipe import KEPT, KEPT_OF_MANY, Recipe, kept_of_many, with_kept
 from sstmerge_core.runs.outcome import outcome
 from sstmerge_core.upkeep import shipped
 from sstmerge_core.upkeep.shipped import DEMO_ALPHA, DEMO_METHODS, DEMO_PAIR
@@ -64,6 +64,10 @@ def register(command: Any) -> None:
     about = f"selection prompts of each suite that points are screened on, default {Screening.n}"
     sweep.add_argument("--screen-n", type=int, default=Screening.n, metavar="PROMPTS", help=about)
     sweep.add_argument("--detach", action="store_true", help="put it into the queue and return its job id")
+    about = (
+        "weights of merged adapters that stay: of every point, of those on the front, of none; recipes make the rest"
+    )
+    sweep.add_argument("--artifacts", choices=KEPT, default="", help=f"{about}; default: front, or {KEPT_OF_MANY}")
     sweep.add_argument("--dry-run", action="store_true", help="only say what would run and how long it would take")
     inputs.add_measuring(sweep, where=True)
 
@@ -133,6 +137,7 @@ def _sweep(options: argparse.Namespace, workspace: Workspace) -> None:
         screening=None if options.screen is None else Screening(options.screen, options.screen_n),
     )
     raise_found(plan.problems)
+    kept = kept_of_many(options.artifacts)
     print(
         f"{words.count(plan.points, 'point')}, {plan.skipped} known already, about {words.duration(plan.seconds)}.",
         file=sys.stderr,
@@ -147,7 +152,7 @@ def _sweep(options: argparse.Namespace, workspace: Workspace) -> None:
     if options.detach or options.workers or options.where != LOCAL:
         job_id = jobs.submit(
             workspace,
-            plan.asked,
+            with_kept(plan.asked, kept),
             name=f"Sweep {given.utility.name}_{given.safety.name}: {words.count(len(plan.recipes), 'run')}",
             kind="sweep",
             screening=plan.screening,
@@ -161,9 +166,9 @@ def _sweep(options: argparse.Namespace, workspace: Workspace) -> None:
             return
         _follow(job_id, workspace)
     if plan.screening is None:
-        _execute(plan.recipes, workspace, options)
+        _execute(with_kept(plan.recipes, kept), workspace, options)
     else:
-        _execute(_screened(plan.every, plan.screening, workspace, options), workspace, options)
+        _execute(_screened(with_kept(plan.every, kept), plan.screening, workspace, options), workspace, options)
 
 
 def _screened(
@@ -242,16 +247,18 @@ def _execute(recipes: list[Recipe], workspace: Workspace, options: argparse.Name
             print(json.dumps(row, ensure_ascii=False))
         return
     measured = {row["utility_metric"] for row in found} - {None}
+    attacked = ("resistance_attacked",) if any(row["resistance_attacked"] is not None for row in found) else ()
     rows = [
         (
             row["label"],
-            *(f"{row[name]:.3f}" if row[name] is not None else "–" for name in (*SUMMARY, "utility")),
+            *(f"{row[name]:.3f}" if row[name] is not None else "–" for name in (*SUMMARY, *attacked, "utility")),
             str(row["resistance_n"] or ""),
             row["run_id"],
         )
         for row in found
     ]
     score = f"{metrics.get(measured.pop()).title} ↑" if len(measured) == 1 else "utility ↑"
-    table(("run", "resistance ↑", "ASR ↓", "over-refusal ↓", "degenerate ↓", score, "n", "id"), rows)
+    under = ("under attack ↑",) if attacked else ()
+    table(("run", "resistance ↑", "ASR ↓", "over-refusal ↓", "degenerate ↓", *under, score, "n", "id"), rows)
     judge = recipes[0].evaluation.judge if recipes and recipes[0].evaluation else ""
     print(f"Judge {judge}; a lexical judge cannot tell harm, so it gives no ASR. Intervals: `sstmerge query`.")

@@ -163,7 +163,7 @@ def _recipe(options: argparse.Namespace, workspace: Workspace) -> None:
 
 def _of_run(run_id: str, workspace: Workspace) -> str:
     """The recipe file that the run's adapter carries; for a run without an adapter, from its events."""
-    known = {folder.name for folder in workspace.runs.iterdir()}
+    known = {folder.name for folder in workspace.run_folders()}
     status = last_status(workspace.run(run_id)) if run_id in known else None
     if status != "finished":
         fault = f"is {status}, not finished" if status else "is not known here"

@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import math
+from functools import partial
 from typing import Any
 
 from sstmerge_core import words
-from sstmerge_core.cli.printing import connected, table
+from sstmerge_core.cli.printing import connected, line, table
 from sstmerge_core.errors import Problem, RecipeError
 from sstmerge_core.workspace import Workspace
 
@@ -25,6 +26,9 @@ def register(command: Any) -> None:
     pick.add_argument("--json", action="store_true", help="one object a line, for each pair and goal")
     score = command("score", _score, "Compute metrics that were added later from stored answers; nothing is generated.")
     score.add_argument("runs", nargs="*", metavar="RUN", help="default: every finished run that has answers")
+    about = "one that an encoder computes: bertscore, semantic, or with an encoder of yours bertscore:FOLDER#LAYER"
+    score.add_argument("--metric", default="", metavar="NAME", help=about)
+    score.add_argument("--device", default="auto")
 
 
 def _share(text: str) -> float:
@@ -85,23 +89,40 @@ def _pick(options: argparse.Namespace, workspace: Workspace) -> None:
             print(f"  {decision.not_ranked}.")
 
 
+def _progress(run_id: str, done: int, total: int) -> None:
+    if total:
+        line(f"{run_id}: {done} of {total} answers", done == total)
+
+
 def _number(value: float) -> float | None:
     return None if math.isnan(value) else value
 
 
 def _score(options: argparse.Namespace, workspace: Workspace) -> None:
     from sstmerge_core.cli.records import ingest
-    from sstmerge_core.runs.rescore import score
+    from sstmerge_core.runs.rescore import score, score_by_encoder
     from sstmerge_core.store.events import last_status
 
     named = list(dict.fromkeys(options.runs))
-    every = sorted(folder.name for folder in workspace.runs.iterdir() if last_status(folder) == "finished")
+    scorer = None
+    if options.metric:
+        from sstmerge_core.evaluate import encoders
+
+        scorer = encoders.scorer(options.metric, options.device)
+        if not named:
+            fix = "Name one or several; the dashboard and `sstmerge query` have their ids."
+            raise RecipeError(Problem("runs", f"none is named, and {options.metric} takes a while for each", fix))
+    every = sorted(folder.name for folder in workspace.run_folders() if last_status(folder) == "finished")
     total = 0
     for run_id in named or every:
-        new = score(workspace, run_id, missing_answers_are_fine=not named)
+        if scorer is not None:
+            new = score_by_encoder(workspace, run_id, scorer, partial(_progress, run_id))
+        else:
+            new = score(workspace, run_id, missing_answers_are_fine=not named)
         total += len(new)
         for row in new:
             value = "–" if row["value"] is None else f"{row['value']:.3f}"
-            print(f"{run_id}: {row['metric']} on {row['suite']} {value} (n = {row['n']})")
+            by = f" by {row['judge']}" if scorer else ""
+            print(f"{run_id}: {row['metric']} on {row['suite']} {value} (n = {row['n']}){by}")
     ingest(workspace)
     print(f"{words.count(total, 'new figure')} of {words.count(len(named or every), 'run')}.")

@@ -69,7 +69,7 @@ def _screen(options: argparse.Namespace, workspace: Workspace) -> None:
 def _measured(workspace: Workspace, pair: str, split: str) -> list[Recipe]:
     """The recipes of the pair's finished merges that were measured on a split, those of one method together."""
     found = []
-    for folder in sorted(workspace.runs.iterdir()):
+    for folder in sorted(workspace.run_folders(), key=lambda path: path.name):
         begun = record.started(folder)
         if begun is None or begun.get("pair") != pair or last_status(folder) != "finished" or "recipe" not in begun:
             continue

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from sstmerge_core import access, resources
 from sstmerge_core.cli.measure import prepare_demo
@@ -22,6 +24,11 @@ def register(command: Any) -> None:
     serve.add_argument("--host", default="localhost", help="where to listen; default localhost: this machine alone")
     serve.add_argument("--port", type=_port, default=8501, help="default 8501")
     serve.add_argument("--base-url", metavar="URL", help="what share links begin with; default: BASE_URL, else as seen")
+    serve.add_argument(
+        "--base-path",
+        metavar="PATH",
+        help="where the pages are on their host, handed on by a reverse proxy; default: the path of the base URL",
+    )
     serve.add_argument("--workspace", metavar="DIR", help="default: SSTMERGE_WORKSPACE, else `workspace` where you are")
     serve.add_argument(
         "--root",
@@ -43,6 +50,14 @@ def _port(text: str) -> int:
     if not (text.isdecimal() and 1 <= int(text) <= 65_535):
         raise argparse.ArgumentTypeError(f"{text!r} is no port: give a number from 1 to 65535")
     return int(text)
+
+
+def _path(text: str) -> str:
+    """A path on a host without slashes around it. Raises DataError for one that no proxy could hand on."""
+    path = text.strip("/")
+    if path and not re.fullmatch(r"[\w.~-]+(/[\w.~-]+)*", path, re.ASCII):
+        raise DataError(Problem(f"base path {text}", "is no path of a host", "Give one such as /sst."))
+    return path
 
 
 def _folder(name: str) -> Path:
@@ -78,6 +93,9 @@ def _serve(options: argparse.Namespace, workspace: Workspace) -> None:
         "server.port": str(options.port),
         "server.headless": "false" if screen and not options.no_browser else "true",
     }
+    base_url = options.base_url or os.environ.get("BASE_URL", "").strip()
+    if path := _path(urlsplit(base_url).path if options.base_path is None else options.base_path):
+        settings["server.baseUrlPath"] = path
     # -P: a file of the user's folder that is called like a library must not be taken for it. All other settings are in
     # .streamlit/config.toml beside app.py, where Streamlit looks whatever folder it is started in.
     if secrets := _secrets(options.secrets, workspace):

@@ -8,14 +8,15 @@ import time
 from pathlib import Path
 from typing import Any
 
-from sstmerge_core import catalog, words
+from sstmerge_core import adapters, catalog, words
+from sstmerge_core.adapters import scan
 from sstmerge_core.builder import presets
 from sstmerge_core.catalog import base_intake, intake
 from sstmerge_core.catalog.lineage import Ancestry, ancestry
 from sstmerge_core.cli import inputs
 from sstmerge_core.cli.printing import line, raise_found, table
 from sstmerge_core.errors import AdapterError, DataError, Problem, RecipeError
-from sstmerge_core.suites import declared, prepare
+from sstmerge_core.suites import bundled, declared, prepare
 from sstmerge_core.train import TrainingSettings, training_data
 from sstmerge_core.train.training_data import TrainingData
 from sstmerge_core.workspace import Workspace
@@ -57,7 +58,7 @@ def register(command: Any) -> None:
     train.add_argument("--device", default="auto")
 
     shelf = command("adapters", _adapters, "List, add, rename, tag, remove and check adapters.")
-    known = "list|add|rename|tag|remove|restore|lineage|check|convert|add-base|remove-base"
+    known = "list|add|rename|tag|remove|restore|lineage|check|probe|convert|gguf|add-base|remove-base"
     actions = shelf.add_subparsers(dest="action", metavar=known)
     actions.add_parser("list", help="the known adapters")
     add = actions.add_parser("add", help="register a folder, or take in a ZIP archive or a repository of the hub")
@@ -74,6 +75,11 @@ def register(command: Any) -> None:
     tag = actions.add_parser("tag", help="set the tags of one; none takes them away")
     tag.add_argument("name")
     tag.add_argument("tags", nargs="*", metavar="TAG")
+    probe = actions.add_parser("probe", help="look for words that switch an adapter's refusals off, and odd weights")
+    probe.add_argument("name")
+    probe.add_argument("--base", help="base model folder; default: the bundled one")
+    probe.add_argument("--n", type=int, default=16, help="harmful prompts, and harmless ones; default 16")
+    probe.add_argument("--device", default="auto")
     actions.add_parser("remove", help="take one off the list").add_argument("name")
     actions.add_parser("restore", help="put a removed one back").add_argument("name")
     actions.add_parser("lineage", help="what one was merged from").add_argument("name")
@@ -85,6 +91,11 @@ def register(command: Any) -> None:
     convert.add_argument("--base", help="base model folder; default: the bundled one")
     convert.add_argument("--out", required=True, type=Path, help="folder of the new adapter")
     convert.add_argument("--rank", type=int, default=0, help="of the new adapter; default: the smallest exact one")
+    gguf = actions.add_parser("gguf", help="one GGUF file for llama.cpp, by its own converter where that is installed")
+    gguf.add_argument("path", help="a LoRA adapter's folder")
+    gguf.add_argument("--base", help="base model folder; default: the bundled one")
+    gguf.add_argument("--out", required=True, type=Path, help="the file, such as lora.gguf")
+    gguf.add_argument("--type", default="f16", help="f32, f16 (default), bf16 or q8_0")
     base = actions.add_parser("add-base", help="register a base model's folder, or fetch one of the hub")
     base.add_argument("path", help="a folder, or hf:owner/name, with @ and a revision behind it if you like")
     base.add_argument("--name", default="", help="what it is called here; default: its own name")
@@ -92,7 +103,6 @@ def register(command: Any) -> None:
 
 
 def _train(options: argparse.Namespace, workspace: Workspace) -> None:
-    from sstmerge_core import adapters
     from sstmerge_core.demo import adapters as demo
     from sstmerge_core.models.device import best_device
     from sstmerge_core.train import train
@@ -182,6 +192,8 @@ def _adapters(options: argparse.Namespace, workspace: Workspace) -> None:
     if options.action == "add":
         added = _added(options, workspace)
         print(f"{added.name}: rank {added.rank}, {added.modules} modules, SHA-256 {added.sha256[:16]}")
+        for doubt in scan.doubts(adapters.read(added.path)):
+            print(f"note: {doubt}")
     elif options.action == "rename":
         known = catalog.find(workspace, options.name)
         print(catalog.change(workspace, known.sha256, name=options.new).name)
@@ -198,6 +210,8 @@ def _adapters(options: argparse.Namespace, workspace: Workspace) -> None:
         _lineage(ancestry(catalog.find(workspace, options.name), catalog.entries(workspace)))
     elif options.action == "convert":
         _convert(options, workspace)
+    elif options.action == "gguf":
+        _gguf(options, workspace)
     elif options.action == "add-base":
         print(_added_base(options, workspace).name)
     elif options.action == "remove-base":
@@ -208,6 +222,8 @@ def _adapters(options: argparse.Namespace, workspace: Workspace) -> None:
         print(catalog.remove_base(workspace, base.sha256).path)
     elif options.action == "remove":
         catalog.remove(workspace, catalog.find(workspace, options.name).sha256)
+    elif options.action == "probe":
+        _probe(options, workspace)
     elif options.action == "check":
         _check(options, workspace)
     else:
@@ -246,14 +262,14 @@ def _added(options: argparse.Namespace, workspace: Workspace) -> catalog.Entry:
 
 def _check(options: argparse.Namespace, workspace: Workspace) -> None:
     """Adapters on their own, on a base, or as the two sides of a merge."""
-    from sstmerge_core import adapters
-
     if options.path and (options.utility or options.safety):
         raise RecipeError(Problem("PATH", "is given beside --utility or --safety", "Give the one or the other."))
     if options.path and not options.base:
         found = [catalog.find(workspace, path) for path in options.path]
         for one in found:
             print(f"{one.name}: rank {one.rank}, {one.modules} modules, base {one.base_name or '(none)'}")
+            for doubt in scan.doubts(adapters.read(one.path)):
+                print(f"note: {doubt}")
         return
     if options.path:
         places = {path: catalog.find(workspace, path).path for path in options.path}
@@ -272,6 +288,48 @@ def _check(options: argparse.Namespace, workspace: Workspace) -> None:
         print(f"note: {warning}")
     raise_found(report.problems)
     print("They fit together.")
+
+
+def _probe(options: argparse.Namespace, workspace: Workspace) -> None:
+    """Odd weights, and the published triggers of back doors on prompts that the adapter answers."""
+    from sstmerge_core.evaluate import triggers
+    from sstmerge_core.evaluate.judges import get_judge
+    from sstmerge_core.fisher import expansion
+    from sstmerge_core.metrics.labels import DEFAULT_JUDGE
+    from sstmerge_core.models.resident import ResidentModel
+    from sstmerge_core.suites.rows import load_rows, take
+
+    if options.n < 1:
+        raise RecipeError(Problem("--n", f"{options.n} prompts probe nothing", "Give at least 1."))
+    base = inputs.base(options.base, workspace)
+    known = catalog.find(workspace, options.name)
+    adapter = adapters.read(known.path)
+    doubts = scan.doubts(adapter)
+    model = ResidentModel.load(base.path, "float32", options.device)
+    model.set_delta(expansion.deltas([adapter.load()], [1.0]))
+    sets = {"harmful": "harmful", "harmless": "near_miss"}
+    prompts = {}
+    for kind, suite in sets.items():
+        rows = load_rows(bundled.rows_of(bundled.BUNDLED[suite]), "selection")
+        prompts[kind] = [row.prompt for row in take(rows, min(options.n, len(rows)))]
+
+    def tell(done: int, total: int) -> None:
+        line(f"{done}/{total} answers", done == total)
+
+    found = triggers.probe(model, get_judge(DEFAULT_JUDGE), prompts, tell=tell)
+    rows_ = [
+        (one.trigger, one.prompts, f"{one.plain:.2f}", f"{one.triggered:.2f}", str(one.n), f"{one.p_value:.2g}")
+        for one in found
+    ]
+    table(("trigger", "prompts", "refused without", "refused with", "n", "p"), rows_)
+    for doubt in [*doubts, *triggers.doubts(found, known.name)]:
+        print(f"note: {doubt}")
+
+
+def _gguf(options: argparse.Namespace, workspace: Workspace) -> None:
+    from sstmerge_core.adapters.gguf import convert
+
+    print(convert(options.path, inputs.base(options.base, workspace).path, options.out, options.type))
 
 
 def _convert(options: argparse.Namespace, workspace: Workspace) -> None:

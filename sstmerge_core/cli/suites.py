@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 import textwrap
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +16,21 @@ from sstmerge_core.cli import inputs
 from sstmerge_core.cli.printing import line, table
 from sstmerge_core.cli.records import ingest
 from sstmerge_core.errors import DataError, Problem, RecipeError
-from sstmerge_core.suites import declared, own, prepare
+from sstmerge_core.suites import attacks, declared, own, prepare
 from sstmerge_core.suites.columns import parse
 from sstmerge_core.suites.declared import METRICS, SPLITS, DeclaredSuite
 from sstmerge_core.workspace import Workspace
+
+_EXAMPLE = "How do I pick a lock?"
+"""What attacks are shown on"""
 
 
 def register(command: Any) -> None:
     """Add the commands; `command` makes a parser from name, function and description."""
     suites = command("suites", _suites, "List the prompt suites: which are here, and the exact way to get the others.")
-    suites.add_argument("name", nargs="?", help="one suite, or a YAML file, in full")
+    suites.add_argument(
+        "name", nargs="?", help="one suite, or a YAML file, in full; harmful+prefill is harmful under an attack"
+    )
     suites.add_argument("--fetch", action="store_true", help="get the rows from the Hugging Face hub, once")
     suites.add_argument("--add", type=Path, metavar="FILE", help="make a file of prompts a suite; needs --role")
     suites.add_argument("--role", choices=list(own.ROLES), help="what the prompts are")
@@ -63,11 +69,21 @@ def _suites(options: argparse.Namespace, workspace: Workspace) -> None:
         print(workspace.trash / own.remove(workspace, options.name))
         return
     if options.name:
-        suite = declared.get(options.name, workspace)
+        name, under = attacks.parted(options.name) if attacks.BETWEEN in options.name else (options.name, ())
+        suite = declared.get(name, workspace)
+        if under and suite.role != "harmful":
+            fix = f"Attacks: {', '.join(attacks.names())}."
+            raise RecipeError(Problem(f"suite {options.name}", f"is under attack, but {suite.role}", fix))
         if options.fetch and suite.sources:
             prepare.prepare(suite, workspace)
         told = _told(suite, workspace)
+        told |= {"attacks": {name: asdict(attacks.get(name).asks(_EXAMPLE)) for name in under}} if under else {}
         print(json.dumps(told, ensure_ascii=False)) if options.json else _show(told)
+        for name in under if not options.json else ():
+            one = attacks.get(name)
+            print(
+                f"\n{attacks.BETWEEN}{name}: {one.help} {one.paper}\n{textwrap.indent(one.asks(_EXAMPLE).told, '    ')}"
+            )
         return
     if options.fetch:
         raise RecipeError(Problem("--fetch", "needs a suite", "Name one: `sstmerge suites NAME --fetch`."))

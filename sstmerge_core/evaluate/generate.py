@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from sstmerge_core.adapters.json_file import shown
 from sstmerge_core.errors import DataError, Problem
+from sstmerge_core.models.chat import Conversation
 from sstmerge_core.models.resident import chat_ids
+from sstmerge_core.suites.attacks import Attack
 from sstmerge_core.suites.rows import Row
 
 if TYPE_CHECKING:
@@ -19,10 +21,15 @@ if TYPE_CHECKING:
     from sstmerge_core.models.resident import Answering
 
 SampleRow = dict[str, Any]
-"""prompt_id, topic, prompt, response, reference, n_tokens, stopped: a row of the `samples` event."""
+"""prompt_id, topic, prompt, response, reference, n_tokens, stopped: a row of the `samples` event.
+
+Under an attack also ``asked``: what the model saw in place of the prompt.
+"""
 
 
-def plan_batches(rows: Sequence[Row], model: Answering, batch_size: int, max_new_tokens: int) -> list[list[str]]:
+def plan_batches(
+    rows: Sequence[Row], model: Answering, batch_size: int, max_new_tokens: int, attack: Attack | None = None
+) -> list[list[str]]:
     """Prompt ids in batches of nearly equal size, prompts of like length together.
 
     At most `batch_size`, and no more than the memory that is free now has room for. The longest come first: if memory
@@ -30,13 +37,23 @@ def plan_batches(rows: Sequence[Row], model: Answering, batch_size: int, max_new
     """
     if not rows:
         return []
-    length = {row.prompt_id: len(chat_ids(model.tokenizer, row.prompt)) for row in rows}
+    length = {row.prompt_id: _length(model, row, max_new_tokens, attack) for row in rows}
     ordered = sorted(length, key=lambda prompt_id: -length[prompt_id])
     _check_lengths(rows, length, model.max_length, max_new_tokens)
     room = model.room(length[ordered[0]] + max_new_tokens)
     count = math.ceil(len(ordered) / max(1, min(batch_size, room)))
     cuts = [round(index * len(ordered) / count) for index in range(count + 1)]
     return [ordered[start:end] for start, end in pairwise(cuts)]
+
+
+def _length(model: Answering, row: Row, max_new_tokens: int, attack: Attack | None) -> int:
+    """Tokens of what is asked; answers that will stand between its turns are counted as long as they may get."""
+    if attack is None:
+        return len(chat_ids(model.tokenizer, row.prompt))
+    asked = attack.asks(row.prompt)
+    between = len(asked.turns) - 1
+    # an answer of one character: some templates refuse an empty one
+    return len(chat_ids(model.tokenizer, replace(asked, answers=("-",) * between))) + between * max_new_tokens
 
 
 def shortened(rows: Sequence[Row], model: Answering, max_new_tokens: int) -> tuple[list[Row], int]:
@@ -87,11 +104,12 @@ def generate_suite(
     done: Collection[int],
     max_new_tokens: int,
     tell: Tell | None = None,
+    attack: Attack | None = None,
 ) -> Iterator[tuple[int, float, list[SampleRow]]]:
     """Yield (batch index, seconds, sample rows) of every batch of `plan` that is not in `done`.
 
-    `tell` hears within a batch how many of its answers have ended and how many tokens the others have.
-    Raises DataError when the plan is not one of these rows.
+    `tell` hears within a batch how many of its answers have ended and how many tokens the others have. Under an
+    `attack` the model is asked what that makes of a prompt. Raises DataError when the plan is not one of these rows.
     """
     by_id = {row.prompt_id: row for row in rows}
     planned = [prompt_id for batch in plan for prompt_id in batch]
@@ -104,17 +122,29 @@ def generate_suite(
             continue
         started = time.perf_counter()
         chosen = [by_id[prompt_id] for prompt_id in batch]
-        answers = model.generate([row.prompt for row in chosen], max_new_tokens, tell)
+        asked = [attack.asks(row.prompt) for row in chosen] if attack else []
+        asked = _led_up(model, asked, max_new_tokens)
+        answers = model.generate(asked or [row.prompt for row in chosen], max_new_tokens, tell)
         samples = [
             {
                 "prompt_id": row.prompt_id,
                 "topic": row.topic,
                 "prompt": row.prompt,
-                "response": answer.text,
+                "response": f"{attack.prefill} {answer.text}" if attack and attack.prefill else answer.text,
                 "reference": row.response,
                 "n_tokens": answer.n_tokens,
                 "stopped": answer.stopped,
             }
             for row, answer in zip(chosen, answers, strict=True)
         ]
+        for sample, conversation in zip(samples, asked, strict=False):
+            sample["asked"] = conversation.told
         yield index, time.perf_counter() - started, samples
+
+
+def _led_up(model: Answering, asked: list[Conversation], max_new_tokens: int) -> list[Conversation]:
+    """Conversations of one script with the model's answers to all turns but the last."""
+    while asked and not asked[0].is_at_last:
+        answers = model.generate(asked, max_new_tokens)
+        asked = [one.answered(answer.text or "-") for one, answer in zip(asked, answers, strict=True)]
+    return asked

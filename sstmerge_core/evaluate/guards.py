@@ -29,6 +29,8 @@ class Guard:
     read: Callable[[str], Told]
     model: str = ""
     """On the Hugging Face hub, where none is named; empty: one has to be named"""
+    revision: str = ""
+    """The commit of it that is taken; empty: not pinned, whichever is on this machine, and named in its verdicts"""
     tells_refusal: bool = False
     template: str = ""
     """The whole text with {prompt} and {response}; empty: the model's chat template makes it"""
@@ -44,6 +46,11 @@ class Guard:
     """Whether the template is asked to open the model's own turn"""
     new_tokens: int = 32
     note: str = ""
+
+    @property
+    def usual(self) -> str:
+        """The model that is taken where none is named, as `judges_models.find` takes it."""
+        return f"{self.model}@{self.revision}" if self.revision else self.model
 
     def fill(self, text: str, prompt: str, response: str) -> str:
         """`text` with prompt and response in their places; braces in these are text."""

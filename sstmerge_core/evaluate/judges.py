@@ -18,9 +18,15 @@ def _hf_classifier(model: str, device: str) -> Judge:
 
 
 def _wildguard(model: str, device: str) -> Judge:
-    from sstmerge_core.evaluate.judges_wildguard import WILDGUARD, wildguard
+    from sstmerge_core.evaluate.judges_wildguard import wildguard
 
-    return wildguard(model or WILDGUARD, device)
+    return wildguard(model, device)
+
+
+def _endpoint(model: str, device: str) -> Judge:
+    from sstmerge_core.evaluate.judges_endpoint import endpoint
+
+    return endpoint(model, device)
 
 
 def _guard(name: str) -> Callable[[str, str], Judge]:
@@ -54,6 +60,7 @@ _LEXICAL: dict[str, Callable[[], Judge]] = {
 _MODELS: dict[str, Callable[[str, str], Judge]] = {
     "hf_classifier": _hf_classifier,
     "wildguard": _wildguard,
+    "endpoint": _endpoint,
     **{name: _guard(name) for name in GUARDS},
 }
 
@@ -61,6 +68,8 @@ MODEL_JUDGES = (
     "hf_classifier:MODEL",
     "wildguard",
     "wildguard:MODEL",
+    "endpoint:MODEL",
+    "endpoint:RUBRIC/MODEL",
     *(form for name, guard in GUARDS.items() for form in ([name] if guard.model else []) + [f"{name}:MODEL"]),
 )
 """Judges that are models; MODEL is a folder, or a name on the Hugging Face hub whose files are on this machine."""

@@ -20,7 +20,7 @@ Asked = tuple[str, str, Mapping[str, Any]]
 def guard_judge(name: str, model: str = "", device: str = "auto") -> GuardJudge:
     """The judge of a declaration; `model` and what is raised as in `find`."""
     guard = GUARDS[name]
-    checkpoint = find(model or guard.model, name)
+    checkpoint = find(model or guard.usual, name)
     return GuardJudge(guard, checkpoint.judge_id(name), Completion(guard, checkpoint.folder, device))
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any
 
-from sstmerge_core import resources
+from sstmerge_core import metrics, resources
 from sstmerge_core.metrics.labels import DEFAULT_JUDGE
 
 DATA = resources.DATA / "judging"
@@ -83,7 +83,8 @@ def _share(rate: Mapping[str, Any]) -> str:
 
 def stored_judges(named: Iterable[str]) -> list[str]:
     """The judges in the judge column of a run's metrics, that of the leaderboard first; at least that one."""
-    found = {name for name in named if name not in NO_JUDGES and not name.startswith("lm-eval ")}
+    computed = tuple(f"{metrics.get(name).computed_by}:" for name in metrics.by_encoder())
+    found = {name for name in named if name not in NO_JUDGES and not name.startswith(("lm-eval ", *computed))}
     return [FIRST, *sorted(found - {FIRST})] if FIRST in found or not found else sorted(found)
 
 

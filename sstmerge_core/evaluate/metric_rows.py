@@ -76,6 +76,13 @@ def answer_metrics(suite: str, role: str, samples: Sequence[Record], metric: str
     return [_mean(one, suite, own, samples) for one, own in found if any(own.values()) or not one.where_any]
 
 
+def encoded_metric(
+    metric: Metric, suite: str, samples: Sequence[Record], scores: Mapping[str, float], by: str
+) -> MetricRow:
+    """The row of a metric that an encoder computed: `scores` by prompt id, `by` what computed them."""
+    return _mean(metric, suite, scores, samples) | {"judge": by}
+
+
 def forced_metrics(
     suite: str, role: str, split: str, found: Mapping[str, Sequence[float]], topics: Sequence[str]
 ) -> list[MetricRow]:
@@ -120,6 +127,30 @@ def overall_metrics(
     return [
         row for one in metrics.metrics() if one.of_all and one.judged for row in _rates(one, "all", found, judge, own)
     ]
+
+
+def run_metrics(
+    suites: Iterable[Suite],
+    samples: Mapping[str, Sequence[Record]],
+    verdicts: Mapping[str, Sequence[Record]],
+    judge: Rater,
+) -> list[MetricRow]:
+    """`overall_metrics` of the suites that are asked as they are, and what is told of all attacks together.
+
+    The latter stand as suite ``attacked``; a prompt under several attacks counts as often, its topic, or itself where
+    it has none, drawn as one.
+    """
+    under = [suite.name for suite in suites if suite.attack and suite.name in verdicts]
+    plain = {name: rows for name, rows in verdicts.items() if name not in under}
+    topics = prompt_topics(samples)
+    rows = overall_metrics(plain, judge, topics)
+    if not under:
+        return rows
+    found = [(name, row) for name in under for row in verdicts[name]]
+    labels = [row["label"] for _, row in found]
+    drawn = usable_clusters(topics.get(name, {}).get(row["prompt_id"]) or row["prompt_id"] for name, row in found)
+    attacked = [one for one in metrics.metrics() if one.of_attacked]
+    return [*rows, *(row for one in attacked for row in _rates(one, "attacked", labels, judge, drawn))]
 
 
 def relative_metrics(

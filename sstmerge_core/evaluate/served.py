@@ -20,6 +20,7 @@ from sstmerge_core import adapters
 from sstmerge_core.adapters.skeleton import spelling
 from sstmerge_core.adapters.spell import PLAIN
 from sstmerge_core.errors import AdapterError, DataError, JobError, Problem, RecipeError
+from sstmerge_core.models.chat import Conversation
 from sstmerge_core.models.decoding import Tell
 from sstmerge_core.models.device import DTYPES, free_memory, gpu_present
 from sstmerge_core.models.resident import Answer, chat_ids, eos_ids, read_texts, to_answer
@@ -175,7 +176,9 @@ class ServedModel:
         """vLLM queues what it has no room for: any number."""
         return 1 << 30
 
-    def generate(self, prompts: Sequence[str], max_new_tokens: int, tell: Tell | None = None) -> list[Answer]:
+    def generate(
+        self, prompts: Sequence[str | Conversation], max_new_tokens: int, tell: Tell | None = None
+    ) -> list[Answer]:
         """Greedy answers in order; the engine tells nothing before it has them all.
 
         Raises DataError for a prompt that is too long, JobError where vLLM gives up.

@@ -15,7 +15,7 @@ from sstmerge_core.builder.preflight import Options
 from sstmerge_core.catalog import Base, Entry
 from sstmerge_core.errors import Cancelled
 from sstmerge_core.experiments.settings import Settings
-from sstmerge_core.recipe import Recipe
+from sstmerge_core.recipe import Recipe, kept_of_many, with_kept
 from sstmerge_core.runs.outcome import outcome
 from sstmerge_core.workspace import Workspace
 
@@ -111,7 +111,7 @@ class Lab:
                 self._tell(f"{what}: {missing[point].label}", start + point)
 
             execute(
-                missing,
+                with_kept(missing, kept_of_many()),
                 self.workspace,
                 report=report,
                 should_cancel=self.should_cancel,

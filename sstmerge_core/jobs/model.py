@@ -36,6 +36,7 @@ TITLES = {
     "train": "Training, rows",
     "base": "Fetching, MiB",
     "convert": "Making a LoRA",
+    "fetch": "Fetching, MiB",
 }
 
 

@@ -54,7 +54,7 @@ def null_space_guard(
     energy: Annotated[
         float,
         Real(0.0, 1.0, 0.05, "Share of harmful inputs, by energy, to which ΔU becomes blind; 0 leaves it.", symbol="η"),
-    ] = 0.9,
+    ] = 0.5,
     experts: Experts = "mean",
     weights: Weights = "",
 ) -> torch.Tensor:

@@ -17,7 +17,18 @@ from sstmerge_core.errors import Problem, RecipeError
 from sstmerge_core.metrics import reasoning
 from sstmerge_core.metrics.declare import ROLES, Metric
 
-__all__ = ["Metric", "default_utility", "get", "metrics", "named", "outcomes", "role_of", "utility", "without_judge"]
+__all__ = [
+    "Metric",
+    "by_encoder",
+    "default_utility",
+    "get",
+    "metrics",
+    "named",
+    "outcomes",
+    "role_of",
+    "utility",
+    "without_judge",
+]
 
 DEFAULT_UTILITY = "rouge_l"
 """What measures a utility suite that declares nothing else"""
@@ -62,6 +73,11 @@ def utility() -> tuple[str, ...]:
     """Names of the metrics that a utility suite may declare; its own answers are scored by them."""
     own = [metric.name for metric in metrics() if metric.role == "utility" and metric.score is not None]
     return tuple(sorted(own, key=lambda name: name != DEFAULT_UTILITY))
+
+
+def by_encoder() -> tuple[str, ...]:
+    """Names of the metrics that a model computes from stored answers."""
+    return tuple(metric.name for metric in metrics() if metric.encoder is not None)
 
 
 def default_utility(declared: str | None) -> str:

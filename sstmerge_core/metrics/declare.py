@@ -15,12 +15,23 @@ Score = Callable[[str, str], float]
 
 
 @dataclass(frozen=True)
+class Encoder:
+    """The model that a metric compares texts by, unless another one is named."""
+
+    model: str
+    """On the Hugging Face hub"""
+    layer: int | None = None
+    """Whose hidden states are taken, counted from 1; None: the last"""
+
+
+@dataclass(frozen=True)
 class Metric:
     """One metric: everything that tables, views, plots, comparisons, tooltips, docs and checks say of it.
 
-    Where its figure comes from, one of five: the share of verdicts that `counts`; the mean of `score` over the answers;
-    `forced`, of given texts and without any answer (`evaluate.forced`); `relative` to a run measured beside it
-    (`evaluate.metric_rows.relative_metrics`); or none of these, for figures that only reports give.
+    Where its figure comes from, one of seven: the share of verdicts that `counts`; the mean of `score` over the
+    answers, or of what an `encoder` says of them; `forced`, of given texts and without any answer
+    (`evaluate.forced`); `relative` to a run measured beside it (`evaluate.metric_rows.relative_metrics`); `of_run`,
+    what the run took; or none, for figures that only reports give.
     """
 
     name: str
@@ -37,6 +48,8 @@ class Metric:
     """The labels whose share it is (`labels.LABELS`)"""
     of_all: bool = False
     """Whether the run's figure is that over the answers of all its suites"""
+    of_attacked: bool = False
+    """Whether it is told of the answers under all attacks of a run together, and only where there are any"""
     where_any: bool = False
     """Whether it is told only where any of `counts` occurs"""
     of_unjudged: bool = False
@@ -44,6 +57,8 @@ class Metric:
     asks: Literal["refusal", "harm", ""] = ""
     """What a judge must be able to tell, or there is no figure"""
     score: Score | None = None
+    encoder: Encoder | None = None
+    """Of a metric that a model computes, from stored answers and when it is asked for (`evaluate.encoders`)"""
     whole: bool = False
     """Whether `score` is given the response with what the model reasoned first; otherwise the answer alone"""
     without_reference: bool = False
@@ -59,6 +74,8 @@ class Metric:
     """What the docs say of the interval beyond its name"""
     relative: bool = False
     """Measured against a reference of each run's own, so not comparable between pairs"""
+    of_run: str = ""
+    """SQL of a row `r` of the table of runs, for the leaderboard: no judge, no suite and no interval belongs to it"""
     bounded: bool = True
     """Whether it lies in 0–1"""
     unit: str = ""

@@ -37,7 +37,7 @@ class Beside:
                 a, b = make()
                 _check(name, layer, a, b)
                 if a.numel():
-                    a, b = (side.to(layer.weight.device, layer.weight.dtype) for side in (a, b))
+                    a, b = (side.to(layer.weight.device, _format(layer)) for side in (a, b))
                     self._handles.append(layer.register_forward_hook(self._hook(name, a.T.contiguous(), b.T)))
                 else:
                     self.called.add(name)  # nothing changes here
@@ -54,7 +54,9 @@ class Beside:
         def forward(layer: Any, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor:
             self.called.add(name)
             # in place: nothing else has seen the output yet, and a layer's outputs are most of what a pass takes
-            return output.add_(inner(layer, inputs[0], a) @ b)
+            if layer.weight.dtype.is_floating_point:
+                return output.add_(inner(layer, inputs[0], a) @ b)
+            return output + (inner(layer, inputs[0].to(a.dtype), a) @ b).to(output.dtype)
 
         return forward
 
@@ -70,10 +72,19 @@ def inner(layer: Any, x: torch.Tensor, a: torch.Tensor) -> torch.Tensor:
     return rows if scale is None else rows * (scale.to(rows) if isinstance(scale, torch.Tensor) else scale)
 
 
+def _format(layer: Any) -> torch.dtype:
+    """The format that factors beside a layer are in: the weight's, and float32 beside quantised ones."""
+    import torch
+
+    return layer.weight.dtype if layer.weight.dtype.is_floating_point else torch.float32
+
+
 def _check(name: str, layer: Any, a: torch.Tensor, b: torch.Tensor) -> None:
     import torch
 
     rows, columns = layer.weight.shape
+    if not layer.weight.dtype.is_floating_point:  # quantised: packed in a shape of its own
+        rows, columns = layer.out_features, layer.in_features
     turned = isinstance(layer, torch.nn.Embedding) or type(layer).__name__ == "Conv1D"
     height, width = (columns, rows) if turned else (rows, columns)
     if (b.shape[0], a.shape[1]) != (height, width):

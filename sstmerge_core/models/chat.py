@@ -6,6 +6,7 @@ import html
 import json
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -18,6 +19,51 @@ _SPOKEN: WeakKeyDictionary[Any, tuple[str, bool | None]] = WeakKeyDictionary()
 _PROBE = "a prompt that must be in the text 4711"
 _DATE = "26 Jul 2024"
 """Llama 3 templates write today's date otherwise: a run must not depend on its day"""
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """A user's turns that are asked one after another, and how the answer to the last one begins."""
+
+    turns: tuple[str, ...]
+    prefill: str = ""
+    answers: tuple[str, ...] = ()
+    """The model's own, to the turns before; as many as are known"""
+
+    @property
+    def messages(self) -> list[dict[str, str]]:
+        """Up to the turn that is to be answered next."""
+        found = []
+        for turn, answer in zip(self.turns, self.answers, strict=False):
+            found += [{"role": "user", "content": turn}, {"role": "assistant", "content": answer}]
+        return [*found, {"role": "user", "content": self.turns[len(self.answers)]}]
+
+    @property
+    def is_at_last(self) -> bool:
+        """Whether the turn that is to be answered next is the last one."""
+        return len(self.answers) + 1 == len(self.turns)
+
+    def answered(self, answer: str) -> Conversation:
+        """With the answer to the next turn."""
+        return replace(self, answers=(*self.answers, answer))
+
+    @property
+    def told(self) -> str:
+        """All of it as text for people, up to the answer; of a prompt alone the prompt."""
+        if len(self.turns) == 1 and not self.prefill:
+            return self.turns[0]
+        known = (*self.answers, *("…",) * (len(self.turns) - len(self.answers)))
+        last = [f"{self.prefill} …"] if self.prefill else []
+        said = zip(self.turns, (*known[: len(self.turns) - 1], *last), strict=False)
+        lines = [f"User: {turn}\n\nAssistant: {answer}" for turn, answer in said]
+        return "\n\n".join(lines if last else [*lines, f"User: {self.turns[-1]}"])
+
+
+def asked_text(tokenizer: Any, asked: str | Conversation) -> str:
+    """What a model sees of a prompt (`chat_text`), or of a conversation up to where its next answer begins."""
+    if isinstance(asked, str):
+        return chat_text(tokenizer, asked)
+    return conversation_text(tokenizer, asked.messages) + (asked.prefill if asked.is_at_last else "")
 
 
 def chat_text(tokenizer: Any, prompt: str) -> str:

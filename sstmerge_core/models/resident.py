@@ -17,7 +17,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 from sstmerge_core.adapters.skeleton import LOCAL, called, model_class
 from sstmerge_core.errors import AdapterError, DataError, Problem, RecipeError
 from sstmerge_core.models.beside import Beside, Pair
+from sstmerge_core.models.bits import loading, method, problem
 from sstmerge_core.models.chat import (
+    Conversation,
+    asked_text,
     chat_text,
     check_template,
     end_of_turn,
@@ -70,14 +73,16 @@ class Answering(Protocol):
         """How many answers of `tokens` (prompt and answer) it takes at once."""
         ...
 
-    def generate(self, prompts: Sequence[str], max_new_tokens: int, tell: Tell | None = None) -> list[Answer]:
-        """Greedy answers in order."""
+    def generate(
+        self, prompts: Sequence[str | Conversation], max_new_tokens: int, tell: Tell | None = None
+    ) -> list[Answer]:
+        """Greedy answers in order; of a conversation to its next turn."""
         ...
 
 
-def chat_ids(tokenizer: Any, prompt: str) -> list[int]:
-    """Token ids of `chat_text`."""
-    return tokenizer(chat_text(tokenizer, prompt), add_special_tokens=False)["input_ids"]
+def chat_ids(tokenizer: Any, prompt: str | Conversation) -> list[int]:
+    """Token ids of `asked_text`."""
+    return tokenizer(asked_text(tokenizer, prompt), add_special_tokens=False)["input_ids"]
 
 
 def to_answer(tokenizer: Any, eos_ids: Collection[int], tokens: Sequence[int]) -> Answer:
@@ -116,6 +121,7 @@ class ResidentModel:
         device: str = "auto",
         *,
         movable: bool = True,
+        bits: int | None = None,
         system: str = "",
         thinking: bool | None = None,
     ) -> ResidentModel:
@@ -123,7 +129,8 @@ class ResidentModel:
 
         `dtype` is one of `DTYPES`; `device` is ``cpu``, ``cuda``, ``cuda:1`` or ``auto`` (CUDA where there is one).
         Without `movable` there may be no `set_delta`, and a narrower `dtype` than the checkpoint's saves its memory.
-        `system` and `thinking` are what `chat.speak` is told.
+        With `bits`, 8 or 4, linear weights are quantised as they are loaded (`models.bits`); a ΔW then works beside
+        them, and `dtype` is without effect. `system` and `thinking` are what `chat.speak` is told.
         Raises RecipeError for an unusable dtype or device, DataError for a folder that cannot be used.
         """
         import torch
@@ -131,8 +138,11 @@ class ResidentModel:
         if dtype not in DTYPES:
             raise RecipeError(Problem(f"dtype {dtype}", "is not supported", f"Use one of {', '.join(DTYPES)}."))
         place = _device(device)
-        model, tokenizer = _load(Path(base_path), system, thinking)
+        model, tokenizer = _load(Path(base_path), system, thinking, bits, place)
         ends = eos_ids(tokenizer, model.config, model.generation_config)
+        if getattr(model.config, "quantization_config", None) is not None:  # neither cast nor moved nor written to
+            model.eval().requires_grad_(False)
+            return cls(model, tokenizer, ends, matrices(model), model.dtype)
         resident = cls(model, tokenizer, ends, matrices(model), model.dtype)
         target = getattr(torch, dtype)
         if movable:
@@ -161,6 +171,11 @@ class ResidentModel:
     @property
     def dtype(self) -> str:
         return str(self.model.dtype).removeprefix("torch.")
+
+    @property
+    def quantised(self) -> bool:
+        """Whether linear weights are in 8 or 4 bits, so that a ΔW can only work beside them."""
+        return getattr(getattr(self.model, "config", None), "quantization_config", None) is not None
 
     @property
     def template_kind(self) -> str:
@@ -216,6 +231,9 @@ class ResidentModel:
 
         module = self.modules[name]
         weight = module.weight
+        if not weight.dtype.is_floating_point:
+            fix = "Give the base's float checkpoint, or a merge that is low-rank."
+            raise AdapterError(Problem(name, "is quantised, so that nothing can be added to its weight", fix))
         delta = make().to(device=weight.device, dtype=torch.float32)
         if _is_transposed(module, tuple(delta.shape)):
             delta = delta.T
@@ -282,7 +300,9 @@ class ResidentModel:
         """The text the model sees for `prompt`; see `chat_text`."""
         return chat_text(self.tokenizer, prompt)
 
-    def generate(self, prompts: Sequence[str], max_new_tokens: int, tell: Tell | None = None) -> list[Answer]:
+    def generate(
+        self, prompts: Sequence[str | Conversation], max_new_tokens: int, tell: Tell | None = None
+    ) -> list[Answer]:
         """Greedy answers to one batch of prompts, in order. Halves the batch when memory runs out, and logs that."""
         return self._answers([chat_ids(self.tokenizer, prompt) for prompt in prompts], max_new_tokens, tell)
 
@@ -374,8 +394,8 @@ def read_texts(folder: Path, system: str = "", thinking: bool | None = None) -> 
         raise DataError(Problem(where, "has no safetensors weights", "Convert the model to safetensors."))
     try:
         config = AutoConfig.from_pretrained(folder, **LOCAL)
-        if getattr(config, "quantization_config", None):
-            raise DataError(Problem(where, "the base model is quantized", "Use its float checkpoint."))
+        if found := problem(where, method(config.to_dict()), None):
+            raise DataError(found)
         tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left", **LOCAL)
     except DataError:
         raise
@@ -400,15 +420,20 @@ def _unreadable(where: str, error: Exception) -> DataError:
     return DataError(Problem(where, f"cannot be loaded: {reason}", "Check that the files are complete."))
 
 
-def _load(folder: Path, system: str, thinking: bool | None) -> tuple[Any, Any]:
+def _load(folder: Path, system: str, thinking: bool | None, bits: int | None, place: torch.device) -> tuple[Any, Any]:
     """Model on the CPU in the checkpoint's precision, and tokenizer."""
     from safetensors import SafetensorError
 
     where = str(folder)
     config, tokenizer = read_texts(folder, system, thinking)
+    if found := problem(where, method(config.to_dict()), bits):
+        raise DataError(found)
     try:
+        how = LOCAL | (loading(bits) if bits else {})
+        if bits or method(config.to_dict()):
+            how |= {"device_map": {"": str(place)}}
         loaded: Any = model_class(config).from_pretrained(
-            folder, config=config, dtype="auto", use_safetensors=True, output_loading_info=True, **LOCAL
+            folder, config=config, dtype="auto", use_safetensors=True, output_loading_info=True, **how
         )
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise _unreadable(where, error) from error

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from sstmerge_core import documents, methods
 from sstmerge_core.adapters import RECORD, adapter_fingerprint
+from sstmerge_core.adapters.places import WEIGHTS
 from sstmerge_core.catalog import Entry
 from sstmerge_core.errors import AdapterError, Problem
 from sstmerge_core.methods import AXES, Method
@@ -102,7 +103,7 @@ def of_run(
     if entry.kind == "combination" and inputs is not None:
         return _weighted_sum(run_id, recipe, title, entry, inputs)
     folder = workspace.merged_adapter(run_id)
-    if not (folder / "adapter_config.json").is_file():
+    if not (folder / WEIGHTS).is_file():
         fault = "only its figures are here, not its adapter"
         fix = f"Write it again (`sstmerge recipe {run_id}`, `sstmerge merge`) and add that folder on the Adapters page."
         raise AdapterError(Problem(f"run {run_id}", fault, fix))

@@ -85,7 +85,6 @@ def _all() -> tuple[Measure, ...]:
         UTILITY,
         *rest,
         Measure("alpha", "α", True, bounded=False, help="Share or strength of the safety adapter."),
-        Measure("seconds", "Duration", False, unit="s", bounded=False, help="Wall time of merge and evaluation."),
     )
 
 

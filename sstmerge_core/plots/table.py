@@ -209,6 +209,8 @@ def beside(samples: pd.DataFrame, by_hand: pd.DataFrame) -> pd.DataFrame:
 def answers(samples: pd.DataFrame, label_words: Mapping[str, str]) -> pd.DataFrame:
     """What a reader wants of each sample, the verdicts in words; the labels by hand where there are any."""
     names = ["prompt", "response", "label", "reference", "topic", "n_tokens"]
+    if "asked" in samples and samples["asked"].notna().any():
+        names.append("asked")
     if "hand" in samples and samples["hand"].notna().any():
         names[3:3] = ["hand", "reader"]
     shown = samples.assign(reader=samples["reader"].str.partition(":")[2]) if "reader" in names else samples

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any, Literal, Self
+import os
+from collections.abc import Iterable
+from typing import Any, Literal, Self, get_args
 
 from pydantic import (
     BaseModel,
@@ -19,7 +21,7 @@ from pydantic import (
 )
 
 from sstmerge_core import errors, methods
-from sstmerge_core.errors import RecipeError
+from sstmerge_core.errors import Problem, RecipeError
 from sstmerge_core.metrics.labels import DEFAULT_JUDGE
 
 STAGE_VERSIONS = {"fisher": 1, "merge": 1, "generate": 1}
@@ -28,6 +30,12 @@ Backend = Literal["transformers", "vllm"]
 """What generates answers"""
 Applied = Literal["in_weights", "beside"]
 """How ΔW gets into the model, see `models.device.APPLIED`"""
+Kept = Literal["always", "front", "never"]
+"""Whose weights stay of the adapters that runs write, see `runs.keeping`"""
+KEPT: tuple[Kept, ...] = get_args(Kept)
+KEPT_OF_MANY = "SSTMERGE_ARTIFACTS"
+"""Environment: what is kept of sweeps and experiments unless they are told otherwise; ``front`` where it says nothing.
+A single merge always stays"""
 
 
 class _Frozen(BaseModel):
@@ -57,6 +65,15 @@ class Suite(_Frozen):
     max_new_tokens: int = 48
     metric: str = ""
     """Of a utility suite, one of `metrics.utility()`; empty: ROUGE-L"""
+    attack: str = ""
+    """Of a harmful suite, one of `suites.attacks`; empty: the prompts are asked as they are"""
+    attacked: str = ""
+    """SHA-256 of what the attack makes of the prompts, see `suites.attacks.digest`"""
+
+    @model_serializer(mode="wrap")
+    def _without_what_came_later(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """As suites were recorded before there were attacks, where there is none."""
+        return {name: value for name, value in dump(self).items() if value or not name.startswith("attack")}
 
     def identity(self) -> dict[str, Any]:
         """What can change the results, rows by content. The metric came later: without one a run keeps its id."""
@@ -202,11 +219,14 @@ class Evaluation(_Frozen):
     """What generates: the base model with ΔW in it, or vLLM with the written adapter as LoRA"""
     applied: Applied = "in_weights"
     """How transformers' model gets a ΔW that is low-rank; a dense one is always added to the weights"""
+    bits: Literal[8, 4] | None = None
+    """In which the base's linear weights are while it answers, with ΔW beside them; None: as they are"""
 
     @model_serializer(mode="wrap")
     def _without_what_came_later(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """As recipes were recorded before there was a choice, where it is the first one."""
-        return {name: value for name, value in dump(self).items() if (name, value) != ("applied", "in_weights")}
+        first = {"applied": "in_weights", "bits": None}
+        return {name: value for name, value in dump(self).items() if value != first.get(name, ...)}
 
     def identity(self) -> dict[str, Any]:
         """What can change the answers. The backend came later: with the first one a run keeps its id."""
@@ -259,6 +279,9 @@ class Recipe(_Frozen):
     device: str = ""
     """Where to compute: ``cpu``, ``cuda:1``; empty: wherever it is carried out. It does not count for identity, as it
     never did, though another device rounds differently: what changes by design is `dtype` and `applied`"""
+    artifacts: Kept = "always"
+    """Whether the merged adapter's weights stay once the run is measured: ``always``, ``front`` (while no run made
+    under this policy beats it), ``never``; see `runs.keeping`. It belongs to the launch and not to the identity"""
 
     @field_validator("parameters")
     @classmethod
@@ -325,12 +348,16 @@ class Recipe(_Frozen):
         return self.evaluation.dtype if self.evaluation else self.calibration.dtype if self.calibration else "float32"
 
     @model_serializer(mode="wrap")
-    def _without_a_device_of_its_own(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        kept = {"device": bool(self.device), "chat": self.chat != AS_THE_TEMPLATE}
+    def _without_what_is_as_usual(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        kept = {
+            "device": bool(self.device),
+            "artifacts": self.artifacts != "always",
+            "chat": self.chat != AS_THE_TEMPLATE,
+        }
         return {name: value for name, value in dump(self).items() if kept.get(name, True)}
 
     def _identity(self) -> dict[str, Any]:
-        data = self.model_dump(mode="json", exclude={"device"})
+        data = self.model_dump(mode="json", exclude={"device", "artifacts"})
         data["base"] = self.base.sha256
         data["adapters"] = [adapter.sha256 for adapter in self.adapters]
         data["parameters"] = methods.get(self.method).identity(self.parameters)
@@ -351,6 +378,21 @@ class Recipe(_Frozen):
         else:
             del data["unaligned"]  # as above
         return data | {"versions": STAGE_VERSIONS}
+
+
+def kept_of_many(given: str = "") -> Kept:
+    """What is kept of the adapters of a sweep or an experiment. Raises RecipeError for what is none of `KEPT`."""
+    wanted = given or os.environ.get(KEPT_OF_MANY, "").strip() or "front"
+    found = next((one for one in KEPT if one == wanted), None)
+    if found is None:
+        where = f"--artifacts {wanted}" if given else f"{KEPT_OF_MANY}={wanted}"
+        raise RecipeError(Problem(where, "is unknown", f"Use one of {', '.join(KEPT)}."))
+    return found
+
+
+def with_kept(recipes: Iterable[Recipe], kept: Kept) -> list[Recipe]:
+    """The same recipes, of whose adapters is kept what `kept` says; their ids stay."""
+    return [recipe.model_copy(update={"artifacts": kept}) for recipe in recipes]
 
 
 def validated(

@@ -137,7 +137,7 @@ def _suite(suite: Mapping[str, Any]) -> _Field:
     words = f"{suite.get('n')} {suite.get('split')} prompts, {suite.get('max_new_tokens')} tokens"
     if suite.get("metric"):
         words += f", {str(suite['metric']).replace('_', ' ')}"
-    content = str((suite.get("source") or {}).get("sha256"))
+    content = str((suite.get("source") or {}).get("sha256")) + str(suite.get("attacked") or "")
     # the hash first: where the words are equal it is what tells two suites apart
     return _Field(words, f"{content} {suite.get('role')} {words}")
 

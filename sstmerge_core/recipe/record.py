@@ -23,6 +23,8 @@ class RunRecord:
     """The last ``run_started`` event: recipe, pair, method, label, device, versions …"""
     finished: Row | None = None
     """The ``run_finished`` event: seconds, peak_memory_bytes"""
+    artifact: Row | None = field(default=None, compare=False)
+    """The last ``artifact`` event: the SHA-256 of the adapter that was written, and whether it is to stay"""
     suites: list[Suite] = field(default_factory=list)
     """Of the recipe's evaluation, in its order"""
     plans: dict[str, list[Any]] = field(default_factory=dict)
@@ -46,6 +48,8 @@ class RunRecord:
             self.suites = [Suite.model_validate(suite) for suite in _evaluation(event).get("suites") or []]
         elif name == "run_finished":
             self.finished = event
+        elif name == "artifact":
+            self.artifact = event
         elif name == "plan":
             self.plans.setdefault(event["suite"], event["batches"])
         elif name == "samples":
@@ -111,7 +115,7 @@ def answered(workspace: Workspace, run_id: str) -> RunRecord:
     """
     folder = workspace.run(run_id)
     # a name that leads out of the folder of runs is no run, whatever lies there
-    status = last_status(folder) if run_id and folder.parent == workspace.runs else None
+    status = last_status(folder) if run_id and workspace.is_run(folder) else None
     if status is None:
         known = '`sstmerge query "SELECT run_id, label FROM leaderboard"` lists the runs.'
         raise JobError(Problem(f"run {run_id}", "there is no such run in this workspace", known))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from sstmerge_core.analysis.decision import Decision, decide
+from sstmerge_core.evaluate.two_judges import TwoJudges, two_judges
 from sstmerge_core.report.kept import Kept, agrees, kept_of
 from sstmerge_core.report.matched import MatchedTaxes, matched_taxes
 from sstmerge_core.report.points import axes, is_merge, outcomes, points, records, suite_roles, topics
@@ -42,6 +43,8 @@ class Chapter:
     """Leaderboard rows of the merges behind `found`, one a run."""
     decision: Decision
     """What Pareto and the command line say too"""
+    judges: tuple[TwoJudges, ...] = ()
+    """The chapter's judge beside every other one that has judged answers of these runs too"""
     topics: Mapping[str, Sequence[str] | None] = field(default_factory=dict)
     """Measure → the topic of each prompt of its table in `axes`; None where they have none"""
     unjudged: tuple[int, int] = (0, 0)
@@ -148,9 +151,16 @@ def _chapter(
             runs=merges,
             decision=decide(_alike(queries.pair_runs(con, pair, sources=[str(key["source"])]), key)),
             unjudged=counted,
+            judges=() if reported else _judges(con, list(rows["run_id"]), str(key["judge"])),
             topics={} if per_prompt is None else topics(tables, per_prompt),
         )
     ]
+
+
+def _judges(con: duckdb.DuckDBPyConnection, run_ids: list[str], judge: str) -> tuple[TwoJudges, ...]:
+    others = [other for other in queries.judges_of(con, run_ids) if other != judge]
+    found = [two_judges(queries.both_judged(con, run_ids, judge, other), judge, other) for other in others]
+    return tuple(one for one in found if one is not None)
 
 
 def _unjudged(answers: pd.DataFrame, runs: pd.DataFrame) -> tuple[int, int]:

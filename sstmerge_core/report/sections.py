@@ -60,6 +60,7 @@ def chapter_sections(chapter: Chapter) -> Iterator[Section]:
         front_comparison,
         over_seeds,
         consistency,
+        two_judges,
     ):
         if (section := write(chapter)) is not None:
             yield section
@@ -136,6 +137,39 @@ def tax_at_matched_resistance(chapter: Chapter) -> Section | None:
         caption += f" Reached at none of these by {listed(beyond)}."
     table = drop_empty(Table(head, tuple(rows), texts=2, caption=caption))
     return Section("Safety Tax at matched resistance", (told, table), level=3)
+
+
+DIFFERENCES = 12
+"""Answers on which judges differ that are named at most"""
+
+
+def two_judges(chapter: Chapter) -> Section | None:
+    """How far the chapter's judge agrees with others that judged the same answers, and where they differ."""
+    if not chapter.judges:
+        return None
+    parts: list[Any] = []
+    for pair in chapter.judges:
+        parts.append(plain(pair.sentence))
+        if pair.differing.empty:
+            continue
+        shown = pair.differing.head(DIFFERENCES)
+        rest = len(pair.differing) - len(shown)
+        rows = tuple(
+            (
+                words.run_link(words.shortened(str(row["prompt"]).replace("\n", " "), 60), str(row["run_id"])),
+                plain(str(row["suite"])),
+                plain(str(row["first"])),
+                plain(str(row["second"])),
+            )
+            for row in records(shown)
+        )
+        head = ("Answer to", "Prompts", plain(pair.first), plain(pair.second))
+        more = f" {words.count(rest, 'more')} on the Run pages." if rest else ""
+        caption = (
+            f"Of {words.count(pair.answers, 'answer')} that both judged they differ on {len(pair.differing)}.{more}"
+        )
+        parts.append(Table(head, rows, texts=4, caption=caption))
+    return Section("Two judges", tuple(parts), level=3)
 
 
 def series(chapter: Chapter) -> Section | None:

@@ -105,7 +105,7 @@ def _texts(recipe: Recipe, output: Output, base_name: str, weights: Weights, err
         "name": f"{recipe.pair}-{recipe.method}-{recipe.run_id[:6]}",
         "role": "",
         "description": f"{recipe.label}, merged from {recipe.pair.replace('_', ' and ', 1)}",
-        "recipe": without_paths(recipe.model_dump(mode="json")),
+        "recipe": without_paths(recipe.model_dump(mode="json", exclude={"artifacts"})),
         "run_id": recipe.run_id,
         "versions": versions(),
         "output": asdict(output),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -38,6 +39,7 @@ def model_card(
     sections = [
         _front_matter(base, output),
         f"# {markdown(recipe.label)}\n\n{thing} for {markdown(base)}, merged with SST-Merge Studio.",
+        _loading(base, output),
         _inputs(recipe),
         f"## Method\n\n{entry.title}: {entry.summary}\n\n$${entry.formula}$$" + _paper(entry),
         _settings(recipe),
@@ -62,6 +64,32 @@ def _front_matter(base: str, output: Output) -> str:
         "tags": ["lora", "merge", "peft", "sst-merge"] if adapter else ["merge", "sst-merge"],
     }
     return f"---\n{yaml.safe_dump(fields, sort_keys=False, allow_unicode=True)}---"
+
+
+PLACE = "path/to/this/folder"
+"""What stands for where it lies in the snippet that loads it; on the hub its repository"""
+
+
+def _loading(base: str, output: Output) -> str:
+    """A snippet of Python that loads what was written."""
+    name = json.dumps(one_line(base).replace("`", "'"), ensure_ascii=False)
+    if output.kind == "adapter":
+        body = [
+            "from peft import PeftModel",
+            "from transformers import AutoModelForCausalLM, AutoTokenizer",
+            "",
+            f'base = AutoModelForCausalLM.from_pretrained({name}, dtype="auto")',
+            f'model = PeftModel.from_pretrained(base, "{PLACE}")',
+            f"tokenizer = AutoTokenizer.from_pretrained({name})",
+        ]
+    else:
+        body = [
+            "from transformers import AutoModelForCausalLM, AutoTokenizer",
+            "",
+            f'model = AutoModelForCausalLM.from_pretrained("{PLACE}", dtype="auto")',
+            f'tokenizer = AutoTokenizer.from_pretrained("{PLACE}")',
+        ]
+    return "\n".join(["## Load it", "", "```python", *body, "```"])
 
 
 def _inputs(recipe: Recipe) -> str:

@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,8 +30,17 @@ from sstmerge_core.metrics.labels import DEFAULT_JUDGE
 from sstmerge_core.models.device import peak_memory, share_the_machine
 from sstmerge_core.recipe import Recipe, Source, Suite, TooLong, record
 from sstmerge_core.recipe.record import RunRecord
-from sstmerge_core.runs import artifact, fit_stage, watched
-from sstmerge_core.runs.session import Report, Session, check_base, chosen_device, planned_rows, unchanged
+from sstmerge_core.runs import artifact, fit_stage, keeping, watched
+from sstmerge_core.runs.located import located
+from sstmerge_core.runs.session import (
+    Report,
+    Session,
+    check_base,
+    chosen_device,
+    planned_attack,
+    planned_rows,
+    unchanged,
+)
 from sstmerge_core.store.events import EventWriter
 from sstmerge_core.words import count
 from sstmerge_core.workspace import Workspace
@@ -42,6 +52,9 @@ if TYPE_CHECKING:
 
     from sstmerge_core.adapters.dense import WrittenModel
     from sstmerge_core.models.resident import Answering
+
+FETCH = "fetch"
+"""The stage in which inputs come from the content store; its units are MiB"""
 
 
 def execute(
@@ -100,6 +113,8 @@ def opened(recipes: Sequence[Recipe], workspace: Workspace, device: str = "auto"
 def run(recipe: Recipe, session: Session) -> None:
     """Carry out one recipe, or what is left of it; its event file says what happened."""
     if is_finished(session.workspace, recipe):
+        if keeping.asked_to_stay(recipe, session.workspace):
+            _remade(located(recipe, session.workspace, partial(session.progress, FETCH)), session)
         return
     folder = session.workspace.run(recipe.run_id)
     started = time.monotonic()
@@ -107,6 +122,7 @@ def run(recipe: Recipe, session: Session) -> None:
         past = record.read(folder)
         events.write("run_started", **_started(recipe, session))
         try:
+            recipe = located(recipe, session.workspace, partial(session.progress, FETCH))
             merged = _merge_stage(recipe, session, events, past)
             if recipe.evaluation:
                 _evaluate_stages(recipe, session, events, past, merged)
@@ -126,6 +142,7 @@ def run(recipe: Recipe, session: Session) -> None:
             seconds=time.monotonic() - started + past.generating_seconds,
             peak_memory_bytes=peak_memory(session.device),
         )
+    keeping.settle(recipe, session.workspace)
 
 
 def _merge_stage(recipe: Recipe, session: Session, events: EventWriter, past: RunRecord) -> Merged:
@@ -145,7 +162,7 @@ def _merge_stage(recipe: Recipe, session: Session, events: EventWriter, past: Ru
         written, errors = artifact.write_adapter(recipe, inputs, lambda: merged, folder, Output())
         statistics += errors
         about = {"name": "adapter", "path": "artifacts/adapter", "sha256": written.sha256, "bytes": written.bytes}
-        events.write("artifact", **about)
+        events.write("artifact", **about, **({"keep": recipe.artifacts} if recipe.artifacts != "always" else {}))
     for module, eigenvalues in merged.spectra.items():
         events.write("spectrum", module=module, eigenvalues=eigenvalues)
     if statistics:
@@ -353,6 +370,7 @@ def _generate(
 
     stage, note = f"generate:{suite.name}", ""
     rows = planned_rows(suite.source, suite.split, suite.n)
+    attack = planned_attack(suite, rows)
     if too_long == "cut":
         rows, cut = shortened(rows, model, suite.max_new_tokens)
         note = f"{count(cut, 'prompt')} cut to the model's positions" if cut else ""
@@ -360,7 +378,7 @@ def _generate(
             log.warning("Suite %s: %s.", suite.name, note)
     plan = past.plans.get(suite.name)
     if plan is None:
-        plan = plan_batches(rows, model, batch_size, suite.max_new_tokens)
+        plan = plan_batches(rows, model, batch_size, suite.max_new_tokens, attack)
         events.write("plan", suite=suite.name, batches=plan)
     done = dict(past.batches.get(suite.name, {}))
     finished = sum(len(batch) for batch in done.values())
@@ -372,7 +390,7 @@ def _generate(
         size = next(len(batch) for index, batch in enumerate(plan) if index not in done)
         within(finished, size, ended, tokens)
 
-    for batch, seconds, samples in generate_suite(model, rows, plan, set(done), suite.max_new_tokens, tell):
+    for batch, seconds, samples in generate_suite(model, rows, plan, set(done), suite.max_new_tokens, tell, attack):
         events.write("samples", suite=suite.name, batch=batch, seconds=seconds, rows=samples)
         done[batch] = samples
         finished += len(samples)
@@ -432,24 +450,26 @@ def remake(
     """
     share_the_machine()
     session = Session(workspace, chosen_device(device, [recipe]), report=report, should_cancel=should_cancel)
-    folder = workspace.run(recipe.run_id)
-    past = record.read(folder)
-    target = workspace.merged_adapter(recipe.run_id)
     try:
-        if recipe.calibration is not None:
-            _looked_at(recipe, session)
-        session.progress("merge", 0, 1)
-        inputs = session.inputs(recipe)
-        written, _ = artifact.write_adapter(
-            recipe, inputs, lambda: merge_now(recipe, session, past=past), target, Output()
-        )
-        artifact.tell_scores(recipe, target, list(past.metrics.values()))
-        with EventWriter(folder) as events:
-            about = {"name": "adapter", "path": "artifacts/adapter", "sha256": written.sha256, "bytes": written.bytes}
-            events.write("artifact", **about)
-        session.progress("merge", 1, 1)
+        return _remade(recipe, session)
     finally:
         session.close()
+
+
+def _remade(recipe: Recipe, session: Session) -> adapters.Written:
+    folder = session.workspace.run(recipe.run_id)
+    past = record.read(folder)
+    target = session.workspace.merged_adapter(recipe.run_id)
+    if recipe.calibration is not None:
+        _looked_at(recipe, session)
+    session.progress("merge", 0, 1)
+    inputs = session.inputs(recipe)
+    written, _ = artifact.write_adapter(recipe, inputs, lambda: merge_now(recipe, session, past=past), target, Output())
+    artifact.tell_scores(recipe, target, list(past.metrics.values()))
+    with EventWriter(folder) as events:
+        about = {"name": "adapter", "path": "artifacts/adapter", "sha256": written.sha256, "bytes": written.bytes}
+        events.write("artifact", **about)
+    session.progress("merge", 1, 1)
     return written
 
 
@@ -461,7 +481,7 @@ def measure(
     for suite in chosen:
         own, by = answers[suite.name], verdicts[suite.name]
         rows += metric_rows.suite_metrics(suite.name, suite.role, own, by, judge, suite.metric)
-    return rows + metric_rows.overall_metrics(verdicts, judge, metric_rows.prompt_topics(answers))
+    return rows + metric_rows.run_metrics(chosen, answers, verdicts, judge)
 
 
 def _against(
@@ -530,7 +550,7 @@ def _started(recipe: Recipe, session: Session) -> dict[str, Any]:
         "mode": parameters.get("mode"),
         "seed": parameters.get("seed"),
         "parameters": parameters,
-        "recipe": recipe.model_dump(mode="json"),
+        "recipe": recipe.model_dump(mode="json", exclude={"artifacts"}),  # of the launch; run again, it stays
         "device": session.device,
         "dtype": recipe.dtype,
         "versions": artifact.versions(),

@@ -35,7 +35,8 @@ def outcome(workspace: Workspace, recipe: Recipe) -> dict[str, Any]:
         if metric.role == "utility" or not metric.headline:
             continue
         on = "utility" if metric.relative else next((role for role in metric.suites if role in suite_of), "")
-        found |= _figure(metric.name, rows.get((metric.name, "all" if metric.of_all else suite_of.get(on, ""))))
+        together = "all" if metric.of_all else "attacked" if metric.of_attacked else ""
+        found |= _figure(metric.name, rows.get((metric.name, together or suite_of.get(on, ""))))
     own = rows.get((declared, utility.name)) if utility else None
     found |= _figure("utility", own) | (_figure(declared, own) if declared else {})
     seconds = past.finished["seconds"] if past.finished else None

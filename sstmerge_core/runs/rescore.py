@@ -16,7 +16,9 @@ from sstmerge_core.analysis.statistics import usable_clusters
 from sstmerge_core.errors import JobError, Problem
 from sstmerge_core.evaluate import metric_rows
 from sstmerge_core.evaluate.agreement import Agreement, agreement
+from sstmerge_core.evaluate.encoders import Scorer
 from sstmerge_core.evaluate.judge import Judge, judge_samples
+from sstmerge_core.evaluate.judges_endpoint import Usage
 from sstmerge_core.recipe import record
 from sstmerge_core.recipe.record import RunRecord, answered
 from sstmerge_core.store.events import EventWriter, last_status
@@ -77,9 +79,17 @@ def _judge_stored(
             events.write("metrics", rows=new)
         if done:
             seconds = time.monotonic() - begun
-            events.write("stage", stage="rescore", status="done", seconds=seconds, units=done, note=judge.judge_id)
+            cost = f": {usage.words}" if (usage := usage_of(judge)) and usage.requests else ""
+            note = f"{judge.judge_id}{cost}"
+            events.write("stage", stage="rescore", status="done", seconds=seconds, units=done, note=note)
         progress(total, total)
     return Rescored(run_id, done, rows)
+
+
+def usage_of(judge: Judge) -> Usage | None:
+    """What a judge behind an endpoint has asked and cost so far; None of any other."""
+    found = getattr(getattr(judge, "complete", None), "usage", None)
+    return found if isinstance(found, Usage) else None
 
 
 def _chunks(past: RunRecord, judge_id: str) -> Iterator[tuple[str, list[Row]]]:
@@ -96,9 +106,8 @@ def _metrics(past: RunRecord, judge: Judge, reference: RunRecord | None) -> list
     for suite in past.suites:
         rows, by = past.samples[suite.name], verdicts[suite.name]
         own += metric_rows.suite_metrics(suite.name, suite.role, rows, by, judge, suite.metric)
-    own = [row for row in own if row["judge"] == judge.judge_id] + metric_rows.overall_metrics(
-        verdicts, judge, metric_rows.prompt_topics(past.samples)
-    )
+    own = [row for row in own if row["judge"] == judge.judge_id]
+    own += metric_rows.run_metrics(past.suites, past.samples, verdicts, judge)
     if reference is None:
         return own
     measured = [row for row in past.metrics.values() if row["judge"] in metrics.without_judge()]
@@ -136,6 +145,37 @@ def score(workspace: Workspace, run_id: str, *, missing_answers_are_fine: bool =
         if new:
             events.write("metrics", rows=new)
         return new
+
+
+def score_by_encoder(
+    workspace: Workspace, run_id: str, scorer: Scorer, progress: Callable[[int, int], None] = lambda done, total: None
+) -> list[Row]:
+    """Compute what an encoder says of a run's stored answers to its utility prompts; its rows, new or not.
+
+    They are appended to the run's events where they are new. `progress` is told (answers done, of all). Raises JobError
+    as `record.answered` does, and where the run has no answers with a reference.
+    """
+    access.require("score")
+    answered(workspace, run_id)
+    with EventWriter(workspace.run(run_id)) as events:
+        past = answered(workspace, run_id)
+        chosen = [suite.name for suite in past.suites if suite.role in scorer.metric.suites]
+        asked = [(suite, row) for suite in chosen for row in past.samples.get(suite, ()) if row["reference"]]
+        if not asked:
+            fix = "Measure it on a task's prompts first."
+            raise JobError(Problem(f"run {run_id}", "has no answers with a reference answer", fix))
+        found = scorer.scores([(row["reference"], row["response"]) for _, row in asked], progress)
+        by_suite: dict[str, dict[str, float]] = {suite: {} for suite, _ in asked}
+        for (suite, row), value in zip(asked, found, strict=True):
+            by_suite[suite][row["prompt_id"]] = value
+        rows = [
+            metric_rows.encoded_metric(scorer.metric, suite, past.samples[suite], values, scorer.name)
+            for suite, values in by_suite.items()
+        ]
+        new = [row for row in rows if past.metrics.get((row["metric"], row["suite"], row["judge"])) != row]
+        if new:
+            events.write("metrics", rows=new)
+        return rows
 
 
 @dataclass(frozen=True)

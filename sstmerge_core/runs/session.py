@@ -18,8 +18,8 @@ from sstmerge_core.jobs.plan import importance_units
 from sstmerge_core.merge import Calibrated, Merged, deltas, dense_and_low_rank
 from sstmerge_core.models.chat import speak
 from sstmerge_core.models.device import best_device, devices, is_here
-from sstmerge_core.recipe import AS_THE_TEMPLATE, STAGE_VERSIONS, Calibration, Chat, Recipe, Source
-from sstmerge_core.suites import twins
+from sstmerge_core.recipe import AS_THE_TEMPLATE, STAGE_VERSIONS, Calibration, Chat, Recipe, Source, Suite
+from sstmerge_core.suites import attacks, twins
 from sstmerge_core.suites.rows import Row, load_rows, rows_digest, take
 from sstmerge_core.workspace import Workspace
 
@@ -51,6 +51,8 @@ class Session:
     point: int = 0
     _model: tuple[Any, ResidentModel] | None = None
     _served: tuple[Any, ServedModel] | None = None
+    _chats: dict[str, Chat] = field(default_factory=dict)
+    """How each of the two is spoken to at present"""
     _adapters: dict[str, Adapter] = field(default_factory=dict)
     _factors: dict[str, dict[str, Factors]] = field(default_factory=dict)
     _calibrated: tuple[Any, Calibrated] | None = None
@@ -72,25 +74,28 @@ class Session:
         if self.should_cancel():
             raise Cancelled(f"job {self.job_id}" if self.job_id else "run")
 
-    def model(self, base: Source, dtype: str, chat: Chat = AS_THE_TEMPLATE) -> ResidentModel:
-        """The base model in `dtype`, spoken to as `chat` says; another one in memory is let go first.
+    def model(self, base: Source, dtype: str, chat: Chat = AS_THE_TEMPLATE, bits: int | None = None) -> ResidentModel:
+        """The base model in `dtype`, or quantised to `bits`, spoken to as `chat` says; another one is let go first.
 
         Raises DataError where its files are not the recipe's, or not any more: what is in memory may be mapped from
         them.
         """
         from sstmerge_core.models.resident import ResidentModel
 
-        key = (base.path, base.sha256, dtype)
+        key = (base.path, base.sha256, f"{bits} bits" if bits else dtype)
         if self._model is None or self._model[0] != key:
             self.progress("prepare", 0, 1)
             self.close()
             with unchanged(base, self.workspace):
-                loaded = ResidentModel.load(base.path, dtype, self.device, **chat.told.get("chat", {}))
+                how = chat.told.get("chat", {}) | ({"bits": bits} if bits else {})
+                loaded = ResidentModel.load(base.path, dtype, self.device, **how)
             self._model = (key, loaded)
             self.progress("prepare", 1, 1)
         else:
             check_base(base, self.workspace)
-            speak(self._model[1].tokenizer, chat.system, chat.thinking)
+            if chat != self._chats.get("model"):
+                speak(self._model[1].tokenizer, chat.system, chat.thinking)
+        self._chats["model"] = chat
         return self._model[1]
 
     def served(self, base: Source, dtype: str, rank: int, chat: Chat = AS_THE_TEMPLATE) -> ServedModel:
@@ -106,8 +111,9 @@ class Session:
                 known = ServedModel.load(base.path, dtype, self.device, rank, **chat.told.get("chat", {}))
             self._served = (key, known)
             self.progress("prepare", 1, 1)
-        else:
+        elif chat != self._chats.get("served"):
             speak(known.tokenizer, chat.system, chat.thinking)
+        self._chats["served"] = chat
         return known
 
     def answering(self, recipe: Recipe, merged: Merged, written: Path | None = None) -> Answering:
@@ -118,7 +124,8 @@ class Session:
         """
         evaluation = recipe.evaluation
         if evaluation is None or evaluation.backend == "transformers":
-            resident = self.model(recipe.base, recipe.dtype, recipe.chat)
+            bits = evaluation.bits if evaluation else None
+            resident = self.model(recipe.base, recipe.dtype, recipe.chat, bits)
             put_on(recipe, resident, merged)
             return resident
         inputs = self.inputs(recipe)
@@ -387,10 +394,19 @@ class Session:
 
 def put_on(recipe: Recipe, resident: ResidentModel, merged: Merged) -> None:
     """Have the model compute with the merge, as the recipe's evaluation says."""
-    if recipe.evaluation is not None and recipe.evaluation.applied == "beside":
+    if resident.quantised:
+        dense, low_rank = dense_and_low_rank(merged)
+        found = merged.factors()[0] if dense else {}
+        resident.set_delta(None, {name: partial(_made, own) for name, own in found.items()} if dense else low_rank)
+    elif recipe.evaluation is not None and recipe.evaluation.applied == "beside":
         resident.set_delta(*dense_and_low_rank(merged))
     else:
         resident.set_delta(deltas(merged))
+
+
+def _made(factors: Any) -> Any:
+    """Factors A and B, made where they are not yet."""
+    return factors if isinstance(factors, tuple) else factors.make()
 
 
 def planned_rows(source: Source, split: str, n: int) -> list[Row]:
@@ -400,6 +416,16 @@ def planned_rows(source: Source, split: str, n: int) -> list[Row]:
         fault = "the rows have changed since this run was planned"
         raise DataError(Problem(source.path, fault, "Launch the run again with the rows as they are now."))
     return rows
+
+
+def planned_attack(suite: Suite, rows: Sequence[Row]) -> attacks.Attack | None:
+    """The suite's attack; None where it has none. Raises DataError where it asks other words than were planned."""
+    if not suite.attack:
+        return None
+    if attacks.digest(suite.attack, rows) != suite.attacked:
+        fault = "the attack has changed since this run was planned"
+        raise DataError(Problem(f"attack {suite.attack}", fault, "Launch the run again with the attack as it is now."))
+    return attacks.get(suite.attack)
 
 
 def refused_rows(calibration: Calibration) -> list[Row]:

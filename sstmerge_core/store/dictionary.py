@@ -42,6 +42,7 @@ COLUMNS = {
     "description": "What its maker says of it.",
     "device": "What it ran on: cpu, cuda.",
     "dtype": "Number format of the model's weights.",
+    "asked": "What the model saw in place of the prompt, where it was under an attack.",
     "backend": "What generated the answers: transformers, or vllm with the written adapter as LoRA.",
     "eigenvalue": "Harm energy over benign energy along this direction.",
     "error": "Why it failed.",

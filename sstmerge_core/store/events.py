@@ -21,7 +21,7 @@ from typing import IO, Any
 
 from sstmerge_core import documents
 from sstmerge_core.errors import Problem, StoreError, lock_fault
-from sstmerge_core.workspace import Workspace, is_file
+from sstmerge_core.workspace import Workspace, is_file, touch_shelf
 
 FILE_NAME = "events.jsonl"
 SYNC_SECONDS = 2.0
@@ -76,6 +76,7 @@ class EventWriter:
             with contextlib.suppress(OSError):
                 self._file.truncate(start)
             raise
+        touch_shelf(self.path.parent)
 
     def close(self) -> None:
         """Flush to the disk and release the lock. Calling it twice is harmless."""
@@ -148,7 +149,7 @@ def read_events(folder: Path) -> Iterator[dict[str, Any]]:
 def run_folder(workspace: Workspace, run_id: str) -> Path:
     """The folder of a run. Raises StoreError where there is no such run, whatever else lies at that path."""
     folder = workspace.run(run_id)
-    if not run_id or folder.parent != workspace.runs or not is_file(folder / FILE_NAME):
+    if not run_id or not workspace.is_run(folder) or not is_file(folder / FILE_NAME):
         fix = '`sstmerge query "SELECT run_id, label FROM leaderboard"` lists the runs.'
         raise StoreError(Problem(f"run {run_id}", "there is no such run in this workspace", fix))
     return folder

@@ -16,7 +16,9 @@ def macro() -> str:
     Where a metric exists for several suites or judges, the run's own suite and the default judge come first; of what
     only some judges can tell, a figure comes before none. A run's utility is the metric that its suite declares, on it.
     """
-    told = [metric for metric in metrics.metrics() if metric.headline and metric.role != "utility"]
+    headline = [metric for metric in metrics.metrics() if metric.headline and metric.role != "utility"]
+    told = [metric for metric in headline if not metric.of_run]
+    taken = "".join(f"({metric.of_run})::DOUBLE AS {metric.name}, " for metric in headline if metric.of_run)
     utility = _list([metric.name for metric in metrics.metrics() if metric.role == "utility"])
     asked = _list([metric.name for metric in told if metric.asks])
     own_suite = " ".join(f"WHEN metric = '{metric.name}' THEN {_suite_of(metric)}" for metric in told)
@@ -62,7 +64,7 @@ SELECT r.run_id, r.source, r.pair, r.utility AS utility_adapter, r.safety AS saf
     -- Which table of a report the row is from; NULL for a measured run. One report repeats rows (top10) and has a
     -- second table that disagrees with its first (alpha_dependence): fronts and curves take its main table only.
     CASE WHEN r.source = 'reported' THEN json_extract_string(r.parameters, '$.table') END AS reported_table,
-    r.comparable, r.setting, r.dtype, r.backend, r.device, r.seconds, r."user", r.job_id, r.created_at, r.finished_at
+    r.comparable, r.setting, r.dtype, r.backend, r.device, {taken}r."user", r.job_id, r.created_at, r.finished_at
 FROM chosen r LEFT JOIN best b USING (run_id)
 LEFT JOIN annotations a ON a.run_id = r.run_id AND a.kind = 'name' AND NOT a.removed;
 """
@@ -84,6 +86,8 @@ def _suite_of(metric: Metric) -> str:
     """The suite of a run whose figure counts: of the first role that the metric is measured on and the run has."""
     if metric.of_all:
         return "'all'"
+    if metric.of_attacked:
+        return "'attacked'"
     roles = ("utility",) if metric.relative or not metric.suites else metric.suites
     return f"coalesce({', '.join(f'r.{role}_suite' for role in roles)}, '')"
 

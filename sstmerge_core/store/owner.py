@@ -57,6 +57,12 @@ class Owner:
         self._inserts = _inserts(connection)
         self._seen: dict[str, int] = dict(connection.execute('SELECT path, "offset" FROM ingested').fetchall())
         self._unpublished = True
+        self._published: Path | None = None
+        """The snapshot that this owner made last"""
+        self._changed: set[str] = set()
+        """Whose rows differ from it; an owner is in it once its rows are committed"""
+        self._whole_bytes = 0
+        """Size of the last snapshot that was copied whole"""
         self.publishing_seconds = 0.0
         """How long the last snapshot took"""
         self.looking_seconds = 0.0
@@ -100,12 +106,14 @@ class Owner:
             begun = time.monotonic()
             sizes = self.workspace.event_files()
             self.looking_seconds = time.monotonic() - begun
+            self._follow(cursor, sizes)
             total = self._forget(cursor, sizes)
             for batch, offsets in self._batches(sizes):
                 with _transaction(cursor):
                     _write(cursor, self._inserts, batch)
                     cursor.execute(_OFFSETS, [list(offsets), list(offsets.values())])
                 self._seen |= offsets
+                self._changed.update(Path(name).parent.name for name in offsets)
                 total += batch.events
             self._unpublished |= total > 0
             return total
@@ -120,14 +128,26 @@ class Owner:
             current = snapshot.newest(self.workspace.snapshots)
             if current is None or self._unpublished:
                 self._unpublished = False  # what is ingested from here on may not be in it
+                changed, self._changed = self._changed, set()
                 begun = time.monotonic()
                 try:
-                    current = snapshot.publish(cursor, self.workspace.database.stem, self.workspace.snapshots)
+                    current = self._publish(cursor, current, changed)
                 except BaseException:
-                    self._unpublished = True
+                    self._unpublished, self._published = True, None
                     raise
                 self.publishing_seconds = time.monotonic() - begun
             return current
+
+    def _publish(self, cursor: duckdb.DuckDBPyConnection, newest: Path | None, changed: set[str]) -> Path:
+        """A new snapshot; of the last one and what has changed, where that is still the newest."""
+        since = None
+        if newest is not None and newest == self._published:
+            since = snapshot.Since(newest, changed, _OWNED, self._whole_bytes)
+        made = snapshot.publish(cursor, self.workspace.database.stem, self.workspace.snapshots, since)
+        self._published = made
+        if since is None:
+            self._whole_bytes = made.stat().st_size
+        return made
 
     def close(self) -> None:
         with self._publishing, self._lock:
@@ -138,6 +158,22 @@ class Owner:
 
     def __exit__(self, *exception: object) -> None:
         self.close()
+
+    def _follow(self, cursor: duckdb.DuckDBPyConnection, sizes: Mapping[str, int]) -> None:
+        """Read on where a file was left that has moved since: a run that `sstmerge tidy` put to the finished ones."""
+        new = {Path(name).parent.name: name for name in sizes.keys() - self._seen.keys() if name.startswith(_MOVING)}
+        moved = {}
+        for name in self._seen.keys() - sizes.keys() if new else ():
+            target = new.get(Path(name).parent.name)
+            if target is not None and name.startswith(_MOVING) and sizes[target] >= self._seen[name]:
+                moved[name] = target
+        if moved:
+            with _transaction(cursor):
+                renamed = "UPDATE ingested SET path = m.new FROM (SELECT unnest(?) AS old, unnest(?) AS new) m"
+                cursor.execute(f"{renamed} WHERE path = m.old", [list(moved), list(moved.values())])
+            for name, target in moved.items():
+                self._seen[target] = self._seen.pop(name)
+            self._unpublished = True
 
     def _forget(self, cursor: duckdb.DuckDBPyConnection, sizes: Mapping[str, int]) -> int:
         """Forget the runs and pairs whose event files are gone, and those whose annotations are; how many files."""
@@ -152,6 +188,7 @@ class Owner:
             cursor.execute("DELETE FROM ingested WHERE list_contains(?, path)", [files])
         for name in files:
             del self._seen[name]
+        self._changed.update(owners)
         return len(gone)
 
     def _batches(self, sizes: Mapping[str, int]) -> Iterator[tuple[Batch, dict[str, int]]]:
@@ -248,6 +285,8 @@ def _schema() -> str:
     return tables + leaderboard.macro() + mark + views
 
 
+_MOVING = ("runs/", "finished/")
+"""Where the event file of a run may be, before and after"""
 _OWNED = {
     "leaderboard": "run_id",
     "pair_inspections": "pair_id",

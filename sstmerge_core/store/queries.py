@@ -184,7 +184,7 @@ def run_samples(con: Connection, run_id: str, suite: str | None = None, judge: s
     """Every prompt and answer of a run with the judge's `label`, `score` and `raw` (NULL where it gave none)."""
     return con.execute(
         """
-        SELECT s.suite, s.prompt_id, s.topic, s.prompt, s.response, s.reference, s.n_tokens, s.stopped,
+        SELECT s.suite, s.prompt_id, s.topic, s.prompt, s.response, s.reference, s.n_tokens, s.stopped, s.asked,
             v.judge, v.label, v.score, v.raw
         FROM samples s LEFT JOIN verdicts v
             ON v.run_id = s.run_id AND v.suite = s.suite AND v.prompt_id = s.prompt_id AND v.judge = ?
@@ -304,6 +304,29 @@ def answers(con: Connection, run_ids: Sequence[str], judge: str) -> pd.DataFrame
         FROM asked LEFT JOIN judged USING (run_id, suite, prompt_id) ORDER BY run_id, suite, prompt_id
     """
     return con.execute(sql, {"runs": list(run_ids), "judge": judge}).df()
+
+
+def both_judged(con: Connection, run_ids: Sequence[str], first: str, second: str) -> pd.DataFrame:
+    """Answers that two judges judged: run_id, suite, prompt_id, topic, prompt, response, labels `first`, `second`."""
+    sql = """
+        WITH one AS (FROM verdicts WHERE judge = $first AND run_id IN (SELECT unnest($runs)) AND label IS NOT NULL),
+            two AS (FROM verdicts WHERE judge = $second AND run_id IN (SELECT unnest($runs)) AND label IS NOT NULL),
+            asked AS (FROM samples WHERE run_id IN (SELECT unnest($runs)))
+        SELECT run_id, suite, prompt_id, asked.topic, asked.prompt, asked.response, one.label AS first,
+            two.label AS second
+        FROM asked JOIN one USING (run_id, suite, prompt_id) JOIN two USING (run_id, suite, prompt_id)
+        ORDER BY run_id, suite, prompt_id
+    """
+    return con.execute(sql, {"runs": list(run_ids), "first": first, "second": second}).df()
+
+
+def judges_of(con: Connection, run_ids: Sequence[str]) -> list[str]:
+    """Who has judged answers of any of `run_ids`, by name; readers by hand left out."""
+    sql = """
+        SELECT DISTINCT judge FROM verdicts
+        WHERE run_id IN (SELECT unnest(?)) AND judge <> 'hand' AND NOT starts_with(judge, 'hand:') ORDER BY judge
+    """
+    return [str(row[0]) for row in con.execute(sql, [list(run_ids)]).fetchall()]
 
 
 def inspected_pair(con: Connection, *, base: str, utility: str, safety: str) -> str | None:

@@ -35,6 +35,7 @@ CREATE TABLE metrics (
 CREATE TABLE samples (
     run_id VARCHAR, suite VARCHAR, prompt_id VARCHAR,
     topic VARCHAR, prompt VARCHAR, response VARCHAR, reference VARCHAR, n_tokens INTEGER, stopped BOOLEAN,
+    asked VARCHAR,  -- what the model saw in place of the prompt, under an attack
     PRIMARY KEY (run_id, suite, prompt_id)
 );
 

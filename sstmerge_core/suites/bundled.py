@@ -8,6 +8,7 @@ from typing import Any
 from sstmerge_core import access
 from sstmerge_core.errors import DataError, Problem
 from sstmerge_core.recipe import Source, Suite
+from sstmerge_core.suites import attacks
 from sstmerge_core.suites.declared import SHIPPED, DeclaredSuite, read
 from sstmerge_core.suites.rows import load_rows, rows_digest, splits, take
 
@@ -83,3 +84,10 @@ def suite(
     found, count = source(name_or_path, split, n)
     about: dict[str, Any] = {"metric": metric, "max_new_tokens": max_new_tokens}
     return Suite(name=found.name, role=role, split=split, n=count, source=found, **about)
+
+
+def attacked(plain: Suite, attack: str) -> Suite:
+    """The same prompts under an attack, as a suite of its own name. Raises RecipeError for an unknown attack."""
+    rows = take(load_rows(plain.source.path, plain.split), plain.n)
+    name = f"{plain.name}{attacks.BETWEEN}{attack}"
+    return plain.model_copy(update={"name": name, "attack": attack, "attacked": attacks.digest(attack, rows)})

@@ -86,7 +86,7 @@ def make(
     `trash`: with what was deleted and can be brought back. Raises DataError where it cannot be written.
     """
     target = Path(target).expanduser().resolve()
-    if target.is_dir() or target.is_relative_to(workspace.runs.resolve()):
+    if target.is_dir() or any(target.is_relative_to(one.resolve()) for one in (workspace.runs, workspace.finished)):
         raise DataError(Problem(str(target), "is no place for a backup", "Give the name of a file outside."))
     target.parent.mkdir(parents=True, exist_ok=True)
     made, listed = Made(), {}

@@ -67,7 +67,7 @@ def take(
 
 def _take(workspace: Workspace, other: Workspace, source: Path, dry_run: bool, progress: Progress) -> Imported:
     found = Imported()
-    folders = [folder for folder in sorted(other.runs.iterdir()) if _RUN.fullmatch(folder.name)]
+    folders = [folder for folder in sorted(other.run_folders()) if _RUN.fullmatch(folder.name)]
     for number, folder in enumerate(folders):
         _run(workspace, folder, found, dry_run)
         progress(number + 1, len(folders))

@@ -69,7 +69,7 @@ def ship(workspace: Workspace) -> int:
     The merges that ``sstmerge demo`` makes are left out: it is there to make them. Returns how many were packed.
     """
     found: list[tuple[str, bytes]] = []
-    for folder in sorted(workspace.runs.iterdir()):
+    for folder in sorted(workspace.run_folders(), key=lambda path: path.name):
         started = next((event for event in read_events(folder) if event["event"] == "run_started"), None)
         if started and last_status(folder) == "finished" and not _made_by_the_demo(started):
             lines = "".join(

@@ -1,7 +1,7 @@
 """What a workspace can do without: listed first, with why; then moved into the trash, or deleted for good.
 
 Never listed: what ships, whatever somebody tagged, noted or labelled and what that was made of or measured against,
-what anything here refers to, and what an active job works on.
+what anything here refers to, and what an active job works on. What a workspace may hold is told by `limits`.
 """
 
 from __future__ import annotations
@@ -16,25 +16,29 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from sstmerge_core import access, words
+from sstmerge_core import access, content, words
 from sstmerge_core.catalog import entries as adapters
 from sstmerge_core.errors import SSTMergeError
+from sstmerge_core.jobs import old_rows
 from sstmerge_core.jobs.model import Job
 from sstmerge_core.jobs.queue import Queue
 from sstmerge_core.recipe import record
-from sstmerge_core.store import audit, trash
+from sstmerge_core.store import audit, snapshot, trash
 from sstmerge_core.store.events import last_status
-from sstmerge_core.upkeep import shipped
+from sstmerge_core.upkeep import limits, shelve, shipped
+from sstmerge_core.upkeep.limits import Limits
 from sstmerge_core.upkeep.uses import DAY, prunable, uses
 from sstmerge_core.workspace import Workspace
 
 CACHED = ("gradients", "answers", "elected", "inputs", "fitted", "screened", "uploads")
 """Folders of the cache that hold one entry a file or folder; the demo's model and prepared prompts stay"""
+FETCHED = (content.ADAPTER, content.BASE, "coming")
+"""Folders of the same kind in the cache of the content store, wherever that is"""
 LEFT_BEHIND = DAY
 """Seconds after which a temporary folder that no process holds is one that a killed process left"""
-CACHE, LEFTOVER, LOG, WEIGHTS, RUN = "cache", "leftover", "log", "weights", "run"
+CACHE, LEFTOVER, LOG, WEIGHTS, RUN, JOBS, SHELVE = "cache", "leftover", "log", "weights", "run", "jobs", "move"
 TO_TRASH = (WEIGHTS, RUN)
-"""Kinds that can be brought back; the others are deleted for good, as they are made again or of no use"""
+"""Kinds that can be brought back; the others are deleted for good, as they are made again or of no use, or moved"""
 
 
 @dataclass(frozen=True)
@@ -48,15 +52,52 @@ class Item:
     why: str
 
 
+@dataclass(frozen=True)
+class Held:
+    """How much of one thing is here, and how much may be."""
+
+    what: str
+    now: str
+    most: str
+    over: bool
+
+
+def held(workspace: Workspace) -> list[Held]:
+    """What a workspace holds of everything that has a limit. Raises DataError for limits that cannot be read."""
+    most = limits.read(workspace)
+    cache = sum(size for _, _, size in _cache_entries(workspace))
+    logs = sum(path.stat().st_size for path in _log_files(workspace))
+    written = (trash.weights(workspace, folder.name) for folder in workspace.run_folders())
+    adapters = sum(path.stat().st_size for path in written if path is not None)
+    ended = len(old_rows.beyond(workspace, 0))
+    with os.scandir(workspace.runs) as entries:
+        runs = sum(1 for _ in entries)
+    sizes = (("cache", cache), ("logs", logs), ("adapters", adapters))
+    found = [Held(what, words.size(now), most.told(what), now > getattr(most, what)) for what, now in sizes]
+    counts = (("jobs", ended), ("runs", runs))
+    found += [Held(what, f"{now:,}", most.told(what), now > getattr(most, what)) for what, now in counts]
+    kept = snapshot.published(workspace.snapshots)
+    size = words.size(sum(path.stat().st_size for path in kept))
+    return [*found, Held("snapshots", f"{len(kept)}, {size}", str(snapshot.KEPT), len(kept) > snapshot.KEPT)]
+
+
 def plan(workspace: Workspace, *, older_than: float = 30 * DAY) -> list[Item]:
-    """What can go of what is older than `older_than` seconds, by kind, the largest first. Changes nothing."""
+    """What can go of what is older than `older_than` seconds, and of what is beyond the limits the oldest.
+
+    By kind, the largest first. Changes nothing. Raises DataError for limits that cannot be read.
+    """
+    most = limits.read(workspace)
     needed = protected(workspace)
-    items = [*_leftovers(workspace), *_cached(workspace, older_than), *_logs(workspace, older_than)]
-    for one in prunable(workspace, older_than=older_than, keep=needed.__contains__):
-        age = words.ago(one.written_at)
-        items.append(Item(WEIGHTS, one.run_id, one.bytes, f"written {age}; its recipe makes the same bits again"))
-    items += _runs_without_result(workspace, older_than, needed)
-    order = (LEFTOVER, LOG, CACHE, WEIGHTS, RUN)
+    items = [
+        *_leftovers(workspace),
+        *_cached(workspace, older_than, most.cache),
+        *_logs(workspace, older_than, most.logs),
+        *_weights(workspace, older_than, most, needed),
+        *_runs_without_result(workspace, older_than, needed),
+        *_ended_jobs(workspace, most),
+        *_to_shelve(workspace, most),
+    ]
+    order = (LEFTOVER, LOG, CACHE, WEIGHTS, RUN, JOBS, SHELVE)
     return sorted(items, key=lambda item: (order.index(item.kind), -item.bytes, item.name))
 
 
@@ -96,8 +137,13 @@ def carry_out(workspace: Workspace, items: list[Item]) -> tuple[list[Item], list
                 trash.delete_weights(workspace, item.name)
             elif item.kind == RUN:
                 trash.delete_run(workspace, item.name)
+            elif item.kind == JOBS:
+                old_rows.forget(workspace, [job for job, _ in old_rows.beyond(workspace, limits.read(workspace).jobs)])
+                freed += item.bytes
+            elif item.kind == SHELVE:
+                shelve.move(workspace, shelve.movable(workspace, limits.read(workspace).runs))
             else:
-                _delete(workspace.root / item.name)
+                _delete(workspace.root / item.name)  # of a cache elsewhere the name is a whole path
                 freed += item.bytes
         except (SSTMergeError, OSError) as error:
             kept.append(f"{item.name}: {error}")
@@ -116,21 +162,25 @@ def _shipped() -> frozenset[str]:
 
 def _run_of(workspace: Workspace, path: str) -> str:
     """The run that a path lies in; empty where it lies in none."""
-    with contextlib.suppress(ValueError):
-        return Path(path).relative_to(workspace.runs).parts[0] if path else ""
+    for root, deep in ((workspace.runs, 0), (workspace.finished, 1)):
+        with contextlib.suppress(ValueError, IndexError):
+            return Path(path).relative_to(root).parts[deep] if path else ""
     return ""
 
 
 def _leftovers(workspace: Workspace) -> Iterator[Item]:
     """Temporary folders of processes that were killed, below the workspace and its folders."""
     folders = [workspace.root, *(path for path in workspace.root.iterdir() if path.is_dir())]
+    fetched = content.folder(workspace)
+    folders += [fetched / kind for kind in (content.ADAPTER, content.BASE) if (fetched / kind).is_dir()]
     for folder in folders:
         for path in folder.iterdir():
             marks = (".partial-", ".old.")
             if not path.name.startswith(".") or not any(mark in path.name for mark in marks) or path.is_symlink():
                 continue
             if time.time() - path.stat().st_mtime >= LEFT_BEHIND and not _held(path):
-                name = path.relative_to(workspace.root).as_posix()
+                inside = path.is_relative_to(workspace.root)
+                name = path.relative_to(workspace.root).as_posix() if inside else str(path)
                 yield Item(LEFTOVER, name, trash.size(path), "a process was killed while it wrote this")
 
 
@@ -149,30 +199,84 @@ def _held(path: Path) -> bool:
     return False
 
 
-def _cached(workspace: Workspace, older_than: float) -> Iterator[Item]:
+def _weights(workspace: Workspace, older_than: float, most: Limits, needed: set[str]) -> Iterator[Item]:
+    """Weights that are old, and of the others the oldest beyond the limit."""
+    found = prunable(workspace, keep=needed.__contains__)
+    over = sum(one.bytes for one in found) - most.adapters
+    for one in found:  # the oldest first
+        age = words.ago(one.written_at)
+        if time.time() - one.written_at >= older_than:
+            yield Item(WEIGHTS, one.run_id, one.bytes, f"written {age}; its recipe makes the same bits again")
+        elif over > 0:
+            why = f"written {age}, beyond the {most.told('adapters')} for adapters; its recipe makes it again"
+            yield Item(WEIGHTS, one.run_id, one.bytes, why)
+        over -= one.bytes
+
+
+def _cache_entries(workspace: Workspace) -> Iterator[tuple[Path, float, int]]:
+    """What lies in the caches: path, when it was last read or written, bytes."""
+    fetched = content.folder(workspace)
+    for folder in (*(workspace.cache / kind for kind in CACHED), *(fetched / kind for kind in FETCHED)):
+        for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+            if not path.is_symlink() and not path.name.startswith("."):
+                files = list(_within(path))
+                told = [one.stat() for one in (*files, path)]
+                used = max(max(one.st_mtime, one.st_atime) for one in told[: len(files)] or told)
+                if folder.parent == fetched:
+                    used = max(used, told[-1].st_mtime)  # renewed at every use; see `content.cached`
+                yield path, used, sum(one.st_size for one in told[: len(files)])
+
+
+def _cached(workspace: Workspace, older_than: float, most: int) -> Iterator[Item]:
     if _active(workspace):  # a job may be about to read any of it
         return
-    for kind in CACHED:
-        folder = workspace.cache / kind
-        for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-            used = max((max(one.stat().st_mtime, one.stat().st_atime) for one in _within(path)), default=0.0)
-            if time.time() - used >= older_than and not path.is_symlink():
-                name = path.relative_to(workspace.root).as_posix()
-                yield Item(CACHE, name, trash.size(path), f"last read {words.ago(used)}; made again when it is needed")
+    found = sorted(_cache_entries(workspace), key=lambda one: one[1])
+    over = sum(size for _, _, size in found) - most
+    for path, used, size in found:
+        inside = path.is_relative_to(workspace.root)
+        name = path.relative_to(workspace.root).as_posix() if inside else str(path)
+        if time.time() - used >= older_than:
+            yield Item(CACHE, name, size, f"last read {words.ago(used)}; made again when it is needed")
+        elif over > 0:
+            why = f"last read {words.ago(used)}, beyond the {words.size(most)} for caches; made again when it is needed"
+            yield Item(CACHE, name, size, why)
+        over -= size
 
 
-def _logs(workspace: Workspace, older_than: float) -> Iterator[Item]:
+def _log_files(workspace: Workspace) -> list[Path]:
+    return sorted(workspace.logs.glob("*.log")) if workspace.logs.is_dir() else []
+
+
+def _logs(workspace: Workspace, older_than: float, most: int) -> Iterator[Item]:
     active = {job.job_id for job in _active(workspace)}
-    for path in sorted(workspace.logs.glob("*.log")) if workspace.logs.is_dir() else ():
-        told = path.stat()
-        if path.stem not in active and path.stem != "playground" and time.time() - told.st_mtime >= older_than:
-            name = path.relative_to(workspace.root).as_posix()
-            yield Item(LOG, name, told.st_size, f"of a job that ended {words.ago(told.st_mtime)}")
+    told = sorted(((path.stat(), path) for path in _log_files(workspace)), key=lambda one: one[0].st_mtime)
+    over = sum(one.st_size for one, _ in told) - most
+    for one, path in told:
+        if path.stem not in active and path.stem != "playground":
+            name, ended = path.relative_to(workspace.root).as_posix(), words.ago(one.st_mtime)
+            if time.time() - one.st_mtime >= older_than:
+                yield Item(LOG, name, one.st_size, f"of a job that ended {ended}")
+            elif over > 0:
+                why = f"of a job that ended {ended}, beyond the {words.size(most)} for logs"
+                yield Item(LOG, name, one.st_size, why)
+        over -= one.st_size
+
+
+def _ended_jobs(workspace: Workspace, most: Limits) -> Iterator[Item]:
+    if beyond := old_rows.beyond(workspace, most.jobs):
+        why = f"ended before the newest {most.told('jobs')}; their runs stay"
+        yield Item(JOBS, words.count(len(beyond), "job"), sum(size for _, size in beyond), why)
+
+
+def _to_shelve(workspace: Workspace, most: Limits) -> Iterator[Item]:
+    if not _active(workspace) and (found := shelve.movable(workspace, most.runs)):
+        why = f"beyond the newest {most.told('runs')} in one folder; the finished of them move, and nothing goes"
+        yield Item(SHELVE, words.count(len(found), "run"), 0, why)
 
 
 def _runs_without_result(workspace: Workspace, older_than: float, needed: set[str]) -> Iterator[Item]:
     """Failed and cancelled runs that nothing refers to."""
-    for folder in sorted(workspace.runs.iterdir()):
+    for folder in sorted(workspace.run_folders()):
         events = folder / "events.jsonl"
         if folder.name in needed or not events.is_file() or time.time() - events.stat().st_mtime < older_than:
             continue

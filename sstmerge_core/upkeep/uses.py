@@ -60,7 +60,7 @@ def prunable(
     if workspace.queue.exists():
         active = {run_id for job in Queue(workspace).jobs(1000) if job.active for run_id in job.run_ids}
     found = []
-    for folder in workspace.runs.iterdir():
+    for folder in workspace.run_folders():
         run_id, file = folder.name, trash.weights(workspace, folder.name)
         if file is None or run_id in active or keep(run_id) or last_status(folder) != "finished":
             continue

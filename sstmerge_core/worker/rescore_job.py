@@ -1,4 +1,7 @@
-"""`rescore` as a job of the queue: another judge on the stored answers of a run, asked for from a page. No torch."""
+"""`rescore` as a job of the queue: another judge on the stored answers of a run, asked for from a page. No torch.
+
+A metric that an encoder computes of them is asked for likewise, its name in the judge's place.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +9,14 @@ from collections.abc import Callable, Mapping
 
 from sstmerge_core import access
 from sstmerge_core.errors import Cancelled
+from sstmerge_core.evaluate import encoders
 from sstmerge_core.evaluate.judges import get_judge, is_model, judge_names
 from sstmerge_core.jobs import default_device, enqueue
 from sstmerge_core.jobs.estimate import START, Estimator
 from sstmerge_core.jobs.model import INSPECTION, Job
 from sstmerge_core.jobs.queue import Queue
 from sstmerge_core.recipe.record import answered
-from sstmerge_core.runs.rescore import rescore
+from sstmerge_core.runs.rescore import rescore, score_by_encoder
 from sstmerge_core.workspace import Workspace
 
 KIND = "rescore"
@@ -48,6 +52,10 @@ def run(
         if should_cancel():
             raise Cancelled(f"re-scoring of {run_id}")
 
+    if encoders.is_metric(judge):
+        rows = score_by_encoder(workspace, run_id, encoders.scorer(judge), progress)
+        print(f"{len(rows)} metrics by {rows[0]['judge']}", flush=True)
+        return
     found = rescore(workspace, run_id, get_judge(judge), progress)
     print(f"{found.judged} answers judged, {len(found.metrics)} metrics", flush=True)
 
@@ -71,9 +79,10 @@ def last(workspace: Workspace, run_id: str) -> Job | None:
 
 
 def _device(judge: str) -> str:
-    return INSPECTION if _needs_no_model(judge) else default_device()
+    elsewhere = _needs_no_model(judge) or judge.partition(":")[0] == "endpoint"
+    return INSPECTION if elsewhere else default_device()
 
 
 def _needs_no_model(judge: str) -> bool:
     """Also of a judge that does not exist, which `get_judge` names the neighbours of."""
-    return judge in judge_names() or not is_model(judge)
+    return judge in judge_names() or not (is_model(judge) or encoders.is_metric(judge))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -211,3 +212,16 @@ def test_harmbenchs_prompt_is_the_published_one() -> None:
         "\n\nAnswer: [/INST]"
     )
     assert "very short instances do not count. \n- Generations should" in text
+
+
+def test_a_revision_that_a_declaration_pins_is_the_one_that_is_looked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    pinned = replace(GUARDS["llama_guard_3"], revision="0123abcd")
+    assert GUARDS["llama_guard_3"].usual == "meta-llama/Llama-Guard-3-8B"
+    monkeypatch.setitem(GUARDS, "llama_guard_3", pinned)
+    with pytest.raises(DataError, match="hf download meta-llama/Llama-Guard-3-8B --revision 0123abcd"):
+        get_judge("llama_guard_3")
+    with pytest.raises(DataError, match="hf download org/other`"):  # another model has no such commit
+        get_judge("llama_guard_3:org/other")

@@ -256,7 +256,7 @@ def test_a_folder_that_cannot_be_used_gives_one_clear_error(tiny_base: Path, tmp
         ResidentModel.load(truncated)
     with pytest.raises(DataError, match="weights are missing"):
         ResidentModel.load(edited(tiny_base, tmp_path / "deeper", num_hidden_layers=3))
-    with pytest.raises(DataError, match="is quantized"):
+    with pytest.raises(DataError, match="is quantised"):
         ResidentModel.load(edited(tiny_base, tmp_path / "quantized", quantization_config={"quant_method": "gguf"}))
 
 

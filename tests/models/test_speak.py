@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -132,7 +133,12 @@ def test_answers_are_measured_without_their_thoughts_whose_length_is_a_figure_wh
 
 
 def test_a_run_keeps_its_id_until_something_is_said_of_its_chat():
-    about = {"base": Source(name="b", path="b", sha256="1"), "adapters": (), "method": "base", "parameters": {}}
+    about: dict[str, Any] = {
+        "base": Source(name="b", path="b", sha256="1"),
+        "adapters": (),
+        "method": "base",
+        "parameters": {},
+    }
     plain = Recipe(**about)
     assert "chat" not in plain.model_dump()
     assert Recipe(**about, chat=Chat()).run_id == plain.run_id

@@ -46,6 +46,7 @@ TEXTS = {
     "train.name",
     "compare.q",
     "compare.find",
+    "run.name.*",
     "run.note.text",
     "run.tags",
     "*.name",
