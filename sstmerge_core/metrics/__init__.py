@@ -99,6 +99,6 @@ def outcomes(name: str, samples: Iterable[Mapping[str, Any]]) -> dict[str, float
     score = metric.score
     if score is None:
         raise RecipeError(Problem(f"metric {name}", "scores no answers", f"Use {', '.join(utility())}."))
-    usable = samples if metric.without_reference else (row for row in samples if row["reference"])
+    usable = samples if metric.without_reference else (row for row in samples if row.get("reference"))
     said = str if metric.whole else reasoning.answer
-    return {row["prompt_id"]: float(score(row["reference"] or "", said(row["response"]))) for row in usable}
+    return {row["prompt_id"]: float(score(row.get("reference") or "", said(row["response"]))) for row in usable}

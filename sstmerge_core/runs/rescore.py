@@ -19,6 +19,7 @@ from sstmerge_core.evaluate.agreement import Agreement, agreement
 from sstmerge_core.evaluate.encoders import Scorer
 from sstmerge_core.evaluate.judge import Judge, judge_samples
 from sstmerge_core.evaluate.judges_endpoint import Usage
+from sstmerge_core.metrics import reasoning
 from sstmerge_core.recipe import record
 from sstmerge_core.recipe.record import RunRecord, answered
 from sstmerge_core.store.events import EventWriter, last_status
@@ -164,7 +165,7 @@ def score_by_encoder(
         if not asked:
             fix = "Measure it on a task's prompts first."
             raise JobError(Problem(f"run {run_id}", "has no answers with a reference answer", fix))
-        found = scorer.scores([(row["reference"], row["response"]) for _, row in asked], progress)
+        found = scorer.scores([(row["reference"], reasoning.answer(row["response"])) for _, row in asked], progress)
         by_suite: dict[str, dict[str, float]] = {suite: {} for suite, _ in asked}
         for (suite, row), value in zip(asked, found, strict=True):
             by_suite[suite][row["prompt_id"]] = value

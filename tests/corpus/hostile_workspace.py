@@ -13,6 +13,7 @@ from sstmerge_core.jobs.queue import Queue
 from sstmerge_core.playground import conversation
 from sstmerge_core.store import EventWriter, Owner, remarks, saved
 from sstmerge_core.workspace import Workspace, write_json
+from tests.rewritten import rewrite_events
 from tests.synthetic_workspace import fill
 
 PAYLOAD = (
@@ -51,9 +52,7 @@ def _spoilt(value: Any, key: str = "") -> Any:
 
 def spoil(path: Path) -> None:
     """Put the payload behind every text of an event file."""
-    events = [json.loads(line) for line in path.read_text().splitlines()]
-    kept = [_spoilt(event) | {"event": event["event"]} for event in events]
-    path.write_text("".join(json.dumps(event) + "\n" for event in kept))
+    rewrite_events(path.parent, lambda event: _spoilt(event) | {"event": event["event"]})
 
 
 def hostile(workspace: Workspace) -> tuple[Workspace, list[str], str, str]:

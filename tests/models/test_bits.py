@@ -120,3 +120,22 @@ def test_a_base_saved_in_four_bits_is_checked_and_loaded(wide, tmp_path):
     again = ResidentModel.load(folder, "float32", "cpu")
     with torch.no_grad():
         assert torch.equal(again.model(input_ids=IDS).logits, model.model(input_ids=IDS).logits)
+
+
+@with_tool
+def test_a_run_in_eight_bits_is_measured_beside_the_one_of_the_floats(wide, tmp_path):
+    from sstmerge_core.runs.execute import execute
+    from sstmerge_core.store.events import read_events
+    from sstmerge_core.workspace import Workspace
+
+    workspace = Workspace(tmp_path / "w").create()
+    utility = catalog.entry(wide[1], name="U", role="utility", suite="facts")
+    safety = catalog.entry(make_adapter(wide[0], tmp_path / "S", 2), name="S", role="safety")
+    found = {}
+    for few in (None, 8):
+        options = preflight.Options(n=2, utility_tokens=4, bits=few)
+        one = preflight.merge_recipe(catalog.base_at(wide[0]), (utility,), safety, "ties", {}, options)
+        execute([one], workspace, device="cpu")
+        rows = [row for event in read_events(workspace.run(one.run_id)) for row in event.get("rows", [])]
+        found[few] = {row["metric"] for row in rows if "metric" in row}
+    assert {"resistance", "over_refusal"} <= found[None] == found[8]

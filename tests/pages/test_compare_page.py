@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +19,7 @@ from sstmerge_core.store import Owner, remarks
 from sstmerge_core.store.events import EventWriter, read_events
 from sstmerge_core.workspace import Workspace
 from studio import answers, blocks
+from tests.rewritten import write_events
 from tests.there import there
 
 Open = Callable[..., AppTest]
@@ -251,11 +251,10 @@ def _started(folder: Path) -> dict[str, object]:
 
 def _with_markup(workspace: Workspace, run_id: str) -> None:
     """Put markup into one answer of a run."""
-    path = workspace.run(run_id) / "events.jsonl"
-    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    lines = list(read_events(workspace.run(run_id)))
     answered = next(line for line in lines if line["event"] == "samples" and line["suite"] == "harmful")
     answered["rows"][0]["response"] = MARKUP
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    write_events(workspace.run(run_id), lines)
 
 
 def _on_selection(workspace: Workspace, folder: Path) -> str:
@@ -266,9 +265,7 @@ def _on_selection(workspace: Workspace, folder: Path) -> str:
         suite["split"] = "selection"
     other = Recipe.model_validate(recipe).run_id
     lines[0] |= {"run_id": other, "recipe": recipe}
-    workspace.run(other).mkdir(parents=True)
-    path = workspace.run(other) / "events.jsonl"
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    write_events(workspace.run(other), lines)
     return other
 
 

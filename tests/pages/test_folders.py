@@ -19,6 +19,7 @@ TOP = Path(access.__file__).parents[1]
 WRITTEN = {"text_input", "text_area", "chat_input"}
 PATHS = {
     "adapters.path": ("adapters", "Add"),
+    "adapters.source": ("adapters", "Convert"),
     "base.path": ("adapters", "Add"),
     "prompts.path": ("prompts", ""),
     "train.file": ("train", ""),
@@ -38,7 +39,10 @@ TEXTS = {
     "base.name",
     "base.repository",
     "base.revision",
+    "push.name.*",
+    "state.key('system')",
     "adapters.name",
+    "adapters.called",
     "adapters.hub",
     "adapters.revision",
     "change.name.*",

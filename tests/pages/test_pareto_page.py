@@ -16,6 +16,7 @@ from streamlit.testing.v1 import AppTest
 from sstmerge_core.plots import pareto
 from sstmerge_core.store import Owner, read_events, remarks
 from sstmerge_core.workspace import Workspace
+from tests.rewritten import write_events
 
 Open = Callable[..., AppTest]
 PAGES = Path(__file__).resolve().parents[2] / "pages"
@@ -123,9 +124,8 @@ def test_a_lasso_that_cannot_be_read_is_named(open_page: Open, full_workspace: W
 
 def test_runs_of_selection_prompts_can_be_left_out(open_page: Open, copied: Workspace) -> None:
     path = next(path for path in copied.runs.iterdir() if "linear" in (path / "events.jsonl").read_text()[:900])
-    lines = (path / "events.jsonl").read_text().replace('"split": "test"', '"split": "selection"')
-    (copied.runs / "chosen").mkdir()
-    (copied.runs / "chosen" / "events.jsonl").write_text(lines)
+    told = json.dumps(list(read_events(path))).replace('"split": "test"', '"split": "selection"')
+    write_events(copied.runs / "chosen", json.loads(told))
     with Owner.open(copied) as owner:
         owner.ingest()
     every = open_page(copied, "pareto", pair="A5_A7")

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import json
+from functools import partial
 from typing import Any
 
 import pytest
 
 from sstmerge_core.report.kept import kept_by_runs, kept_of_picks
 from sstmerge_core.store import Owner, queries
+from sstmerge_core.store.events import read_events
 from sstmerge_core.workspace import Workspace
+from tests.rewritten import rewrite_events
 from tests.synthetic_workspace import fill
 
 
@@ -18,9 +20,9 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """Synthetic runs; U answers every fact with its reference, every other run every second one."""
     workspace = fill(Workspace(tmp_path_factory.mktemp("kept")), samples=24)
     for path in workspace.runs.glob("*/events.jsonl"):
-        events = [json.loads(line) for line in path.read_text().splitlines()]
-        alone = (events[0].get("method"), events[0].get("pair")) == ("adapter", "A5")
-        path.write_text("".join(json.dumps(_answered(event, 1 if alone else 2)) + "\n" for event in events))
+        started = next(read_events(path.parent))
+        right = 1 if (started.get("method"), started.get("pair")) == ("adapter", "A5") else 2
+        rewrite_events(path.parent, partial(_answered, right=right))
     return workspace
 
 
