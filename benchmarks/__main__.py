@@ -13,7 +13,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-NAMES = ("merge", "elementwise", "fisher", "sweep", "generate", "pages", "scale", "path", "simulate", "memory")
+NAMES = (
+    *("merge", "elementwise", "fisher", "sweep", "generate", "pages", "scale", "path", "simulate", "memory"),
+    "scale_out",
+)
 RESULTS = Path(__file__).with_name("RESULTS.md")
 HEAD = """# Results of the benchmarks
 

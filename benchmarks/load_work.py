@@ -33,6 +33,10 @@ def recipe(number: int) -> Recipe:
     )
 
 
+def opened(recipes: Sequence[Recipe], workspace: Workspace) -> None:
+    return None
+
+
 def execute(
     recipes: Sequence[Recipe],
     workspace: Workspace,
@@ -40,9 +44,10 @@ def execute(
     report: Callable[[int, str, float, float], None],
     tell: Callable[[str], None],
     should_cancel: Callable[[], bool],
-    onlooker: object,
     user: str,
     job_id: str,
+    onlooker: object = None,
+    session: object = None,
 ) -> None:
     pause = float(os.environ["SSTMERGE_LOAD_PAUSE"])
     for point, one in enumerate(recipes):

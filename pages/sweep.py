@@ -31,9 +31,10 @@ with left:
         plan = sweep_form.plan(inputs, chosen, texts, measured.options, unaligned, screening)
         problems = [*measured.problems, *plan.problems]
         blocks.problems(problems)
+        shared = {} if plan.screening else sweep_form.workers(plan)
         if sweep_form.launch(plan, inputs, blocked=bool(problems)):
             name = f"Sweep {inputs.pair}: {words.count(len(plan.asked), 'run')}"
-            more = {"screening": plan.screening} if plan.screening else {}
+            more = {"screening": plan.screening} if plan.screening else shared
             st.session_state["sweep.job"] = visitor.submit(with_kept(plan.asked, kept), name=name, kind="sweep", **more)
 
 said = inputs.values | {"method": chosen, "keep": kept, **texts, **measured.values}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import streamlit as st
@@ -22,10 +23,14 @@ def draw(*, key: str, watched: str = "", watch: Callable[[str], None] | None = N
     with blocks.failures():
         active = jobs.active(start.workspace())
         starts = jobs.expected_starts(active)
+        at_work, holders = jobs.workers(start.workspace()), jobs.holders(start.workspace())
+        for told in device_texts(active, at_work, holders):
+            st.caption(told)
         last = {job.device: job.job_id for job in active}
         for job in active:
             at_the_end = last[job.device] == job.job_id
-            _active(job, starts.get(job.job_id), at_the_end, key=key, watched=watched, watch=watch)
+            own = [one for one in at_work if one.job_id == job.job_id]
+            _active(job, starts.get(job.job_id), at_the_end, own, key=key, watched=watched, watch=watch)
         if not active and ended:
             st.caption("Nothing runs or waits.")
         if not ended:
@@ -62,6 +67,24 @@ def wait_text(job: jobs.Job, starts_in: float | None) -> str:
     return f"Number {job.queue_position} in the queue, {when}{takes}."
 
 
+def device_texts(
+    active: Sequence[jobs.Job], at_work: Sequence[jobs.Worker], holders: Sequence[jobs.Lease]
+) -> list[str]:
+    """``cpu: Sweep A5_A7 of ada, 2 workers · 1 job waits for it``, a line for each device that anybody has or wants."""
+    named = {job.job_id: f"{job.name} of {job.user}" if job.user else job.name for job in active}
+    waiting = [job for job in active if job.state == "queued"]
+    devices = [one.device for one in at_work] + [one.device for one in holders] + [job.device for job in waiting]
+    found = []
+    for device in dict.fromkeys(devices):
+        workers = Counter(named.get(one.job_id, "a job that stops") for one in at_work if one.device == device)
+        who = [name if n == 1 else f"{name}, {n} workers" for name, n in workers.items()]
+        who += [f"{one.holder} of {one.user}" if one.user else one.holder for one in holders if one.device == device]
+        wanting = [job.name for job in waiting if device in job.devices]
+        waits = f" · {words.count(len(wanting), 'job')} waiting for it" if wanting else ""
+        found.append(f"**{plain(device)}**: {plain('; '.join(who)) or 'nobody'}{waits}")
+    return found
+
+
 def _do(what: Callable[..., object], *arguments: str) -> None:
     """Callback: the queue is drawn after it, as it then is. What cannot be done any more is said in a toast."""
     try:
@@ -74,6 +97,7 @@ def _active(
     job: jobs.Job,
     starts_in: float | None,
     last: bool,
+    at_work: Sequence[jobs.Worker],
     *,
     key: str,
     watched: str,
@@ -86,6 +110,10 @@ def _active(
         if job.state == "running":
             text = " · ".join(filter(None, [plain(job.stage) or "Starting", job.left]))
             st.progress(min(max(job.progress, 0.0), 1.0), text=text)
+            if len(at_work) > 1:
+                count = jobs.trial_count(start.workspace(), job.job_id)
+                done = f"{count.done} of {count.open + count.done + count.failed} runs done"
+                st.caption("  \n".join([done, *(f"{one.device}: {plain(one.stage) or 'Starting'}" for one in at_work)]))
         else:
             st.caption(wait_text(job, starts_in))
         with st.container(horizontal=True, gap="xsmall", vertical_alignment="center"):

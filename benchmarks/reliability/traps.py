@@ -20,7 +20,10 @@ Scope = tuple[str, ...]
 """Files, or functions of files behind a colon, by the end of the path: ``store/owner.py:ingest``; ``/`` ends folders"""
 
 STAGES: dict[str, Scope] = {
-    "queue": ("worker/__init__.py", "jobs/queue.py", "jobs/dispatch.py"),
+    "queue": (
+        *("worker/__init__.py", "worker/trial_loop.py", "jobs/queue.py", "jobs/trials.py", "jobs/choice.py"),
+        *("jobs/database.py", "jobs/dispatch.py"),
+    ),
     "gradients": ("sstmerge_core/fisher/", "runs/session.py:_gradients", "runs/session.py:calibrated"),
     "fitting": ("sstmerge_core/fitting/", "runs/fit_stage.py"),
     "merge": ("sstmerge_core/merge/", "runs/execute.py:_merge_stage", "runs/execute.py:merge_now", "gevp/"),
@@ -59,7 +62,10 @@ OTHER: dict[str, Scope] = {
     "training": ("train/__init__.py", "train/trainer.py", "train/checkpoint.py", "workspace.py:new_folder"),
     "registration": ("sstmerge_core/catalog/", "adapters/fingerprint.py", "store/events.py"),
     "page": ("/pages/", "studio/"),
-    "launch": ("jobs/__init__.py:submit", "jobs/queue.py", "jobs/dispatch.py", "jobs/backends/local.py"),
+    "launch": (
+        *("jobs/__init__.py:submit", "jobs/queue.py", "jobs/trials.py", "jobs/choice.py", "jobs/database.py"),
+        *("jobs/dispatch.py", "jobs/backends/local.py"),
+    ),
 }
 """Stages of the server and of the command line"""
 

@@ -12,6 +12,7 @@ from sstmerge_core.analysis.screening import Screening
 from sstmerge_core.builder import grid, preflight, presets
 from sstmerge_core.catalog import Base
 from sstmerge_core.errors import RecipeError
+from sstmerge_core.jobs import backends
 from sstmerge_core.plots import table
 from sstmerge_core.recipe import KEPT, Kept, kept_of_many
 from studio import entrance, families, link, navigation, pick, preset, start
@@ -183,6 +184,40 @@ def launch(plan: preflight.SweepPlan, inputs: pick.MergeInputs, *, blocked: bool
         if plan.recipes:
             pick.estimate(plan, plan.recipes, inputs.base)
     return pressed
+
+
+def workers(plan: preflight.SweepPlan) -> dict[str, Any]:
+    """Who may share the points, as `jobs.submit` takes it: one worker for each GPU, on the CPU one, unless it is said.
+
+    Drawn where there are several points.
+    """
+    if len(plan.recipes) < 2:
+        return {}
+    about = (
+        "Points are shared out between so many processes at most, one on each GPU. Empty: every GPU there is. On the "
+        "CPU one is the fastest unless each leaves cores idle: every one has its own copy of the model."
+    )
+    with st.expander("Workers", icon=":material/dns:"), st.container(horizontal=True, gap="small"):
+        given = st.number_input(
+            "At most",
+            min_value=1,
+            max_value=64,
+            value=None,
+            key="sweep.workers",
+            placeholder="auto",
+            help=about,
+            width=140,
+        )
+        chosen: dict[str, Any] = {"workers": int(given) if given is not None else None}
+        if (how := backends.missing(backends.RAY)) is not None:
+            st.caption(f"On several machines with Ray: `{how}`, then start the dashboard again.")
+        elif st.toggle("On Ray", key="sweep.ray", help="One worker on each GPU, or CPU, of a cluster of Ray."):
+            about = "Such as head:6379. Empty: Ray is started on this machine."
+            address = st.text_input(
+                "Address of the cluster", key="sweep.address", help=about, placeholder="this machine"
+            )
+            chosen |= {"backend": backends.RAY, "address": address.strip()}
+    return chosen
 
 
 def preview(plan: preflight.SweepPlan) -> None:

@@ -27,8 +27,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.environ["SSTMERGE_WORKSPACE"] = named
     try:
         workspace = Workspace.default()
-        with _terminable(), _shown_as_text():
-            return options.run(options, workspace.create()) or 0
+        with _terminable(), _shown_as_text(), _device(options, workspace.create()):
+            return options.run(options, workspace) or 0
     except SSTMergeError as error:
         for problem in error.problems:
             print(f"sstmerge: {' '.join(str(problem).split())}", file=sys.stderr)
@@ -83,7 +83,7 @@ def _parser() -> argparse.ArgumentParser:
 
     def command(name: str, run: Callable[..., Any], about: str) -> argparse.ArgumentParser:
         added = commands.add_parser(name, help=about, description=about)
-        added.set_defaults(run=run)
+        added.set_defaults(run=run, called=name)
         return added
 
     for group in (
@@ -105,6 +105,33 @@ def _parser() -> argparse.ArgumentParser:
     ):
         group.register(command)
     return parser
+
+
+@contextlib.contextmanager
+def _device(options: argparse.Namespace, workspace: Workspace) -> Iterator[None]:
+    """A lease of the device that the command computes on, where it does: a GPU that is taken is waited for."""
+    if not hasattr(options, "device") or any(getattr(options, flag, False) for flag in _WITHOUT_A_DEVICE):
+        yield
+        return
+    if getattr(options, "where", "local") != "local":  # workers compute, and have their own
+        yield
+        return
+    from sstmerge_core import jobs
+
+    told: set[str] = set()
+
+    def waiting(by: str) -> None:
+        if by not in told:
+            print(f"Waiting for {device}: {by} has it.", file=sys.stderr, flush=True)
+            told.add(by)
+
+    device = jobs.default_device() if options.device == "auto" else options.device
+    with jobs.holding(workspace, device, f"sstmerge {options.called}", waiting=waiting):
+        yield
+
+
+_WITHOUT_A_DEVICE = ("detach", "dry_run", "prepare", "write_recipe", "workers", "address")
+"""Options with which a command computes nothing, or has workers do it"""
 
 
 @contextlib.contextmanager

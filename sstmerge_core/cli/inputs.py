@@ -14,6 +14,7 @@ from sstmerge_core.builder import chosen_suites, preflight, presets
 from sstmerge_core.catalog import base_intake
 from sstmerge_core.errors import DataError, Problem, RecipeError, SSTMergeError
 from sstmerge_core.evaluate import served
+from sstmerge_core.jobs import backends
 from sstmerge_core.models.device import APPLIED, DTYPES
 from sstmerge_core.suites.columns import Columns, parse
 from sstmerge_core.workspace import Workspace, given_path
@@ -28,7 +29,16 @@ def add_trio(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
     parser.add_argument("--safety", required=required, help="name or folder")
 
 
-def add_measuring(parser: argparse.ArgumentParser) -> None:
+class _Backend(argparse.Action):
+    """--backend says what generates, and of a sweep also where it is computed: given twice it says both."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option: str | None = None
+    ) -> None:
+        setattr(namespace, "where" if values in backends.NAMES else "backend", values)
+
+
+def add_measuring(parser: argparse.ArgumentParser, *, where: bool = False) -> None:
     """--harmful, --attacks, --benign, --refusals, --near-misses, --split, --n, --dtype, --applied, --max-length,
     --backend, --device, --json."""
     what = "a suite of `sstmerge suites`, or a file; default:"
@@ -58,12 +68,11 @@ def add_measuring(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--applied", default="auto", choices=["auto", *APPLIED], help=about)
     add_max_length(parser)
     add_chat(parser)
-    parser.add_argument(
-        "--backend",
-        default="auto",
-        choices=["auto", *served.BACKENDS],
-        help="what generates; auto: vLLM where it is installed beside a GPU, else transformers",
-    )
+    about = "what generates; auto: vLLM where it is installed beside a GPU, else transformers"
+    about += "; or where the points are computed: local, ray, slurm" if where else ""
+    choices = ["auto", *served.BACKENDS, *(backends.NAMES if where else ())]
+    parser.add_argument("--backend", default="auto", choices=choices, action=_Backend, help=about)
+    parser.set_defaults(where=backends.LOCAL)
     about = "of the base's linear weights while it answers, by bitsandbytes, with ΔW beside them (extra [bits])"
     parser.add_argument("--bits", type=int, choices=[8, 4], help=about)
     parser.add_argument("--device", default="auto")

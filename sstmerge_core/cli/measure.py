@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import time
 from typing import Any
 
 from sstmerge_core import catalog, metrics, words
@@ -14,13 +15,17 @@ from sstmerge_core.cli import inputs
 from sstmerge_core.cli.printing import line, progress, raise_found, table
 from sstmerge_core.cli.records import ingest
 from sstmerge_core.demo import model
-from sstmerge_core.errors import Problem, RecipeError
+from sstmerge_core.errors import JobError, Problem, RecipeError
+from sstmerge_core.jobs.backends import LOCAL
+from sstmerge_core.jobs.model import Job
 from sstmerge_core.recipe import KEPT, KEPT_OF_MANY, Recipe, kept_of_many, with_kept
 from sstmerge_core.runs.outcome import outcome
 from sstmerge_core.upkeep import shipped
 from sstmerge_core.upkeep.shipped import DEMO_ALPHA, DEMO_METHODS, DEMO_PAIR
 from sstmerge_core.workspace import Workspace
 
+FOLLOW_SECONDS = 0.5
+"""Between two looks at a job that others carry out"""
 SUMMARY = ("resistance", "asr", "over_refusal", "degenerate")
 
 
@@ -48,6 +53,12 @@ def register(command: Any) -> None:
     sweep.add_argument("--ks", default="", help="such as 5,10,20")
     sweep.add_argument("--seeds", default="", help="such as 42,43,44")
     sweep.add_argument("--suite", default="", help="utility: a suite of `sstmerge suites`, or a file")
+    about = "share the points between up to N workers; default: one for each GPU where --device names none, else one"
+    sweep.add_argument("--workers", type=int, metavar="N", help=about)
+    about = "of the cluster; without one Ray is started here, and Slurm is the one that this machine belongs to"
+    sweep.add_argument("--address", default="", metavar="A", help=about)
+    about = "of the queue: higher comes first among what waits of yours, and among jobs whose turn is the same"
+    sweep.add_argument("--priority", type=int, default=0, metavar="N", help=about)
     about = "screen every point without generating, on selection prompts, and generate the best N; docs/screening.md"
     sweep.add_argument("--screen", type=int, metavar="N", help=about)
     about = f"selection prompts of each suite that points are screened on, default {Screening.n}"
@@ -58,7 +69,7 @@ def register(command: Any) -> None:
     )
     sweep.add_argument("--artifacts", choices=KEPT, default="", help=f"{about}; default: front, or {KEPT_OF_MANY}")
     sweep.add_argument("--dry-run", action="store_true", help="only say what would run and how long it would take")
-    inputs.add_measuring(sweep)
+    inputs.add_measuring(sweep, where=True)
 
 
 def prepare_demo(workspace: Workspace) -> None:
@@ -135,10 +146,25 @@ def _sweep(options: argparse.Namespace, workspace: Workspace) -> None:
         print(f"{plan.screening.words(plan.points)} {plan.screening.rule}", file=sys.stderr)
     if options.dry_run or not plan.recipes:
         return
-    if options.detach:
-        name = f"Sweep {given.utility.name}_{given.safety.name}: {words.count(len(plan.recipes), 'run')}"
-        print(jobs.submit(workspace, with_kept(plan.asked, kept), name=name, kind="sweep", screening=plan.screening))
-        return
+    if plan.screening is not None and (options.workers or options.where != LOCAL):
+        fix = "Leave out --workers and --backend, or --screen."
+        raise RecipeError(Problem("--screen", "is computed by one worker of this machine", fix))
+    if options.detach or options.workers or options.where != LOCAL:
+        job_id = jobs.submit(
+            workspace,
+            with_kept(plan.asked, kept),
+            name=f"Sweep {given.utility.name}_{given.safety.name}: {words.count(len(plan.recipes), 'run')}",
+            kind="sweep",
+            screening=plan.screening,
+            workers=options.workers,
+            priority=options.priority,
+            backend=options.where,
+            address=options.address,
+        )
+        if options.detach:
+            print(job_id)
+            return
+        _follow(job_id, workspace)
     if plan.screening is None:
         _execute(with_kept(plan.recipes, kept), workspace, options)
     else:
@@ -170,6 +196,37 @@ def _screened(
         table(("place", "setting", *(f"{metric.title} {metric.arrow}" for metric in heads), ""), rows)
         print(f"{found.words()}\n{workspace.screening(found.screening_id)}\n")
     return [by_id[one.run_id] for one in found.settings if one.generated]
+
+
+def _follow(job_id: str, workspace: Workspace) -> None:
+    """Tell how a job goes until it has ended; Ctrl-C cancels it. Raises JobError with its fault where it failed."""
+    from sstmerge_core import jobs
+
+    told = ""
+    try:
+        while (job := _known(jobs.job(workspace, job_id))).active:
+            count = jobs.trial_count(workspace, job_id)
+            at_work = sum(one.job_id == job_id for one in jobs.workers(workspace))
+            left = f", {job.left}" if job.left else ""
+            now = f"{count.done} of {count.open + count.done + count.failed} runs, {words.count(at_work, 'worker')}"
+            if now != told:
+                line(now + left, False)
+                told = now
+            time.sleep(FOLLOW_SECONDS)
+    except KeyboardInterrupt:
+        jobs.cancel(workspace, job_id)
+        raise
+    finally:
+        line("", True)
+    if job.state != "done":
+        ingest(workspace)
+        fix = f"`sstmerge jobs log {job_id}` shows its log, `sstmerge jobs resume {job_id}` goes on."
+        raise JobError(Problem(f"job {job_id}", job.error or f"it is {job.state}", fix))
+
+
+def _known(job: Job | None) -> Job:
+    assert job is not None, "it was queued a moment ago"
+    return job
 
 
 def _execute(recipes: list[Recipe], workspace: Workspace, options: argparse.Namespace) -> None:

@@ -37,19 +37,24 @@ def _jobs(options: argparse.Namespace, workspace: Workspace) -> None:
     from sstmerge_core import jobs
 
     if options.action == "list":
+        listed = jobs.jobs(workspace)
+        at_work: dict[str, list[str]] = {job.job_id: [] for job in listed}
+        for one in jobs.workers(workspace):
+            at_work.setdefault(one.job_id, []).append(one.device)
         rows = [
             (
                 job.job_id,
                 job.user or "–",
+                ", ".join(at_work[job.job_id]) or job.device,
                 f"{job.state} {job.queue_position}" if job.queue_position else job.state,
                 f"{job.progress:.0%}",
                 job.left.removesuffix(" left") or words.duration(None),
                 job.name,
                 job.error or "",
             )
-            for job in jobs.jobs(workspace)
+            for job in listed
         ]
-        table(("job", "who", "state", "done", "left", "name", "error"), rows)
+        table(("job", "who", "device", "state", "done", "left", "name", "error"), rows)
         return
     if not options.job:
         raise JobError(Problem("job", "no id was given", "`sstmerge jobs` lists them."))

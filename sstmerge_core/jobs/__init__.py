@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,23 +14,32 @@ from typing import Any
 from sstmerge_core import access
 from sstmerge_core.analysis.screening import Screening
 from sstmerge_core.errors import JobError, Problem
-from sstmerge_core.jobs import history, logs
-from sstmerge_core.jobs.dispatch import reconcile, settle, stop
-from sstmerge_core.jobs.model import INSPECTION, Job, expected_starts
+from sstmerge_core.jobs import history, leases, logs
+from sstmerge_core.jobs.backends import LOCAL, NAMES, RAY, SLURM, missing
+from sstmerge_core.jobs.devices import canonical, default_device, is_shared, spread
+from sstmerge_core.jobs.dispatch import holding, reconcile, settle, stop
+from sstmerge_core.jobs.leases import Lease
+from sstmerge_core.jobs.model import INSPECTION, Job, Worker, expected_starts
 from sstmerge_core.jobs.queue import Move, Queue, unknown
+from sstmerge_core.jobs.trials import Count, Trials
 from sstmerge_core.recipe import Recipe, Source, validated
 from sstmerge_core.store import audit
 from sstmerge_core.store.events import EventWriter, last_status
 from sstmerge_core.workspace import Workspace
 
 __all__ = [
+    "Count",
     "Job",
+    "Lease",
+    "Worker",
     "active",
     "cancel",
     "default_device",
     "enqueue",
     "eta_error",
     "expected_starts",
+    "holders",
+    "holding",
     "job",
     "jobs",
     "log_tail",
@@ -41,7 +49,9 @@ __all__ = [
     "resume",
     "retry",
     "submit",
+    "trial_count",
     "wait",
+    "workers",
     "working_on",
 ]
 
@@ -59,6 +69,10 @@ def submit(
     training: Mapping[str, Any] | None = None,
     seconds: float | None = None,
     screening: Screening | None = None,
+    workers: int | None = None,
+    priority: int = 0,
+    backend: str = LOCAL,
+    address: str = "",
 ) -> str:
     """Put a job into the queue and start it if its device is free; returns its id.
 
@@ -66,7 +80,11 @@ def submit(
     utility, safety) and no recipes, ``experiment``, which takes `experiment` (its name and settings), or ``train``,
     which takes `training` (a `jobs.training.Training` as a mapping). `seconds` is how long a job without recipes should
     take, where that is known; that of recipes is predicted here. With `screening` the recipes are screened first and
-    only the best carried out. Raises JobError when there is nothing to do.
+    only the best carried out, by one worker here. Up to `workers` share the recipes; None: one for each GPU where no
+    `device` is named, on the CPU as many as ``SSTMERGE_WORKERS`` says, else one. Among jobs whose turn is the same the
+    one of the higher `priority` is first. `backend` is ``local``, ``ray`` (a cluster at `address`, or one that is
+    started here) or ``slurm`` (`address` ``local``: as processes of this machine). Raises JobError when there is
+    nothing to do, and where the backend is not installed.
     """
     if kind == "inspect":
         if set(sources or {}) != {"base", "utility", "safety"}:
@@ -92,7 +110,22 @@ def submit(
     spec |= {"training": dict(training), "base": training["base"]} if training else {}
     spec |= {side: source.model_dump(mode="json") for side, source in (sources or {}).items()}
     named = recipes[0].device if recipes else ""
-    where = device or (INSPECTION if kind == "inspect" else named or default_device())
+    where = canonical(device or (INSPECTION if kind == "inspect" else named or default_device()))
+    shared = recipes and screening is None
+    devices, count = spread(where, workers) if shared else ([where], 1)
+    if (device or named) and not is_shared(where):
+        devices, count = [where], 1  # that GPU and no other
+    count = min(count, max(1, len(recipes)))
+    if backend != LOCAL and screening is None:
+        if backend not in NAMES:
+            raise JobError(Problem(f"backend {backend}", "is not known", f"Use {', '.join(NAMES)}."))
+        if (how := missing(backend)) is not None:
+            raise JobError(Problem(f"backend {backend}", "is not installed", f"`{how}`"))
+        spec["backend"] = {"name": backend, "address": address, "workers": max(workers or 1, 1)}
+        spec["backend"] |= {"cluster": address} if backend == SLURM else {}
+        # this machine collects, whatever computes; what is started on it has its device, a cluster is one of its own
+        where = where if backend == RAY and not address else backend
+        devices, count = [where], 1
     workspace.create()
     if kind == "sweep":
         with EventWriter(workspace.catalog) as events:
@@ -102,7 +135,18 @@ def submit(
         seconds = history.predict(workspace, recipes, where, screening)
     with audit.act(workspace, "launch", "launched", f"job {job_id}", about=name):
         Queue(workspace).add(
-            job_id, kind=kind, name=name, user=user, device=where, spec=spec, run_ids=run_ids, seconds=seconds
+            job_id,
+            kind=kind,
+            name=name,
+            user=user,
+            device=where,
+            spec=spec,
+            run_ids=run_ids,
+            seconds=seconds / count if seconds is not None else None,
+            recipes=recipes if screening is None else (),
+            devices=devices,
+            workers=count,
+            priority=priority,
         )
     settle(workspace)
     return job_id
@@ -114,7 +158,8 @@ def enqueue(workspace: Workspace, kind: str, name: str, spec: Mapping[str, Any],
     workspace.create()
     with audit.act(workspace, "launch", "launched", f"job {job_id}", about=name):
         queue, user = Queue(workspace), user or _visitor()
-        queue.add(job_id, kind=kind, name=name, user=user, device=device, spec=dict(spec), run_ids=[])
+        where = canonical(device)
+        queue.add(job_id, kind=kind, name=name, user=user, device=where, spec=dict(spec), run_ids=[])
     settle(workspace)
     return job_id
 
@@ -139,7 +184,8 @@ def retry(workspace: Workspace, job_id: str, run_ids: Sequence[str] | None = Non
         run_ids = [run_id for run_id in asked.run_ids if last_status(workspace.run(run_id)) == "failed"]
     again = [recipe for recipe in recipes if recipe.run_id in set(run_ids)]
     name = again[0].label if len(again) == 1 else f"{len(again)} points"
-    return submit(workspace, again, name=f"Retry {name} of {asked.name}", user=user, device=asked.device)
+    called = f"Retry {name} of {asked.name}"
+    return submit(workspace, again, name=called, user=user, device=asked.device, workers=asked.workers)
 
 
 def jobs(workspace: Workspace, limit: int = 50) -> list[Job]:
@@ -158,6 +204,21 @@ def active(workspace: Workspace) -> list[Job]:
     return Queue(workspace).active()
 
 
+def workers(workspace: Workspace) -> list[Worker]:
+    """Who is at work on which device, the oldest first."""
+    return Queue(workspace).workers() if workspace.queue.exists() else []
+
+
+def holders(workspace: Workspace) -> list[Lease]:
+    """Who else computes on a device: the Playground, and commands in a terminal."""
+    return leases.held(workspace) if workspace.queue.exists() else []
+
+
+def trial_count(workspace: Workspace, job_id: str) -> Count:
+    """How many of a job's runs wait, run, are done and have failed; those they are compared with included."""
+    return Trials(workspace, job_id, "").count() if workspace.queue.exists() else Count()
+
+
 def needing(workspace: Workspace, sha256: str) -> list[Job]:
     """The active jobs that read the adapter or base model of this content."""
     if not workspace.queue.exists():
@@ -174,9 +235,9 @@ def job(workspace: Workspace, job_id: str) -> Job | None:
 
 
 def cancel(workspace: Workspace, job_id: str) -> None:
-    """Stop a job: at once when it waits; by SIGTERM, and SIGKILL 5 s later, when it runs. Returns immediately.
+    """Stop a job: at once when it waits; by SIGTERM to each of its workers, and SIGKILL 5 s later, when it runs.
 
-    A job that has ended is left alone. Raises JobError for an unknown one.
+    Returns immediately. A job that has ended is left alone. Raises JobError for an unknown one.
     """
     queue = Queue(workspace)
     asked = _known(workspace, job_id)
@@ -265,11 +326,3 @@ def eta_error(workspace: Workspace) -> float | None:
     """Median relative error of the remaining time announced at half of each finished job; None before the first."""
     errors = Queue(workspace).eta_errors() if workspace.queue.exists() else []
     return median(errors) if errors else None
-
-
-def default_device() -> str:
-    """Where a job runs unless told otherwise, found without torch: ``SSTMERGE_DEVICE``, the first GPU, or the CPU."""
-    named = os.environ.get("SSTMERGE_DEVICE")
-    if named:
-        return named
-    return "cuda:0" if any(Path("/dev").glob("nvidia[0-9]*")) else "cpu"

@@ -71,6 +71,10 @@ class Estimator:
     total: float = 1.0
     at: float = 0.0
     """When the last report came."""
+    workers: int = 1
+    """Workers that share what is left"""
+    _closed: set[int] = field(default_factory=set)
+    """Points that are behind this worker, or another's"""
     _first: int | None = None
     """The first point worked on; points before it were finished by an earlier job."""
     _whole_points: int = 0
@@ -117,13 +121,19 @@ class Estimator:
     def remaining(self, now: float) -> float:
         """Seconds left, from the rates so far."""
         later: dict[str, float] = {}
-        for point in self.plan[self.point + 1 :]:
-            for stage, units in point.items():
+        for point in self._ahead():
+            for stage, units in self.plan[point].items():
                 later[stage] = later.get(stage, 0.0) + units
         seconds = self._seconds(later, first=False) + self._seconds(self._here(), first=self._in_first_point())
         left = max(0.0, self.total - self.done)
         # Between two reports (a batch takes a while) time passes as expected.
-        return seconds + max(0.0, self._seconds({self.stage: left}, first=self._in_first_point()) - (now - self.at))
+        here = max(0.0, self._seconds({self.stage: left}, first=self._in_first_point()) - (now - self.at))
+        return (seconds + here) / self.workers
+
+    def elsewhere(self, closed: set[int], workers: int) -> None:
+        """Points that other workers have done or are at, and how many workers there are."""
+        self._closed |= closed
+        self.workers = workers
 
     def between(self, now: float) -> tuple[float, float]:
         """Between what the seconds left should lie: close where this job's own pace is known, wide where it is not."""
@@ -138,14 +148,15 @@ class Estimator:
         first = self._in_first_point()
         here = dict(self._here())
         found: dict[str, float] = {}
-        for point in self.plan[self.point + 1 :]:
-            for stage, units in point.items():
+        for point in self._ahead():
+            for stage, units in self.plan[point].items():
                 found[stage] = found.get(stage, 0.0) + self._seconds({stage: units}, first=False)
         for stage, units in here.items():
             found[stage] = found.get(stage, 0.0) + self._seconds({stage: units}, first=first)
         left = self._seconds({self.stage: max(0.0, self.total - self.done)}, first=first)
         found[self.stage] = found.get(self.stage, 0.0) + max(0.0, left - (now - self.at))
-        return {stage: (seconds, first and stage in {*here, self.stage}) for stage, seconds in found.items()}
+        shared = self.workers
+        return {stage: (seconds / shared, first and stage in {*here, self.stage}) for stage, seconds in found.items()}
 
     def _unsure(self, stage: str, *, first: bool) -> float:
         spent = self._evidence(stage, first=first)
@@ -223,15 +234,20 @@ class Estimator:
                 self._unplanned[stage] = total
             planned[stage] = max(planned.get(stage, 0.0), self._behind.get(stage, 0.0) + total)
 
+    def _ahead(self) -> list[int]:
+        """Points that are still to come; trials are not always claimed in the order of the points."""
+        return [point for point in range(len(self.plan)) if point != self.point and point not in self._closed]
+
     def _leave_point(self) -> None:
         self._whole_points += 1
+        self._closed.add(self.point)
         for key, spent in self._seen.items():
             if not key.startswith(FIRST):
                 spent.seconds, spent.units = spent.seconds * DECAY, spent.units * DECAY
-        for later in self.plan[self.point + 1 :]:
-            if later:
+        for later in self._ahead():
+            if self.plan[later]:
                 for stage in self._unplanned.keys() - ONCE:
-                    later.setdefault(stage, self._unplanned[stage])
+                    self.plan[later].setdefault(stage, self._unplanned[stage])
         self._behind, self._unplanned = {}, {}
 
 

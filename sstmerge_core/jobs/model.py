@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sstmerge_core import words
+from sstmerge_core.jobs.process import Process
 
 RUNNING = "running"
 QUEUED = "queued"
@@ -97,9 +98,32 @@ class Job:
             return f"{words.between(*self.eta_between)} left"
         return f"{words.duration(self.eta_seconds)} left" if self.eta_seconds is not None else ""
 
+    priority: int = 0
+    """Among jobs whose turn is the same the higher one is first"""
+    workers: int = 1
+    """Most workers that it may have at a time"""
+    devices: tuple[str, ...] = ()
+    """Those that it may take"""
+
     @property
     def active(self) -> bool:
         return self.state in (QUEUED, RUNNING)
+
+
+@dataclass(frozen=True)
+class Worker:
+    """A process at work on a job, on one device."""
+
+    job_id: str
+    process: Process
+    device: str
+    stage: str
+    heartbeat_at: float
+    started_at: float
+    cancel_at: float | None
+    """When its job was asked to stop"""
+    run: str | None
+    """The run it is at, where its job has trials"""
 
 
 def expected_starts(listed: Sequence[Job]) -> dict[str, float | None]:

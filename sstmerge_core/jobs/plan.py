@@ -40,7 +40,7 @@ def plan_units(recipes: Sequence[Recipe], workspace: Workspace, keep: int | None
             for stage, amount in _units(part).items():
                 units[stage] = units.get(stage, 0.0) + amount
         entry = methods.get(recipe.method)
-        if units and recipe.calibration and (key := _calibration_key(recipe)) not in calibrated:
+        if units and recipe.calibration and (key := calibration_key(recipe)) not in calibrated:
             others = importance_units if entry.needs_importance else inputs_units if entry.needs_inputs else _samples
             count = fit_units if entry.fits else others
             units[entry.stage] = float(count(recipe))
@@ -82,7 +82,7 @@ def _units(recipe: Recipe) -> dict[str, float]:
     return {"merge": 1.0, **probes, **generated, "judge": sum(generated.values()), "metrics": 1.0}
 
 
-def _calibration_key(recipe: Recipe) -> str:
+def calibration_key(recipe: Recipe) -> str:
     inputs = [recipe.base.sha256, *(adapter.sha256 for adapter in recipe.adapters)]
     calibration = recipe.calibration.model_dump(mode="json") if recipe.calibration else {}
     entry = methods.get(recipe.method)

@@ -27,6 +27,11 @@ class Process:
         return cls(pid, started, socket.gethostname())
 
     @property
+    def name(self) -> str:
+        """One text for all three, by which rows of the queue know a worker."""
+        return f"{self.host}:{self.pid}:{self.started}"
+
+    @property
     def local(self) -> bool:
         return self.host == socket.gethostname()
 

@@ -6,48 +6,27 @@ can never both claim, end or requeue a job.
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import json
-import shutil
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from sstmerge_core.errors import JobError, Problem, disk_fault, lock_fault
+from sstmerge_core.errors import JobError, Problem
+from sstmerge_core.jobs import choice, trials
+from sstmerge_core.jobs.database import immediate, opened
+from sstmerge_core.jobs.devices import allowed, place
 from sstmerge_core.jobs.estimate import blend
-from sstmerge_core.jobs.model import QUEUED, RESUMABLE, RUNNING, Job
+from sstmerge_core.jobs.model import QUEUED, RESUMABLE, RUNNING, Job, Worker
 from sstmerge_core.jobs.process import Process
-from sstmerge_core.workspace import Workspace, lock_refusal
+from sstmerge_core.recipe import Recipe
+from sstmerge_core.workspace import Workspace
 
 Move = Literal["first", "up", "down"]
 
-PER_DEVICE = 1
-"""Jobs that may run at the same time on one device (the CPU is one)."""
-
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS jobs (
-    place INTEGER PRIMARY KEY AUTOINCREMENT, job_id TEXT NOT NULL UNIQUE,
-    kind TEXT NOT NULL, name TEXT NOT NULL, user TEXT NOT NULL, device TEXT NOT NULL,
-    spec TEXT NOT NULL, run_ids TEXT NOT NULL, points INTEGER NOT NULL,
-    state TEXT NOT NULL DEFAULT 'queued', created_at REAL NOT NULL, started_at REAL, finished_at REAL,
-    host TEXT, pid INTEGER, pid_started INTEGER, heartbeat_at REAL, cancel_at REAL,
-    point INTEGER NOT NULL DEFAULT 0, stage TEXT NOT NULL DEFAULT '', progress REAL NOT NULL DEFAULT 0,
-    eta_seconds REAL, eta_at_half REAL, eta_error REAL, error TEXT, eta_low REAL, eta_high REAL, answers TEXT
-);
-CREATE INDEX IF NOT EXISTS jobs_by_state ON jobs (state, device, place);
-CREATE TABLE IF NOT EXISTS rates (scope TEXT, stage TEXT, seconds REAL, PRIMARY KEY (scope, stage));
-"""
-_LATER = {"eta_low": "REAL", "eta_high": "REAL", "answers": "TEXT"}
-"""Columns of `jobs` that the queue of an older version lacks"""
-_FREE = "(SELECT count(*) FROM jobs r WHERE r.state = 'running' AND r.device = jobs.device) < ?"
-_NEXT = f"SELECT job_id, device FROM jobs WHERE state = 'queued' AND {_FREE} ORDER BY place LIMIT 1"
-_CLAIM = """
-UPDATE jobs SET state = 'running', started_at = ?, heartbeat_at = ?, host = ?, pid = ?, pid_started = ?,
-    stage = 'Starting' WHERE job_id = ? AND state = 'queued'
-"""
+EPSILON = 1e-6
+"""Between the turns of jobs whose order somebody has chosen"""
 
 
 class Queue:
@@ -70,8 +49,11 @@ class Queue:
             " finished_at = ?, eta_seconds = NULL, host = NULL, pid = NULL, pid_started = NULL, cancel_at = NULL"
             " WHERE state IN ('running', 'queued')"
         )
-        with self._open() as db:
+        with opened(self.path) as db:
             db.execute(sql, [why, time.time()])
+            for table in ("workers", "leases"):
+                db.execute(f"DELETE FROM {table}")
+            db.execute("UPDATE trials SET state = 'waiting', lease_until = NULL WHERE state = 'running'")
             db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def add(
@@ -85,94 +67,205 @@ class Queue:
         spec: Mapping[str, Any],
         run_ids: list[str],
         seconds: float | None = None,
+        recipes: Sequence[Recipe] = (),
+        devices: Sequence[str] = (),
+        workers: int = 1,
+        priority: int = 0,
     ) -> None:
-        """Queue a job last. `seconds`: how long it should take, for those who wait behind it."""
+        """Queue a job. `seconds`: how long it should take, for those who wait behind it; `recipes` become its trials.
+
+        It may take `devices` (default: `device` alone) with up to `workers` workers at a time. Its turn comes after
+        those of its user and after that of what started last: nobody's second job is before somebody's first. Of one
+        user's jobs, and among those whose turn is the same, the one of the higher `priority` is first.
+        """
         values = (job_id, kind, name, user, device, json.dumps(spec), json.dumps(run_ids), max(1, len(run_ids)))
-        with self._open() as db:
+        with opened(self.path) as db, immediate(db):
             db.execute(
-                "INSERT INTO jobs (job_id, kind, name, user, device, spec, run_ids, points, created_at, eta_seconds)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (*values, time.time(), seconds),
+                "INSERT INTO jobs (job_id, kind, name, user, device, spec, run_ids, points, created_at, eta_seconds,"
+                " devices, workers, priority, turn) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (*values, time.time(), seconds, json.dumps(list(devices)), workers, priority, choice.turn(db, user)),
             )
+            if priority:
+                choice.put_before_lesser(db, job_id, user)
+            trials.insert(db, job_id, recipes)
 
     def jobs(self, limit: int) -> list[Job]:
-        with self._open() as db:
+        with opened(self.path) as db:
             return [_job(row) for row in db.execute(f"{_SELECT} ORDER BY created_at DESC, place DESC LIMIT ?", [limit])]
 
     def active(self) -> list[Job]:
         """Running jobs, then waiting ones in the order in which they are served."""
-        sql = f"{_SELECT} WHERE state IN ('running', 'queued') ORDER BY state = 'queued', place"
-        with self._open() as db:
+        sql = f"{_SELECT} WHERE state IN ('running', 'queued') ORDER BY state = 'queued', {choice.ORDER}"
+        with opened(self.path) as db:
             return [_job(row) for row in db.execute(sql)]
 
     def job(self, job_id: str) -> Job | None:
-        with self._open() as db:
+        with opened(self.path) as db:
             row = db.execute(f"{_SELECT} WHERE job_id = ?", [job_id]).fetchone()
             return _job(row) if row else None
 
     def spec(self, job_id: str) -> dict[str, Any]:
-        with self._open() as db:
+        with opened(self.path) as db:
             return json.loads(db.execute("SELECT spec FROM jobs WHERE job_id = ?", [job_id]).fetchone()["spec"])
 
     def start_one(self, start: Callable[[str, str], Process]) -> str | None:
-        """Start the next job whose device is free by `start(job_id, device)`; its id, or None when there is none.
+        """Start a worker for the next job that may have one by `start(job_id, device)`; the job's id, None: none may.
 
         The process is started within the transaction: either both the process and the row know of each other, or the
         row stays queued and the process, which asks `adopt` first, may still take it.
         """
-        with self._open() as db:
-            if db.execute(_NEXT, [PER_DEVICE]).fetchone() is None:
+        with opened(self.path) as db:
+            if choice.next_worker(db) is None:
                 return None
-            with _immediate(db):
-                row = db.execute(_NEXT, [PER_DEVICE]).fetchone()
-                if row is None:
+            with immediate(db):
+                chosen = choice.next_worker(db)
+                if chosen is None:
                     return None
-                job_id = row["job_id"]
+                job_id, device = chosen
                 try:
-                    _claim(db, job_id, start(job_id, row["device"]))
+                    _join(db, job_id, device, start(job_id, device))
                 except OSError as error:
-                    _end(db, job_id, "failed", f"The worker could not be started: {error}", from_state=QUEUED)
+                    if not _end(db, job_id, "failed", f"The worker could not be started: {error}", from_state=QUEUED):
+                        sql = "UPDATE jobs SET workers = (SELECT count(*) FROM workers WHERE job = job_id)"
+                        db.execute(f"{sql} WHERE job_id = ?", [job_id])  # it goes on with those that it has
                 return job_id
 
     def adopt(self, job_id: str, process: Process) -> bool:
-        """Called by a worker: whether the job is its own, claiming it if it is still queued and its device is free."""
-        with self._open() as db, _immediate(db):
-            where = "WHERE job_id = ? AND state = 'running' AND host = ? AND pid = ? AND pid_started = ?"
-            own = [job_id, process.host, process.pid, process.started]
-            if db.execute(f"SELECT 1 FROM jobs {where}", own).fetchone():
+        """Called by a worker: whether the job is its own, claiming it if it is still queued and a device is free."""
+        with opened(self.path) as db, immediate(db):
+            own = "SELECT 1 FROM workers WHERE job = ? AND worker = ?"
+            if db.execute(own, [job_id, process.name]).fetchone():
                 return True
-            free = f"SELECT 1 FROM jobs WHERE job_id = ? AND state = 'queued' AND {_FREE}"
-            return db.execute(free, [job_id, PER_DEVICE]).fetchone() is not None and _claim(db, job_id, process)
+            device = choice.free_device(db, job_id)
+            if device is None:
+                return False
+            _join(db, job_id, device, process)
+            return True
 
     def running(self) -> list[tuple[Job, Process, float, float | None]]:
-        """Running jobs with their process, last heartbeat and the time at which they were asked to stop."""
-        with self._open() as db:
+        """The workers of running jobs: job, process, last heartbeat and the time at which it was asked to stop."""
+        with opened(self.path) as db:
             rows = db.execute(f"{_SELECT} WHERE state = 'running'").fetchall()
+            found = {row["job_id"]: row for row in rows}
+            at_work = db.execute("SELECT * FROM workers ORDER BY rowid").fetchall()
         return [
-            (_job(row), Process(row["pid"], row["pid_started"], row["host"]), row["heartbeat_at"], row["cancel_at"])
-            for row in rows
+            (_job(job), _process(row), row["heartbeat_at"], job["cancel_at"])
+            for row in at_work
+            if (job := found.get(row["job"])) is not None
         ]
 
-    def beat(self, job_id: str, **fields: Any) -> bool:
-        """Write a sign of life and progress fields; returns whether the job was asked to stop."""
-        names = ", ".join(f"{name} = ?" for name in ("heartbeat_at", *fields))
-        with self._open() as db:
-            values = [time.time(), *fields.values(), job_id]
-            db.execute(f"UPDATE jobs SET {names} WHERE job_id = ? AND state = 'running'", values)
-            row = db.execute("SELECT cancel_at FROM jobs WHERE job_id = ?", [job_id]).fetchone()
-            return row is None or row["cancel_at"] is not None
+    def workers(self) -> list[Worker]:
+        """Every worker there is, those of jobs that have ended since included; the oldest first."""
+        with opened(self.path) as db:
+            rows = db.execute(
+                "SELECT w.*, j.cancel_at, (SELECT t.run FROM trials t WHERE t.job = w.job AND t.worker = w.worker"
+                " AND t.state = 'running') AS run FROM workers w LEFT JOIN jobs j ON j.job_id = w.job ORDER BY w.rowid"
+            ).fetchall()
+        names = ("device", "stage", "heartbeat_at", "started_at", "cancel_at", "run")
+        return [Worker(row["job"], _process(row), **{name: row[name] for name in names}) for row in rows]
+
+    def bury(self, worker: Worker) -> None:
+        """Take a worker that is gone from the list and give back its trial, which the next attempt begins again."""
+        with opened(self.path) as db, immediate(db):
+            trials.release(db, worker.job_id, worker.process.name, lost=worker.cancel_at is None)
+            _gone(db, worker.job_id, worker.process)
+
+    def release(self, job_id: str, worker: str, *, lost: bool = True) -> None:
+        """Give back what a worker beyond this machine was at."""
+        with opened(self.path) as db, immediate(db):
+            trials.release(db, job_id, worker, lost=lost)
+
+    def extend(self, job_id: str, worker: str) -> None:
+        """A sign of life of a worker beyond this machine."""
+        with opened(self.path) as db, immediate(db):
+            trials.extend(db, job_id, worker)
+
+    def unattended(self) -> list[tuple[Job, float | None, trials.Count]]:
+        """Running jobs without a worker: job, the time at which it was asked to stop, and its trials."""
+        sql = f"{_SELECT} WHERE state = 'running' AND NOT EXISTS (SELECT 1 FROM workers WHERE job = job_id)"
+        with opened(self.path) as db:
+            rows = db.execute(sql).fetchall()
+            return [(_job(row), row["cancel_at"], trials.count(db, row["job_id"])) for row in rows]
+
+    def end_unattended(self, job_id: str, state: str, error: str | None = None) -> bool:
+        """End a running job that has no worker (any more); whether it was there to end."""
+        with opened(self.path) as db, immediate(db):
+            if db.execute("SELECT 1 FROM workers WHERE job = ?", [job_id]).fetchone():
+                return False
+            return _end(db, job_id, state, error, from_state=RUNNING)
+
+    def beat(self, job_id: str, process: Process | None = None, **fields: Any) -> bool:
+        """Write a sign of life and progress fields; returns whether the worker is asked to stop.
+
+        Of several workers, the one that has been at it longest tells of the job as a whole.
+        """
+        now = time.time()
+        with opened(self.path) as db, immediate(db):
+            known = False
+            if process is not None:
+                sql = "UPDATE workers SET heartbeat_at = ?, stage = ? WHERE job = ? AND worker = ?"
+                known = db.execute(sql, [now, fields.get("stage", ""), job_id, process.name]).rowcount == 1
+                trials.extend(db, job_id, process.name)
+            sql = "SELECT worker FROM workers WHERE job = ? ORDER BY rowid LIMIT 1"
+            first = db.execute(sql, [job_id]).fetchone()
+            if process is None or first is None or first["worker"] == process.name:
+                names = ", ".join(f"{name} = ?" for name in ("heartbeat_at", *fields))
+                values = [now, *fields.values(), job_id]
+                db.execute(f"UPDATE jobs SET {names} WHERE job_id = ? AND state = 'running'", values)
+            row = db.execute("SELECT cancel_at, state FROM jobs WHERE job_id = ?", [job_id]).fetchone()
+            return row is None or row["cancel_at"] is not None or (known and row["state"] != RUNNING)
 
     def end(self, job_id: str, state: str, error: str | None = None, process: Process | None = None) -> bool:
-        """End a running job (only if it is still run by `process`, where given); whether it was there to end."""
-        with self._open() as db:
-            return _end(db, job_id, state, error, from_state=RUNNING, process=process)
+        """End a running job (only if `process` works on it, where given); whether it was there to end."""
+        with opened(self.path) as db, immediate(db):
+            own = "SELECT 1 FROM workers WHERE job = ? AND worker = ?"
+            if process is not None and not db.execute(own, [job_id, process.name]).fetchone():
+                return False
+            _gone(db, job_id, process)
+            return _end(db, job_id, state, error, from_state=RUNNING)
+
+    def leave(self, job_id: str, process: Process, state: str, error: str | None = None) -> None:
+        """A worker has nothing more to do, or was stopped; the last one decides how the job ended.
+
+        A job that failed by a fault of ours ends at once, whoever is at it: the others are told by their next `beat`.
+        """
+        with opened(self.path) as db, immediate(db):
+            trials.release(db, job_id, process.name, lost=False)
+            _gone(db, job_id, process)
+            if state in ("done", "failed"):
+                if trials.count(db, job_id).open and state == "done":
+                    return  # others are at it, or whoever looks next starts one
+                _end(db, job_id, state, error, from_state=RUNNING)
+            elif state == "cancelled" and not db.execute("SELECT 1 FROM workers WHERE job = ?", [job_id]).fetchone():
+                # its runs have to be closed before anybody sees it cancelled: see `dispatch.reconcile`
+                sql = "UPDATE jobs SET cancel_at = coalesce(cancel_at, ?) WHERE job_id = ? AND state = 'running'"
+                db.execute(sql, [time.time(), job_id])
+
+    def give_way(self, job_id: str, process: Process) -> bool:
+        """Between two trials: whether this worker's device is somebody else's now; it is off the list then.
+
+        A device beyond a job's first goes to whoever waits; the last one to another user, once this job has had it for
+        `choice.SLICE` seconds. The job waits for its next turn then, what it has done is kept.
+        """
+        with opened(self.path) as db, immediate(db):
+            if not choice.must_leave(db, job_id, process.name):
+                return False
+            _gone(db, job_id, process)
+            if not db.execute("SELECT 1 FROM workers WHERE job = ?", [job_id]).fetchone():
+                user = db.execute("SELECT user FROM jobs WHERE job_id = ?", [job_id]).fetchone()["user"]
+                db.execute(
+                    "UPDATE jobs SET state = 'queued', turn = ?, pid = NULL, pid_started = NULL, stage = ''"
+                    " WHERE job_id = ? AND state = 'running' AND cancel_at IS NULL",
+                    [choice.turn(db, user), job_id],
+                )
+            return True
 
     def ask_to_stop(self, job_id: str) -> str:
         """Cancel a queued job for good, or flag a running one; returns the state it was in.
 
         Raises JobError for a job that does not exist.
         """
-        with self._open() as db, _immediate(db):
+        with opened(self.path) as db, immediate(db):
             row = db.execute("SELECT state FROM jobs WHERE job_id = ?", [job_id]).fetchone()
             if row is None:
                 raise unknown(job_id)
@@ -188,42 +281,44 @@ class Queue:
         Beyond either end it stays where it is. Raises JobError for a job that does not wait (any more): a worker may
         have claimed it since the queue was looked at.
         """
-        with self._open() as db, _immediate(db):
+        with opened(self.path) as db, immediate(db):
             row = db.execute("SELECT state, device FROM jobs WHERE job_id = ?", [job_id]).fetchone()
             if row is None:
                 raise unknown(job_id)
             if row["state"] != QUEUED:
                 raise JobError(Problem(f"job {job_id}", f"it is {row['state']}", "Only a waiting job can be moved."))
-            sql = "SELECT job_id FROM jobs WHERE state = 'queued' AND device = ? ORDER BY place"
-            before = [each["job_id"] for each in db.execute(sql, [row["device"]])]
+            sql = f"SELECT job_id, turn FROM jobs WHERE state = 'queued' AND device = ? ORDER BY {choice.ORDER}"
+            waiting = db.execute(sql, [row["device"]]).fetchall()
+            before = [each["job_id"] for each in waiting]
             after = moved(before, job_id, to)
             if after != before:
-                # fresh places at the end: a place is unique, and the order within other devices does not change
-                last = db.execute("SELECT max(place) AS last FROM jobs").fetchone()["last"]
-                places = [(last + number, each) for number, each in enumerate(after, start=1)]
-                db.executemany("UPDATE jobs SET place = ? WHERE job_id = ?", places)
+                # the turns stay, so that the order within other devices does not change, but none is anybody's equal
+                turns = [each["turn"] for each in waiting]
+                for index in range(1, len(turns)):
+                    turns[index] = max(turns[index], turns[index - 1] + EPSILON)
+                db.executemany("UPDATE jobs SET turn = ? WHERE job_id = ?", list(zip(turns, after, strict=True)))
             return after.index(job_id) + 1
 
     def requeue(self, job_id: str, seconds: float | None = None) -> None:
         """Put a failed, cancelled or lost job at the end of the queue. Raises JobError for any other."""
-        with self._open() as db, _immediate(db):
-            row = db.execute("SELECT state FROM jobs WHERE job_id = ?", [job_id]).fetchone()
+        with opened(self.path) as db, immediate(db):
+            row = db.execute("SELECT state, user FROM jobs WHERE job_id = ?", [job_id]).fetchone()
             if row is None:
                 raise unknown(job_id)
             if row["state"] not in RESUMABLE:
                 raise JobError(Problem(f"job {job_id}", f"it is {row['state']}", "Only a stopped job can be resumed."))
             db.execute(
-                "UPDATE jobs SET state = 'queued', place = (SELECT max(place) + 1 FROM jobs), started_at = NULL,"
-                " finished_at = NULL, pid = NULL, pid_started = NULL, cancel_at = NULL, point = 0, stage = '',"
-                " progress = 0, eta_seconds = ?, eta_at_half = NULL, eta_error = NULL, error = NULL,"
-                " eta_low = NULL, eta_high = NULL, answers = NULL"
-                " WHERE job_id = ?",
-                [seconds, job_id],
+                "UPDATE jobs SET state = 'queued', place = (SELECT max(place) + 1 FROM jobs), turn = ?,"
+                " started_at = NULL, finished_at = NULL, pid = NULL, pid_started = NULL, cancel_at = NULL,"
+                " point = 0, stage = '', progress = 0, eta_seconds = ?, eta_at_half = NULL, eta_error = NULL,"
+                " error = NULL, eta_low = NULL, eta_high = NULL, answers = NULL WHERE job_id = ?",
+                [choice.turn(db, row["user"]), seconds, job_id],
             )
+            trials.again(db, job_id)
 
     def rates(self, scope: str) -> dict[str, float]:
         """Seconds per unit of each stage, as earlier jobs of this scope (device and base model) showed."""
-        with self._open() as db:
+        with opened(self.path) as db:
             rows = db.execute("SELECT stage, seconds FROM rates WHERE scope = ?", [scope])
             return {row["stage"]: row["seconds"] for row in rows}
 
@@ -233,43 +328,14 @@ class Queue:
 
     def set_rates(self, scope: str, rates: Mapping[str, float]) -> None:
         rows = [(scope, stage, seconds) for stage, seconds in rates.items()]
-        with self._open() as db, _immediate(db):
+        with opened(self.path) as db, immediate(db):
             db.executemany("INSERT OR REPLACE INTO rates VALUES (?, ?, ?)", rows)
 
     def eta_errors(self) -> list[float]:
         """Errors of the remaining time announced at half of each finished job, newest first."""
-        with self._open() as db:
+        with opened(self.path) as db:
             sql = "SELECT eta_error FROM jobs WHERE state = 'done' AND eta_error IS NOT NULL ORDER BY finished_at DESC"
             return [row["eta_error"] for row in db.execute(sql)]
-
-    @contextlib.contextmanager
-    def _open(self) -> Iterator[sqlite3.Connection]:
-        """Raises JobError for a file that is damaged, held too long, or that cannot be written, and what to do."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        if (refusal := lock_refusal(self.path.parent)) is not None:
-            raise JobError(Problem(str(self.path), *lock_fault(refusal))) from refusal
-        db = None
-        try:
-            db = sqlite3.connect(self.path, timeout=30, isolation_level=None)
-            db.row_factory = sqlite3.Row
-            db.execute("PRAGMA synchronous = NORMAL")
-            tables = dict(db.execute("SELECT name, sql FROM sqlite_master WHERE name IN ('jobs', 'rates')").fetchall())
-            if "rates" not in tables:
-                db.execute("PRAGMA journal_mode = WAL")
-                db.executescript(_SCHEMA)
-            elif any(name not in tables.get("jobs", "") for name in _LATER):
-                with _immediate(db):  # whoever came first has added them
-                    known = {row["name"] for row in db.execute("PRAGMA table_info(jobs)")}
-                    for name in _LATER.keys() - known:
-                        db.execute(f"ALTER TABLE jobs ADD COLUMN {name} {_LATER[name]}")
-            yield db
-        except (sqlite3.IntegrityError, sqlite3.ProgrammingError):
-            raise  # a fault of ours
-        except sqlite3.DatabaseError as error:
-            raise JobError(_file_problem(self.path, error)) from error
-        finally:
-            if db is not None:
-                db.close()
 
 
 def moved(order: Sequence[str], job_id: str, to: Move) -> list[str]:
@@ -284,69 +350,55 @@ def unknown(job_id: str) -> JobError:
     return JobError(Problem(f"job {job_id}", "there is no such job", "The queue lists the jobs there are."))
 
 
-def _file_problem(path: Path, error: sqlite3.DatabaseError) -> Problem:
-    """What SQLite said of the file, and what to do."""
-    told = (getattr(error, "sqlite_errorname", None) or "").removeprefix("SQLITE_")
-    name = told.split("_")[0]
-    if name == "IOERR" and "LOCK" in told:
-        return Problem(str(path), *lock_fault(OSError(errno.ENOLCK, str(error))))
-    if name in ("IOERR", "CANTOPEN") and shutil.disk_usage(path.parent).free < 1 << 20:
-        name = "FULL"  # there is no room for the memory that its readers share
-    known = {"FULL": errno.ENOSPC, "READONLY": errno.EACCES, "PERM": errno.EACCES, "IOERR": errno.EIO}
-    if name in known:
-        return Problem(str(path), *disk_fault(known[name]))
-    if name in ("BUSY", "LOCKED"):
-        return Problem(str(path), "another process holds the queue for more than 30 s", "Stop it, then try again.")
-    if name == "CANTOPEN":
-        return Problem(str(path), "the queue cannot be opened", "Give this user the rights to the file and its folder.")
-    fix = (
-        f"Close the dashboard, then move it away: `mv {path} {path}.damaged`. Jobs that wait are lost, finished runs "
-        "and their results are not."
-    )
-    return Problem(str(path), f"the queue of jobs is damaged or no queue ({error})", fix)
-
-
-_SELECT = """
-SELECT *, CASE WHEN state = 'queued' THEN (
-    SELECT count(*) FROM jobs q WHERE q.state = 'queued' AND q.device = jobs.device AND q.place <= jobs.place
+_COLUMNS = (
+    *("job_id", "kind", "name", "user", "state", "device", "run_ids", "points", "created_at", "started_at"),
+    *("finished_at", "cancel_at", "point", "stage", "progress", "eta_seconds", "eta_error", "error"),
+    *("priority", "workers", "devices", "eta_low", "eta_high", "answers"),
+)
+"""All that a `Job` says; what it is to do may be megabytes"""
+_SELECT = f"""
+SELECT {", ".join(_COLUMNS)}, CASE WHEN state = 'queued' THEN (
+    SELECT count(*) FROM jobs q WHERE q.state = 'queued' AND q.device = jobs.device
+    AND (q.turn, -q.priority, q.place) <= (jobs.turn, -jobs.priority, jobs.place)
 ) END AS queue_position FROM jobs
 """
 
 
-@contextlib.contextmanager
-def _immediate(db: sqlite3.Connection) -> Iterator[None]:
-    db.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-    except BaseException:
-        db.execute("ROLLBACK")
-        raise
-    db.execute("COMMIT")
-
-
-def _claim(db: sqlite3.Connection, job_id: str, process: Process) -> bool:
+def _join(db: sqlite3.Connection, job_id: str, device: str, process: Process) -> None:
+    """Put a worker on the list; its job runs now, if it did not."""
     now = time.time()
-    return db.execute(_CLAIM, [now, now, process.host, process.pid, process.started, job_id]).rowcount == 1
+    db.execute(
+        "INSERT INTO workers (job, worker, device, place, host, pid, pid_started, heartbeat_at, started_at)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        [job_id, process.name, device, place(device), process.host, process.pid, process.started, now, now],
+    )
+    db.execute(
+        "UPDATE jobs SET state = 'running', started_at = ?, slice_at = ?, heartbeat_at = ?, host = ?, pid = ?,"
+        " pid_started = ?, stage = 'Starting' WHERE job_id = ? AND state = 'queued'",
+        [now, now, now, process.host, process.pid, process.started, job_id],
+    )
 
 
-def _end(
-    db: sqlite3.Connection,
-    job_id: str,
-    state: str,
-    error: str | None,
-    *,
-    from_state: str,
-    process: Process | None = None,
-) -> bool:
+def _gone(db: sqlite3.Connection, job_id: str, process: Process | None) -> None:
+    """Take a worker, or all of a job's, from the list."""
+    only = "" if process is None else " AND worker = ?"
+    db.execute(f"DELETE FROM workers WHERE job = ?{only}", [job_id, *([process.name] if process else [])])
+
+
+def _process(row: sqlite3.Row) -> Process:
+    return Process(row["pid"], row["pid_started"], row["host"])
+
+
+def _end(db: sqlite3.Connection, job_id: str, state: str, error: str | None, *, from_state: str) -> bool:
     sql = (
         "UPDATE jobs SET state = ?, error = ?, finished_at = ?, eta_seconds = NULL, eta_low = NULL, eta_high = NULL,"
         " answers = NULL WHERE job_id = ? AND state = ?"
     )
-    values: list[Any] = [state, error, time.time(), job_id, from_state]
-    if process is not None:
-        sql += " AND pid = ? AND pid_started = ?"
-        values += [process.pid, process.started]
-    return db.execute(sql, values).rowcount == 1
+    ended = db.execute(sql, [state, error, time.time(), job_id, from_state]).rowcount == 1
+    if ended:  # no run is kept from other jobs by one that has ended
+        sql = "UPDATE trials SET state = 'waiting', lease_until = NULL WHERE job = ? AND state = 'running'"
+        db.execute(sql, [job_id])
+    return ended
 
 
 def _job(row: sqlite3.Row) -> Job:
@@ -362,4 +414,7 @@ def _job(row: sqlite3.Row) -> Job:
         cancelling=row["state"] == RUNNING and row["cancel_at"] is not None,
         eta_between=None if row["eta_low"] is None else (row["eta_low"], row["eta_high"]),
         answers=json.loads(row["answers"] or "[]"),
+        priority=row["priority"],
+        workers=row["workers"],
+        devices=tuple(allowed(json.loads(row["devices"]), row["device"])),
     )

@@ -25,6 +25,7 @@ from typing import Any, Protocol
 
 from sstmerge_core import documents
 from sstmerge_core.errors import SSTMergeError
+from sstmerge_core.jobs import default_device, dispatch, leases
 from sstmerge_core.playground.protocol import Event, Question, Status, address, failure, send, socket_file
 from sstmerge_core.workspace import Workspace
 
@@ -272,7 +273,11 @@ class _LateModel:
             yield [{"event": "loading", "what": Path(question.base).name}]
             from sstmerge_core.playground.model import ChatModel
 
-            device = os.environ.get("SSTMERGE_DEVICE") or "auto"
+            device = os.environ.get("SSTMERGE_DEVICE") or default_device()
+            while (by := leases.take(self._workspace, device, "Playground")) is not None:
+                yield [{"event": "loading", "what": f"once {device} is free: {by} has it"}]
+                time.sleep(LOOK_SECONDS)
+                dispatch.reconcile(self._workspace)
             self._model = ChatModel(self._workspace, device)
         yield from self._model.answers(question)
 
@@ -286,6 +291,9 @@ def main() -> int:
     share_the_machine()
     begun = time.monotonic()
     served = serve(workspace, _LateModel(workspace), idle_seconds())
+    if workspace.queue.exists():
+        leases.give_back(workspace, os.environ.get("SSTMERGE_DEVICE") or default_device())
+        dispatch.settle(workspace)  # what waited for the device
     print(f"{'ended' if served else 'another one is there'} after {time.monotonic() - begun:.0f} s", flush=True)
     return 0
 

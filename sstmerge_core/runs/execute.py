@@ -104,6 +104,12 @@ def execute(
         raise JobError(failed)
 
 
+def opened(recipes: Sequence[Recipe], workspace: Workspace, device: str = "auto") -> Session:
+    """What a worker keeps in memory from one call of `execute` to the next. Raises DataError for a device not here."""
+    share_the_machine()
+    return Session(workspace, chosen_device(device, recipes))
+
+
 def run(recipe: Recipe, session: Session) -> None:
     """Carry out one recipe, or what is left of it; its event file says what happened."""
     if is_finished(session.workspace, recipe):

@@ -56,7 +56,18 @@ class EventWriter:
 
         A value that is not finite becomes null; numpy scalars, arrays and paths are converted.
         """
-        left = memoryview(encode({"event": event, "t": time.time(), **fields}))
+        self._append(encode({"event": event, "t": time.time(), **fields}))
+        if event in FINAL_EVENTS or time.monotonic() - self._synced >= SYNC_SECONDS:
+            self._sync()
+
+    def write_lines(self, lines: bytes) -> None:
+        """Append whole lines that another writer has made, all of them or none."""
+        if lines:
+            self._append(lines)
+            self._sync()
+
+    def _append(self, lines: bytes) -> None:
+        left = memoryview(lines)
         start = self._file.seek(0, os.SEEK_END)
         try:
             while left:
@@ -66,8 +77,6 @@ class EventWriter:
                 self._file.truncate(start)
             raise
         touch_shelf(self.path.parent)
-        if event in FINAL_EVENTS or time.monotonic() - self._synced >= SYNC_SECONDS:
-            self._sync()
 
     def close(self) -> None:
         """Flush to the disk and release the lock. Calling it twice is harmless."""

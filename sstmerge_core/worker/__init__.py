@@ -24,18 +24,22 @@ from sstmerge_core import access
 from sstmerge_core.analysis.screening import Screening
 from sstmerge_core.errors import Cancelled, JobError, SSTMergeError, disk_problem
 from sstmerge_core.jobs import history, pace
-from sstmerge_core.jobs.dispatch import close_runs, settle
+from sstmerge_core.jobs.devices import is_shared, threads
+from sstmerge_core.jobs.dispatch import settle
 from sstmerge_core.jobs.estimate import Estimator, relative_error
 from sstmerge_core.jobs.history import scope_of
 from sstmerge_core.jobs.model import SHOWN, SHOWN_CHARACTERS, Job, Onlooker, stage_text
 from sstmerge_core.jobs.plan import plan_units
 from sstmerge_core.jobs.process import Process
 from sstmerge_core.jobs.queue import Queue
+from sstmerge_core.jobs.trials import Trials
 from sstmerge_core.recipe import Recipe, Source
+from sstmerge_core.worker.trial_loop import GAVE_WAY, LEFT, Loop
 from sstmerge_core.workspace import Workspace
 
 EXECUTE = "sstmerge_core.runs.execute:execute"
-"""What does the work of merge and sweep jobs; an inspect job calls ``inspect`` of the same module."""
+"""What does the work of merge and sweep jobs, one trial a call, with what ``opened`` of the same module gives; an
+inspect job calls ``inspect`` of it."""
 EXECUTE_BEST = "sstmerge_core.runs.screen:execute_best"
 """What does that of sweeps that are screened first"""
 MEASURED = ("merge", "sweep", "train")
@@ -51,6 +55,7 @@ class Monitor:
     def __init__(self, queue: Queue, job: Job, estimator: Estimator):
         self._queue = queue
         self._job = job
+        self._process = Process.of(os.getpid())
         self._estimator = estimator
         self._lock = threading.Lock()
         self._cancelled = threading.Event()
@@ -126,6 +131,8 @@ class Monitor:
             self._beat()
 
     def _beat(self) -> None:
+        if self._job.workers > 1:
+            self._look_at_the_others()
         with self._lock:
             now, estimator = time.monotonic(), self._estimator
             self._note_half()
@@ -144,13 +151,22 @@ class Monitor:
                 fields["answers"] = json.dumps(self._answers, ensure_ascii=False)
                 self._answers = None
         try:
-            if self._queue.beat(self._job.job_id, **fields):
+            if self._queue.beat(self._job.job_id, process=self._process, **fields):
                 self._cancelled.set()
             self._mute = False
         except JobError as error:  # a full disk: the work notices for itself, and may be done before it has to write
             if not self._mute:
                 print(f"No progress can be told: {error}", file=sys.stderr)
             self._mute = True
+
+    def _look_at_the_others(self) -> None:
+        """What other workers have taken over is not ahead of this one."""
+        with contextlib.suppress(JobError):
+            closed, workers = Trials(
+                Workspace(self._queue.path.parent), self._job.job_id, self._process.name
+            ).elsewhere()
+            with self._lock:
+                self._estimator.elsewhere(closed, workers)
 
     def _note_half(self) -> None:
         now = time.monotonic()
@@ -207,8 +223,20 @@ def run_job(workspace: Workspace, job: Job, execute: str) -> tuple[str, str | No
             from sstmerge_core.worker import convert_job
 
             convert_job.run(workspace, spec["convert"], report=monitor.report, should_cancel=monitor.should_cancel)
+        elif "backend" in spec:
+            from sstmerge_core.worker import spread
+
+            print(f"Backend: {spread.described(spec['backend'])}", flush=True)
+            backend = spread.backend_of(spec["backend"], execute, workspace.cache / "slurm" / job.job_id)
+            work = spread.Spread(workspace, job, recipes, backend, spec["backend"]["workers"])
+            state, error = work.run(monitor)
+            if state != "done":
+                return state, error
         else:
-            _load(execute)(recipes, workspace, tell=monitor.tell, onlooker=monitor.onlooker(), **common)
+            loop = Loop(workspace, job, recipes, Process.of(os.getpid()), execute)
+            state, error = loop.run(monitor, onlooker=monitor.onlooker(), **common)
+            if state != "done":
+                return state, error
     except Cancelled:
         return "cancelled", None
     except SSTMergeError as error:
@@ -241,6 +269,8 @@ def main(arguments: list[str] | None = None) -> int:
     if job is None or not queue.adopt(options.job, process):
         print(f"Job {options.job} does not wait for a worker.", file=sys.stderr)
         return 3
+    if job.workers > 1 and is_shared(job.device):
+        os.environ.setdefault("OMP_NUM_THREADS", str(threads(job.workers)))  # before anything imports torch
     print(f"--- {time.strftime('%Y-%m-%d %H:%M:%S')} job {job.job_id} ({job.name}), process {process.pid}", flush=True)
     state: str = "failed"
     error: str | None = "The worker stopped while it was preparing."
@@ -250,17 +280,16 @@ def main(arguments: list[str] | None = None) -> int:
     finally:
         print(f"--- {state}" + (f": {error}" if error else ""), flush=True)
         _end(workspace, job, state, error, process)
-    return 0 if state == "done" else 1
+    return 0 if state in ("done", GAVE_WAY, LEFT) else 1
 
 
 def _end(workspace: Workspace, job: Job, state: str, error: str | None, process: Process) -> None:
-    """Tell the queue how the job ended, and start the next. Where the disk stays full the job counts as lost."""
+    """Tell the queue how it ended, and start what is next. Where the disk stays full the job counts as lost."""
     deadline = time.monotonic() + END_SECONDS
     while True:
         try:
-            if state == "cancelled":
-                close_runs(workspace, job)
-            Queue(workspace).end(job.job_id, state, error, process)
+            if state != GAVE_WAY:
+                Queue(workspace).leave(job.job_id, process, "done" if state == LEFT else state, error)
             settle(workspace)
             return
         except (JobError, OSError) as refused:

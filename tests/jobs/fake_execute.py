@@ -10,7 +10,11 @@ from sstmerge_core.errors import Cancelled, DataError, Problem
 from sstmerge_core.store.events import EventWriter, last_status
 
 
-def execute(recipes, workspace, *, report, tell, should_cancel, onlooker, user, job_id):
+def opened(recipes, workspace):
+    return None
+
+
+def execute(recipes, workspace, *, report, tell, should_cancel, user, job_id, session, onlooker=None):
     for point, recipe in enumerate(recipes):
         if last_status(workspace.run(recipe.run_id)) != "finished":
             _one(point, recipe, workspace, report, should_cancel, user, job_id)
@@ -26,7 +30,7 @@ def inspect(sources, workspace, *, report, should_cancel, user, job_id):
 def _one(point, recipe, workspace, report, should_cancel, user, job_id):
     parameters = recipe.parameters
     with EventWriter(workspace.run(recipe.run_id)) as events:
-        events.write("run_started", run_id=recipe.run_id, pair=recipe.pair, user=user, job_id=job_id)
+        events.write("run_started", run_id=recipe.run_id, pair=recipe.pair, user=user, job_id=job_id, pid=os.getpid())
         print("MALLOC", os.environ.get("MALLOC_MMAP_THRESHOLD_"), os.environ.get("MALLOC_TRIM_THRESHOLD_"), flush=True)
         if parameters.get("ends") == "data":
             raise DataError(Problem("prompts.csv", "it has no rows", "Choose another file."))

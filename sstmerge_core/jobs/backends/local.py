@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Callable
 
+from sstmerge_core.jobs.backends import RAY, SLURM
 from sstmerge_core.jobs.model import INSPECTION, NETWORK
 from sstmerge_core.jobs.process import Process
 from sstmerge_core.resources import IMPORTED_FROM
@@ -37,6 +39,21 @@ def start(workspace: Workspace, job_id: str, device: str, *, on_exit: Callable[[
     return Process.of(child.pid)
 
 
+def alive(handle: Process) -> bool:
+    """Whether the worker still runs."""
+    return handle.alive()
+
+
+def cancel(handle: Process) -> None:
+    """Ask it to stop at its next look."""
+    handle.signal_group(signal.SIGTERM)
+
+
+def kill(handle: Process) -> None:
+    """End it now, with its children."""
+    handle.kill()
+
+
 def environment(device: str) -> dict[str, str]:
     """The worker's environment. The package is found where this one was, installed or not."""
     paths = [str(IMPORTED_FROM), *filter(None, [os.environ.get("PYTHONPATH")])]
@@ -44,7 +61,7 @@ def environment(device: str) -> dict[str, str]:
         **os.environ,
         "PYTHONPATH": os.pathsep.join(paths),
         "PYTHONUNBUFFERED": "1",
-        "SSTMERGE_DEVICE": "cpu" if device in (INSPECTION, NETWORK) else device,
+        "SSTMERGE_DEVICE": "cpu" if device in (INSPECTION, NETWORK, RAY, SLURM) else device,
         "MALLOC_MMAP_THRESHOLD_": MALLOC,
         "MALLOC_TRIM_THRESHOLD_": MALLOC,
     }
