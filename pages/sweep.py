@@ -24,8 +24,9 @@ with left:
     chosen = sweep_form.choose_methods()
     unaligned = pick.unaligned_model(state, shelf, [methods.get(name) for name in chosen], inputs.base)
     texts, measured = sweep_form.choose_values(state, chosen)
-    kept = sweep_form.choose_kept(state)
-    screening = sweep_form.choose_screening(state)
+    with st.container(horizontal=True, gap="small"):
+        kept = sweep_form.choose_kept(state)
+        screening = sweep_form.choose_screening(state)
     plan = None
     with blocks.failures():
         plan = sweep_form.plan(inputs, chosen, texts, measured.options, unaligned, screening)

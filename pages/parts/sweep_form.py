@@ -129,10 +129,9 @@ def choose_screening(state: link.Link) -> Screening | None:
             "helpful answer would cost it, and how far it is from the utility side. Only the best are generated. "
             "0: nothing is screened, every point is generated.",
         )
-    if not keep:
-        return None
-    st.caption(Screening(keep).rule)
-    return Screening(keep)
+        if keep:
+            st.caption(Screening(keep).rule)
+    return Screening(keep) if keep else None
 
 
 def plan(

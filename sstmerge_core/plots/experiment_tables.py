@@ -83,7 +83,8 @@ def _contest(where: str, contest: Row) -> Summary:
         by_entrant[title(name)] = cells
     n = "/".join(str(count) for count in contest["n"].values())
     note = f"Chosen on selection, told on {n} test prompts. Every entrant is compared with the leader, all at once."
-    return Summary(where, _table("Entrant", by_entrant), note)
+    pair = where.removesuffix(f" {contest['goal']}")  # a choice for several goals has a contest for each
+    return Summary(f"{pair}: {score}", _table("Entrant", by_entrant), note)
 
 
 def _table(first: str, rows: Mapping[str, Mapping[str, str]]) -> pd.DataFrame:
