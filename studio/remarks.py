@@ -56,7 +56,7 @@ def rename(run: Mapping[str, Any]) -> None:
                 value=own,
                 max_chars=stored.LONGEST_NAME,
                 key=f"run.name.{run_id}",
-                placeholder=words.run_name({**run, "own_name": None}),
+                placeholder="as its recipe calls it",
                 help="Every table, menu and chart shows it. Left empty, the run is called by its recipe again.",
             )
             if st.form_submit_button("Save", icon=":material/check:", **entrance.guard("say")):
