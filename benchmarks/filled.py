@@ -144,7 +144,7 @@ def _metric(
 
 
 _SAMPLES = """
-    INSERT INTO samples
+    INSERT INTO samples (run_id, suite, prompt_id, topic, prompt, response, reference, n_tokens, stopped)
     SELECT run_id, suite, suite || '-' || number, 'topic ' || number % 8, 'Made-up ' || suite || ' prompt ' || number,
         'A made-up answer of about the length that answers have here, which is some forty tokens; number ' || number
             || ' of the run ' || run_id || '.',

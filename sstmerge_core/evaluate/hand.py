@@ -99,5 +99,5 @@ def readings(
     verdicts = [{"prompt_id": row["prompt_id"], "label": row["hand"] or row["label"]} for row in rows]
     if any(not verdict["label"] for verdict in verdicts):
         return []
-    found_rows = metric_rows.suite_metrics(suite, role if role != "utility" else "benign", rows, verdicts, who)
+    found_rows = metric_rows.judged_metrics(suite, role if role != "utility" else "benign", rows, verdicts, who)
     return [row for row in found_rows if role != "utility" or row["metric"] == "degenerate"]

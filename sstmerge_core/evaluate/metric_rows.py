@@ -49,12 +49,19 @@ def suite_metrics(
     `samples` and `verdicts` are the rows of the events of those names; `metric` is what a utility suite declares, where
     that is not ROUGE-L. Raises RecipeError for another role or metric, DataError when a sample has no verdict.
     """
+    judged = judged_metrics(suite, role, samples, verdicts, judge, metric)
+    return [*answer_metrics(suite, role, samples, metric), *judged]
+
+
+def judged_metrics(
+    suite: str, role: str, samples: Sequence[Record], verdicts: Sequence[Record], judge: Rater, metric: str = ""
+) -> list[MetricRow]:
+    """Of `suite_metrics` the rows that rest on verdicts; of `samples` ids and topics are enough."""
     found = _labels_of(samples, verdicts)
     topics = topics_of(samples)
-    rows = [
+    return [
         row for one in of_suite(suite, role, metric) if one.judged for row in _rates(one, suite, found, judge, topics)
     ]
-    return [*answer_metrics(suite, role, samples, metric), *rows]
 
 
 def of_suite(suite: str, role: str, metric: str = "") -> list[Metric]:

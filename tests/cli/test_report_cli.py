@@ -65,7 +65,7 @@ def test_the_html_report_opens_without_a_network(
     out = tmp_path / "report.html"
     assert report(monkeypatch, tmp_path / "ws", "--source", "reported", "--pair", "A6_A7", "--out", str(out)) == 0
     text = out.read_text()
-    assert "Plotly.newPlot" in text and text.count("plotly.js v") == 1
+    assert "Plotly.newPlot" in text and text.count("plotly.js (basic") == 1
     assert not re.findall(r'<(?:script|link|img)[^>]+(?:src|href)="http', text)
     assert capsys.readouterr().out.strip() == str(out)
 
@@ -76,7 +76,7 @@ def test_another_ending_or_an_unknown_pair_is_refused_by_name(
     assert report(monkeypatch, tmp_path / "ws", "--out", str(tmp_path / "report.pdf")) == 2
     assert report(monkeypatch, tmp_path / "ws", "--pair", "A1_A2") == 4
     errors = capsys.readouterr().err
-    assert "Use .md or .html" in errors and "pair A1_A2" in errors
+    assert "Use .md, .html or .tex" in errors and "pair A1_A2" in errors
 
 
 def test_html_shows_markup_of_users_as_text() -> None:

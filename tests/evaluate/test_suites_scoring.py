@@ -181,6 +181,7 @@ def options(**changes: Any) -> argparse.Namespace:
         "suite": "",
     }
     known |= {"split": "test", "n": 5, "dtype": "float32", "backend": "transformers", "device": "auto"}
+    known |= {"system": "", "thinking": None, "too_long": "refuse", "attacks": "", "bits": None}
     return argparse.Namespace(**(known | changes))
 
 

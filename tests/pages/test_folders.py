@@ -41,6 +41,7 @@ TEXTS = {
     "base.revision",
     "push.name.*",
     "state.key('system')",
+    "sweep.address",
     "adapters.name",
     "adapters.called",
     "adapters.hub",

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
+from typing import cast
 
 import pytest
 
 from sstmerge_core.store import Owner, queries
 from sstmerge_core.workspace import Workspace
+from tests.rewritten import Event, rewrite_events
 from tests.synthetic_workspace import fill
 
 BY = {"facts": "multiple_choice", "instructions": "exact_match"}
@@ -32,8 +32,7 @@ def told_otherwise(value: object) -> object:
 def measured_otherwise(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     workspace = fill(Workspace(tmp_path_factory.mktemp("otherwise")))
     for path in workspace.runs.glob("*/events.jsonl"):
-        lines = [json.dumps(told_otherwise(json.loads(line))) for line in path.read_text().splitlines()]
-        Path(path).write_text("".join(f"{line}\n" for line in lines))
+        rewrite_events(path.parent, lambda event: cast("Event", told_otherwise(event)))
     with Owner.open(workspace) as owner:
         owner.ingest()
         owner.publish()

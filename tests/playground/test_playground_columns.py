@@ -50,6 +50,7 @@ def test_a_method_that_is_not_linear_in_alpha_has_no_slider(workspace, tiny_base
     folder = workspace.merged_adapter("r3")
     folder.mkdir(parents=True)
     (folder / "adapter_config.json").write_text("{}")
+    (folder / "adapter_model.safetensors").write_bytes(b"")
     column = columns.of_run(workspace, "r3", _recipe(tiny_base, pair, method), "run", _known(pair))
     assert column.slider is None and [weight for _, _, weight in column.weights(None)] == [1.0]
 
