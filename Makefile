@@ -34,12 +34,13 @@ serve: app
 dev: WATCH := STREAMLIT_SERVER_FILE_WATCHER_TYPE=poll STREAMLIT_SERVER_RUN_ON_SAVE=true
 dev: app
 
-# The type checker is busy for a minute, the tests wait now and then for a server or a browser: side by side.
+# The type checker is busy for a minute; the tests wait for servers and browsers a quarter of the time: side by side, and a
+# worker more than CI has cores.
 test: setup
 	$(MAKE) --no-print-directory -j 2 check suite
 
 suite: setup
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 check: setup
 	$(BIN)/ruff check .
