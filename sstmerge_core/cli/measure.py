@@ -146,10 +146,10 @@ def _sweep(options: argparse.Namespace, workspace: Workspace) -> None:
         print(f"{plan.screening.words(plan.points)} {plan.screening.rule}", file=sys.stderr)
     if options.dry_run or not plan.recipes:
         return
-    if plan.screening is not None and (options.workers or options.where != LOCAL):
+    if plan.screening is not None and (options.workers is not None or options.where != LOCAL):
         fix = "Leave out --workers and --backend, or --screen."
         raise RecipeError(Problem("--screen", "is computed by one worker of this machine", fix))
-    if options.detach or options.workers or options.where != LOCAL:
+    if options.detach or options.workers is not None or options.where != LOCAL:
         job_id = jobs.submit(
             workspace,
             with_kept(plan.asked, kept),

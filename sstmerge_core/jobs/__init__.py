@@ -15,7 +15,7 @@ from sstmerge_core import access
 from sstmerge_core.analysis.screening import Screening
 from sstmerge_core.errors import JobError, Problem
 from sstmerge_core.jobs import history, leases, logs
-from sstmerge_core.jobs.backends import LOCAL, NAMES, RAY, SLURM, missing
+from sstmerge_core.jobs.backends import LOCAL, NAMES, RAY, SLURM, missing, unreachable
 from sstmerge_core.jobs.devices import canonical, default_device, is_shared, spread
 from sstmerge_core.jobs.dispatch import holding, reconcile, settle, stop
 from sstmerge_core.jobs.leases import Lease
@@ -84,7 +84,7 @@ def submit(
     `device` is named, on the CPU as many as ``SSTMERGE_WORKERS`` says, else one. Among jobs whose turn is the same the
     one of the higher `priority` is first. `backend` is ``local``, ``ray`` (a cluster at `address`, or one that is
     started here) or ``slurm`` (`address` ``local``: as processes of this machine). Raises JobError when there is
-    nothing to do, and where the backend is not installed.
+    nothing to do or nobody to do it, and where the backend is not installed or its cluster does not answer.
     """
     if kind == "inspect":
         if set(sources or {}) != {"base", "utility", "safety"}:
@@ -97,6 +97,8 @@ def submit(
             raise JobError(Problem(name, "a training needs its base, rows and settings", "Pass them as `training`."))
     elif not recipes:
         raise JobError(Problem(name, "there is nothing to merge", "Choose at least one method and one α."))
+    if workers is not None and workers < 1:
+        raise JobError(Problem(f"workers {workers}", "nobody would work", "Give 1 or more, or none for the default."))
     access.require("launch")
     read = [(training or {}).get(name) for name in ("files", "suite")]
     for text in _texts([experiment or {}, *read]):
@@ -121,6 +123,9 @@ def submit(
             raise JobError(Problem(f"backend {backend}", "is not known", f"Use {', '.join(NAMES)}."))
         if (how := missing(backend)) is not None:
             raise JobError(Problem(f"backend {backend}", "is not installed", f"`{how}`"))
+        if backend == RAY and (fault := unreachable(address)) is not None:
+            fix = "`ray start --head` starts a cluster and says its address; without one Ray starts here."
+            raise JobError(Problem(f"address {address}", fault, fix))
         spec["backend"] = {"name": backend, "address": address, "workers": max(workers or 1, 1)}
         spec["backend"] |= {"cluster": address} if backend == SLURM else {}
         # this machine collects, whatever computes; what is started on it has its device, a cluster is one of its own

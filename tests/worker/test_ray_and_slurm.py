@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 from pathlib import Path
 
@@ -71,4 +72,14 @@ def test_a_backend_of_another_name_is_refused_before_anything_is_queued(tmp_path
     workspace = Workspace(tmp_path / "w").create()
     with pytest.raises(JobError, match="backend abacus: is not known"):
         jobs.submit(workspace, [recipe(0.1)], name="x", backend="abacus")
+    with pytest.raises(JobError, match="workers 0: nobody would work"):
+        jobs.submit(workspace, [recipe(0.1)], name="x", workers=0)
+    assert jobs.jobs(workspace) == []
+
+
+@pytest.mark.parametrize("address", ["nowhere", "host:port", "127.0.0.1:9", "ray://127.0.0.1:9", "a" * 70 + ".é:1"])
+def test_a_cluster_that_does_not_answer_is_told_before_anything_is_queued(tmp_path: Path, address: str) -> None:
+    workspace = Workspace(tmp_path / "w").create()
+    with pytest.raises(JobError, match=rf"^address {re.escape(address)}: (is no address|nobody answers)"):
+        jobs.submit(workspace, [recipe(0.1)], name="x", backend="ray", address=address)
     assert jobs.jobs(workspace) == []

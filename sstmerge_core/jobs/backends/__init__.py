@@ -7,6 +7,7 @@ gave comes back in numbered batches. One process of this machine collects those 
 from __future__ import annotations
 
 import importlib.util
+import socket
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -14,6 +15,8 @@ LOCAL, RAY, SLURM = "local", "ray", "slurm"
 NAMES = (LOCAL, RAY, SLURM)
 NEEDS = {RAY: ("ray", "sstmerge[ray]"), SLURM: ("submitit", "sstmerge[slurm]")}
 """The module that a backend needs, and the extra that brings it"""
+ANSWERS = 5.0
+"""Seconds that a cluster may take to answer at its address"""
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,20 @@ class Backend(Protocol):
 
     def close(self) -> None:
         """Let go of everything."""
+
+
+def unreachable(address: str) -> str | None:
+    """What is wrong with the address of a cluster of Ray, ``HOST:PORT``; None where somebody answers, or Ray looks."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not address or address in ("auto", "local"):
+        return None
+    if not (host and port.isdecimal() and 0 < int(port) < 65536):
+        return "is no address such as 10.0.0.1:6379"
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWERS).close()
+    except (OSError, UnicodeError) as error:
+        return f"nobody answers there ({error})"
+    return None
 
 
 def missing(name: str) -> str | None:
