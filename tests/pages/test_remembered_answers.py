@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 import time
 from pathlib import Path
@@ -96,3 +97,13 @@ def test_what_runs_at_work_write_leaves_the_answers_about_ended_runs_and_the_end
         events.write("tag", tag="late", user="me", removed=False)
     opened.refresh()
     assert _asked(opened) == 1, "a word about an ended run is news of it"
+
+
+def test_a_run_whose_folder_is_gone_is_gone_from_the_answers_too(opened: start.Store) -> None:
+    def finished(cursor: Any) -> int:
+        return cursor.execute("SELECT count(*) FROM runs WHERE status = 'finished'").fetchone()[0]
+
+    before = opened.finished.query(finished)
+    shutil.rmtree(next(iter(opened.workspace.runs.iterdir())))
+    opened.refresh()
+    assert opened.finished.query(finished) == before - 1
