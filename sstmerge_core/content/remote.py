@@ -146,7 +146,7 @@ class ContentStore:
         return _read(text, where)
 
     def must_exist(self) -> None:
-        """Raises DataError where nothing at all is at the address: it may be misspelt, or a disk that is not mounted."""
+        """Raises DataError where nothing at all is at the address: it may be misspelt, or its disk not mounted."""
         with self.spoken() as (filesystem, root):
             filesystem.invalidate_cache()
             here = filesystem.exists(root)

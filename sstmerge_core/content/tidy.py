@@ -1,4 +1,4 @@
-"""What a store can do without: files that no manifest names, uploads cut off in the middle, items that nobody refers to.
+"""What a store can do without: files that no manifest names, uploads cut off in the middle, items nobody refers to.
 
 Other machines write while this goes on, and a store has no lock. So nothing young is touched; what goes is put aside
 first, under ``removed/``, then the manifests are read once more, and what one of them names by now is put back. A push
@@ -61,26 +61,27 @@ def plan(
     manifests = list({(one.kind, one.sha256): one for one in _manifests(store)}.values())
     gone = [] if referred is None else [one for one in manifests if _is_unreferred(one, referred, oldest, now)]
     stays = _named([one for one in manifests if one not in gone])
-    found, entries = [], _entries(store, "objects", now)
-    for path, entry in entries.items():
-        digest = path.rpartition("/")[2]
-        if entry.age < oldest or digest in stays:
-            continue
-        if digest not in _named(gone):
-            found.append(Leftover(CUT_OFF if ".partial-" in digest else FILE, path, entry.bytes, entry.age))
+    either = stays | _named(gone)
+    loose = {path: entry for path, entry in _entries(store, "objects", now).items() if entry.age >= oldest}
+    found = [
+        Leftover(CUT_OFF if ".partial-" in path else FILE, path, one.bytes, one.age)
+        for path, one in loose.items()
+        if path.rpartition("/")[2] not in either
+    ]
     counted: set[str] = set()
     for one in gone:
         own = {digest: size for size, digest in one.files.values() if digest not in stays | counted}
         counted |= set(own)
         path, name = f"{one.kind}/{one.sha256}.json", f"{one.kind} {one.name}"
         found.append(Leftover(ITEM, path, sum(own.values()), now - one.stored_at, name))
-    for kind in KINDS:
-        for path, entry in _entries(store, kind, now).items():
-            if ".partial-" in path and entry.age >= oldest:
-                found.append(Leftover(CUT_OFF, path, entry.bytes, entry.age))
-    for path, entry in _entries(store, _REMOVED, now).items():
-        if entry.age >= oldest:
-            found.append(Leftover(ASIDE, path, entry.bytes, entry.age))
+    manifest_files = {path: entry for kind in KINDS for path, entry in _entries(store, kind, now).items()}
+    found += [
+        Leftover(CUT_OFF, path, one.bytes, one.age)
+        for path, one in manifest_files.items()
+        if ".partial-" in path and one.age >= oldest
+    ]
+    aside = _entries(store, _REMOVED, now)
+    found += [Leftover(ASIDE, path, one.bytes, one.age) for path, one in aside.items() if one.age >= oldest]
     order = (ITEM, FILE, CUT_OFF, ASIDE)
     return sorted(found, key=lambda one: (order.index(one.what), -one.bytes, one.path))
 
@@ -96,13 +97,10 @@ def carry_out(
     """Delete what was planned and still can go; the bytes freed, and a sentence for each that stays."""
     now = time.time() if now is None else now
     oldest = max(older_than, YOUNGEST)
-    kept = []
-    for one in (one for one in planned if one.what == ITEM):
-        if (reason := _take_item(store, one, referred or (), oldest, now)) is not None:
-            kept.append(reason)
+    items = [one for one in planned if one.what == ITEM]
+    kept = [why for one in items if (why := _take_item(store, one, referred or (), oldest, now)) is not None]
     # with the items gone, what only they named is named by nobody
     again = [one for one in plan(store, older_than=older_than, now=now) if one.what != ITEM]
-    items = {one.path for one in planned if one.what == ITEM}
     wanted = {one.path for one in planned} | {one.path for one in again if items and one.what == FILE}
     aside: list[tuple[str, str, int]] = []
     for one in again:
@@ -148,12 +146,8 @@ def _home(path: str) -> str:
 
 def _manifests(store: ContentStore) -> list[Manifest]:
     """All of them, with those that were put aside. Raises DataError where one cannot be read."""
-    found = []
-    for kind in (*KINDS, _REMOVED):
-        for path in _entries(store, kind, 0.0):
-            if path.endswith(".json") and (one := store.manifest_at(path)) is not None:
-                found.append(one)
-    return found
+    paths = [path for folder in (*KINDS, _REMOVED) for path in _entries(store, folder, 0.0) if path.endswith(".json")]
+    return [one for one in map(store.manifest_at, paths) if one is not None]
 
 
 def _named(manifests: Sequence[Manifest]) -> set[str]:
