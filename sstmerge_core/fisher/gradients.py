@@ -23,6 +23,7 @@ from sstmerge_core.models.decoding import within_positions
 from sstmerge_core.models.device import free_memory, give_memory_back, is_out_of_memory
 from sstmerge_core.models.experts import Listener, is_expert, listening
 from sstmerge_core.models.modules import module_called, product, submodule
+from sstmerge_core.models.placement import device_of
 from sstmerge_core.models.supervised import Batch, Example, collate, encode, sample_losses
 
 if TYPE_CHECKING:
@@ -208,7 +209,7 @@ def _one_batch(
     # zero for a module that the loss does not depend on
     found = torch.zeros(len(counts), _width(shapes), device=device)
     for name, gradient in recorded.items():
-        found[:, blocks[name]] = gradient.flatten(1)
+        found[:, blocks[name]] = gradient.flatten(1).to(device)
     recorded.clear()
     return found, losses.detach(), counts.float().cpu()
 
@@ -374,17 +375,16 @@ def _start(batch: list[int]) -> Callable[..., torch.Tensor]:
 def _hook(
     name: str, module: CoreModule, model: Any, batch: Sequence[int], recorded: dict[str, torch.Tensor]
 ) -> Callable[..., None]:
-    parameter = submodule(model, name, seen_inside=True).weight
-    q_out = module.q_out.to(parameter.device, parameter.dtype)
-    q_in = module.q_in.to(parameter.device, parameter.dtype)
+    own = submodule(model, name, seen_inside=True)
+    q_out, q_in = (side.to(device_of(own), own.weight.dtype) for side in (module.q_out, module.q_in))
 
     def forward(layer: Any, inputs: tuple[torch.Tensor, ...], output: Any) -> None:
         output = product(name, layer, inputs[0], output)
         # float32 from here on: what the model's 16 bits leave of a token is summed up without being rounded again
-        x_core = by_sample(name, in_core(layer, inputs[0].detach(), q_in), batch).float()  # (b, t, q)
+        x_core = by_sample(name, in_core(layer, inputs[0].detach().to(q_in.device), q_in), batch).float()  # (b, t, q)
 
         def backward(gradient: torch.Tensor) -> None:
-            delta_core = by_sample(name, gradient @ q_out, batch).float()
+            delta_core = by_sample(name, gradient.to(q_out.device) @ q_out, batch).float()
             found = delta_core.transpose(1, 2) @ x_core  # (b, p, t) @ (b, t, q)
             recorded[name] = recorded[name] + found if name in recorded else found  # a layer may be passed twice
 
