@@ -13,6 +13,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from sstmerge_core.fisher import dual_problem, gram, problem, project, stack
 from sstmerge_core.fisher.gradients import Gradients, plain_mean
 from sstmerge_core.fisher.problem import primal
+from sstmerge_core.models import supervised
+from sstmerge_core.models.resident import ResidentModel
+from sstmerge_core.models.supervised import collate
 
 SHAPES = {f"layer.{number}": (4, 6) for number in range(20)}
 N, WIDTH = 9, 480
@@ -76,3 +79,24 @@ def test_what_is_stacked_is_what_was_put_together(parts: dict[str, Gradients]) -
         assert torch.equal(lazy.modules[name], whole.modules[name])
         assert torch.allclose(lazy.mean()[name], whole.mean()[name], atol=1e-6), "another order of the same sum"
     assert len(lazy.to("cpu")) == 2 * N and lazy.to("cpu").below[0].shape == (N, WIDTH)
+
+
+def test_one_samples_logits_are_made_by_pieces_too_where_they_are_large(
+    tiny_base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = ResidentModel.load(tiny_base)
+    batch = collate([([2, *range(5, 25)], 4)], 1)
+    whole, _ = supervised.sample_losses(model.model, batch, pieces=True)
+    shapes: list[tuple[int, ...]] = []
+    summed = supervised._sums
+
+    def noted(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        shapes.append(tuple(logits.shape))
+        return summed(logits, labels)
+
+    monkeypatch.setattr(supervised, "_sums", noted)
+    monkeypatch.setattr(supervised, "LARGEST_OF_ONE", 4 * 95 * 10)
+    monkeypatch.setattr(supervised, "PIECE", 4 * 95 * 3)
+    by_piece, _ = supervised.sample_losses(model.model, batch, pieces=True)
+    assert {shape[1] for shape in shapes[:-1]} == {3}
+    torch.testing.assert_close(by_piece, whole)
