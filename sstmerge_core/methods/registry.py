@@ -36,7 +36,7 @@ import difflib
 import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args, get_origin
 
 from sstmerge_core.errors import Problem, RecipeError
@@ -296,6 +296,8 @@ class Method:
     """Parameters at which two identical adapters give that adapter; None where no parameters do"""
     swept: tuple[str, ...] = ("k", "seed")
     """Of the lists that a sweep may have beside α, those that this method is varied over"""
+    contested: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    """Parameter → the values it takes in a contest, which gives every method as many settings: what decides beside α"""
     sampled: tuple[str, ...] = ()
     """Parameters that what is learned from samples depends on"""
     measures_budget: Callable[[Mapping[str, Any]], bool] = lambda parameters: False
