@@ -171,7 +171,8 @@ def finalists(
     scores = {
         name: choice.score(found.outcomes[recipe.run_id], settings.goal, of_u) for name, (_, recipe) in chosen.items()
     }
-    ranked = sorted(chosen, key=lambda name: -(scores[name] if scores[name] is not None else -np.inf))
+    known = {name: -np.inf if value is None else value for name, value in scores.items()}
+    ranked = sorted(chosen, key=lambda name: -known[name])
     first = set(ranked[: settings.finalists])
     return [name for name in chosen if name in first], [name for name in chosen if name not in first]
 
@@ -208,7 +209,8 @@ def tell(
     Every figure is a mean over the seeds, each of its own adapters, with its interval over prompts and seeds. Entrants
     that lack a figure at some seed are told without intervals, after the others.
     """
-    names, numbers = (list(dict.fromkeys(key[place] for key in recipes)) for place in (0, 1))
+    names = list(dict.fromkeys(name for name, _ in recipes))
+    numbers = list(dict.fromkeys(seed for _, seed in recipes))
     measure = choice.GOALS[goal].split(" (")[0]
     of_u = {seed: outcomes[recipes[PARENTS["utility"], seed].run_id]["utility"] for seed in numbers}
     scores = {key: choice.score(outcomes[recipe.run_id], goal, of_u[key[1]]) for key, recipe in recipes.items()}
