@@ -6,11 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
-from sstmerge_core.fisher.gradients import by_sample, padding
-from sstmerge_core.fisher.room import AT_ONCE
+from sstmerge_core.fisher.forward import forward
+from sstmerge_core.fisher.gradients import by_sample
 from sstmerge_core.models.decoding import within_positions
 from sstmerge_core.models.resident import chat_ids
-from sstmerge_core.models.supervised import collate
 
 if TYPE_CHECKING:
     import torch
@@ -41,11 +40,9 @@ def prompt_outputs(
 
     most = within_positions(model, max_length)
     ids = [chat_ids(tokenizer, prompt)[-most:] for prompt in prompts]
-    order = sorted(range(len(ids)), key=lambda index: len(ids[index]))
     found: dict[str, list[torch.Tensor]] = {name: [] for name in modules}
     batch: dict[str, Any] = {}
-    device = next(model.parameters()).device
-    with torch.no_grad(), ExitStack() as hooks:
+    with ExitStack() as hooks:
         for name in modules:
             own = model.get_submodule(name)
             hooks.enter_context(own.register_forward_hook(_hook(name, found, batch, last_token)))
@@ -53,18 +50,7 @@ def prompt_outputs(
             found[RESIDUAL] = []
             own = model.get_submodule(block)
             hooks.enter_context(own.register_forward_hook(_hook(RESIDUAL, found, batch, last_token)))
-        for start in range(0, len(order), AT_ONCE):
-            tick()
-            chosen = [ids[index] for index in order[start : start + AT_ONCE]]
-            collated = collate([(one, 0) for one in chosen], padding(tokenizer)).to(device)
-            batch["mask"] = collated.attention_mask
-            model(
-                input_ids=collated.input_ids,
-                attention_mask=collated.attention_mask,
-                position_ids=collated.position_ids,
-                logits_to_keep=1,
-                use_cache=False,
-            )
+        order = forward(model, tokenizer, [(one, 0) for one in ids], batch, lambda done, total: tick())
     back = torch.tensor(order).argsort() if order else torch.zeros(0, dtype=torch.long)
     return {name: torch.cat(parts)[back] if parts else torch.zeros(0, 0).double() for name, parts in found.items()}
 
@@ -72,7 +58,7 @@ def prompt_outputs(
 def _hook(
     name: str, found: dict[str, list[torch.Tensor]], batch: Mapping[str, Any], last_token: bool
 ) -> Callable[..., None]:
-    def forward(layer: Any, inputs: Any, output: Any) -> None:
+    def look(layer: Any, inputs: Any, output: Any) -> None:
         import torch
 
         mask = batch["mask"]
@@ -85,4 +71,4 @@ def _hook(
             picked = (values * weights).sum(1) / weights.sum(1).clamp(min=1)
         found[name].append(picked.cpu())
 
-    return forward
+    return look

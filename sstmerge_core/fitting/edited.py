@@ -62,10 +62,7 @@ def edit(
             best = new
         if not new:
             break
-        edits = {
-            name: new[name].after(edits[name]) if name in new and name in edits else new.get(name, edits.get(name))
-            for name in sorted({*edits, *new})
-        }
+        edits = edits | {name: own.after(edits[name]) if name in edits else own for name, own in new.items()}
         done = len(scores)
         checkpoint.save({**_named("now", edits), **_named("best", best)}, {"scores": scores})
         progress(done, passes)

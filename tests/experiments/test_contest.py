@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -58,26 +61,34 @@ def short_answers():
         yield
 
 
+@dataclass
 class Stopped:
-    """A contest that was stopped in the midst of its test, what was planned before and after, and its end."""
+    """A contest that was stopped in the midst of its test, what was planned before, then and after, and its end."""
+
+    before: list[experiments.Step]
+    midway: list[experiments.Step]
+    after: list[experiments.Step]
+    kept: dict[Path, int]
+    """Event files of the runs that were finished when it was stopped, and when these were written"""
+    result: experiments.Result
 
 
 @pytest.fixture(scope="module")
-def told(workspace, settings) -> Any:
-    found = Stopped()
-    found.before = experiments.steps(workspace, "contest", settings, device="cpu")[0]
+def told(workspace, settings) -> Stopped:
+    def steps() -> list[experiments.Step]:
+        return experiments.steps(workspace, "contest", settings, device="cpu")[0]
 
     def enough() -> bool:
         return any("test" in splits(folder) for folder in workspace.runs.glob("*") if last_status(folder) == "finished")
 
+    before = steps()
     with pytest.raises(Cancelled):
         experiments.run(workspace, "contest", settings, should_cancel=enough, device="cpu")
-    found.midway = experiments.steps(workspace, "contest", settings, device="cpu")[0]
-    found.kept = {path: path.stat().st_mtime_ns for path in workspace.runs.glob("*/events.jsonl")}
-    found.kept = {path: at for path, at in found.kept.items() if last_status(path.parent) == "finished"}
-    found.result = experiments.run(workspace, "contest", settings, device="cpu")
-    found.after = experiments.steps(workspace, "contest", settings, device="cpu")[0]
-    return found
+    midway = steps()
+    written = {path: path.stat().st_mtime_ns for path in workspace.runs.glob("*/events.jsonl")}
+    kept = {path: at for path, at in written.items() if last_status(path.parent) == "finished"}
+    result = experiments.run(workspace, "contest", settings, device="cpu")
+    return Stopped(before, midway, steps(), kept, result)
 
 
 def splits(folder) -> set[str]:
@@ -147,8 +158,8 @@ def test_the_command_stops_after_its_budget_and_says_what_is_left_without_comput
 ):
     monkeypatch.setenv("SSTMERGE_WORKSPACE", str(workspace.root))
     path = tmp_path / "plan.yaml"
-    fields = {"base": str(tiny_base), "n": 2, "n_selection": 2, "count": 1, "pairs": [["U", "S"]], "retrain": []}
-    path.write_text(experiments.write(contest.ContestPlan(**fields | {"methods": ["average"], "screen": 0})))
+    fields: dict[str, Any] = {"base": str(tiny_base), "n": 2, "n_selection": 2, "count": 1, "screen": 0, "retrain": []}
+    path.write_text(experiments.write(contest.ContestPlan(**fields, pairs=[("U", "S")], methods=["average"])))
     runs = sorted(workspace.runs.iterdir())
     given = ["experiment", "contest", "--recipe", str(path), "--device", "cpu"]
     assert cli.main([*given, "--dry-run"]) == 0
@@ -163,16 +174,15 @@ def test_the_command_stops_after_its_budget_and_says_what_is_left_without_comput
 
 
 def test_only_the_best_on_selection_are_finalists_where_there_is_no_room_for_all():
-    class Recipe:
-        def __init__(self, run_id: str) -> None:
-            self.run_id = run_id
+    def recipe(run_id: str) -> Any:
+        return SimpleNamespace(run_id=run_id)
 
     def outcome(resistance: float) -> dict[str, Any]:
         return {"resistance": resistance, "over_refusal": 0.1, "utility": 0.5}
 
-    found = choice.Searched({}, {"utility": Recipe("U")}, {"a": outcome(0.2), "b": outcome(0.9), "c": outcome(0.5)})
+    found = choice.Searched({}, {"utility": recipe("U")}, {"a": outcome(0.2), "b": outcome(0.9), "c": outcome(0.5)})
     found.outcomes["U"] = {"utility": 0.5}
-    chosen: Any = {name: ({}, Recipe(name)) for name in "abc"}
+    chosen: Any = {name: ({}, recipe(name)) for name in "abc"}
     two = contest.ContestPlan(finalists=2)
     assert contest.finalists(found, chosen, two) == (["b", "c"], ["a"])
     assert contest.finalists(found, chosen, contest.ContestPlan()) == (["a", "b", "c"], [])

@@ -19,6 +19,7 @@ from sstmerge_core.methods import llm_va, prosafe_prune
 from sstmerge_core.methods.edits import KINDS, Edit, Seen, layer_of
 from sstmerge_core.space import core_space
 from tests.merge.test_merge import base_weight, close, dense, random_factors
+from tests.there import there
 
 NAMES = ["layer.0.q", "layer.0.v", "layer.1.q"]
 WIDTH = {name: 12 + 3 * index for index, name in enumerate(NAMES)}
@@ -77,18 +78,19 @@ def test_prosafe_prune_is_its_formula_on_dense_matrices(lam, weights):
         omega = (np.eye(len(safe)) - safe) @ unsafe @ pseudo
         expected = torch.from_numpy(tuned.numpy() - lam * omega @ whole_weight)
         assert close(merged.modules[name].delta(), expected, 1e-5)
-        a, b = merged.modules[name].factors()
+        a, b = there(merged.modules[name].factors)()
         assert a.shape[0] == b.shape[1] <= merged.rank == 4 + 3 + 3
 
 
 def test_llm_va_makes_the_answer_projection_the_benign_one_and_moves_nothing_else():
     prompts = Prompts([(4, 6)])
     seen = prompts.look({}, False)
+    answered = there(seen.answered)
     found = llm_va.llm_va(seen, passes=1, layers=1.0)
     assert len(found) == 4
     labels = {
         "benign": torch.cat([torch.full((10,), kind != "harm") for kind in KINDS]),
-        "answer": torch.cat([there(seen.answered)[kind] for kind in KINDS]),
+        "answer": torch.cat([answered[kind] for kind in KINDS]),
     }
     for name, own in found.items():
         outputs = torch.cat([seen.outputs[name][kind] for kind in KINDS])
@@ -99,11 +101,6 @@ def test_llm_va_makes_the_answer_projection_the_benign_one_and_moves_nothing_els
         assert torch.allclose(edited @ across, outputs @ across)  # the least change that does so
     half = llm_va.llm_va(seen, passes=1, layers=0.5)
     assert len(half) == 2 and all(torch.equal(half[name].right, found[name].right) for name in half)
-
-
-def there(value: Any) -> Any:
-    assert value is not None
-    return value
 
 
 def test_the_svm_is_the_minimum_of_its_loss():

@@ -92,7 +92,7 @@ def test_edits_are_found_kept_and_written_as_an_adapter_that_does_what_was_edite
             for w, own in zip((1, 0.5), pair, strict=True)
             if name in own
         ]
-        assert torch.allclose(delta, sum(parts), atol=1e-5)
+        assert torch.allclose(delta, torch.stack(parts).sum(0), atol=1e-5)
     before = {path: path.stat().st_mtime_ns for path in (workspace.cache / "fitted").rglob("*")}
     fit_stage.fitted(one, Session(workspace, "cpu"))
     assert before == {path: path.stat().st_mtime_ns for path in (workspace.cache / "fitted").rglob("*")}
@@ -116,7 +116,8 @@ def test_a_method_that_asks_for_answers_takes_the_judges_word_and_what_layers_wr
         def generate(asked: list[str], most: int) -> list[Answer]:
             return [Answer(text) for text in said]
 
-    found = prompts._answered(Resident(), ["a", "b", "c", "d"])
+    resident: Any = Resident()
+    found = prompts._answered(resident, ["a", "b", "c", "d"])
     assert found.tolist() == [False, True, False, False]  # an empty answer is none
     resident = prompts._edited({})
     names, block = prompts._modules(resident)
