@@ -83,7 +83,13 @@ def _experiment(options: argparse.Namespace, workspace: Workspace) -> None:
     if options.json:
         print(json.dumps(asdict(found), ensure_ascii=False))
         return
-    for one in found.tables[:1]:
+    if found.experiment == "contest":
+        from sstmerge_core.plots.experiment_tables import summaries
+
+        for summary in summaries(found):
+            print(f"{summary.title}. {summary.note}")
+            table(list(summary.rows.columns), summary.rows.to_numpy().tolist())
+    for one in found.tables[:1] if found.experiment != "contest" else ():
         print(f"{one.title}. {one.about}")
         shown = [key for key in one.columns if not key.endswith(("_low", "_high", "_n", "run_ids"))]
         table(shown, [[_cell(row.get(key)) for key in shown] for row in one.rows])

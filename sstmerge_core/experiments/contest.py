@@ -94,6 +94,7 @@ def entrants() -> list[str]:
 
 def run(lab: Lab, settings: ContestPlan) -> Result:
     names = settings.names
+    measure = choice.GOALS[settings.goal].split(" (")[0]
     told: list[dict[str, Any]] = []
     runs: list[dict[str, Any]] = []
     answered: list[dict[str, Any]] = []
@@ -109,6 +110,8 @@ def run(lab: Lab, settings: ContestPlan) -> Result:
         chosen = choice.best(found, settings)
         final, out = finalists(found, chosen, settings)
         left_out += [f"{pair}: {title(name)} was not told on test: {settings.finalists} were." for name in out]
+        lacking = [name for name in names if name not in chosen]
+        left_out += [f"{pair}: {title(name)} was not told: it has no {measure} on selection." for name in lacking]
         trained = {settings.seed: own} | further(lab, settings, utility, safety)
         recipes = told_by(lab, trained, {name: chosen[name][0] for name in final})
         outcomes = lab.measure(list(recipes.values()), f"{pair} on test")
@@ -130,7 +133,6 @@ def run(lab: Lab, settings: ContestPlan) -> Result:
         contests[pair] = contest
         findings.append(f"{pair}: {sentence}")
     winners = {contest["best_method"] for contest in contests.values()}
-    measure = choice.GOALS[settings.goal].split(" (")[0]
     return Result(
         "contest",
         QUESTION,

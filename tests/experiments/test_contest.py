@@ -168,6 +168,10 @@ def test_the_command_stops_after_its_budget_and_says_what_is_left_without_comput
     assert sorted(workspace.runs.iterdir()) == runs
     assert cli.main([*given, "--budget-minutes", "1e-9"]) == 0
     assert "Stopped after 1e-09 minutes" in capsys.readouterr().out
+    assert cli.main(given) == 0
+    said = capsys.readouterr().out
+    assert "U_S: Average was not told: it has no balanced score" in said and "not measured at every seed" in said
+    assert "U_S: Nothing can be told" in said
     assert cli.main(["experiment", "alpha-k", "--dry-run"]) == 2
     with pytest.raises(SystemExit):
         cli.main([*given, "--budget-minutes", "0"])

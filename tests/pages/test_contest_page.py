@@ -58,7 +58,8 @@ def test_the_contest_shows_who_is_with_the_best_and_every_entrant_with_its_inter
     app = open_page(workspace, "experiments", experiment="contest")
     assert not app.exception
     said = "\n".join(one.value for one in (*app.markdown, *app.caption))
-    assert "SST-Merge (signed)" in said and "not shown worse" in said and "3 training seeds" in said
+    assert "SST-Merge (signed)" in said and "with the best" in said and "3 training seeds" in said
+    assert ".60 (0.55 to 0.65)" in said and "Over-refusal ↓" in said and ".10 (0.05 to 0.15)" in said
     (table,) = app.dataframe
     assert list(table.value["method"]) == ["SST-Merge (signed)", "Linear", "U alone"]
     assert {"score", "discrimination", "retention", "over_refusal", "utility", "told"} <= set(table.value.columns)
