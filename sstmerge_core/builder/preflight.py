@@ -390,7 +390,9 @@ def memory(base: Base, used: Sequence[Entry], recipe: Recipe, device: str = "cpu
         roomy = there is None or tokens * footprint.everything <= (there.total - held) // 2
         # a fit keeps its activations; a Fisher pass computes them again where they do not fit
         held += logits + tokens * (footprint.everything if roomy or entry.fits else min(footprint))
-        if entry.kind != "learned" and not entry.needs_inputs:
+        if entry.kind == "edited":  # what every module answers to every prompt, in float64
+            held += recipe.calibration.samples * sum(shape[0] for shape in inner) * 8
+        elif entry.kind != "learned" and not entry.needs_inputs:
             held += recipe.calibration.samples * max(adapter.modules for adapter in used) * core**2 * 4
     return held + (600_000_000 if not device.startswith("cuda") else CUDA_CONTEXT)
 
