@@ -140,7 +140,7 @@ def files(figures: list[go.Figure], shown: pd.DataFrame, *, title: str, name: st
             mime="text/x-tex",
             on_click="ignore",
             key="alpha_curves.latex",
-            help="For a document with the package booktabs.",
+            help="For a document with the packages array, booktabs and longtable.",
         )
         if not export.can_draw_pictures():
             st.caption("PNG and SVG need Chrome or Chromium on the server, and the extra `[export]`.")
