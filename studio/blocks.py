@@ -147,7 +147,7 @@ def run_columns(runs: pd.DataFrame) -> dict[str, Any]:
     """Column settings of every table of runs."""
     config = {
         "open": st.column_config.LinkColumn("", display_text=":material/open_in_new:", width=36, help="Open the run"),
-        "name": st.column_config.TextColumn("Run", width=180),
+        "name": st.column_config.TextColumn("Run", width=215),
         "pair": st.column_config.TextColumn("Pair", width="small"),
         "method": st.column_config.TextColumn("Method", width="small"),
         "source": st.column_config.TextColumn("Source", width="small"),
@@ -181,7 +181,8 @@ def measure_column(name: str) -> Any:
 
 def run_table(runs: pd.DataFrame, *, key: str, columns: Sequence[str] = (), height: Height = "auto") -> None:
     """Runs, metrics first; each row opens its run. Columns in which nothing is known are left out."""
-    order = ["open", "name", "alpha", "resistance", "utility", "over_refusal", "degenerate", *columns]
+    # α is in the name already; a telephone shows three columns
+    order = ["open", "name", "resistance", "utility", "over_refusal", "degenerate", "alpha", *columns]
     shown = table.named(runs).assign(open=[words.run_address(run_id) for run_id in runs["run_id"]])
     order = [name for name in order if name in shown and shown[name].notna().any()]
     st.dataframe(

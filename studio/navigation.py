@@ -28,6 +28,8 @@ button[data-variant='segmented_control'] {min-height: 2.5rem}
     {content: 'PAGE'; margin-left: 0.6rem; font-weight: 600; font-size: 1.05rem}
   .st-key-title {position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%)}
   [data-testid='stMarkdownContainer'] table {font-size: 0.87rem}
+  /* an interval goes below its value, so that the last measure is not cut */
+  [data-testid='stMarkdownContainer'] td[style*='right'] {white-space: normal}
 }
 </style>
 """

@@ -6,7 +6,7 @@ They are dictionaries, which the figure checks once; as objects of plotly they w
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Any
@@ -30,8 +30,13 @@ _SOLIDS |= {"diamond": "diamond", "star": "diamond", "cross": "cross", "x": "x"}
 """How the symbols in space, of which there are eight, stand for the others, by what these begin with"""
 
 
-_GAP = "\N{NO-BREAK SPACE}" * 3
-"""Between a point and its name"""
+_GAP = "\N{NO-BREAK SPACE}" * 4
+"""Between a point, be there a ring around it, and its name"""
+_PLOT = (300.0, 270.0)
+"""Pixels of a plot on a telephone"""
+_POINT, _LETTER = 7.0, 6.0
+"""Half of a point and the width of a letter, in pixels"""
+Spans = tuple[Sequence[float], Sequence[float]]
 
 
 @dataclass(frozen=True)
@@ -127,6 +132,8 @@ def rings(rows: pd.DataFrame, view: View, *, letters: Sequence[str] = (), bars: 
         look |= {"size": 17, "line": {"width": 1.4}}
         shared |= {"mode": "markers+text", "text": list(letters), "textposition": "top center", "cliponaxis": False}
         shared |= {"meta": {"marks": list(rows["run_id"])}, "textfont": {"size": 13, "weight": 700}}
+        if not view.space:
+            shared["textfont"]["shadow"] = "auto"  # what is drawn below a letter stays off it
     if view.space:
         shared.pop("cliponaxis", None)
         return {"type": "scatter3d", **view.coordinates(rows), "marker": look | {"size": 10}, **shared}
@@ -172,20 +179,54 @@ def _title(view: View, method: str, source: str) -> str:
     return f"{view.style(method).title}{' (reported)' if source == 'reported' else ''}"
 
 
-def names(rows: pd.DataFrame, view: View, spans: tuple[float, float]) -> Trace:
-    """The methods' names beside points, where another's name leaves room for them. `spans`: lengths of the axes."""
-    placed: list[tuple[float, float]] = []
-    texts, at = [], []
-    rightmost = float(rows[view.x.column].max())
-    for across, up, method in zip(rows[view.x.column], rows[view.y.column], rows["method"], strict=True):
-        room = all(abs(across - x) / spans[0] > 0.25 or abs(up - y) / spans[1] > 0.05 for x, y in placed)
-        placed += [(across, up)] if room else []
-        to_the_right = rightmost - across > 0.25 * spans[0]
-        name = style(str(method)).title if room else ""
-        texts.append(f"{_GAP}{name}" if to_the_right else f"{name}{_GAP}")
-        at.append("middle right" if to_the_right else "bottom left")
-    look = {"mode": "text", "text": texts, "textposition": at, "textfont": {"size": 12}, "cliponaxis": False}
+def names(rows: pd.DataFrame, view: View, ranges: Spans, among: pd.DataFrame, marks: Mapping[str, str]) -> Trace:
+    """The methods' names beside points of the front, each once and only where nothing else is drawn.
+
+    `ranges`: ends of the axes; `among`: every point of the picture; `marks`: run id → letters above its ring. Room is
+    reckoned for the plot of a telephone, whose letters are as large as those of a desk.
+    """
+    (left, right), (low, high) = ranges
+    scale = np.array([_PLOT[0] / (right - left), _PLOT[1] / (high - low)])
+
+    def at(table: pd.DataFrame) -> NDArray[np.float64]:
+        return (table[[view.x.column, view.y.column]].to_numpy(dtype=float) - (left, low)) * scale
+
+    drawn = np.hstack([at(among) - _POINT, at(among) + _POINT])  # left, bottom, right, top
+    ringed = among[among["run_id"].isin(marks)]
+    widths = np.array([_LETTER * len(marks[run]) for run in ringed["run_id"]]).reshape(-1, 1)
+    rings = at(ringed)
+    above = np.hstack([rings[:, :1] - widths / 2, rings[:, 1:] + 10, rings[:, :1] + widths / 2, rings[:, 1:] + 28])
+    boxes = [*drawn, *np.hstack([rings - 11, rings + 11]), *above]
+    texts, places = [], []
+    named: set[str] = set()
+    for place, method in zip(at(rows), map(str, rows["method"]), strict=True):
+        title = style(method).title
+        spot = None if method in named else next(_free(place, title, boxes), None)
+        if spot is not None:
+            named.add(method)
+            boxes.append(spot[1])
+        side = spot[0] if spot else "middle right"
+        name = title if spot else ""
+        texts.append(f"{_GAP}{name}" if side.endswith("right") else f"{name}{_GAP}")
+        places.append(side)
+    look = {"mode": "text", "text": texts, "textposition": places, "textfont": {"size": 12}, "cliponaxis": False}
     return {"type": "scatter", **view.coordinates(rows), **look, "hoverinfo": "skip", "showlegend": False}
+
+
+def _free(
+    place: NDArray[np.float64], title: str, boxes: Sequence[NDArray[np.float64]]
+) -> Iterator[tuple[str, NDArray[np.float64]]]:
+    """Where a name has room beside a point, with the box that it takes."""
+    across, up = place
+    own = [across - _POINT, up - _POINT, across + _POINT, up + _POINT]
+    others = np.array([box for box in boxes if not np.allclose(box, own)]).reshape(-1, 4)
+    for side, rise in (("right", 0), ("right", 7), ("right", -7), ("left", 0), ("left", 7), ("left", -7)):
+        middle = up + rise
+        start, end = (13.0, 13 + _LETTER * len(title)) if side == "right" else (-13 - _LETTER * len(title), -13.0)
+        box = np.array([across + start, middle - 7, across + end, middle + 7])
+        meets = (others[:, 0] < box[2]) & (others[:, 2] > box[0]) & (others[:, 1] < box[3]) & (others[:, 3] > box[1])
+        if box[0] >= 0 and box[2] <= _PLOT[0] and not meets.any():
+            yield f"{'top' if rise > 0 else 'bottom' if rise < 0 else 'middle'} {side}", box
 
 
 def _edge(source: str, color: str) -> dict[str, Any]:
