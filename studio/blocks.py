@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
@@ -306,7 +307,8 @@ def weights(effective: dict[str, float] | str, adapters: Sequence[str]) -> None:
 
 
 def formula(latex: str) -> None:
-    """A method's formula; its second part goes below the first, so that it fits a telephone."""
+    """A method's formula; its further parts go below the first, so that it fits a telephone."""
+    latex = re.sub(r",\\ (?=[A-Za-z]=)", r",\\quad ", latex)
     if r",\quad" in latex:
         latex = r"\begin{gathered}" + latex.replace(r",\quad", r",\\") + r"\end{gathered}"
     st.latex(latex)

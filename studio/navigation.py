@@ -22,6 +22,10 @@ STYLE = """
 button[data-variant='segmented_control'] {min-height: 2.5rem}
 /* white on the light blue of the dark theme is 3.3:1, this is 5.9:1 */
 :is(button[kind^='primary']:enabled, [data-tag]), [data-tag] * {color: light-dark(#fff, #0b1017)}
+/* Streamlit writes the shortcut on a button so pale that it is hard to read */
+button kbd {opacity: 1; color: inherit}
+/* a tall letter stands out by a pixel: without room for it the formula would scroll */
+.katex-display > .katex {padding-inline: 0.25rem}
 /* a telephone has the menu folded away: the name of the page in its place */
 @media (max-width: 767px) {
   [data-testid='stExpandSidebarButton']::after

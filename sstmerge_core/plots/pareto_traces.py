@@ -6,7 +6,7 @@ They are dictionaries, which the figure checks once; as objects of plotly they w
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Any
@@ -32,10 +32,6 @@ _SOLIDS |= {"diamond": "diamond", "star": "diamond", "cross": "cross", "x": "x"}
 
 _GAP = "\N{NO-BREAK SPACE}" * 4
 """Between a point, be there a ring around it, and its name"""
-_PLOT = (300.0, 270.0)
-"""Pixels of a plot on a telephone"""
-_POINT, _LETTER = 7.0, 6.0
-"""Half of a point and the width of a letter, in pixels"""
 Spans = tuple[Sequence[float], Sequence[float]]
 
 
@@ -182,51 +178,69 @@ def _title(view: View, method: str, source: str) -> str:
 def names(rows: pd.DataFrame, view: View, ranges: Spans, among: pd.DataFrame, marks: Mapping[str, str]) -> Trace:
     """The methods' names beside points of the front, each once and only where nothing else is drawn.
 
-    `ranges`: ends of the axes; `among`: every point of the picture; `marks`: run id → letters above its ring. Room is
-    reckoned for the plot of a telephone, whose letters are as large as those of a desk.
+    `ranges`: ends of the axes; `among`: every point of the picture; `marks`: run id → letters above its ring.
     """
-    (left, right), (low, high) = ranges
-    scale = np.array([_PLOT[0] / (right - left), _PLOT[1] / (high - low)])
-
-    def at(table: pd.DataFrame) -> NDArray[np.float64]:
-        return (table[[view.x.column, view.y.column]].to_numpy(dtype=float) - (left, low)) * scale
-
-    drawn = np.hstack([at(among) - _POINT, at(among) + _POINT])  # left, bottom, right, top
-    ringed = among[among["run_id"].isin(marks)]
-    widths = np.array([_LETTER * len(marks[run]) for run in ringed["run_id"]]).reshape(-1, 1)
-    rings = at(ringed)
-    above = np.hstack([rings[:, :1] - widths / 2, rings[:, 1:] + 10, rings[:, :1] + widths / 2, rings[:, 1:] + 28])
-    boxes = [*drawn, *np.hstack([rings - 11, rings + 11]), *above]
+    rooms = [_Room(among, view, ranges, marks, plot) for plot in _PLOTS]
     texts, places = [], []
     named: set[str] = set()
-    for place, method in zip(at(rows), map(str, rows["method"]), strict=True):
-        title = style(method).title
-        spot = None if method in named else next(_free(place, title, boxes), None)
-        if spot is not None:
+    for point, method in zip(rows[[view.x.column, view.y.column]].to_numpy(dtype=float), rows["method"], strict=True):
+        title = style(str(method)).title
+        width = _LETTER * len(title)
+        spots = (
+            [] if method in named else [spot for spot in _SPOTS if all(room.has(point, width, spot) for room in rooms)]
+        )
+        side, rise = spots[0] if spots else ("right", 0)
+        if spots:
             named.add(method)
-            boxes.append(spot[1])
-        side = spot[0] if spot else "middle right"
-        name = title if spot else ""
-        texts.append(f"{_GAP}{name}" if side.endswith("right") else f"{name}{_GAP}")
-        places.append(side)
+            for room in rooms:
+                room.boxes = np.vstack([room.boxes, room.box(point, width, spots[0])])
+        name = title if spots else ""
+        texts.append(f"{_GAP}{name}" if side == "right" else f"{name}{_GAP}")
+        places.append(f"{'top' if rise > 0 else 'bottom' if rise < 0 else 'middle'} {side}")
     look = {"mode": "text", "text": texts, "textposition": places, "textfont": {"size": 12}, "cliponaxis": False}
     return {"type": "scatter", **view.coordinates(rows), **look, "hoverinfo": "skip", "showlegend": False}
 
 
-def _free(
-    place: NDArray[np.float64], title: str, boxes: Sequence[NDArray[np.float64]]
-) -> Iterator[tuple[str, NDArray[np.float64]]]:
-    """Where a name has room beside a point, with the box that it takes."""
-    across, up = place
-    own = [across - _POINT, up - _POINT, across + _POINT, up + _POINT]
-    others = np.array([box for box in boxes if not np.allclose(box, own)]).reshape(-1, 4)
-    for side, rise in (("right", 0), ("right", 7), ("right", -7), ("left", 0), ("left", 7), ("left", -7)):
-        middle = up + rise
-        start, end = (13.0, 13 + _LETTER * len(title)) if side == "right" else (-13 - _LETTER * len(title), -13.0)
-        box = np.array([across + start, middle - 7, across + end, middle + 7])
-        meets = (others[:, 0] < box[2]) & (others[:, 2] > box[0]) & (others[:, 1] < box[3]) & (others[:, 3] > box[1])
-        if box[0] >= 0 and box[2] <= _PLOT[0] and not meets.any():
-            yield f"{'top' if rise > 0 else 'bottom' if rise < 0 else 'middle'} {side}", box
+_PLOTS = ((300.0, 270.0), (640.0, 300.0))
+"""Pixels of the plot on a telephone and on a desk; letters and points are as large on both"""
+_POINT, _RING, _LETTER, _AWAY = 6.0, 11.0, 6.0, 13.0
+"""Half of a point and of a ring, the width of a letter, and what `_GAP` takes, in pixels"""
+_SPOTS = (("right", 0), ("right", 7), ("right", -7), ("left", 0), ("left", 7), ("left", -7))
+"""Where a name may stand beside its point, the best first: its side, and how many pixels it is raised"""
+
+
+class _Room:
+    """What is drawn in a plot of so many pixels, as boxes: left, bottom, right, top."""
+
+    def __init__(
+        self, among: pd.DataFrame, view: View, ranges: Spans, marks: Mapping[str, str], plot: tuple[float, float]
+    ) -> None:
+        (left, right), (low, high) = ranges
+        self.width = plot[0]
+        self.corner = np.array([left, low], dtype=float)
+        self.scale = np.array([plot[0] / (right - left), plot[1] / (high - low)])
+        points = self._at(among[[view.x.column, view.y.column]].to_numpy(dtype=float))
+        ringed = among["run_id"].isin(marks).to_numpy()
+        half = np.where(ringed, _RING, _POINT)[:, None]
+        wide = np.array([_LETTER * len(marks[run]) / 2 for run in among["run_id"][ringed]]).reshape(-1, 1)
+        x, y = points[ringed, :1], points[ringed, 1:]
+        letters = np.hstack([x - wide, y + 11, x + wide, y + 28])
+        self.boxes = np.vstack([np.hstack([points - half, points + half]), letters])
+
+    def _at(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
+        return (points - self.corner) * self.scale
+
+    def box(self, point: NDArray[np.float64], width: float, spot: tuple[str, int]) -> NDArray[np.float64]:
+        across, up = self._at(point)
+        start = across + _AWAY if spot[0] == "right" else across - _AWAY - width
+        return np.array([start, up + spot[1] - 7, start + width, up + spot[1] + 7])
+
+    def has(self, point: NDArray[np.float64], width: float, spot: tuple[str, int]) -> bool:
+        """Whether a name has room there. Its own point ends before it begins."""
+        left, bottom, right, top = self.box(point, width, spot)
+        boxes = self.boxes
+        meets = (boxes[:, 0] < right) & (boxes[:, 2] > left) & (boxes[:, 1] < top) & (boxes[:, 3] > bottom)
+        return bool(left >= 0 and right <= self.width and not meets.any())
 
 
 def _edge(source: str, color: str) -> dict[str, Any]:
