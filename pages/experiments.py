@@ -130,7 +130,8 @@ with left:
     st.caption(experiment.question)
     if result is not None:
         best = result.analysis.get("best_method")
-        answer = pictures.style(best).title if best else f"No winner. {plain(result.why_none)}"
+        answer = pictures.style(best).title if best else plain(result.why_none)
+        answer = answer if best or answer.startswith("No winner") else f"No winner. {answer}"
         st.markdown(f"**Best method:** {answer}")
 with right, st.popover("Run it" if result is None else "Run again", icon=":material/science:"):
     launch_form()

@@ -84,17 +84,25 @@ function start() {
   return page;
 }
 
-// The folded menu is a list whose sections are none of its items, and a wide formula scrolls by the mouse alone.
+// The folded menu is a list whose sections are none of its items, and what is wide scrolls by the mouse alone.
 function reach() {
   for (const menu of document.querySelectorAll('[data-testid="stSidebarNavItems"]')) {
     menu.setAttribute("role", "group");
     for (const part of menu.children) part.setAttribute("role", part.tagName === "LI" ? "none" : "list");
   }
-  for (const formula of document.querySelectorAll(".katex-display:not([data-seen])")) {
-    formula.dataset.seen = "";
-    if (formula.scrollWidth > formula.clientWidth) formula.tabIndex = 0;
+  for (const wide of document.querySelectorAll(`:is(.katex-display, ${TABLES}):not([data-seen])`)) {
+    wide.dataset.seen = "";
+    fits.observe(wide);
   }
 }
+
+const TABLES = '[data-testid="stMarkdownContainer"] table';
+const fits = new ResizeObserver((changes) => {
+  for (const { target } of changes) {
+    if (target.scrollWidth > target.clientWidth) target.tabIndex = 0;
+    else target.removeAttribute("tabindex");
+  }
+});
 
 function show(page) {
   document.getElementById("sstmerge-keys")?.remove();

@@ -205,8 +205,9 @@ _PLOTS = ((300.0, 270.0), (640.0, 300.0))
 """Pixels of the plot on a telephone and on a desk; letters and points are as large on both"""
 _POINT, _RING, _LETTER, _AWAY = 6.0, 11.0, 6.0, 13.0
 """Half of a point and of a ring, the width of a letter, and what `_GAP` takes, in pixels"""
-_SPOTS = (("right", 0), ("right", 7), ("right", -7), ("left", 0), ("left", 7), ("left", -7))
-"""Where a name may stand beside its point, the best first: its side, and how many pixels it is raised"""
+_SPOTS = (("right", 0), ("right", 7), ("right", -7), ("left", 7), ("left", -7))
+"""Where a name may stand beside its point, the best first: its side, and how many pixels it is raised. Straight to the
+left comes the line of the front."""
 
 
 class _Room:
