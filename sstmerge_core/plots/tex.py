@@ -69,7 +69,7 @@ def _character(sign: str) -> str:
         return sign
     if sign in _SIGNS:
         return _SIGNS[sign]
-    letter, *marks = unicodedata.normalize("NFD", sign)
+    letter, *marks = list(unicodedata.normalize("NFD", sign))
     if len(marks) == 1 and marks[0] in _ACCENTS and letter.isascii():
         return f"\\{_ACCENTS[marks[0]]}{{{letter}}}"
     code = ord(sign) if not 0xD800 <= ord(sign) <= 0xDFFF else 0xFFFD

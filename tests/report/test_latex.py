@@ -85,6 +85,7 @@ def test_pdflatex_compiles_the_document_alone_and_within_another(tmp_path) -> No
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, timeout=60, check=False)
         told = done.stdout.decode(errors="replace")
         assert done.returncode == 0, told[-2000:]
-        assert int(re.search(r"\((\d+) pages", told)[1]) >= least
+        pages = re.search(r"\((\d+) pages", told)
+        assert pages and int(pages[1]) >= least
         wide = re.search(r"Overfull \\hbox \(\d{2,}", told)
         assert name != "report" or not wide, "a table or a text stands out of its column"
