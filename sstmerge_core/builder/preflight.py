@@ -512,13 +512,18 @@ def _evaluation(utility_suite: str, options: Options) -> Evaluation:
     )
 
 
+def not_ready(base: Base) -> Problem:
+    """Why nothing can be merged on a base model whose files are not here."""
+    fix = "Run `sstmerge demo --prepare`, choose another base model, or add one on the Adapters page."
+    return Problem(f"base model {base.name}", "is not prepared on this machine yet", fix)
+
+
 def _adapter_problems(
     workspace: Workspace, base: Base, experts: Sequence[Entry], safety: Entry
 ) -> tuple[list[Problem], list[Problem]]:
     """Problems and warnings of everything that goes into a merge together."""
     if not base.ready:
-        fix = "Run `sstmerge demo --prepare`, or choose another base model."
-        return [Problem(f"base model {base.name}", "is not prepared on this machine yet", fix)], []
+        return [not_ready(base)], []
     problems = []
     if any(utility.sha256 == safety.sha256 for utility in experts):
         problems.append(Problem("adapters", "utility and safety are the same adapter", "Choose two different ones."))
