@@ -77,19 +77,23 @@ def chromium() -> Iterator[Any]:
             browser.close()
 
 
-def drawn(page: Any, mark: str, *, timeout: float = 60.0) -> None:
-    """Wait until the page's script has run, `mark` (a CSS selector) is visible, and every chart on it is drawn."""
+def drawn(page: Any, mark: str, *, timeout: float = 60.0, whole: bool = True) -> None:
+    """Wait until the page's script has run, `mark` (a CSS selector) is visible, and every chart on it is drawn.
+
+    Not `whole`: the script may go on, with what stands below.
+    """
     page.wait_for_function(
-        """mark => {
+        """([mark, whole]) => {
             const app = document.querySelector('[data-testid="stApp"]');
             const ran = app && app.getAttribute('data-test-script-state') === 'notRunning';
             const found = document.querySelector(mark);
             const charts = [...document.querySelectorAll('[data-testid="stPlotlyChart"]')];
             const visible = found && found.getClientRects().length > 0;
             const loading = document.querySelector('[data-testid="stSkeleton"]');
+            if (!whole) return visible;
             return ran && visible && !loading && charts.every(chart => chart.querySelector('.main-svg'));
         }""",
-        arg=mark,
+        arg=[mark, whole],
         polling="raf",
         timeout=timeout * 1000,
     )
