@@ -8,6 +8,8 @@ both. "first" is a new browser without a cache, "again" the same browser with on
 ``many``: the Pareto page with 10,000 runs and 1,000,000 answers in the database against optuna-dashboard's Pareto plot
 of as many trials with the same two values, until every point is on the screen, and then until the chart answers a mouse
 that moves over it; needs the extra `[bench]`.
+
+``click``: from a click on a point of the Pareto page until the table of what is selected is drawn.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import re
 import shutil
 import statistics
 import sys
@@ -38,12 +41,14 @@ from benchmarks.browser import (
     serving,
 )
 from benchmarks.filled import PAIR, fill
-from benchmarks.lines import Line, compared, device, parser, report
+from benchmarks.lines import Line, compared, device, parser, report, within
 from sstmerge_core.store import Owner, queries
 from sstmerge_core.workspace import Workspace
 
 LIMITS = {"first": 1.5, "again": 1.3}
-MANY = "many"
+MANY, CLICK = "many", "click"
+CLICK_ALLOWED = 0.4
+"""Seconds"""
 MANY_LIMIT, INTERACTIVE_LIMIT = 0.25, 0.5
 MANY_TIMES = 3
 RUNS, SAMPLES = 10_000, 1_000_000
@@ -69,6 +74,13 @@ PAGES = {
 }
 IN_PARTS = {"report"}
 """Pages of which the first screen counts: what follows comes as it is computed"""
+A_POINT = """number => {
+    const points = [...document.querySelectorAll('.js-plotly-plot .scatterlayer .point')];
+    const box = points[Math.floor((number + 1) * points.length / 20) % points.length].getBoundingClientRect();
+    return [box.left + box.width / 2, box.top + box.height / 2];
+}"""
+SELECTED = """() => [...document.querySelectorAll('h3')].some(title => / selected$/.test(title.textContent))
+    && document.querySelector('[data-testid="stApp"]').getAttribute('data-test-script-state') === 'notRunning'"""
 BARE = """
 import plotly.graph_objects as go
 import streamlit as st
@@ -81,7 +93,7 @@ st.plotly_chart(go.Figure(go.Scatter(x=[1, 2, 3], y=[2, 1, 3], mode="markers")))
 def main() -> int:
     options = parser(__doc__)
     options.add_argument("--workspace", type=Path, default=Workspace.default().root)
-    options.add_argument("--pages", nargs="*", default=[*PAGES, MANY], choices=[*PAGES, MANY])
+    options.add_argument("--pages", nargs="*", default=[*PAGES, CLICK, MANY], choices=[*PAGES, CLICK, MANY])
     arguments = options.parse_args()
     return report(figures(arguments))
 
@@ -89,8 +101,10 @@ def main() -> int:
 def figures(arguments: argparse.Namespace) -> Iterator[Line]:
     with tempfile.TemporaryDirectory() as name, chromium() as browser:
         folder = Path(name)
-        if pages := [page for page in arguments.pages if page != MANY]:
+        if pages := [page for page in arguments.pages if page in PAGES]:
             yield from against_a_bare_page(browser, folder, arguments.workspace, pages, arguments.times)
+        if CLICK in arguments.pages:
+            yield click_to_selection(browser, arguments.workspace, arguments.times)
         if MANY in arguments.pages:
             yield from against_optuna(browser, folder, min(arguments.times, MANY_TIMES))
 
@@ -103,6 +117,28 @@ def against_a_bare_page(browser: Any, folder: Path, workspace: Path, pages: list
             path, mark = PAGES[name]
             own = (f"{ours}/{path}", lambda page, name=name, mark=mark: drawn(page, mark, whole=name not in IN_PARTS))
             yield from compare(browser, f"page {name}", own, (peer, lambda page: drawn(page, CHART)), times, LIMITS)
+
+
+def click_to_selection(browser: Any, workspace: Path, times: int) -> Line:
+    """Median seconds of `times` clicks, each on another point; the first does not count."""
+    seconds = []
+    with serving(workspace) as address:
+        page = browser.new_page(viewport={"width": 1440, "height": 900})
+        page.goto(f"{address}/pareto")
+        drawn(page, CHART)
+        for number in range(times + 1):
+            across, up = page.evaluate(A_POINT, number)
+            page.mouse.move(across, up)
+            begun = time.perf_counter()
+            page.mouse.click(across, up)
+            page.wait_for_function(SELECTED, polling="raf")
+            seconds += [time.perf_counter() - begun] if number else []
+            page.get_by_role("button", name="Clear").click()
+            page.get_by_role("heading", name=re.compile("The front")).wait_for()
+            drawn(page, CHART)
+        page.close()
+    line = within("within: click on Pareto to its selection drawn", statistics.median(seconds), CLICK_ALLOWED)
+    return line | {"device": f"{device()}, headless Chromium"}
 
 
 def against_optuna(browser: Any, folder: Path, times: int) -> Iterator[Line]:
