@@ -321,7 +321,7 @@ def _index(base: Path, *, lost: bool) -> None:
 
 
 def test_the_weights_of_a_base_are_those_that_transformers_loads(tiny_base, tmp_path) -> None:
-    for number, change in enumerate((_other_file, lambda base: (_index(base, lost=False), _older(base)))):
+    for number, change in enumerate((_other_file, _older)):
         base = shutil.copytree(tiny_base, tmp_path / str(number))
         change(base)
         module = "model.layers.1.mlp.up_proj"
@@ -329,23 +329,31 @@ def test_the_weights_of_a_base_are_those_that_transformers_loads(tiny_base, tmp_
 
 
 def _older(base: Path) -> None:
-    """What an older download left behind the index's files."""
+    """An index, and what an older download left beside its files."""
+    _index(base, lost=False)
     doubled = {key: 2 * one for key, one in load_file(base / "model-00001-of-00002.safetensors").items()}
     save_file(doubled, base / "model-00009-of-00009.safetensors", metadata={"format": "pt"})
+
+
+def _indexed_by(base: Path, text: str) -> None:
+    _index(base, lost=True)
+    (base / "model.safetensors.index.json").write_text(text)
+
+
+def _deeper(base: Path) -> None:
+    (base / "m").mkdir()
+    (base / "config.json").rename(base / "m" / "config.json")
 
 
 BASES: dict[str, tuple[Change, str, str]] = {
     "a shard that is missing": (lambda base: _index(base, lost=True), "1 of the 2 files", "Download"),
     "an index of nothing": (
-        lambda base: (_index(base, lost=True), (base / "model.safetensors.index.json").write_text("{}")),
+        lambda base: _indexed_by(base, "{}"),
         "is no index of weight files",
         "again",
     ),
     "an index that leads out": (
-        lambda base: (
-            _index(base, lost=True),
-            (base / "model.safetensors.index.json").write_text('{"weight_map": {"a": "../b.safetensors"}}'),
-        ),
+        lambda base: _indexed_by(base, '{"weight_map": {"a": "../b.safetensors"}}'),
         "is no index of weight files",
         "again",
     ),
@@ -361,7 +369,7 @@ BASES: dict[str, tuple[Change, str, str]] = {
     ),
     "a pointer": (lambda base: (base / "model.safetensors").write_text(LFS), "Git-LFS pointer", "git lfs pull"),
     "a model in a folder": (
-        lambda base: (base / "config.json").rename((base / "m").mkdir() or base / "m" / "config.json"),
+        _deeper,
         "holds no model of its own, only m",
         "/m",
     ),
