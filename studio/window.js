@@ -1,11 +1,23 @@
 // Links of the app open in the same tab, without loading everything again, wherever they stand: Streamlit gives those of
 // Markdown and of tables a tab of their own. A download that was pressed while its page was drawn anew starts all the
-// same. What Streamlit hides from a screen reader or a keyboard is mended. And the list of keyboard shortcuts, under "?".
+// same. What Streamlit hides from a screen reader or a keyboard is mended. The list of keyboard shortcuts, under "?". And
+// what draws a chart is fetched and read while its page is computed.
 export default function ({ data }) {
   const page = (window.sstmergePage ??= start());
   page.pages = data.pages;
   page.keys = data.keys;
   page.title = data.title;
+  if (data.early) fetchEarly(data.early);
+}
+
+function fetchEarly(name) {
+  const own = document.querySelector('script[type="module"][src*="/static/js/"]');
+  if (!own) return;
+  const href = new URL(name, own.src).href;
+  if (document.querySelector(`link[href="${href}"]`)) return;
+  const link = Object.assign(document.createElement("link"), { rel: "modulepreload", href });
+  link.crossOrigin = own.crossOrigin ?? "";
+  document.head.append(link);
 }
 
 function start() {
