@@ -210,10 +210,15 @@ with left:
             if space
             else "Click a point to select it, with shift for more; or take the box or the lasso above the chart."
         )
+        hollow, faint = "", ""
+        if shown["source"].eq("reported").any():
+            hollow = "Hollow: reported in the literature, on other models and prompts. "
+        if not (shown["on_front"] | shown["is_reference"]).all():
+            faint = "Faded: dominated, or on other prompts and not ranked. "
+        ringed = standing.marks_words(look["marks"])
         st.caption(
-            f"Showing {len(shown):,} of {len(runs):,} runs of {plain(pair)}{without}. Hollow: reported in the "
-            f"literature, on other models and prompts. Faded: dominated, or on other prompts and not ranked. "
-            f"{told_on(shown)} {how}"
+            f"Showing {len(shown):,} of {len(runs):,} runs of {plain(pair)}{without}. {hollow}{faint}"
+            f"{f'{ringed} ' if ringed else ''}{told_on(shown)} {how}"
         )
 
 box_text, lasso_text, run_ids = (st.session_state[f"pareto.{name}"] for name in ("box", "lasso", "run"))

@@ -90,6 +90,27 @@ def with_the_best(
     return _compared(names, figures, resampled - resampled.mean(axis=0), units, measure, titles or {}, confidence)
 
 
+def over_seeds(
+    blocks: pd.DataFrame,
+    resampled: Array,
+    units: int,
+    *,
+    measure: str = "score",
+    titles: Mapping[str, str] | None = None,
+    confidence: float = CONFIDENCE,
+) -> tuple[Best, Array]:
+    """`with_the_best` of methods that were measured at several training seeds, and resamples of their means.
+
+    `blocks` (seeds × methods) are the figures, higher is better; `resampled` (r, methods) their means over the seeds in
+    each resample of the prompts. To what other prompts would have changed comes what other seeds would have
+    (`seed_variance`): the resamples that come back, (r, methods), vary by both.
+    """
+    names = [str(name) for name in blocks.columns]
+    means = blocks.to_numpy(dtype=np.float64).mean(axis=0)
+    moved = _seed_deviations(blocks, len(resampled))[0] + resampled - resampled.mean(axis=0)
+    return _compared(names, means, moved, units, measure, titles or {}, confidence), means + moved
+
+
 def resampled_scores(
     tables: Mapping[str, pd.DataFrame],
     names: Sequence[str],
@@ -180,6 +201,19 @@ def seed_variance(blocks: pd.DataFrame) -> tuple[Array, int]:
     return np.where(varies, square, 0.0), degrees if square > 1e-24 else 0
 
 
+def _seed_deviations(blocks: pd.DataFrame, resamples: int) -> tuple[Array, Array | None]:
+    """Deviations (resamples, methods) of the means over seeds of `blocks` (seeds × methods), and each method's variance
+    from seed to seed; zeros and None where nothing varies."""
+    variance, degrees = seed_variance(blocks)
+    if not degrees:
+        return np.zeros((resamples, blocks.shape[1])), None
+    generator = np.random.default_rng(SEED)
+    # Student's: normal deviations over a common chi, as the mean square stands for the variance
+    chi = np.sqrt(generator.chisquare(degrees, size=(resamples, 1)) / degrees)
+    normal = generator.standard_normal((resamples, blocks.shape[1]))
+    return normal * np.sqrt(variance / len(blocks)) / chi, variance
+
+
 def _blocks(scores: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
     """Seeds × methods over the seeds that all methods have; one without a seed is the same at every seed."""
     seeded = scores[scores["seed"].notna()]
@@ -198,15 +232,10 @@ def _moved(
     sign: float,
 ) -> tuple[Array | None, int, Variance]:
     """Deviations of the methods' means (resamples, methods) from seeds and prompts together, and of how many units."""
-    variance, degrees = seed_variance(blocks)
+    moved, variance = _seed_deviations(blocks, resamples)
     seeds, prompts, units = np.nan, np.nan, 0
-    moved = np.zeros((resamples, len(ranked)))
     pairs = list(combinations(range(len(ranked)), 2))
-    if degrees:
-        generator = np.random.default_rng(SEED)
-        # Student's: normal deviations over a common chi, as the mean square stands for the variance
-        chi = np.sqrt(generator.chisquare(degrees, size=(resamples, 1)) / degrees)
-        moved += generator.standard_normal(moved.shape) * np.sqrt(variance / len(blocks)) / chi
+    if variance is not None:
         seeds = float(np.sqrt(np.mean([variance[i] + variance[j] for i, j in pairs]) / len(blocks)))
     counts = []
     drawn = np.zeros_like(moved)

@@ -168,7 +168,7 @@ def front_above(row: Mapping[str, Any] | pd.Series, names: Mapping[str, str] | N
         few = f"Too few settings to tell {first} and {second} apart: {row['settings']:.0f} of at least {LEAST}."
         return f"{few} {front_above({**row, **own, 'of': 'runs'}, names)}"
     spread = f"difference {row['difference']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}]"
-    tested = f"{spread}, p = {p_text(row['p_holm'])} after Holm, {words.count(int(row['settings']), 'setting')} each"
+    tested = f"{spread}, p {p_text(row['p_holm'])} after Holm, {words.count(int(row['settings']), 'setting')} each"
     front, both = f"the front of {first}", f"{first} and {second}"
     if row["of"] == "runs":
         front, both = f"for these runs {front}", f"the runs of {both}"
