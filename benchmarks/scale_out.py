@@ -1,13 +1,15 @@
 """Trials through the queue, and one sweep on several workers against one.
 
-    python -m benchmarks.scale_out [--trials 10000] [--only queue|failures|ray]
+    python -m benchmarks.scale_out [--trials 10000] [--only queue|failures|ray|computing]
 
 Empty trials (nothing is merged or measured) from the launch of their job to its end, by one worker process; then the
 same number by simulated workers of which some die in the middle of a trial, to see that each trial is done once.
 
 With Ray: 20 trials that take 10 s each on 2 local actors against 1, from the first trial's start to the last one's end;
 then one of two actors is killed in the middle of a trial. A trial here waits instead of computing, so that this tells
-what handing out and collecting costs, and nothing of how two models share these cores.
+what handing out and collecting costs, and nothing of how two models share these cores. ``--only computing`` tells that, on
+a machine that does nothing else: the same with trials that compute, on one thread each, as much as takes 10 s alone
+here. It has no limit, as it measures the machine.
 """
 
 from __future__ import annotations
@@ -52,7 +54,7 @@ def main() -> int:
 
 def figures(trials: int, only: str | None) -> Iterator[Line]:
     for name, part in PARTS.items():
-        if only in (None, name):
+        if only == name or (only is None and part is not computing):
             yield from part(trials)
 
 
@@ -90,6 +92,9 @@ def recipes(count: int) -> Iterator[Recipe]:
 
 # --- on actors of Ray ---
 
+COMPUTE = "SSTMERGE_BENCHMARK_PRODUCTS"
+"""Environment: matrix products of a step, in place of waiting"""
+SIDE = 512
 SECONDS, STEPS = 10.0, 20
 """That a trial takes, and how often it says so"""
 
@@ -112,9 +117,43 @@ def waiting(
                 report(0, "generate:harmful", step, STEPS)
                 if should_cancel():
                     raise Cancelled("job")
-                time.sleep(SECONDS / STEPS)
+                _pass_time()
                 events.write("waited", step=step)
             events.write("run_finished", seconds=SECONDS)
+
+
+def _pass_time() -> None:
+    """One step of a trial: it waits, or computes."""
+    if products := int(os.environ.get(COMPUTE, "0")):
+        _multiply(products)
+    else:
+        time.sleep(SECONDS / STEPS)
+
+
+def _multiply(products: int) -> float:
+    """CPU seconds of so many products of matrices on one thread."""
+    import torch
+
+    torch.set_num_threads(1)
+    matrix, begun = torch.full((SIDE, SIDE), 1.0 / SIDE), time.process_time()
+    for _ in range(products):
+        matrix = matrix @ matrix
+    return time.process_time() - begun
+
+
+def computing(trials: int) -> Iterator[Line]:
+    """The sweep of `on_ray` with trials that compute; prints the efficiency and has no line that could be over."""
+    _multiply(20)
+    os.environ[COMPUTE] = str(max(1, round(200 * SECONDS / STEPS / _multiply(200))))
+    os.environ["SSTMERGE_EXECUTE"] = "benchmarks.scale_out:waiting"
+    with tempfile.TemporaryDirectory() as folder:
+        work = list(recipes(20))
+        two, one = (_swept(Workspace(Path(folder) / str(count)).create(), work, count) for count in (2, 1))
+    print(
+        f"20 trials that compute: {one:.1f} s on 1 actor, {two:.1f} s on 2, efficiency {one / (2 * two):.2f}",
+        flush=True,
+    )
+    yield from ()
 
 
 def on_ray(trials: int) -> Iterator[Line]:
@@ -277,6 +316,7 @@ PARTS: dict[str, Callable[[int], Iterator[Line]]] = {
     "queue": through_the_queue,
     "failures": with_failures,
     "ray": on_ray,
+    "computing": computing,
 }
 
 

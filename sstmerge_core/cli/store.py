@@ -7,19 +7,22 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from sstmerge_core import catalog, words
+from sstmerge_core import access, catalog, words
 from sstmerge_core.cli.printing import line, table
-from sstmerge_core.content import ADAPTER, BASE, Manifest, fetch, named, put
+from sstmerge_core.content import ADAPTER, BASE, ContentStore, Manifest, fetch, named, put, tidy
 from sstmerge_core.content.remote import ADDRESS
 from sstmerge_core.errors import DataError, Problem
 from sstmerge_core.store.trash import weights
+from sstmerge_core.upkeep.referred import referred
 from sstmerge_core.workspace import Workspace
+
+LISTED = 40
 
 
 def register(command: Any) -> None:
     """Add the command; `command` makes a parser from name, function and description."""
     store = command("store", _store, "Share adapters and base models by their content: a folder, s3://, or any fsspec.")
-    actions = store.add_subparsers(dest="action", required=True, metavar="push|pull|list|check")
+    actions = store.add_subparsers(dest="action", required=True, metavar="push|pull|list|check|tidy")
     push = actions.add_parser("push", help="put adapters, base models, or the adapters of runs into the store")
     push.add_argument("what", nargs="+", metavar="WHAT", help="name, folder or SHA-256 of either, or a run's id")
     pull = actions.add_parser("pull", help="fetch them, compare every hash, and register them here")
@@ -28,12 +31,29 @@ def register(command: Any) -> None:
     shown = actions.add_parser("list", help="what the store has")
     check = actions.add_parser("check", help="read everything through and compare the hashes")
     check.add_argument("what", nargs="*", metavar="WHAT", help="default: everything")
-    for parser in (push, pull, shown, check):
+    tidying = actions.add_parser("tidy", help="list what the store can do without, and why; with --yes, delete it")
+    tidying.add_argument("--older-than", type=float, default=1.0, metavar="DAYS", help="default 1; at least an hour")
+    tidying.add_argument(
+        "--items",
+        action="store_true",
+        help="also adapters and base models that no run, recipe or registered name of this workspace refers to",
+    )
+    tidying.add_argument(
+        "--also",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="WORKSPACE",
+        help="another workspace whose runs, recipes and names keep items; may be repeated",
+    )
+    tidying.add_argument("--yes", action="store_true", help="do it, for good")
+    for parser in (push, pull, shown, check, tidying):
         parser.add_argument("--store", default="", metavar="URL", help=f"its address; default: {ADDRESS}")
 
 
 def _store(options: argparse.Namespace, workspace: Workspace) -> None:
-    {"push": _push, "pull": _pull, "list": _list, "check": _check}[options.action](options, workspace)
+    actions = {"push": _push, "pull": _pull, "list": _list, "check": _check, "tidy": _tidy}
+    actions[options.action](options, workspace)
 
 
 def _push(options: argparse.Namespace, workspace: Workspace) -> None:
@@ -61,7 +81,7 @@ def _meant(what: str, workspace: Workspace) -> tuple[str, Path, str, str]:
 
 
 def _pull(options: argparse.Namespace, workspace: Workspace) -> None:
-    store = named(options.store)
+    store = _existing(options.store)
     if options.out and len(options.what) > 1:
         raise DataError(Problem("--out", "takes one item", "Pull them one by one."))
     for found in [store.find(what) for what in options.what]:
@@ -94,8 +114,15 @@ def _kept(found: Manifest, out: Path | None, workspace: Workspace) -> str:
     return catalog.add(workspace, target, name, origin=origin).name
 
 
+def _existing(address: str) -> ContentStore:
+    """The store at `address`. Raises DataError where there is none: an empty answer would be a wrong one."""
+    store = named(address)
+    store.must_exist()
+    return store
+
+
 def _list(options: argparse.Namespace, workspace: Workspace) -> None:
-    store = named(options.store)
+    store = _existing(options.store)
     found = list(store.manifests())
     rows = [
         (one.kind, one.name, words.size(one.bytes), one.run_id or "–", words.ago(one.stored_at), one.sha256[:16])
@@ -107,7 +134,7 @@ def _list(options: argparse.Namespace, workspace: Workspace) -> None:
 
 
 def _check(options: argparse.Namespace, workspace: Workspace) -> None:
-    store = named(options.store)
+    store = _existing(options.store)
     bad = []
     for one in [store.find(what) for what in options.what] or list(store.manifests()):
         files = store.damaged(one, progress=_progress)
@@ -118,6 +145,36 @@ def _check(options: argparse.Namespace, workspace: Workspace) -> None:
         print(f"{one.kind} {one.sha256[:16]}  {one.name}: {'damaged' if files else 'whole'}")
     if bad:
         raise DataError(bad)
+
+
+def _tidy(options: argparse.Namespace, workspace: Workspace) -> None:
+    store = _existing(options.store)
+    older_than = tidy.check_age(options.older_than)
+    if options.also and not options.items:
+        raise DataError(Problem("--also", "says whose items stay, and no item goes", "Give --items too, or neither."))
+    known = None
+    if options.items:
+        known = set().union(*(referred(one) for one in (workspace, *map(_other, options.also))))
+    planned = tidy.plan(store, older_than=older_than, referred=known)
+    if not options.yes:
+        rows = [(one.what, one.name or one.path, words.size(one.bytes), words.duration(one.age)) for one in planned]
+        table(("what", "which", "size", "age"), rows[:LISTED])
+        if len(rows) > LISTED:
+            print(f"… and {len(rows) - LISTED:,} more")
+        print(f"{words.size(sum(one.bytes for one in planned))} would go; `sstmerge store tidy --yes` does it")
+        return
+    access.require("delete")
+    access.require("empty")
+    freed, kept = tidy.carry_out(store, planned, older_than=older_than, referred=known)
+    for sentence in kept:
+        print(f"kept: {sentence}")
+    print(f"{words.size(freed)} freed in {store.address}")
+
+
+def _other(folder: Path) -> Workspace:
+    if not (folder / "runs").is_dir():
+        raise DataError(Problem(str(folder), "is no workspace: it has no folder runs", "Check --also."))
+    return Workspace(folder.resolve())
 
 
 def _progress(done: int, total: int) -> None:

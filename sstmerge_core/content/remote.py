@@ -6,7 +6,7 @@
 
 A manifest is written after the last of its objects is there, and each object under its final name only once it is
 whole: a process that is killed leaves objects that nothing names, never a manifest that promises too much. Nothing is
-believed: who reads compares every hash (`node`).
+believed: who reads compares every hash (`node`). What nothing names is taken away by `tidy`.
 """
 
 from __future__ import annotations
@@ -39,6 +39,10 @@ _BESIDE = ("README.md", "recipe.yaml")
 _OF_A_BASE = (".safetensors", ".json", ".txt", ".model", ".jinja")
 """Endings of a base model's files; nothing that could run is shared"""
 _CHUNK = 4 << 20
+RENEWED = 1800.0
+"""Seconds after which a push of what is there already dates its manifest anew, so that `tidy` counts it as young"""
+_TRIES = 3
+"""How often a push sends again what `tidy` took away in the middle of it"""
 _HASH = re.compile(r"[0-9a-f]{64}")
 _NAME = re.compile(r"[\w.+@-]{1,200}")
 
@@ -131,6 +135,25 @@ class ContentStore:
                         if (found := self.manifest(kind, stem)) is not None:
                             yield found
 
+    def manifest_at(self, path: str) -> Manifest | None:
+        """The manifest at a path below the address, whichever; None where none is. Raises DataError as `manifest`."""
+        where = self._path(path)
+        with self._told(where):
+            try:
+                text = self._open()[0].cat_file(where)
+            except FileNotFoundError:
+                return None
+        return _read(text, where)
+
+    def must_exist(self) -> None:
+        """Raises DataError where nothing at all is at the address: it may be misspelt, or its disk not mounted."""
+        with self.spoken() as (filesystem, root):
+            filesystem.invalidate_cache()
+            here = filesystem.exists(root)
+        if not here:
+            fix = "Check its spelling, and that its disk is mounted; `sstmerge store push` makes a new store."
+            raise DataError(Problem(self.address, "there is no store here", fix))
+
     def find(self, wanted: str) -> Manifest:
         """The one item called `wanted`, or whose fingerprint or run begins so. Raises DataError for none or several."""
         for kind in KINDS if _HASH.fullmatch(wanted) else ():
@@ -156,6 +179,10 @@ class ContentStore:
         """Put the adapter or base model in `folder` into the store; files that it has already are not sent again.
 
         Raises DataError where a file of the folder changes while it is sent, or the store refuses it.
+
+        An object that was there may be taken away by `tidy` until the manifest names it: when that is written, all are
+        looked for once more. `tidy` reads the manifests once more after it has put something aside, so that one of the
+        two sees the other.
         """
         folder = Path(folder)
         fingerprint = _fingerprint(kind, folder)
@@ -176,10 +203,20 @@ class ContentStore:
         if _fingerprint(kind, folder) != fingerprint:
             raise DataError(Problem(str(folder), "changed while it was sent", "Push it again."))
         manifest = Manifest(kind, fingerprint, name, files, run_id, time.time())
-        known = self.manifest(kind, fingerprint)
-        if known is None or dict(known.files) != files or (run_id and not known.run_id):
-            self._write(self._path(kind, f"{fingerprint}.json"), _written(manifest))
-        return Pushed(manifest, sent)
+        for _ in range(_TRIES):
+            known = self.manifest(kind, fingerprint)
+            differs = known is None or dict(known.files) != files or (run_id and not known.run_id)
+            if differs or known.stored_at < manifest.stored_at - RENEWED:
+                self._write(self._path(kind, f"{fingerprint}.json"), _written(manifest))
+            gone = [path for path in paths if not self._has(files[path.name][1], files[path.name][0])]
+            if not gone:
+                return Pushed(manifest, sent)
+            for path in gone:
+                with path.open("rb") as file:
+                    self._put(file, files[path.name][1], path, lambda done: None)
+                sent += files[path.name][0]
+        fix = "Push it again when nothing else is at work there."
+        raise DataError(Problem(self.address, f"{len(gone)} files of {name} are taken away again and again", fix))
 
     def read(self, sha256: str) -> Iterator[bytes]:
         """The bytes of an object, piece by piece, unchecked. Raises DataError where it cannot be read."""
@@ -214,6 +251,12 @@ class ContentStore:
         return bad
 
     # --- how it is spoken to -----------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def spoken(self, path: str = "") -> Iterator[tuple[Any, str]]:
+        """The file system and the store's root within it; what the far side refuses is a DataError about `path`."""
+        with self._told("/".join(filter(None, [self.address.rstrip("/"), path]))):
+            yield self._open()
 
     def _open(self) -> tuple[Any, str]:
         """The file system, and the store's root within it without a slash at the end."""

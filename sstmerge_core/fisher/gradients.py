@@ -23,6 +23,7 @@ from sstmerge_core.models.decoding import within_positions
 from sstmerge_core.models.device import free_memory, give_memory_back, is_out_of_memory
 from sstmerge_core.models.experts import Listener, is_expert, listening
 from sstmerge_core.models.modules import module_called, product, submodule
+from sstmerge_core.models.placement import device_of
 from sstmerge_core.models.supervised import Batch, Example, collate, encode, sample_losses
 
 if TYPE_CHECKING:
@@ -38,17 +39,22 @@ class Gradients:
     """Per-sample gradients of the mean loss per response token, and the weight of each sample in the Fisher matrix.
 
     F = Σ_i w_i g_i g_iᵀ. One matrix of all modules, so that Gram matrices are a few large products. Memory: 4·n·d bytes
-    (1,000 samples of 224 modules at p = q = 32: 0.92 GB), once more while they are read from or written to the cache.
+    (1,000 samples of 224 modules at p = q = 32: 0.92 GB) where they are not a mapping of the cache's file, of which the
+    system keeps as much in memory as there is room for. What asks for all samples asks for a few columns at a time
+    (`columns`), so that the whole matrix is never put together.
     """
 
     rows: torch.Tensor
-    """(n, d) float32, samples in their given order; on the CPU or, where they fit, on the model's device"""
+    """(n, d) float32, samples in their given order; on the CPU or, where they fit, on the model's device. Of stacked
+    gradients the first part's, see `below`"""
     shapes: dict[str, tuple[int, int]]
     """(p, q) of each module, in the order of the columns; d = Σ p·q"""
     tokens: torch.Tensor
     """Response tokens T_i of each sample, (n,) float32 on the CPU"""
     weights: torch.Tensor
     """w_i of each sample, (n,) float64 on the CPU; 1/n for a plain mean"""
+    below: tuple[torch.Tensor, ...] = ()
+    """Further rows on the same device, in their order, left where they lie: see `stack`"""
 
     @classmethod
     def of(cls, modules: Mapping[str, torch.Tensor], tokens: torch.Tensor) -> Gradients:
@@ -72,30 +78,46 @@ class Gradients:
 
     @cached_property
     def modules(self) -> dict[str, torch.Tensor]:
-        """By module, (n, p, q): views, not copies."""
-        return {name: self.rows[:, self.blocks[name]].unflatten(1, shape) for name, shape in self.shapes.items()}
+        """By module, (n, p, q): views, and copies of stacked gradients."""
+        return {name: self.columns(self.blocks[name]).unflatten(1, shape) for name, shape in self.shapes.items()}
+
+    def columns(self, block: slice) -> torch.Tensor:
+        """These columns of all samples, (n, ·): a view, and a copy of stacked gradients."""
+        import torch
+
+        own = self.rows[:, block]
+        return torch.cat([own, *(part[:, block] for part in self.below)]) if self.below else own
 
     def mean(self) -> dict[str, torch.Tensor]:
         """Σ w_i g_i by module, (p, q) float32 where the gradients are."""
-        total = self.weights.to(self.rows) @ self.rows
+        parts = (self.rows, *self.below)
+        weights = self.weights.to(self.rows).split([len(part) for part in parts])
+        total = weights[0] @ parts[0]
+        for own, part in zip(weights[1:], parts[1:], strict=True):
+            total += own @ part
         return {name: total[self.blocks[name]].view(shape) for name, shape in self.shapes.items()}
 
     def to(self, device: torch.device | str) -> Gradients:
         """The same with `rows` on `device` if they take at most half of what is free there, else on the CPU."""
-        return replace(self, rows=self.rows.to(_place(device, self.rows.numel())))
+        to = _place(device, len(self) * self.rows.shape[1])
+        return replace(self, rows=self.rows.to(to), below=tuple(part.to(to) for part in self.below))
 
 
 def stack(utility: Gradients, general: Gradients, weight: float) -> Gradients:
-    """Gradients of F_utility + `weight`·F_general over the same modules: the samples of both, with their weights."""
+    """Gradients of F_utility + `weight`·F_general over the same modules: the samples of both, with their weights.
+
+    Neither is copied: 4·n·d bytes less, and what is a mapping of a file stays one.
+    """
     import torch
 
     if weight == 0.0:
         return utility
     return Gradients(
-        torch.cat([utility.rows, general.rows.to(utility.rows.device)]),
+        utility.rows,
         utility.shapes,
         torch.cat([utility.tokens, general.tokens]),
         torch.cat([utility.weights, weight * general.weights]),
+        (*utility.below, *(part.to(utility.rows.device) for part in (general.rows, *general.below))),
     )
 
 
@@ -187,7 +209,7 @@ def _one_batch(
     # zero for a module that the loss does not depend on
     found = torch.zeros(len(counts), _width(shapes), device=device)
     for name, gradient in recorded.items():
-        found[:, blocks[name]] = gradient.flatten(1)
+        found[:, blocks[name]] = gradient.flatten(1).to(device)
     recorded.clear()
     return found, losses.detach(), counts.float().cpu()
 
@@ -353,17 +375,16 @@ def _start(batch: list[int]) -> Callable[..., torch.Tensor]:
 def _hook(
     name: str, module: CoreModule, model: Any, batch: Sequence[int], recorded: dict[str, torch.Tensor]
 ) -> Callable[..., None]:
-    parameter = submodule(model, name, seen_inside=True).weight
-    q_out = module.q_out.to(parameter.device, parameter.dtype)
-    q_in = module.q_in.to(parameter.device, parameter.dtype)
+    own = submodule(model, name, seen_inside=True)
+    q_out, q_in = (side.to(device_of(own), own.weight.dtype) for side in (module.q_out, module.q_in))
 
     def forward(layer: Any, inputs: tuple[torch.Tensor, ...], output: Any) -> None:
         output = product(name, layer, inputs[0], output)
         # float32 from here on: what the model's 16 bits leave of a token is summed up without being rounded again
-        x_core = by_sample(name, in_core(layer, inputs[0].detach(), q_in), batch).float()  # (b, t, q)
+        x_core = by_sample(name, in_core(layer, inputs[0].detach().to(q_in.device), q_in), batch).float()  # (b, t, q)
 
         def backward(gradient: torch.Tensor) -> None:
-            delta_core = by_sample(name, gradient @ q_out, batch).float()
+            delta_core = by_sample(name, gradient.to(q_out.device) @ q_out, batch).float()
             found = delta_core.transpose(1, 2) @ x_core  # (b, p, t) @ (b, t, q)
             recorded[name] = recorded[name] + found if name in recorded else found  # a layer may be passed twice
 

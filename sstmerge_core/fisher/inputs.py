@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from sstmerge_core.fisher.forward import forward
 from sstmerge_core.fisher.gradients import by_sample, encode_rows, in_core
 from sstmerge_core.models.decoding import within_positions
+from sstmerge_core.models.placement import device_of
 from sstmerge_core.models.supervised import Example
 from sstmerge_core.workspace import is_whole, new_folder, seal, write_json
 
@@ -58,14 +59,13 @@ def core_inputs(
 def _hook(
     name: str, module: CoreModule, layer: Any, found: dict[str, torch.Tensor], batch: Mapping[str, Any]
 ) -> Callable[..., None]:
-    weight = next(layer.parameters())
-    q_in = module.q_in.to(weight.device, weight.dtype)
+    q_in = module.q_in.to(device_of(layer), layer.weight.dtype)
 
     def look(layer: Any, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
         mask = batch["mask"]
-        seen = by_sample(name, in_core(layer, inputs[0], q_in), mask.shape)
+        seen = by_sample(name, in_core(layer, inputs[0].to(q_in.device), q_in), mask.shape)
         # a module that sees only the last tokens, as the output embedding may, is told of those
-        rows = seen[mask[:, -seen.shape[1] :].bool()].float()
+        rows = seen[mask[:, -seen.shape[1] :].bool().to(seen.device)].float()
         found[name] += (rows.T @ rows).double().cpu()
 
     return look

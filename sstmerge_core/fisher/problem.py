@@ -25,13 +25,16 @@ def dual_problem(
 ) -> DualProblem:
     """The dual problem over `modules` (all of `phi` by default). `phi` holds core matrices (p, q) by module.
 
-    Computed where the gradients are, float32 products summed in float64; the problem itself is on the CPU.
+    Computed where `phi` is, which takes a few thousand columns at a time of gradients that do not fit there; float32
+    products summed in float64; the problem itself is on the CPU. Memory: two such runs of columns, of gradients on that
+    device none.
     """
     import torch
 
     names = list(phi if modules is None else modules)
-    device = harm.rows.device
-    update = torch.cat([phi[name].reshape(-1) for name in names]).to(device)
+    update = torch.cat([phi[name].reshape(-1) for name in names])
+    device = update.device if update.device.type == "cuda" else harm.rows.device  # MPS has no float64
+    update = update.to(device)
     n_h, n_b = len(harm), len(benign)
     hh, hb, bb, h_phi, b_phi = (
         torch.zeros(shape, dtype=torch.float64, device=device)
@@ -39,7 +42,7 @@ def dual_problem(
     )
     start = 0
     for columns in _runs([harm.blocks[name] for name in names]):
-        h, b = harm.rows[:, columns], benign.rows[:, columns].to(device)
+        h, b = harm.columns(columns).to(device), benign.columns(columns).to(device)
         part = update[start : start + h.shape[1]]
         hh += h @ h.T
         hb += h @ b.T
@@ -65,7 +68,7 @@ def gram(gradients: Gradients, modules: Iterable[str]) -> torch.Tensor:
 
     total = torch.zeros(len(gradients), len(gradients), dtype=torch.float64, device=gradients.rows.device)
     for columns in _runs([gradients.blocks[name] for name in modules]):
-        part = gradients.rows[:, columns]
+        part = gradients.columns(columns)
         total += part @ part.T
     scale = gradients.weights.sqrt()
     return total.cpu() * scale[:, None] * scale
@@ -73,13 +76,13 @@ def gram(gradients: Gradients, modules: Iterable[str]) -> torch.Tensor:
 
 def scaled_rows(gradients: Gradients, name: str) -> torch.Tensor:
     """Rows √w_i g_i of one module, (n, p·q) where the gradients are, so that F = GᵀG."""
-    rows = gradients.rows[:, gradients.blocks[name]]
+    rows = gradients.columns(gradients.blocks[name])
     return rows * gradients.weights.sqrt().to(rows)[:, None]
 
 
 def project(gradients: Gradients, name: str, core: torch.Tensor) -> torch.Tensor:
     """G x of one module for a core matrix x (p, q): √w_i g_iᵀx, (n,) float64 on the CPU."""
-    rows = gradients.rows[:, gradients.blocks[name]]
+    rows = gradients.columns(gradients.blocks[name])
     return (rows @ core.reshape(-1).to(rows)).double().cpu() * gradients.weights.sqrt()
 
 
@@ -91,7 +94,7 @@ def primal(patch: DualPatch, harm: Gradients, benign: Gradients, phi: torch.Tens
 
 def _combination(gradients: Gradients, coefficients: torch.Tensor, name: str) -> torch.Tensor:
     """Gᵀ coefficients of one module, (p·q,)."""
-    rows = gradients.rows[:, gradients.blocks[name]]
+    rows = gradients.columns(gradients.blocks[name])
     return (coefficients.cpu() * gradients.weights.sqrt()).to(rows) @ rows
 
 

@@ -105,8 +105,9 @@ def recomputing(model: Any) -> Iterator[None]:
     """
     with ExitStack() as stack:
         for layer in _layers(model):
+            own = vars(layer).get("forward")  # a model on several devices has its layers' way of coming there in it
             layer.forward = partial(_again, layer.forward)
-            stack.callback(delattr, layer, "forward")
+            stack.callback(*((delattr, layer, "forward") if own is None else (setattr, layer, "forward", own)))
         yield
 
 

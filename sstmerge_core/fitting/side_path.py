@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from sstmerge_core.fisher.gradients import in_core
 from sstmerge_core.models.experts import Listener, is_expert, listening
 from sstmerge_core.models.modules import module_called, submodule
+from sstmerge_core.models.placement import device_of
 
 if TYPE_CHECKING:
     import torch
@@ -49,12 +50,11 @@ def _beside(module: CoreModule, core: torch.Tensor) -> Listener:
 
 
 def _hook(module: CoreModule, core: torch.Tensor, layer: Any) -> Callable[..., torch.Tensor]:
-    weight = next(layer.parameters())
-    q_out = module.q_out.to(weight.device, weight.dtype)
-    q_in = module.q_in.to(weight.device, weight.dtype)
-    inner = core.to(weight.device, weight.dtype).T
+    device, dtype = device_of(layer), layer.weight.dtype
+    q_out, q_in = (side.to(device, dtype) for side in (module.q_out, module.q_in))
+    inner = core.to(device, dtype).T
 
     def forward(layer: Any, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor:
-        return output + (in_core(layer, inputs[0], q_in) @ inner) @ q_out.T
+        return output + ((in_core(layer, inputs[0].to(device), q_in) @ inner) @ q_out.T).to(output.device)
 
     return forward

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from sstmerge_core.errors import JobError, Problem
 from sstmerge_core.models.device import devices
+from sstmerge_core.models.placement import SHARES
 
 CPU_WORKERS = "SSTMERGE_WORKERS"
 """How many workers a job may have at once on the CPU where nothing else is said"""
@@ -47,9 +48,12 @@ def spread(device: str, workers: int | None = None) -> tuple[list[str], int]:
     """The devices that a sweep asked for on `device` may take, and how many workers it may have at most.
 
     On a GPU that nobody named, every GPU that this process is shown; on the CPU one worker unless `workers` or
-    ``SSTMERGE_WORKERS`` says more. Raises JobError for a number that is none.
+    ``SSTMERGE_WORKERS`` says more. One on a GPU where ``SSTMERGE_SHARES`` spreads a model, as it takes them all. Raises
+    JobError for a number that is none.
     """
     device = canonical(device)
+    if not is_shared(device) and os.environ.get(SHARES, "").strip():
+        return [device], 1
     named = os.environ.get(CPU_WORKERS, "")
     if workers is None and named and not is_shared(device):
         named = ""  # of the CPU

@@ -122,7 +122,25 @@ def _apply(
 def _dense(
     adapters: Adapters, name: str, weights: Sequence[float], parameters: Mapping[str, Any], apply: Any
 ) -> torch.Tensor:
-    return scaled(apply(dense_deltas(adapters, name), weights, name), parameters)
+    return scaled(apply(_OneByOne(adapters, name), weights, name), parameters)
+
+
+class _OneByOne(Sequence["torch.Tensor"]):
+    """ΔW (out, in) of one module of each adapter, made when asked for and kept by whoever asks.
+
+    A method that makes one sparse after the other holds one whole one at a time.
+    """
+
+    def __init__(self, adapters: Adapters, name: str):
+        self._adapters, self._name = adapters, name
+
+    def __len__(self) -> int:
+        return len(self._adapters)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self[one] for one in range(*index.indices(len(self)))]
+        return dense_delta(self._adapters, self._name, range(len(self))[index])
 
 
 def scaled(merged: torch.Tensor, parameters: Mapping[str, Any]) -> torch.Tensor:
@@ -144,7 +162,7 @@ def dense_delta(adapters: Adapters, name: str, index: int) -> torch.Tensor:
 def _delta(factors: Factors | None, like: Factors) -> torch.Tensor:
     if factors is None:
         return like.a.new_zeros(like.b.shape[0], like.a.shape[1])
-    return factors.scaling * (factors.b @ factors.a)
+    return (factors.b @ factors.a).mul_(factors.scaling)
 
 
 def _core(cores: CoreSpace, name: str, weights: Sequence[float], parameters: Mapping[str, Any], apply: Any) -> Pair:

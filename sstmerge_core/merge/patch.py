@@ -126,7 +126,7 @@ def signed(calibrated: Calibrated, phi: Cores, patch: Cores, signs: Signs) -> tu
     for _ in range(REFINED):
         y, z = constraints.correction(target - moved(delta), signs.tau)
         for name, rows in columns.items():
-            own = benign.rows[:, benign.blocks[name]].to(rows)
+            own = benign.columns(benign.blocks[name]).to(rows)
             added = y.to(rows) @ rows + (z * benign.weights.sqrt()).to(rows) @ own
             delta[name] = delta[name] + added.view(delta[name].shape)
     delta = {name: core.to(patch[name]) for name, core in delta.items()}

@@ -30,9 +30,11 @@ def keep_largest(delta: torch.Tensor, density: float) -> torch.Tensor:
     count = kept_of(delta.numel(), density)
     if count == delta.numel():
         return delta
+    import torch
+
     magnitudes = delta.abs()
-    threshold = kth_largest(magnitudes, count)
-    kept = magnitudes >= threshold
+    threshold = kth_largest(magnitudes, count, overwrite=True)
+    kept = torch.abs(delta, out=magnitudes) >= threshold
     surplus = int(kept.sum()) - count
     if surplus:  # equal magnitudes at the threshold: the last of them in memory order go
         equal = (magnitudes == threshold).view(-1).nonzero().view(-1)
@@ -107,14 +109,21 @@ def _bucket_of(counts: torch.Tensor, k: int) -> tuple[int, int]:
     return len(counts) - 1 - place, k - above
 
 
-def kth_largest(magnitudes: torch.Tensor, k: int) -> float:
-    """The k-th largest entry. Selecting one value is several times faster than finding the k largest indices."""
+def kth_largest(magnitudes: torch.Tensor, k: int, *, overwrite: bool = False) -> float:
+    """The k-th largest entry. Selecting one value is several times faster than finding the k largest indices.
+
+    With `overwrite` the entries are in another order afterwards, and no copy of them is made.
+    """
     if magnitudes.is_cuda:
         return float(magnitudes.view(-1).topk(k, sorted=False).values.min())
     import numpy
 
     place = magnitudes.numel() - k
-    return float(numpy.partition(magnitudes.view(-1).numpy(), place)[place])
+    array = magnitudes.view(-1).numpy()
+    if not overwrite:
+        return float(numpy.partition(array, place)[place])
+    array.partition(place)
+    return float(array[place])
 
 
 def drop_and_rescale(delta: torch.Tensor, p: float, generator: torch.Generator) -> torch.Tensor:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from sstmerge_core.errors import AdapterError, Problem
+from sstmerge_core.models.placement import device_of
 
 if TYPE_CHECKING:
     import torch
@@ -37,7 +38,7 @@ class Beside:
                 a, b = make()
                 _check(name, layer, a, b)
                 if a.numel():
-                    a, b = (side.to(layer.weight.device, _format(layer)) for side in (a, b))
+                    a, b = (side.to(device_of(layer), _format(layer)) for side in (a, b))
                     self._handles.append(layer.register_forward_hook(self._hook(name, a.T.contiguous(), b.T)))
                 else:
                     self.called.add(name)  # nothing changes here
@@ -53,10 +54,11 @@ class Beside:
     def _hook(self, name: str, a: torch.Tensor, b: torch.Tensor) -> Callable[..., torch.Tensor]:
         def forward(layer: Any, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor:
             self.called.add(name)
+            x = inputs[0].to(a.device)  # of a model on several devices it may come from another
             # in place: nothing else has seen the output yet, and a layer's outputs are most of what a pass takes
             if layer.weight.dtype.is_floating_point:
-                return output.add_(inner(layer, inputs[0], a) @ b)
-            return output + (inner(layer, inputs[0].to(a.dtype), a) @ b).to(output.dtype)
+                return output.add_((inner(layer, x, a) @ b).to(output.device))
+            return output + (inner(layer, x.to(a.dtype), a) @ b).to(output)
 
         return forward
 

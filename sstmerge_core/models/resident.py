@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from sstmerge_core.adapters.skeleton import LOCAL, called, model_class
 from sstmerge_core.errors import AdapterError, DataError, Problem, RecipeError
+from sstmerge_core.models import placement
 from sstmerge_core.models.beside import Beside, Pair
 from sstmerge_core.models.bits import loading, method, problem
 from sstmerge_core.models.chat import (
@@ -138,17 +139,21 @@ class ResidentModel:
         if dtype not in DTYPES:
             raise RecipeError(Problem(f"dtype {dtype}", "is not supported", f"Use one of {', '.join(DTYPES)}."))
         place = _device(device)
-        model, tokenizer = _load(Path(base_path), system, thinking, bits, place)
+        spread = {} if bits else placement.loading(str(place), getattr(torch, dtype))
+        model, tokenizer = _load(Path(base_path), system, thinking, bits, place, spread)
         ends = eos_ids(tokenizer, model.config, model.generation_config)
         if getattr(model.config, "quantization_config", None) is not None:  # neither cast nor moved nor written to
             model.eval().requires_grad_(False)
             return cls(model, tokenizer, ends, matrices(model), model.dtype)
-        resident = cls(model, tokenizer, ends, matrices(model), model.dtype)
         target = getattr(torch, dtype)
+        resident = cls(model, tokenizer, ends, matrices(model), model.config.dtype if spread else model.dtype)
         if movable:
             resident._checkpoint = Checkpoint.of(Path(base_path), resident.modules, resident._precision)
         checkpoint = resident._checkpoint
-        if checkpoint is not None and torch.promote_types(resident._precision, target) != target:
+        if spread:
+            placement.check(str(base_path), model)
+            model.eval().requires_grad_(False)
+        elif checkpoint is not None and torch.promote_types(resident._precision, target) != target:
             # the cast below loses bits of the base; keep what the files do not have, that of tied weights once
             kept: dict[int, torch.Tensor] = {}
             for name, module in resident.modules.items():
@@ -157,7 +162,8 @@ class ResidentModel:
                     if id(weight) not in kept:
                         kept[id(weight)] = weight.detach().to(place, copy=True)
                     resident._base[name] = kept[id(weight)]
-        model.to(device=place, dtype=target).eval().requires_grad_(False)
+        if not spread:
+            model.to(device=place, dtype=target).eval().requires_grad_(False)
         resident._tied = _tied_weights(resident.modules)
         head = model.get_output_embeddings()
         if head is not None and place.type == "cpu" and target != torch.float32:
@@ -234,6 +240,11 @@ class ResidentModel:
         if not weight.dtype.is_floating_point:
             fix = "Give the base's float checkpoint, or a merge that is low-rank."
             raise AdapterError(Problem(name, "is quantised, so that nothing can be added to its weight", fix))
+        if placement.is_away(module):
+            fix = f"Apply a low-rank merge beside the weights, or give a GPU of {placement.SHARES} more."
+            raise AdapterError(
+                Problem(name, "lies outside of the GPU, so that nothing can be added to its weight", fix)
+            )
         delta = make().to(device=weight.device, dtype=torch.float32)
         if _is_transposed(module, tuple(delta.shape)):
             delta = delta.T
@@ -289,7 +300,8 @@ class ResidentModel:
         active = 8 * config.hidden_size + 2 * (getattr(config, "intermediate_size", None) or 4 * config.hidden_size)
         size = self.model.get_input_embeddings().weight.element_size()
         one = size * (tokens * (cached + active) + 2 * config.vocab_size)
-        weights = sum(parameter.numel() * parameter.element_size() for parameter in self.model.parameters())
+        here = [parameter for parameter in self.model.parameters() if parameter.device == self.device]
+        weights = sum(parameter.numel() * parameter.element_size() for parameter in here)
         found = (total_memory(str(self.device)) - weights) // 2 // one
         free = free_memory(str(self.device)) // 2 // one
         while found > max(1, free):
@@ -354,9 +366,15 @@ def _gapless(layer: Any, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor
     """What goes into the output embedding, without the tokens that were cut out of it.
 
     Given a slice, torch's CPU product of 16-bit numbers copies the layer's weight once for every sample: 4 GB for eight
-    prompts at Llama 3's vocabulary (measured). In float32 it does not, and bits stay what they always were.
+    prompts at Llama 3's vocabulary (measured), and 0.5 GB for one, whose slice counts as contiguous though its strides
+    are the whole's. In float32 it does not, and bits stay what they always were.
     """
-    return (inputs[0].contiguous(), *inputs[1:])
+    import torch
+
+    x = inputs[0].contiguous()
+    if isinstance(x, torch.Tensor) and x.dim() > 2:  # flat and back: dimensions of size 1 get strides as if made anew
+        x = x.flatten(0, -2).unflatten(0, x.shape[:-1])
+    return (x, *inputs[1:])
 
 
 def _product(make: Callable[[], Pair]) -> torch.Tensor:
@@ -420,8 +438,15 @@ def _unreadable(where: str, error: Exception) -> DataError:
     return DataError(Problem(where, f"cannot be loaded: {reason}", "Check that the files are complete."))
 
 
-def _load(folder: Path, system: str, thinking: bool | None, bits: int | None, place: torch.device) -> tuple[Any, Any]:
-    """Model on the CPU in the checkpoint's precision, and tokenizer."""
+def _load(
+    folder: Path,
+    system: str,
+    thinking: bool | None,
+    bits: int | None,
+    place: torch.device,
+    spread: Mapping[str, Any],
+) -> tuple[Any, Any]:
+    """Model on the CPU in the checkpoint's precision, or where `spread` says and as, and tokenizer."""
     from safetensors import SafetensorError
 
     where = str(folder)
@@ -429,11 +454,11 @@ def _load(folder: Path, system: str, thinking: bool | None, bits: int | None, pl
     if found := problem(where, method(config.to_dict()), bits):
         raise DataError(found)
     try:
-        how = LOCAL | (loading(bits) if bits else {})
+        how = LOCAL | {"dtype": "auto"} | spread | (loading(bits) if bits else {})
         if bits or method(config.to_dict()):
             how |= {"device_map": {"": str(place)}}
         loaded: Any = model_class(config).from_pretrained(
-            folder, config=config, dtype="auto", use_safetensors=True, output_loading_info=True, **how
+            folder, config=config, use_safetensors=True, output_loading_info=True, **how
         )
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise _unreadable(where, error) from error

@@ -1,14 +1,23 @@
 """Workers as actors of Ray: one on each GPU, or on a share of the CPUs, wherever the cluster has room for it.
 
-An actor ends with the process that made it. Without an address Ray starts on this machine and ends with this process.
+An actor ends with the process that made it. Without an address Ray starts on this machine and ends with this process;
+what it and the actors write goes into one temporary folder, which goes too, at the latest when the next one starts.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
+import shutil
 import sys
+import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
+
+import psutil
 
 from sstmerge_core.jobs.backends import RAY, Assignment, Batch
 from sstmerge_core.jobs.devices import threads
@@ -19,6 +28,11 @@ REPLY_SECONDS = 60.0
 """Within which a living actor answers a question that costs it nothing"""
 OBJECT_STORE = 256 << 20
 """Bytes of memory for what travels, where Ray is started here"""
+LONGEST = 40
+"""Characters of a temporary folder: Ray's sockets lie 60 below it, and the address of a socket has 107"""
+_SCRATCH = re.compile(r"sst-ray-(\d+)-.+")
+_LEAVE_SECONDS = 10.0
+"""Within which actors clear up after themselves"""
 
 
 @dataclass
@@ -43,6 +57,8 @@ class RayBackend:
         import ray
 
         self._ray, self._execute = ray, execute
+        self._actors: list[Actor] = []
+        self._scratch: Path | None = None
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         quiet: dict[str, Any] = {"log_to_driver": False, "configure_logging": False}
         if address is None:
@@ -51,13 +67,16 @@ class RayBackend:
             os.environ["PYTHONPATH"] = os.pathsep.join(paths)
             os.environ.setdefault("OMP_NUM_THREADS", str(threads(workers)))
             os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-            ray.init(
-                address="local",
-                num_cpus=workers,
-                object_store_memory=OBJECT_STORE,
-                include_dashboard=False,
-                **quiet,
-            )
+            self._scratch = scratch()
+            with _temporary(self._scratch):
+                ray.init(
+                    address="local",
+                    num_cpus=workers,
+                    object_store_memory=OBJECT_STORE,
+                    include_dashboard=False,
+                    _temp_dir=str(self._scratch) if self._scratch else None,
+                    **quiet,
+                )
         else:
             ray.init(address=address, **quiet)
         gpus = ray.cluster_resources().get("GPU", 0)
@@ -69,7 +88,8 @@ class RayBackend:
 
     def start(self) -> Actor:
         made: Any = self._actor.remote(self._execute)
-        return Actor(made, made.lacks.remote([]))
+        self._actors.append(Actor(made, made.lacks.remote([])))
+        return self._actors[-1]
 
     def ready(self, handle: Actor) -> bool:
         """Whether the actor has found a place and has been made."""
@@ -116,7 +136,14 @@ class RayBackend:
         self._ray.kill(handle.handle)
 
     def close(self) -> None:
+        """Have the actors clear up, end Ray where it was started here, and remove what it wrote."""
+        cleared = [one.handle.close.remote() for one in self._actors if one.ready and not one.dead]
+        if cleared:
+            with contextlib.suppress(self._ray.exceptions.RayError):
+                self._ray.wait(cleared, num_returns=len(cleared), timeout=_LEAVE_SECONDS)
         self._ray.shutdown()
+        if self._scratch is not None:
+            shutil.rmtree(self._scratch, ignore_errors=True)
 
     def _answer(self, handle: Actor, reference: Any, seconds: float | None = REPLY_SECONDS) -> Any:
         """What an actor replies; None, and the actor counts as dead, where it or its node is gone."""
@@ -128,6 +155,37 @@ class RayBackend:
             print(f"An actor is gone: {_said(error)}", file=sys.stderr, flush=True)
             handle.dead = True
             return None
+
+
+def scratch() -> Path | None:
+    """A new folder of this process for what Ray writes; None where the system's own is too deep for its sockets.
+
+    Those of processes that have ended, as after a kill, are removed.
+    """
+    place = Path(tempfile.gettempdir())
+    for left in place.glob("sst-ray-*"):
+        match = _SCRATCH.fullmatch(left.name)
+        if match is not None and not psutil.pid_exists(int(match[1])):
+            shutil.rmtree(left, ignore_errors=True)
+    prefix = f"sst-ray-{os.getpid()}-"
+    if len(str(place / prefix)) + 8 > LONGEST:
+        return None
+    return Path(tempfile.mkdtemp(prefix=prefix))
+
+
+@contextlib.contextmanager
+def _temporary(folder: Path | None) -> Iterator[None]:
+    """Processes that are started inside, and those that they start, have their temporary files in `folder`."""
+    before = os.environ.get("TMPDIR")
+    if folder is not None:
+        os.environ["TMPDIR"] = str(folder)
+    try:
+        yield
+    finally:
+        if before is not None:
+            os.environ["TMPDIR"] = before
+        elif folder is not None:
+            del os.environ["TMPDIR"]
 
 
 def _said(error: Exception) -> str:

@@ -404,7 +404,7 @@ def test_gram_matrices_in_runs_are_those_of_the_whole(monkeypatch):
     for modules in (None, ["a"], ["b"], ["b", "a"]):
         columns = torch.cat([torch.arange(22)[harm.blocks[name]] for name in modules or "ab"])
         h = harm.rows[:, columns].double() * harm.weights.sqrt()[:, None]
-        b = benign.rows[:, columns].double() * benign.weights.sqrt()[:, None]
+        b = torch.cat([benign.rows, *benign.below])[:, columns].double() * benign.weights.sqrt()[:, None]
         flat = torch.cat([phi[name].flatten() for name in modules or "ab"]).double()
         problem = dual_problem(harm, benign, phi, 0.1, modules)
         expected = {"hh": h @ h.T, "hb": h @ b.T, "bb": b @ b.T, "h_phi": h @ flat, "b_phi": b @ flat}
