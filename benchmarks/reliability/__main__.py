@@ -272,10 +272,11 @@ class Suite:
 
 
 PRELOADED = (
-    *("torch", "duckdb", "optuna", "pandas", "plotly.express", "plotly.io", "pyarrow", "rouge_score.rouge_scorer", "numpy"),
+    *("torch", "duckdb", "pandas", "plotly.express", "plotly.io", "pyarrow", "rouge_score.rouge_scorer", "numpy"),
     *("transformers", "transformers.models.llama.modeling_llama", "transformers.integrations.sdpa_attention"),
     *("transformers.models.auto.modeling_auto", "transformers.models.auto.tokenization_auto", "safetensors.torch"),
     *("streamlit", "streamlit.testing.v1", "streamlit.web.bootstrap", "uvicorn", "websockets.sync.client"),
+    *(["optuna"] if experiment_kills.SEARCHES else []),
 )
 
 

@@ -35,7 +35,11 @@ outside after a seeded time, or in the middle of a line of an event file. "By ti
 may have ended by then. The workspace lies on a small disk in memory. Servers are Streamlit's own, visited by the
 protocol of browsers; what they launch is made up, what workers do in the other trials is the real work.
 
-Not tried: a machine that loses power, kills of experiments and the Playground's process, workers on other machines.
+Experiments are killed as jobs and as commands, up to three times each: their rows, sentences, runs and files must be
+those of one that nobody killed. Of the Playground the process with the model and the dashboard that asks it are killed
+in mid answer: no device stays taken, no file is half-written, and the same prompt gets the same answers again.
+
+Not tried: a machine that loses power, workers on other machines.
 Lines of event files end in a checksum: one that a flipped bit has changed is told as unreadable on its run's page, and
 never read as something else.
 """

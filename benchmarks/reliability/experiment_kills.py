@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib.util
 import os
 import random
 import shutil
@@ -37,7 +38,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
     },
 }
 """One that chooses on the selection split, one that searches by what it has seen, one that trains its adapters"""
-STAGES = tuple(SETTINGS)
+SEARCHES = importlib.util.find_spec("optuna") is not None
+STAGES = tuple(name for name in SETTINGS if name != "search" or SEARCHES)
 SCOPE: traps.Scope = (
     *("sstmerge_core/experiments/", "sstmerge_core/runs/", "sstmerge_core/merge/", "sstmerge_core/fisher/"),
     *("sstmerge_core/train/", "sstmerge_core/catalog/", "evaluate/generate.py", "evaluate/judge.py"),
@@ -264,4 +266,3 @@ def _asked(work: Any) -> checks.Faults:
         return asked(work)
     except RuntimeError as error:
         return [f"check: {error}"]
-

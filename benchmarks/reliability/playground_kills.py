@@ -187,7 +187,10 @@ def kill(case: Case, stage: str, seed: int, number: int) -> Row:
     os.close(reading)
     os.close(writing)
     row: Row = {"kind": "kill", "actor": "Playground", "stage": stage, "mode": mode, "life": number}
-    row |= {"at": nth if mode == "line" else round(pause, 4), "died": child.status == -9 or (own.root / "trapped").exists()}
+    row |= {
+        "at": nth if mode == "line" else round(pause, 4),
+        "died": child.status == -9 or (own.root / "trapped").exists(),
+    }
     if child.status not in (0, -9):
         faults.append(f"page: its process ended with {child.status}: {child.text()[-800:]}")
     faults += checks.noise(child.text()) + checks.noise(_text(own.root / "model.log"))
@@ -208,8 +211,11 @@ def _after(case: Case, own: Workspace, stage: str) -> checks.Faults:
     faults: checks.Faults = []
     alive = [pid for pid in _pids(own) if _alive(pid)]
     if own.queue.exists():
-        faults += [f"lease: {one.holder} of {one.process.pid}, which is dead" for one in leases.held(own)
-                   if one.process.pid not in alive]
+        faults += [
+            f"lease: {one.holder} of {one.process.pid}, which is dead"
+            for one in leases.held(own)
+            if one.process.pid not in alive
+        ]
     if stage == PAGE and alive:
         deadline = time.monotonic() + 20
         while (now := client.status(own)) is not None and now.busy and time.monotonic() < deadline:
