@@ -56,7 +56,7 @@ def _typed(error: OSError, arguments: Sequence[str]) -> Problem | None:
     for text in arguments:
         if text and "\0" not in text and len(text) < 4096:
             path = Path(text).expanduser().absolute()
-            if path.is_relative_to(place) or place.is_relative_to(path) and path != Path(path.anchor):
+            if path.is_relative_to(place) or (place.is_relative_to(path) and path != Path(path.anchor)):
                 fault = error.strerror[:1].lower() + error.strerror[1:]
                 return Problem(error.filename, f"cannot be used: {fault}", "Give another path.")
     return None

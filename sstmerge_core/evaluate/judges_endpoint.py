@@ -157,6 +157,8 @@ class Client:
                 if error.code not in (408, 409, 425, 429) and error.code < 500:
                     raise DataError(Problem(self._where, *_refused(error.code, said))) from None
                 reason, wait = f"HTTP {error.code}: {said}", _retry_after(error)
+            except documents.FormatError as error:
+                reason, wait = f"its answer {error}", None
             except (OSError, http.client.HTTPException, ValueError) as error:
                 reason, wait = f"{type(error).__name__}: {' '.join(str(error).split())[:160]}", None
             if attempt < TRIES - 1:

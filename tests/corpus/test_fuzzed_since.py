@@ -349,9 +349,9 @@ COMMANDS = (
         ["backup", "/dev/null/x"],
         ["store", "list", "--store", "nope://x"],
     ),
-    *(["adapters", "add", "/dev/zero"], ["report", "--out", "/dev/null/x.md"], ["screen", "--pair", "../.."]),
+    *(["adapters", "add", "/dev/zero"], ["screen", "--pair", "../.."]),
     *(["pick", "--pair", ""], ["experiment", "search", "--recipe", "/dev/zero"], ["tidy", "--older-than", "nan"]),
-    *(["train", "--base", "/dev/zero", "--data", "x", "--out", "y"], ["push", "nobody", "a/b", "--dry-run"]),
+    *(["push", "nobody", "a/b", "--dry-run"]),
     ["audit", "--limit", "-1"],
 )
 
