@@ -72,7 +72,7 @@ def _contest(where: str, contest: Row) -> Summary:
     leader = contest["leader"]
     behind = {row["method"]: row for row in contest["comparisons"]}
     by_entrant: dict[str, dict[str, str]] = {}
-    score = SCORES.get(contest["goal"], contest["goal"])
+    score = str(SCORES.get(contest["goal"]) or contest["goal"])
     for name, own in sorted(contest["scores"].items(), key=lambda item: -(item[1]["value"] or 0.0)):
         cells = {score.capitalize(): _figure(own, "value", digits=2, ends=("low", "high"))}
         if name == leader:
