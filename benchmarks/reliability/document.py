@@ -102,7 +102,7 @@ def _tables(rows: list[Row]) -> Iterable[str]:
         wrong = sum(bool(row["faults"]) for row in own)
         yield f"| {actor} | {stage} | {len(own)} | {' | '.join(map(str, cells))} | {wrong} |"
     wrong = sum(bool(row["faults"]) for row in resumed)
-    yield f"| worker | resumed to the end | {len(resumed)} jobs | – | – | – | – | {wrong} |\n"
+    yield f"| all of these | resumed to the end | {len(resumed)} | – | – | – | – | {wrong} |\n"
     yield "### Other faults\n"
     yield "| kind | where | tried | with faults |"
     yield "|---|---|---:|---:|"
@@ -116,7 +116,7 @@ def _tables(rows: list[Row]) -> Iterable[str]:
         reached = sum(row["reached"] for row in full)
         yield f"\nThe disk was full in {reached} of {len(full)} trials; in the others the work ended before its place."
     else:
-        yield "\nNo small disk could be mounted on this machine: a full disk was not tried."
+        yield "\nA full disk was not tried: no small one could be mounted here, or the suite was stopped before."
     yield ""
 
 
