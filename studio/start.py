@@ -94,7 +94,9 @@ class Answers:
         with self._lock:
             self._lent[key] += 1
             if self._lent[key] % LENT == 0:
-                self._known[key] = frame = frame.copy()
+                frame = frame.copy()
+                frame.index, frame.columns = frame.index.copy(deep=True), frame.columns.copy(deep=True)
+                self._known[key] = frame
         return frame.copy(deep=False)
 
 
