@@ -149,11 +149,11 @@ class Suite:
         for number, stage in enumerate(server_kills.KEEPING * (0 if short else 6)):
             yield f"kill · {stage} {seed} {number}", self._served(stage, others + number)
         for number in range(0 if short else EXPERIMENTS):
-            stages = experiment_kills.STAGES
-            yield f"experiment · {seed} {number}", self._experiment(stages[number % len(stages)], number)
+            named = experiment_kills.STAGES[number % len(experiment_kills.STAGES)]
+            yield f"experiment · {seed} {number}", self._experiment(named, number)
         for number in range(0 if short else ANSWERS):
-            stages = playground_kills.STAGES
-            yield f"Playground · {seed} {number}", self._talk(stages[number % len(stages)], number)
+            side = playground_kills.STAGES[number % len(playground_kills.STAGES)]
+            yield f"Playground · {seed} {number}", self._talk(side, number)
         for number, stage in enumerate(full_disk.WORKER * (1 if short else 2)):
             if not short or stage == "generation":
                 yield f"full disk · worker {seed} {number}", self._full(stage, number)

@@ -121,7 +121,7 @@ def _short() -> None:
         found = all_rows(names, split)
         return [row for row in found if row["topic"] in topics()] if tuple(names) == ("facts",) else found
 
-    preflight.bundled.suite = suite  # type: ignore[assignment]
+    preflight.bundled.suite = suite
     demo.rows = rows
 
 

@@ -137,8 +137,8 @@ def _forked(own: Workspace, trap: traps.Trap | None, told: bool) -> _Forked:
             once.touch()  # a process that is started after the killed one lives
             trap.set()
         # the handler of signals is for the main thread, which this one is: the fork has no other
-        threading.main_thread = threading.current_thread  # type: ignore[assignment]
-        signal.signal = lambda *_: None  # type: ignore[assignment, misc]
+        threading.main_thread = threading.current_thread
+        signal.signal = lambda *_: None
         status = server.main()
         if told and trap is not None:
             checks.write_json(own.root / f"{MODEL}.json", dict(traps.counts(trap)))

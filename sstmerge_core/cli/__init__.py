@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import re
 import signal
 import sys
 import threading
@@ -24,6 +25,7 @@ from sstmerge_core.workspace import Workspace
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     options = _parser().parse_args(arguments)
+    typed = sys.argv[1:] if arguments is None else arguments
     if named := getattr(options, "workspace", None):  # of `serve`; whatever it starts is to find the same folder
         os.environ["SSTMERGE_WORKSPACE"] = named
     try:
@@ -40,8 +42,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except UnicodeEncodeError:
+        strange = next((text for text in typed if not text.isascii() and re.search(r"[\ud800-\udfff]", text)), None)
+        if strange is None:
+            raise
+        shown = strange.encode("ascii", "backslashreplace").decode()[:80]
+        print(f"sstmerge: {shown}: has bytes that are no UTF-8 text. Give it as text.", file=sys.stderr)
+        return DataError.exit_code
     except OSError as error:
-        typed = sys.argv[1:] if arguments is None else arguments
         if (fault := disk_problem(error) or _typed(error, typed)) is None:
             raise  # a fault of ours, which shows its traceback
         print(f"sstmerge: {fault}", file=sys.stderr)
