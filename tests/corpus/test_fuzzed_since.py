@@ -261,7 +261,7 @@ def test_any_file_of_roles_or_limits_is_read_or_refused_and_nobody_is_let_in(wor
     for path, read in ((access.roles_file(workspace), access.read_roles), (limits.file(workspace), limits.read)):
         path.write_bytes(data)
         with in_words():
-            found: Any = read(workspace)  # type: ignore[operator]
+            found: Any = read(workspace)
             if isinstance(found, access.Roles):
                 assert found.of("eve@example.org") in ("viewer", access.NOBODY)
         path.unlink()
