@@ -36,7 +36,9 @@ option is tried and that 1 % more of any parameter is noticed.
 Methods that need the model itself fit numbers to calibration data, of the Fisher split alone; the statistic `fitted` of
 a run says how many. A fit is a stage of its own: kept under everything it depends on, and resumed at its step with the
 same bits. Their gradients are held to autograd's on a model with the dense ΔW, their start (no steps, or α = 0) to the
-merge that they start from.
+merge that they start from. ProSafePrune and LLM-VA look at a model's outputs, not at its losses, and change the merged
+weights themselves, the base's among them, by few directions a module: the adapter is low-rank all the same. Their tests
+hold them to dense float64 matrices and an SVM solved otherwise.
 """
 NO_ORACLE = "none of its own; the properties of every method"
 NEEDS = {
@@ -44,6 +46,7 @@ NEEDS = {
     "needs_importance": "dense gradients of each side's samples at the base and at the tuned model",
     "needs_inputs": "what every module sees of harmful prompts at the base, by forward passes alone",
     "needs_near": "near misses, harmless prompts that look dangerous, with helpful answers",
+    "needs_answers": "the model's own answers to the samples, judged",
     "needs_refused": "near misses with the refusals of their harmful twins",
     "needs_held": "held-out samples of the selection split, on which the fit stops",
     "fits": "the model itself, on which numbers are fitted before the merge",

@@ -67,6 +67,8 @@ blocks.problems(state.problems, warning=True)
 kept = alpha_curves.keep(runs, methods=chosen, splits=among, reported=reported)
 shown = picture.series(store, kept, str(values))
 values["intervals"] = intervals
+of = "every pair" if layout == "pair" else pair
+nothing_between = len(shown) > 0 and picture.few_values(shown, layout, of, whole=True)
 if shown.empty:
     blocks.empty(f"None of the {len(runs):,} runs is left. Choose other methods, prompts or the reported figures.")
     figures = []
@@ -75,7 +77,6 @@ elif layout == "together":
 else:
     figures = picture.apart(store, picture.panels(shown, layout), str(values), intervals)
 
-of = "every pair" if layout == "pair" else pair
 with st.container(horizontal=True, vertical_alignment="center"):
     without = store.query(queries.without_alpha, pair, but=pareto.REFERENCE_METHODS)
     rest = f" {words.count(without, 'run')} without α: on the Pareto page." if without else ""
@@ -88,6 +89,6 @@ with st.container(horizontal=True, vertical_alignment="center"):
     name = f"alpha-curves-{'all' if layout == 'pair' else pair}"
     picture.files(figures, shown, title=f"{of}: safety and utility against α", name=name, values=values)
 
-if len(shown):
+if len(shown) and not nothing_between:
     picture.few_values(shown, layout, of)
 state.write(values)

@@ -105,6 +105,8 @@ def table(one: experiments.Table) -> None:
     for column in {"method", "first", "second"} & set(rows):
         rows[column] = [pictures.style(name).title if name in TITLED else name for name in rows[column]]
     hidden = {column for column in rows if column.endswith(("_low", "_high", "_n"))} | {"run_id", "run_ids"}
+    if len(rows) > 1:  # what every row has alike tells them apart by nothing
+        hidden |= {column for column in ("pair", "goal") if column in rows and rows[column].nunique() == 1}
     order = [*(["open"] if "open" in rows else []), *(column for column in one.columns if column not in hidden)]
     config = {column: heading(column, rows[column]) for column in order}
     config["open"] = st.column_config.LinkColumn("", display_text=":material/open_in_new:", width=36)
@@ -126,6 +128,11 @@ def as_json(one: experiments.Result) -> bytes:
 left, right = st.columns([8, 4], gap="large")
 with left:
     st.caption(experiment.question)
+    if result is not None:
+        best = result.analysis.get("best_method")
+        answer = pictures.style(best).title if best else plain(result.why_none)
+        answer = answer if best or answer.startswith("No winner") else f"No winner. {answer}"
+        st.markdown(f"**Best method:** {answer}")
 with right, st.popover("Run it" if result is None else "Run again", icon=":material/science:"):
     launch_form()
 active = any(job.active for job in mine())
@@ -156,12 +163,9 @@ else:
             st.subheader("Predicted before anything was generated", anchor=False)
             st.plotly_chart(foreseen, key="experiments.predicted", config=blocks.CHART_CONFIG, alt="Predicted front")
     with right:
-        best = result.analysis.get("best_method")
-        st.metric("Best method", pictures.style(best).title if best else "No winner", border=True)
-        within = "" if best else f"{plain(result.why_none)} "
         st.caption(
             f"{plain(result.base)} · {words.count(len(result.run_ids), 'run')} · {result.prompts} · "
-            f"judge {plain(result.judge)}. {within}A method is called best only where every other is shown worse."
+            f"judge {plain(result.judge)}. A method is called best only where every other is shown worse."
         )
         for note in result.left_out:
             st.caption(plain(note))

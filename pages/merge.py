@@ -28,7 +28,7 @@ def choose_preset() -> None:
         return values | {"merge.method": one.method, "merge.n": one.n}
 
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
-        preset.choose(state, presets.merges(), said=said, fill=fill, width="content")
+        preset.choose(state, presets.merges(), said=said, fill=fill, width="content", wrap=True)
         if st.button(
             "Sweep over α", icon=":material/show_chart:", type="tertiary", help="A grid of merges as one job."
         ):

@@ -72,7 +72,7 @@ with left:
         )
         st.caption(
             "Up and to the right is better on both; the line is the front, beyond which no merge gives more of one "
-            "without less of the other. S, B and U mark the picks. Dominated merges are faded."
+            f"without less of the other. {standing.marks_words(marks)} Dominated merges are faded."
         )
         with st.container(horizontal=True, vertical_alignment="center"):
             st.caption(f"{len(shown):,} of {len(runs):,} runs of {plain(pair)}. {told_on(shown)}", width="content")

@@ -15,7 +15,9 @@ if not bases:
     blocks.title("Playground")
     blocks.empty(
         "Chat with the base model, its adapters and their merges side by side. The base model is not prepared on this "
-        "machine yet: run `sstmerge demo --prepare`, or register a folder with `sstmerge adapters add-base`."
+        "machine yet: run `sstmerge demo --prepare`, or add one of your own.",
+        page="pages/adapters.py",
+        label="Add a base model",
     )
     st.stop()
 

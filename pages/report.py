@@ -81,10 +81,15 @@ if merges > MANY and not st.session_state.get(f"report:anyway.{source}.{pair}"):
     st.stop()
 
 
+on_top: list[Chart] = []
+
+
 def draw(number: int, section: Section) -> None:
     """One section, its tables numbered; the first picture stands on top of the page already."""
     st.subheader(section.title, anchor=f"s{number}")
-    charts = [block for block in section.blocks if isinstance(block, Chart)] if number or not drawn_first else []
+    charts = [block for block in section.blocks if isinstance(block, Chart)]
+    if charts and drawn_first and not on_top:
+        on_top.append(charts.pop(0))
     body = st.container()
     if charts:
         picture, body = st.columns([7, 5], gap="large")
@@ -93,7 +98,7 @@ def draw(number: int, section: Section) -> None:
     with body:
         for block in section.blocks:
             if isinstance(block, Table) and len(block.rows) > LONG:
-                with st.container(height=430, border=False):
+                with st.container(height=430):  # its border says that there is more
                     st.markdown(block_markdown(block))
             elif not isinstance(block, Chart):
                 st.markdown(block_markdown(block))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
@@ -147,7 +148,7 @@ def run_columns(runs: pd.DataFrame) -> dict[str, Any]:
     """Column settings of every table of runs."""
     config = {
         "open": st.column_config.LinkColumn("", display_text=":material/open_in_new:", width=36, help="Open the run"),
-        "name": st.column_config.TextColumn("Run", width=180),
+        "name": st.column_config.TextColumn("Run", width=215),
         "pair": st.column_config.TextColumn("Pair", width="small"),
         "method": st.column_config.TextColumn("Method", width="small"),
         "source": st.column_config.TextColumn("Source", width="small"),
@@ -181,7 +182,8 @@ def measure_column(name: str) -> Any:
 
 def run_table(runs: pd.DataFrame, *, key: str, columns: Sequence[str] = (), height: Height = "auto") -> None:
     """Runs, metrics first; each row opens its run. Columns in which nothing is known are left out."""
-    order = ["open", "name", "alpha", "resistance", "utility", "over_refusal", "degenerate", *columns]
+    # α is in the name already; a telephone shows three columns
+    order = ["open", "name", "resistance", "utility", "over_refusal", "degenerate", "alpha", *columns]
     shown = table.named(runs).assign(open=[words.run_address(run_id) for run_id in runs["run_id"]])
     order = [name for name in order if name in shown and shown[name].notna().any()]
     st.dataframe(
@@ -249,17 +251,6 @@ def empty(text: str, *, page: str = "", label: str = "", query: dict[str, str] |
             st.page_link(page, label=label, icon=":material/arrow_forward:", query_params=query or {})
 
 
-def until_drawn(first: str, *, key: str, height: int) -> None:
-    """HTML that fills the container `key`, in which a Plotly chart of `height` pixels follows, until that is drawn."""
-    place = f".st-key-{key}"
-    st.html(
-        f"<style>{place} {{position: relative; min-height: {height}px}}"
-        f"{place} [data-testid='stHtml'] {{position: absolute; inset: 0 0 auto; height: {height}px}}"
-        f"{place}:has(.main-svg) [data-testid='stHtml'], {place} [data-testid='stSkeleton'] {{display: none}}"
-        f"</style>{first}"
-    )
-
-
 def job_line(job: jobs.Job, who: str = "") -> str:
     """``:material/play_circle: Sweep A5_A7 · running · ada``; `who` (Markdown) stands for the user's name."""
     who = f" · {who or plain(job.user)}" if who or job.user else ""
@@ -305,7 +296,8 @@ def weights(effective: dict[str, float] | str, adapters: Sequence[str]) -> None:
 
 
 def formula(latex: str) -> None:
-    """A method's formula; its second part goes below the first, so that it fits a telephone."""
+    """A method's formula; its further parts go below the first, so that it fits a telephone."""
+    latex = re.sub(r",\\ (?=[A-Za-z]=)", r",\\quad ", latex)
     if r",\quad" in latex:
         latex = r"\begin{gathered}" + latex.replace(r",\quad", r",\\") + r"\end{gathered}"
     st.latex(latex)

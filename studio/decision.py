@@ -47,8 +47,11 @@ def decided(store: start.Store, page: str, pair: str, runs: pd.DataFrame) -> Dec
 
 def card(store: start.Store, page: str, pair: str, choice: Decision, *, heading: str = "Which should I ship?") -> None:
     """The pick for a goal beside its parents, and what to do with it. Call `state.read(fields())` before."""
-    kept = store.finished.query(kept_of_picks, choice.rows)
     st.subheader(heading, anchor=False, help=standing.about(choice))
+    if not choice.told:
+        blocks.empty(choice.why_none, page="pages/merge.py", label="Merge a pair")
+        return
+    kept = store.finished.query(kept_of_picks, choice.rows)
     st.segmented_control(
         "Goal",
         list(GOALS),
@@ -57,6 +60,7 @@ def card(store: start.Store, page: str, pair: str, choice: Decision, *, heading:
         required=True,
         label_visibility="collapsed",
     )
+    goal = st.session_state[f"{page}.goal"]
     with st.container(horizontal=True, gap="medium"):
         st.slider("Over-refusal at most", 0.0, 1.0, step=0.05, key=f"{page}.over", width=160)
         st.slider(
@@ -66,12 +70,9 @@ def card(store: start.Store, page: str, pair: str, choice: Decision, *, heading:
             step=0.05,
             key=f"{page}.floor",
             width=160,
-            help="A limit of Utility first.",
+            disabled=goal != "utility_first",
+            help=f"A limit of {GOALS['utility_first']} alone.",
         )
-    goal = st.session_state[f"{page}.goal"]
-    if not choice.told:
-        st.markdown(choice.why_none)
-        return
     told = choice.told[goal]
     row = told.row or told.chosen.row
     with st.container(border=True):

@@ -22,12 +22,21 @@ STYLE = """
 button[data-variant='segmented_control'] {min-height: 2.5rem}
 /* white on the light blue of the dark theme is 3.3:1, this is 5.9:1 */
 :is(button[kind^='primary']:enabled, [data-tag]), [data-tag] * {color: light-dark(#fff, #0b1017)}
+/* Streamlit writes the shortcut on a button so pale that it is hard to read */
+button kbd {opacity: 1 !important; color: inherit !important}
+/* so is the label of what cannot be changed now */
+[data-testid='stWidgetLabel'][disabled] {color: light-dark(#5c6672, #a3adba) !important}
+/* a tall letter stands out by a pixel: without room for it the formula would scroll */
+.katex-display > .katex {padding-inline: 0.25rem}
 /* a telephone has the menu folded away: the name of the page in its place */
 @media (max-width: 767px) {
   [data-testid='stExpandSidebarButton']::after
     {content: 'PAGE'; margin-left: 0.6rem; font-weight: 600; font-size: 1.05rem}
   .st-key-title {position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%)}
-  [data-testid='stMarkdownContainer'] table {font-size: 0.87rem}
+  [data-testid='stMarkdownContainer'] table {font-size: 0.82rem}
+  [data-testid='stMarkdownContainer'] :is(td, th) {padding-inline: 0.25rem}
+  /* an interval goes below its value, so that the last measure is not cut */
+  [data-testid='stMarkdownContainer'] td[style*='right'] {white-space: normal}
 }
 </style>
 """

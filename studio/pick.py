@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -311,12 +311,12 @@ def _computing(state: link.Link) -> dict[str, Any]:
         placeholder=f"{usual.max_length}, as usual there",
         help="Longer samples are cut: of a prompt its beginning, of an answer its end.",
     )
-    bits = st.selectbox(
+    bits = _said(
+        state,
+        "bits",
         "The base answers in",
-        list(BITS_WORDS),
-        key=state.key("bits"),
-        format_func=BITS_WORDS.__getitem__,
-        help="Quantised by bitsandbytes (the extra [bits]) as it is loaded, with the merge beside it: what is left of "
+        BITS_WORDS,
+        "Quantised by bitsandbytes (the extra [bits]) as it is loaded, with the merge beside it: what is left of "
         "refusals where it is deployed so. A run of its own; gradients are those of the floats.",
     )
     return {"device": device, "dtype": dtype, "applied": applied, "length": length, "bits": bits}
@@ -330,6 +330,11 @@ _THINKING_WORDS = {"template": "as the template has it", "yes": "yes", "no": "no
 TOO_LONG = {"refuse": "refused, by its row", "cut": "cut at its beginning, and counted"}
 
 
+def _said(state: link.Link, name: str, label: str, words: Mapping[str, str], help: str) -> str:
+    """Draw a choice among the keys of `words`, each told by its value."""
+    return st.selectbox(label, list(words), key=state.key(name), format_func=words.__getitem__, help=help)
+
+
 def _chat(state: link.Link) -> dict[str, Any]:
     """Draw how prompts become text: system prompt, reasoning, and what is done with prompts that are too long."""
     system = st.text_area(
@@ -340,20 +345,20 @@ def _chat(state: link.Link) -> dict[str, Any]:
         help="Before every prompt, in answers and in the samples whose gradients are taken. Runs with another one are "
         "other runs.",
     )
-    thinking = st.selectbox(
+    thinking = _said(
+        state,
+        "thinking",
         "The model reasons first",
-        list(THINKING),
-        key=state.key("thinking"),
-        format_func=_THINKING_WORDS.__getitem__,
-        help="What chat templates know as enable_thinking. Answers are judged and measured without the reasoning; its "
+        _THINKING_WORDS,
+        "What chat templates know as enable_thinking. Answers are judged and measured without the reasoning; its "
         "length is a figure of its own.",
     )
-    too_long = st.selectbox(
+    too_long = _said(
+        state,
+        "too_long",
         "A prompt beyond the model's positions is",
-        list(TOO_LONG),
-        key=state.key("too_long"),
-        format_func=TOO_LONG.__getitem__,
-        help="How many were cut stands in the job's log.",
+        TOO_LONG,
+        "How many were cut stands in the job's log.",
     )
     return {"system": system, "thinking": thinking, "too_long": too_long}
 

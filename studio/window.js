@@ -1,11 +1,23 @@
 // Links of the app open in the same tab, without loading everything again, wherever they stand: Streamlit gives those of
 // Markdown and of tables a tab of their own. A download that was pressed while its page was drawn anew starts all the
-// same. And the list of keyboard shortcuts, under "?".
+// same. What Streamlit hides from a screen reader or a keyboard is mended. The list of keyboard shortcuts, under "?". And
+// what draws a chart is fetched and read while its page is computed.
 export default function ({ data }) {
   const page = (window.sstmergePage ??= start());
   page.pages = data.pages;
   page.keys = data.keys;
   page.title = data.title;
+  if (data.early) fetchEarly(data.early);
+}
+
+function fetchEarly(name) {
+  const own = document.querySelector('script[type="module"][src*="/static/js/"]');
+  if (!own) return;
+  const href = new URL(name, own.src).href;
+  if (document.querySelector(`link[href="${href}"]`)) return;
+  const link = Object.assign(document.createElement("link"), { rel: "modulepreload", href });
+  link.crossOrigin = own.crossOrigin ?? "";
+  document.head.append(link);
 }
 
 function start() {
@@ -66,8 +78,10 @@ function start() {
   // Streamlit forgets what a download button makes as soon as the page is drawn anew, and the press of one who was
   // quicker than the drawing fails ("Failed to generate file"): it is pressed again, three times at most.
   const pressed = new Map(); // button's key → times pressed again
+  reach();
   new MutationObserver((changes) => {
     if (!changes.some((change) => change.addedNodes.length)) return;
+    reach();
     for (const failure of document.querySelectorAll('[data-testid="stDownloadButtonError"]:not([data-seen])')) {
       failure.dataset.seen = "";
       const button = failure.closest('[data-testid="stDownloadButton"]')?.querySelector("button");
@@ -81,6 +95,26 @@ function start() {
   }).observe(document.body, { childList: true, subtree: true });
   return page;
 }
+
+// The folded menu is a list whose sections are none of its items, and what is wide scrolls by the mouse alone.
+function reach() {
+  for (const menu of document.querySelectorAll('[data-testid="stSidebarNavItems"]')) {
+    menu.setAttribute("role", "group");
+    for (const part of menu.children) part.setAttribute("role", part.tagName === "LI" ? "none" : "list");
+  }
+  for (const wide of document.querySelectorAll(`:is(.katex-display, ${TABLES}):not([data-seen])`)) {
+    wide.dataset.seen = "";
+    fits.observe(wide);
+  }
+}
+
+const TABLES = '[data-testid="stMarkdownContainer"] table';
+const fits = new ResizeObserver((changes) => {
+  for (const { target } of changes) {
+    if (target.scrollWidth > target.clientWidth) target.tabIndex = 0;
+    else target.removeAttribute("tabindex");
+  }
+});
 
 function show(page) {
   document.getElementById("sstmerge-keys")?.remove();

@@ -1,7 +1,8 @@
-"""What the whole window does: the app's links stay in their tab, and "?" lists the page's keyboard shortcuts."""
+"""What the whole window does: links stay in their tab, "?" lists the page's shortcuts, a chart's code comes early."""
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 import streamlit as st
@@ -9,6 +10,8 @@ import streamlit as st
 from studio import navigation
 
 SCRIPT = Path(__file__).with_name("window.js")
+CHARTS = frozenset({"Overview", "Merge", "Alpha curves", "Report"})
+"""Pages that nearly always have a chart of Plotly's"""
 
 
 def furnish(title: str) -> None:
@@ -16,7 +19,15 @@ def furnish(title: str) -> None:
     files = [name for listed in navigation.PAGES.values() for name in listed]
     paths = ["" if name == navigation.FIRST else name for name in files]
     with st.container(key="window"):
-        _component()(data={"pages": paths, "keys": navigation.KEYS.get(title, []), "title": title}, key="window.js")
+        data = {"pages": paths, "keys": navigation.KEYS.get(title, []), "title": title}
+        _component()(data=data | {"early": _chart_code() if title in CHARTS else ""}, key="window.js")
+
+
+@cache
+def _chart_code() -> str:
+    """Streamlit's file with Plotly in it, 5 MB; empty where it has none of that name."""
+    found = sorted((Path(st.__file__).parent / "static" / "static" / "js").glob("PlotlyChart.*.js"))
+    return found[0].name if len(found) == 1 else ""
 
 
 @st.cache_resource(show_spinner=False)

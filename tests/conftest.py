@@ -21,6 +21,29 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 os.environ.setdefault("SSTMERGE_ROOTS", tempfile.gettempdir())
 
 
+LONG = (
+    "e2e/test_main_job",
+    "test_wheel",
+    "runs/test_execute",
+    "worker/test_ray_and_slurm",
+    "e2e",
+    "reliability",
+    "corpus",
+)
+"""Files and folders that take longest: begun first, no worker is left alone with them while the others have nothing"""
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    places = {path: path.relative_to(here).with_suffix("").as_posix() for path in {item.path for item in items}}
+    order = {
+        path: next((rank for rank, long in enumerate(LONG) if f"{place}/".startswith(f"{long}/")), len(LONG))
+        for path, place in places.items()
+    }
+    items.sort(key=lambda item: order[item.path])
+
+
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
     """Bytes are called by how many they are: what they hold may differ from process to process, and nobody reads it."""
     return f"{argname} of {len(val)} bytes" if isinstance(val, bytes) else None

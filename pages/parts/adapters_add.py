@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import streamlit as st
 
-from pages.parts import adapters_info
+from pages.parts import adapters_info, adapters_line
 from sstmerge_core import access
 from sstmerge_core.catalog import Entry, intake
 from sstmerge_core.plots import table
@@ -49,10 +49,7 @@ def form(store: start.Store, shelf: pick.Shelf) -> None:
     if way == "convert":
         _convert(shelf)
         return
-    with (
-        st.form(f"add.{way}", enter_to_submit=True, border=False),
-        st.container(horizontal=True, vertical_alignment="bottom", gap="small"),
-    ):
+    with adapters_line.line(f"add.{way}"):
         keep = _merge(store) if way == "merge" else {"folder": _folder, "upload": _upload, "hub": _hub}[way]()
         name = st.text_input("Name", key="adapters.name", placeholder="its own name", width=170)
         role = adapters_info.role_field("adapters.role")
@@ -73,18 +70,14 @@ def form(store: start.Store, shelf: pick.Shelf) -> None:
 def _convert(shelf: pick.Shelf) -> None:
     """A LoRA made of an adapter that is none, as a job: it loads the base model."""
     bases = {name: base for name, base in shelf.bases.items() if base.ready}
-    with (
-        st.form("add.convert", enter_to_submit=True, border=False),
-        st.container(horizontal=True, vertical_alignment="bottom", gap="small"),
-    ):
-        path = st.text_input(
-            "Folder on this machine",
-            key="adapters.source",
-            placeholder="/models/my-dora",
-            width=300,
-            help="DoRA, LoHa, LoKr, OFT, IA³, VeRA, trained tokens, modules_to_save, pickled weights, MLX; or a file "
+    with adapters_line.line("add.convert"):
+        path = adapters_line.folder_field(
+            "adapters.source",
+            "my-dora",
+            "DoRA, LoHa, LoKr, OFT, IA³, VeRA, trained tokens, modules_to_save, pickled weights, MLX; or a file "
             "in kohya's format. A LoRA that stands for it on this base is made beside it and added.",
-        ).strip()
+            width=300,
+        )
         base = st.selectbox("On the base model", list(bases), key="adapters.on", width=210)
         rank = st.number_input(
             "Rank", 0, 4096, 0, key="adapters.rank", width=110, help="0: the smallest that is exact to 1e-6."
@@ -104,13 +97,8 @@ def _convert(shelf: pick.Shelf) -> None:
 
 
 def _folder() -> Keep | None:
-    path = st.text_input(
-        "Folder on this machine",
-        key="adapters.path",
-        placeholder="/models/my-lora",
-        width=380,
-        help="It holds adapter_config.json and adapter_model.safetensors. It stays where it is.",
-    ).strip()
+    about = "It holds adapter_config.json and adapter_model.safetensors. It stays where it is."
+    path = adapters_line.folder_field("adapters.path", "my-lora", about)
     return (lambda told: intake.folder(start.workspace(), access.place(path), told)) if path else None
 
 
@@ -133,14 +121,8 @@ def _upload() -> Keep | None:
 
 
 def _hub() -> Keep | None:
-    repository = st.text_input("Repository", key="adapters.hub", placeholder="owner/name", width=290).strip()
-    revision = st.text_input(
-        "Revision",
-        key="adapters.revision",
-        placeholder="main",
-        width=150,
-        help="A branch, a tag or a commit. The commit that it stands for now is kept beside the adapter.",
-    )
+    about = "A branch, a tag or a commit. The commit that it stands for now is kept beside the adapter."
+    repository, revision = adapters_line.hub_fields("adapters.hub", "adapters.revision", about)
     if not repository:
         return None
     return lambda told: intake.download(start.workspace(), repository, told, revision=revision)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import streamlit as st
 
+from pages.parts import adapters_line
 from sstmerge_core import access, catalog, words
 from sstmerge_core.catalog import Base, Entry, base_intake
 from sstmerge_core.errors import AccessError
@@ -102,17 +103,9 @@ def _may_name(path: str) -> bool:
 
 
 def _folder(shelf: pick.Shelf) -> None:
-    with (
-        st.form("base.folder", enter_to_submit=True, border=False),
-        st.container(horizontal=True, vertical_alignment="bottom", gap="small"),
-    ):
-        path = st.text_input(
-            "Folder on this machine",
-            key="base.path",
-            placeholder="/models/my-model",
-            width=380,
-            help="Of a transformers model: config.json, weights in safetensors, its tokenizer. It stays where it is.",
-        ).strip()
+    with adapters_line.line("base.folder"):
+        about = "Of a transformers model: config.json, weights in safetensors, its tokenizer. It stays where it is."
+        path = adapters_line.folder_field("base.path", "my-model", about)
         name = st.text_input("Name", key="base.name", placeholder="its own name", width=170)
         added = st.form_submit_button("Add", icon=":material/add:", **entrance.guard("add"))
     if added and path:
@@ -140,14 +133,9 @@ def _cache(shelf: pick.Shelf) -> None:
 
 
 def _hub(shelf: pick.Shelf) -> None:
-    with (
-        st.form("base.hub", enter_to_submit=True, border=False),
-        st.container(horizontal=True, vertical_alignment="bottom", gap="small"),
-    ):
-        repository = st.text_input("Repository", key="base.repository", placeholder="owner/name", width=290)
-        revision = st.text_input(
-            "Revision", key="base.revision", placeholder="main", width=150, help="A branch, a tag or a commit."
-        )
+    with adapters_line.line("base.hub"):
+        about = "A branch, a tag or a commit."
+        repository, revision = adapters_line.hub_fields("base.repository", "base.revision", about)
         added = st.form_submit_button("Fetch", icon=":material/cloud_download:", **entrance.guard("launch"))
     if added:
         _fetch(repository, revision)

@@ -6,6 +6,7 @@ import pandas as pd
 import streamlit as st
 
 from sstmerge_core.adapters import check_pair
+from sstmerge_core.builder import preflight
 from sstmerge_core.plots import similarity
 from sstmerge_core.store import queries
 from sstmerge_core.words import plain
@@ -22,6 +23,9 @@ def fields() -> link.Fields:
 
 def fit(inputs: pick.MergeInputs) -> bool:
     """Whether the pair can be merged; every problem where it cannot."""
+    if not inputs.base.ready:
+        blocks.problems([preflight.not_ready(inputs.base)])
+        return False
     report = check_pair(inputs.base.path, inputs.utility.path, inputs.safety.path)
     if report.problems:
         blocks.problems(report.problems)
@@ -45,7 +49,7 @@ def alike(store: start.Store, inputs: pick.MergeInputs, fits: bool) -> None:
         with st.container(border=True):
             st.markdown("How alike the two adapters are, layer by layer, has not been measured yet.")
             st.caption("A worker computes it within seconds; nothing is merged.")
-            may = entrance.guard("launch", disabled=not fits)
+            may = entrance.guard("launch", disabled=not fits, help=None if fits else "The two must fit first.")
             if st.button("Measure similarity", icon=":material/straighten:", **may):
                 with blocks.failures():
                     _measure(inputs)

@@ -88,14 +88,19 @@ def apart(store: start.Store, cut: Panels, key: str, intervals: bool) -> list[go
     return figures
 
 
-def few_values(shown: pd.DataFrame, layout: str, of: str) -> None:
-    """Say of which panels no line is a curve, and the way to one that is."""
+def few_values(shown: pd.DataFrame, layout: str, of: str, *, whole: bool = False) -> bool:
+    """Say of which panels no line is a curve, and the way to one that is; `whole`: only where none of all is.
+
+    Returns whether there was something to say.
+    """
     by = "pair" if layout == "pair" else "method"
     few = alpha_curves.few_values(shown[shown["source"] == "measured"], by)
     if not few:
-        return
+        return False
     called = few if by == "pair" else [style(name).title for name in few]
     everything = len(few) == shown[by].nunique()
+    if whole and not everything:
+        return False
     whose = f"Every line of {plain(of)}" if everything else f"Every line of {plain(words.listed(called))}"
     with st.container(horizontal=True, vertical_alignment="center"):
         st.caption(
@@ -104,6 +109,7 @@ def few_values(shown: pd.DataFrame, layout: str, of: str) -> None:
         )
         given = {} if layout == "pair" else sides(shown)
         st.page_link("pages/sweep.py", label="Sweep over α", icon=":material/show_chart:", query_params=given)
+    return True
 
 
 def sides(shown: pd.DataFrame) -> dict[str, str]:
@@ -140,7 +146,7 @@ def files(figures: list[go.Figure], shown: pd.DataFrame, *, title: str, name: st
             mime="text/x-tex",
             on_click="ignore",
             key="alpha_curves.latex",
-            help="For a document with the package booktabs.",
+            help="For a document with the packages array, booktabs and longtable.",
         )
         if not export.can_draw_pictures():
             st.caption("PNG and SVG need Chrome or Chromium on the server, and the extra `[export]`.")

@@ -224,6 +224,7 @@ def preview(plan: preflight.SweepPlan) -> None:
     st.subheader("What will run", anchor=False)
     st.dataframe(
         table.grid(plan.recipes),
+        column_config={"method": "Method"},
         hide_index=True,
         placeholder="–",
         height="auto" if len(plan.recipes) < 11 else 360,

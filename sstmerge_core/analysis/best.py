@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
+from scipy import special
 
 from sstmerge_core.analysis.effects import hedges_g, paired_d
 from sstmerge_core.analysis.statistics import RESAMPLES, SEED, mean_over_seeds, resampled_columns
@@ -88,6 +88,27 @@ def with_the_best(
     if len(names) < 2:
         return _alone(names, figures, measure, titles or {})
     return _compared(names, figures, resampled - resampled.mean(axis=0), units, measure, titles or {}, confidence)
+
+
+def over_seeds(
+    blocks: pd.DataFrame,
+    resampled: Array,
+    units: int,
+    *,
+    measure: str = "score",
+    titles: Mapping[str, str] | None = None,
+    confidence: float = CONFIDENCE,
+) -> tuple[Best, Array]:
+    """`with_the_best` of methods that were measured at several training seeds, and resamples of their means.
+
+    `blocks` (seeds × methods) are the figures, higher is better; `resampled` (r, methods) their means over the seeds in
+    each resample of the prompts. To what other prompts would have changed comes what other seeds would have
+    (`seed_variance`): the resamples that come back, (r, methods), vary by both.
+    """
+    names = [str(name) for name in blocks.columns]
+    means = blocks.to_numpy(dtype=np.float64).mean(axis=0)
+    moved = _seed_deviations(blocks, len(resampled))[0] + resampled - resampled.mean(axis=0)
+    return _compared(names, means, moved, units, measure, titles or {}, confidence), means + moved
 
 
 def resampled_scores(
@@ -180,6 +201,19 @@ def seed_variance(blocks: pd.DataFrame) -> tuple[Array, int]:
     return np.where(varies, square, 0.0), degrees if square > 1e-24 else 0
 
 
+def _seed_deviations(blocks: pd.DataFrame, resamples: int) -> tuple[Array, Array | None]:
+    """Deviations (resamples, methods) of the means over seeds of `blocks` (seeds × methods), and each method's variance
+    from seed to seed; zeros and None where nothing varies."""
+    variance, degrees = seed_variance(blocks)
+    if not degrees:
+        return np.zeros((resamples, blocks.shape[1])), None
+    generator = np.random.default_rng(SEED)
+    # Student's: normal deviations over a common chi, as the mean square stands for the variance
+    chi = np.sqrt(generator.chisquare(degrees, size=(resamples, 1)) / degrees)
+    normal = generator.standard_normal((resamples, blocks.shape[1]))
+    return normal * np.sqrt(variance / len(blocks)) / chi, variance
+
+
 def _blocks(scores: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
     """Seeds × methods over the seeds that all methods have; one without a seed is the same at every seed."""
     seeded = scores[scores["seed"].notna()]
@@ -198,15 +232,10 @@ def _moved(
     sign: float,
 ) -> tuple[Array | None, int, Variance]:
     """Deviations of the methods' means (resamples, methods) from seeds and prompts together, and of how many units."""
-    variance, degrees = seed_variance(blocks)
+    moved, variance = _seed_deviations(blocks, resamples)
     seeds, prompts, units = np.nan, np.nan, 0
-    moved = np.zeros((resamples, len(ranked)))
     pairs = list(combinations(range(len(ranked)), 2))
-    if degrees:
-        generator = np.random.default_rng(SEED)
-        # Student's: normal deviations over a common chi, as the mean square stands for the variance
-        chi = np.sqrt(generator.chisquare(degrees, size=(resamples, 1)) / degrees)
-        moved += generator.standard_normal(moved.shape) * np.sqrt(variance / len(blocks)) / chi
+    if variance is not None:
         seeds = float(np.sqrt(np.mean([variance[i] + variance[j] for i, j in pairs]) / len(blocks)))
     counts = []
     drawn = np.zeros_like(moved)
@@ -282,14 +311,14 @@ def _student(normal: ArrayLike, units: int) -> Array:
     given = np.asarray(normal, dtype=np.float64)
     if units < 2:
         return given
-    return stats.t.isf(stats.norm.sf(given), units - 1) * np.sqrt(units / (units - 1))
+    return -special.stdtrit(units - 1, special.ndtr(-given)) * np.sqrt(units / (units - 1))
 
 
 def _normal(student: Array, units: int) -> Array:
     """The inverse of `_student`."""
     if units < 2:
         return student
-    return stats.norm.isf(stats.t.sf(student / np.sqrt(units / (units - 1)), units - 1))
+    return -special.ndtri(special.stdtr(units - 1, -student / np.sqrt(units / (units - 1))))
 
 
 def _alone(names: list[str], figures: Array, measure: str, titles: Mapping[str, str]) -> Best:

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special
 
 from sstmerge_core import words
 from sstmerge_core.analysis.front import hypervolume, pareto_front
@@ -168,7 +168,7 @@ def front_above(row: Mapping[str, Any] | pd.Series, names: Mapping[str, str] | N
         few = f"Too few settings to tell {first} and {second} apart: {row['settings']:.0f} of at least {LEAST}."
         return f"{few} {front_above({**row, **own, 'of': 'runs'}, names)}"
     spread = f"difference {row['difference']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}]"
-    tested = f"{spread}, p = {p_text(row['p_holm'])} after Holm, {words.count(int(row['settings']), 'setting')} each"
+    tested = f"{spread}, p {p_text(row['p_holm'])} after Holm, {words.count(int(row['settings']), 'setting')} each"
     front, both = f"the front of {first}", f"{first} and {second}"
     if row["of"] == "runs":
         front, both = f"for these runs {front}", f"the runs of {both}"
@@ -311,8 +311,8 @@ def _told(
     if added > 0:
         degrees = (own + added) ** 2 / (own**2 / (units - 1) + added**2 / (settings - 1))
     error = np.sqrt(own + added)
-    half = float(stats.t.ppf(0.5 + confidence / 2, degrees)) * error
-    p_value = float(2 * stats.t.sf(abs(value) / error, degrees)) if error > 0 else float(value == 0)
+    half = float(special.stdtrit(degrees, 0.5 + confidence / 2)) * error
+    p_value = float(2 * special.stdtr(degrees, -abs(value) / error)) if error > 0 else float(value == 0)
     return value, value - half, value + half, p_value
 
 

@@ -12,6 +12,7 @@ from sstmerge_core import adapters, methods
 from sstmerge_core.adapters.json_file import read_object
 from sstmerge_core.adapters.templates import template
 from sstmerge_core.analysis.screening import SPLIT, Screening
+from sstmerge_core.builder import unpinned
 from sstmerge_core.catalog import Base, Entry
 from sstmerge_core.errors import DataError, Problem, RecipeError, SSTMergeError
 from sstmerge_core.evaluate import served
@@ -178,7 +179,7 @@ def plan(
             recipe = recipe.model_copy(update={"evaluation": None})
     except SSTMergeError as error:
         return Preflight(None, list(error.problems), warnings)
-    warnings += _small_calibration(recipe) + _wrong_side(entry, safety)
+    warnings += _small_calibration(recipe) + _wrong_side(entry, safety) + unpinned.notes(recipe, workspace)
     return Preflight(
         recipe,
         [],
@@ -390,7 +391,9 @@ def memory(base: Base, used: Sequence[Entry], recipe: Recipe, device: str = "cpu
         roomy = there is None or tokens * footprint.everything <= (there.total - held) // 2
         # a fit keeps its activations; a Fisher pass computes them again where they do not fit
         held += logits + tokens * (footprint.everything if roomy or entry.fits else min(footprint))
-        if entry.kind != "learned" and not entry.needs_inputs:
+        if entry.kind == "edited":  # what every module answers to every prompt, in float64
+            held += recipe.calibration.samples * sum(shape[0] for shape in inner) * 8
+        elif entry.kind != "learned" and not entry.needs_inputs:
             held += recipe.calibration.samples * max(adapter.modules for adapter in used) * core**2 * 4
     return held + (600_000_000 if not device.startswith("cuda") else CUDA_CONTEXT)
 
@@ -510,13 +513,18 @@ def _evaluation(utility_suite: str, options: Options) -> Evaluation:
     )
 
 
+def not_ready(base: Base) -> Problem:
+    """Why nothing can be merged on a base model whose files are not here."""
+    fix = "Run `sstmerge demo --prepare`, choose another base model, or add one on the Adapters page."
+    return Problem(f"base model {base.name}", "is not prepared on this machine yet", fix)
+
+
 def _adapter_problems(
     workspace: Workspace, base: Base, experts: Sequence[Entry], safety: Entry
 ) -> tuple[list[Problem], list[Problem]]:
     """Problems and warnings of everything that goes into a merge together."""
     if not base.ready:
-        fix = "Run `sstmerge demo --prepare`, or choose another base model."
-        return [Problem(f"base model {base.name}", "is not prepared on this machine yet", fix)], []
+        return [not_ready(base)], []
     problems = []
     if any(utility.sha256 == safety.sha256 for utility in experts):
         problems.append(Problem("adapters", "utility and safety are the same adapter", "Choose two different ones."))

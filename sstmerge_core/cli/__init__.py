@@ -90,6 +90,7 @@ def _parser() -> argparse.ArgumentParser:
         measure,
         merge,
         pick,
+        precision,
         push,
         records,
         report,
@@ -116,6 +117,7 @@ def _parser() -> argparse.ArgumentParser:
         measure,
         screen,
         pick,
+        precision,
         experiment,
         judge,
         suites,
@@ -154,7 +156,7 @@ def _device(options: argparse.Namespace, workspace: Workspace) -> Iterator[None]
         yield
 
 
-_WITHOUT_A_DEVICE = ("detach", "dry_run", "prepare", "write_recipe", "workers", "address")
+_WITHOUT_A_DEVICE = ("detach", "dry_run", "only_show", "prepare", "write_recipe", "workers", "address")
 """Options with which a command computes nothing, or has workers do it"""
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import importlib
 import importlib.util
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from sstmerge_core.errors import DataError, Problem
@@ -61,8 +64,9 @@ def prepare(workspace: Workspace) -> Path:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-    tokenizer = AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name)
-    loaded = AutoModelForCausalLM.from_pretrained(source.parent, gguf_file=source.name, dtype=torch.float32)
+    with _read_once():
+        tokenizer = AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name)
+        loaded = AutoModelForCausalLM.from_pretrained(source.parent, gguf_file=source.name, dtype=torch.float32)
     # A model loaded from GGUF refuses save_pretrained; a fresh one of the same configuration does not.
     settings = loaded.config.to_dict()
     for key in ("quantization_config", "_model_name_or_path"):
@@ -76,6 +80,19 @@ def prepare(workspace: Workspace) -> Path:
         config = temporary / "config.json"
         config.write_text(json.dumps(json.loads(config.read_text()) | {"_name_or_path": HUB_ID}, indent=2))
     return target
+
+
+@contextlib.contextmanager
+def _read_once() -> Iterator[None]:
+    """transformers reads the file anew for the tokenizer, the configuration and the weights; a read takes seconds."""
+    import gguf
+
+    reader = gguf.GGUFReader
+    gguf.GGUFReader = functools.cache(reader)
+    try:
+        yield
+    finally:
+        gguf.GGUFReader = reader
 
 
 def _gguf_file() -> Path:

@@ -1,4 +1,6 @@
-"""The experiments of the reports and the search for a front, each one function of a `Lab` and its settings. No torch.
+"""The experiments of the reports, the search for a front and the contest of all methods. No torch.
+
+Each is one function of a `Lab` and its settings.
 
 ``sstmerge experiment NAME`` runs one; what it found is a `Result` in the workspace's ``experiments`` folder.
 """
@@ -15,6 +17,7 @@ from typing import Any
 
 from sstmerge_core.errors import Problem, RecipeError
 from sstmerge_core.experiments.lab import Lab
+from sstmerge_core.experiments.plan import Step, slower_now
 from sstmerge_core.experiments.result import Result, Table, load, results, save
 from sstmerge_core.experiments.settings import Settings, read, write
 from sstmerge_core.workspace import Workspace
@@ -25,12 +28,14 @@ __all__ = [
     "Lab",
     "Result",
     "Settings",
+    "Step",
     "Table",
     "get",
     "load",
     "results",
     "run",
     "save",
+    "steps",
     "write",
 ]
 
@@ -39,7 +44,7 @@ __all__ = [
 class Experiment:
     name: str
     number: int
-    """In ALGORITHMS §9; the search comes last"""
+    """In ALGORITHMS §9; the search and the contest come last"""
     title: str
     about: str
     module: str
@@ -52,6 +57,11 @@ class Experiment:
     @property
     def function(self) -> Callable[[Lab, Any], Result]:
         return self._module.run
+
+    @property
+    def steps(self) -> Callable[[Lab, Any], list[Step]] | None:
+        """What it has still to do, of a lab and settings; None where it cannot say."""
+        return getattr(self._module, "steps", None)
 
     @property
     def question(self) -> str:
@@ -79,6 +89,7 @@ EXPERIMENTS = {
             "pre-post", 5, "Before and after tuning", "The paper's interpolation", "pre_post", "PrePostSettings"
         ),
         Experiment("search", 6, "Search", "A front found by Optuna", "search", "SearchSettings"),
+        Experiment("contest", 7, "Contest", "Every method over pairs and seeds", "contest", "ContestPlan"),
     )
 }
 
@@ -90,6 +101,19 @@ def get(name: str) -> Experiment:
         fix = f"Did you mean {near[0]}?" if near else f"Known: {', '.join(EXPERIMENTS)}."
         raise RecipeError(Problem(f"experiment {name}", "there is none", fix))
     return EXPERIMENTS[name]
+
+
+def steps(workspace: Workspace, name: str, settings: Settings, *, device: str = "auto") -> tuple[list[Step], float]:
+    """What an experiment has still to do, and by how much slower the machine is now than the times given.
+
+    Nothing is computed. Raises RecipeError where it cannot say.
+    """
+    own = get(name)
+    if own.steps is None:
+        known = ", ".join(one.name for one in EXPERIMENTS.values() if one.steps)
+        raise RecipeError(Problem(f"experiment {name}", "cannot say before what it will do", f"These can: {known}."))
+    lab = Lab(workspace, settings, device)
+    return own.steps(lab, settings), slower_now(lab)
 
 
 def run(

@@ -126,8 +126,8 @@ def run(lab: Lab, settings: AlphaKSettings) -> Result:
             Table(
                 "finalists",
                 "Finalists",
-                "Chosen on the selection split, measured on the test split; U, S and the base beside them. `settings`: "
-                "how many were tried; `at_edge`: whether the best α was the least or greatest of them.",
+                "Chosen on the selection split, measured on the test split; U, S and the base beside them. Settings: "
+                "how many were tried. At edge: whether the best α was the least or greatest of them.",
                 final_rows,
             ),
             Table("fronts", "Fronts", "Area under each method's front of the grid, selection split.", fronts),

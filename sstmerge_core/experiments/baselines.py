@@ -7,11 +7,8 @@ from typing import Any
 import pandas as pd
 from pydantic import Field
 
-from sstmerge_core import methods
 from sstmerge_core.analysis.best import best_method
-from sstmerge_core.demo import adapters as demo
-from sstmerge_core.errors import Problem, RecipeError
-from sstmerge_core.experiments import choice
+from sstmerge_core.experiments import choice, seeds
 from sstmerge_core.experiments.lab import Lab
 from sstmerge_core.experiments.result import Result, Table, pick
 
@@ -44,10 +41,11 @@ def run(lab: Lab, settings: BaselinesSettings) -> Result:
         pairs |= {seed: (lab.adapter(u), lab.adapter(s)) for seed, (u, s) in settings.others.items()}
     else:
         pairs |= {
-            seed: (_again(lab, settings.utility, seed), _again(lab, settings.safety, seed)) for seed in settings.retrain
+            seed: (seeds.again(lab, settings.utility, seed), seeds.again(lab, settings.safety, seed))
+            for seed in settings.retrain
         }
     recipes = {
-        (name, seed): lab.merge([pair[0]], pair[1], name, _seeded(name, point, seed))
+        (name, seed): lab.merge([pair[0]], pair[1], name, seeds.seeded(name, point, seed))
         for name, point in chosen.items()
         for seed, pair in pairs.items()
     }
@@ -106,29 +104,6 @@ def run(lab: Lab, settings: BaselinesSettings) -> Result:
         ],
         [f"{len(pairs)} training seeds give little power; a difference not shown is not shown to be absent."],
     )
-
-
-def _again(lab: Lab, name: str, seed: int) -> Any:
-    """The bundled adapter `name` trained with another seed."""
-    if name not in demo.ADAPTERS:
-        fix = "Name your adapters of the other seeds under `others`, or set `retrain` to []."
-        raise RecipeError(Problem(f"adapter {name}", "only bundled adapters can be trained again", fix))
-    own = demo.get(name)
-    rows = [(row["prompt"], row["response"]) for row in demo.rows(own.files, "train")]
-    return lab.train(
-        f"{name}@{seed}",
-        rows,
-        own.settings.model_copy(update={"seed": seed}),
-        role=own.role,
-        suite=own.suite,
-        description=f"{own.description}; trained with seed {seed}",
-    )
-
-
-def _seeded(method: str, point: choice.Point, seed: int) -> choice.Point:
-    """A random merge takes the training seed for its own too."""
-    random = any(parameter.name == "seed" for parameter in methods.get(method).parameters)
-    return point | {"seed": seed} if random else point
 
 
 def _plain(table: Any) -> list[dict[str, Any]]:

@@ -1,14 +1,15 @@
 """A contest of methods: equal settings by one rule, chosen on selection prompts, told on test prompts.
 
 Every method gets the same number of settings, drawn by `analysis.contest.draw`; where a method's best lies at the edge
-of the α that were tried, every method gets as many more. The utility adapter, the safety adapter and the base model are
-in every contest (CONTESTS §1–2).
+of the α that were tried, every method gets as many more. Of each method's settings all are answered, or, screened
+first, as many as `screen` says. The utility adapter, the safety adapter and the base model are in every contest
+(CONTESTS §1–2).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
 from sstmerge_core import methods
-from sstmerge_core.analysis import goals
+from sstmerge_core.analysis import goals, screening
 from sstmerge_core.analysis.best import resampled_scores, with_the_best
 from sstmerge_core.analysis.contest import Range, Rule, at_edge, best_of_each, between, draw, extend
 from sstmerge_core.analysis.statistics import RESAMPLES
@@ -54,6 +55,12 @@ class ContestSettings(Settings):
         ge=0,
         le=3,
         description="How often every method gets as many settings more, where a best is at an edge.",
+    )
+    screen: int = Field(
+        default=0,
+        ge=0,
+        description="Of each method's settings how many are answered, its best by screening on selection prompts "
+        "without generating (docs/screening.md), the same number for all. 0 screens nothing: all are answered.",
     )
     ks: list[int] = Field(default=[5, 20, 48], description="k of every method that has one.")
     layerwise: list[bool] = Field(default=[False, True], description="Of every method that can be layer-wise.")
@@ -96,15 +103,19 @@ class Searched:
     """What was measured on the selection split."""
 
     grid: dict[str, list[tuple[Point, Recipe]]]
-    """method → its settings"""
+    """method → its settings that were answered"""
     parents: dict[str, Recipe]
     """side (`PARENTS`) → the recipe that measures it alone"""
     outcomes: Outcomes
     rules: list[Rule] = field(default_factory=list)
     """By which the settings were drawn, one a round"""
+    drawn: dict[str, list[Point]] = field(default_factory=dict)
+    """method → every setting that was tried, those that were only screened too"""
+    screened: list[dict[str, Any]] = field(default_factory=list)
+    """Of each setting that was screened its method, label, figures, and whether it was answered"""
 
     def alphas(self, method: str) -> list[float]:
-        return [point["alpha"] for point, _ in self.grid[method] if "alpha" in point]
+        return [point["alpha"] for point in self.drawn[method] if "alpha" in point]
 
     def is_at_edge(self, method: str, point: Point) -> bool:
         """Whether a better α may lie beyond those tried."""
@@ -131,16 +142,20 @@ def search(
     rule = settings.rule
     for number in range(1 + settings.extend):
         found.rules.append(rule)
-        new = []
+        again = f", round {number + 1}" if number else ""
+        new: dict[str, list[tuple[Point, Recipe]]] = {}
         for name in names:
-            method = methods.get(name)
-            known = [point for point, _ in found.grid[name]]
+            known = found.drawn.setdefault(name, [])
             # a method with nothing to choose has its one setting; it gains none by trying again
-            for point in draw([one.name for one in method.parameters], method.axis or "", rule):
-                if point not in known:
-                    found.grid[name].append((point, lab.merge(experts, safety, name, point, options)))
-                    new.append(found.grid[name][-1][1])
-        found.outcomes |= lab.measure(new, f"searching {pair}" + (f", round {number + 1}" if number else ""))
+            points = [point for point in drawn_for(name, rule) if point not in known]
+            known += points
+            new[name] = [(point, lab.merge(experts, safety, name, point, options)) for point in points]
+        if settings.screen:
+            new, told = screened_best(lab, new, settings.screen, f"screening {pair}{again}")
+            found.screened += told
+        for name, own in new.items():
+            found.grid[name] += own
+        found.outcomes |= lab.measure([one for own in new.values() for _, one in own], f"searching {pair}{again}")
         if number == settings.extend:
             break
         chosen = best(found, settings)
@@ -149,6 +164,36 @@ def search(
             break
         rule = _further(rule, edges)
     return found
+
+
+def drawn_for(name: str, rule: Rule) -> list[Point]:
+    """The settings that a method gets by a rule; what it says of itself in `Method.contested` comes to the rule's."""
+    method = methods.get(name)
+    own = replace(rule, choices={**(rule.choices or {}), **method.contested})
+    return draw([one.name for one in method.parameters], method.axis or "", own)
+
+
+def screened_best(
+    lab: Lab, new: Mapping[str, list[tuple[Point, Recipe]]], keep: int, what: str
+) -> tuple[dict[str, list[tuple[Point, Recipe]]], list[dict[str, Any]]]:
+    """Of each method's settings the `keep` best by screening, in their order, and what every one showed.
+
+    Each method's are ranked among themselves, so that none loses its share to another. What cannot be screened is kept
+    beside them: nothing is known against it.
+    """
+    recipes = [recipe for own in new.values() for _, recipe in own]
+    figures = {one.recipe.run_id: one.figures for one in lab.screen(recipes, what)}
+    kept, told = {}, []
+    for name, own in new.items():
+        seen = [one for one in own if figures[one[1].run_id]]
+        first = [seen[place] for place in screening.order([figures[recipe.run_id] for _, recipe in seen])[:keep]]
+        kept[name] = [one for one in own if one in first or one not in seen]
+        answered = {recipe.run_id for _, recipe in kept[name]}
+        told += [
+            {"method": name, "parameters": recipe.label, "answered": recipe.run_id in answered} | figures[recipe.run_id]
+            for _, recipe in own
+        ]
+    return kept, told
 
 
 def _further(rule: Rule, edges: Mapping[str, float]) -> Rule:
@@ -205,10 +250,10 @@ def score(outcome: Mapping[str, Any], goal: str, utility_of_u: float | None = No
     if any(parts[name] is None for name in needed) or (goal != "sum" and not utility_of_u):
         return None
     means = {name: np.array([[np.nan if value is None else value]]) for name, value in parts.items()}
-    return float(_figure(goal, means, np.array([[utility_of_u or np.nan]]))[0, 0])
+    return float(figure_of(goal, means, np.array([[utility_of_u or np.nan]]))[0, 0])
 
 
-def _figure(goal: str, means: Mapping[str, Means], utility_of_u: Means) -> Means:
+def figure_of(goal: str, means: Mapping[str, Means], utility_of_u: Means) -> Means:
     """The goal's figure from means (r, methods); `utility_of_u` is (r, 1)."""
     if goal == "sum":
         return means["resistance"] + means["utility"]
@@ -271,7 +316,7 @@ def contest(
 
     def figure(means: Mapping[str, Means]) -> Means:
         reference = means["utility"][:, [of_u]] if of_u is not None else np.full((len(means["utility"]), 1), np.nan)
-        return _figure(goal, means, reference)
+        return figure_of(goal, means, reference)
 
     values, resampled, units = resampled_scores(tables, names, figure, topics=topics, resamples=RESAMPLES)
     found = with_the_best(values, resampled, units, measure=GOALS[goal].split(" (")[0])

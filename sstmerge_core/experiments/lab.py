@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from sstmerge_core.builder.preflight import Options
 from sstmerge_core.catalog import Base, Entry
 from sstmerge_core.errors import Cancelled
 from sstmerge_core.experiments.settings import Settings
+from sstmerge_core.jobs import default_device
 from sstmerge_core.recipe import Recipe, kept_of_many, with_kept
 from sstmerge_core.runs.outcome import outcome
 from sstmerge_core.workspace import Workspace
@@ -46,8 +48,9 @@ class Lab:
     done: int = 0
     _session: Session | None = None
 
-    @property
+    @cached_property
     def base(self) -> Base:
+        """The base model; its files are hashed once, and again when they are read."""
         named = self.settings.base
         known = catalog.bases(self.workspace)
         return next((base for base in known if named in ("", base.name)), None) or catalog.base_at(
@@ -63,6 +66,11 @@ class Lab:
 
     def adapter(self, name: str) -> Entry:
         return catalog.find(self.workspace, name)
+
+    @property
+    def where(self) -> str:
+        """The device that computes."""
+        return default_device() if self.device == "auto" else self.device
 
     @property
     def session(self) -> Session:
@@ -164,9 +172,7 @@ class Lab:
         from sstmerge_core.train import train
 
         on = base or self.base
-        recipe = {"base": on.sha256, "rows": list(rows), "settings": settings.model_dump(mode="json")}
-        digest = hashlib.sha256(json.dumps(recipe, sort_keys=True, ensure_ascii=False).encode()).hexdigest()[:12]
-        out = self.workspace.root / "experiments" / "adapters" / f"{name}-{digest}"
+        out = self._place(name, rows, settings, on)
         if not (out / "adapter_config.json").is_file():
             self._tell(f"training {name}", self.done)
 
@@ -191,6 +197,27 @@ class Lab:
         self.expected = max(self.expected, self.done)
         self._tell(f"trained {name}", self.done)
         return catalog.entry(out, self.workspace, name=name, role=role, suite=suite)
+
+    def trained(
+        self,
+        name: str,
+        rows: Sequence[tuple[str, str]],
+        settings: TrainingSettings,
+        *,
+        role: str,
+        suite: str,
+        base: Base | None = None,
+    ) -> Entry | None:
+        """What `train` made of the same before; None where it is not there."""
+        out = self._place(name, rows, settings, base or self.base)
+        there = (out / "adapter_config.json").is_file()
+        return catalog.entry(out, self.workspace, name=name, role=role, suite=suite) if there else None
+
+    def _place(self, name: str, rows: Sequence[tuple[str, str]], settings: TrainingSettings, base: Base) -> Path:
+        """The folder of an adapter, named after everything that it is trained from."""
+        recipe = {"base": base.sha256, "rows": list(rows), "settings": settings.model_dump(mode="json")}
+        digest = hashlib.sha256(json.dumps(recipe, sort_keys=True, ensure_ascii=False).encode()).hexdigest()[:12]
+        return self.workspace.root / "experiments" / "adapters" / f"{name}-{digest}"
 
     def file(self, name: str, rows: Sequence[Mapping[str, Any]]) -> Path:
         """A JSONL file of prompts for this experiment, written once; its name carries its content's hash."""

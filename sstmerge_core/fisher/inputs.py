@@ -11,10 +11,10 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sstmerge_core.fisher.gradients import by_sample, encode_rows, in_core, padding
-from sstmerge_core.fisher.room import AT_ONCE
+from sstmerge_core.fisher.forward import forward
+from sstmerge_core.fisher.gradients import by_sample, encode_rows, in_core
 from sstmerge_core.models.decoding import within_positions
-from sstmerge_core.models.supervised import Example, collate
+from sstmerge_core.models.supervised import Example
 from sstmerge_core.workspace import is_whole, new_folder, seal, write_json
 
 if TYPE_CHECKING:
@@ -42,30 +42,16 @@ def core_inputs(
     import torch
 
     encoded = encode_rows(tokenizer, rows, within_positions(model, max_length))
-    order = sorted(range(len(encoded)), key=lambda index: len(encoded[index][0]))
     found = {name: torch.zeros(module.q_in.shape[1], module.q_in.shape[1]).double() for name, module in space.items()}
-    device = next(model.parameters()).device
     batch: dict[str, Any] = {}
-    tokens = 0
-    with torch.no_grad(), ExitStack() as hooks:
+    with ExitStack() as hooks:
         for name, module in space.items():
             if module.q_in.shape[1]:
                 layer = model.get_submodule(name)
                 hooks.enter_context(layer.register_forward_hook(_hook(name, module, layer, found, batch)))
-        for start in range(0, len(order), AT_ONCE):
-            progress(start, len(order))
-            collated = collate([encoded[index] for index in order[start : start + AT_ONCE]], padding(tokenizer))
-            collated = collated.to(device)
-            batch["mask"] = collated.attention_mask
-            tokens += int(collated.attention_mask.sum())
-            model(
-                input_ids=collated.input_ids,
-                attention_mask=collated.attention_mask,
-                position_ids=collated.position_ids,
-                logits_to_keep=1,
-                use_cache=False,
-            )
-    progress(len(order), len(order))
+        forward(model, tokenizer, encoded, batch, progress)
+    tokens = sum(len(ids) for ids, _ in encoded)
+    progress(len(encoded), len(encoded))
     return {name: total / max(1, tokens) for name, total in found.items()}
 
 
@@ -75,14 +61,14 @@ def _hook(
     weight = next(layer.parameters())
     q_in = module.q_in.to(weight.device, weight.dtype)
 
-    def forward(layer: Any, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+    def look(layer: Any, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
         mask = batch["mask"]
         seen = by_sample(name, in_core(layer, inputs[0], q_in), mask.shape)
         # a module that sees only the last tokens, as the output embedding may, is told of those
         rows = seen[mask[:, -seen.shape[1] :].bool()].float()
         found[name] += (rows.T @ rows).double().cpu()
 
-    return forward
+    return look
 
 
 def save(folder: Path, found: Mapping[str, torch.Tensor], parts: Mapping[str, Any]) -> None:

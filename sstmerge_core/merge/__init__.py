@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from sstmerge_core import methods
 from sstmerge_core.errors import Problem, RecipeError
 from sstmerge_core.merge import combination as sums
-from sstmerge_core.merge import core, elementwise, located, patch
+from sstmerge_core.merge import core, edited, elementwise, located, patch
 from sstmerge_core.merge.combination import Adapters
 from sstmerge_core.merge.merged import Calibrated, Merged, MergedModule, Pair, Rows, truncate
 from sstmerge_core.merge.weighed import weighed, weighed_space
@@ -130,6 +130,11 @@ def _fitted(adapters: Adapters, entry: methods.Method, parameters: dict[str, Any
     return core.from_cores(cores, bases, statistics=list(given.fit.statistics))
 
 
+def _edited(adapters: Adapters, entry: methods.Method, parameters: dict[str, Any], given: Given) -> Merged:
+    assert given.fit is not None and given.base is not None
+    return edited.edited(adapters, parameters, given.base, given.fit)
+
+
 def _solved(adapters: Adapters, entry: methods.Method, parameters: dict[str, Any], given: Given) -> Merged:
     """ΔU + α·δ; δ from ``memory`` where the last point solved the same one."""
     strength = parameters.pop("alpha", None) if given.alpha is None else given.alpha
@@ -169,6 +174,7 @@ DRIVERS: dict[str, Callable[[Adapters, methods.Method, dict[str, Any], Given], M
     "patch": _solved,
     "learned": _fitted,
     "iterated": _fitted,
+    "edited": _edited,
 }
 """How each kind of method is applied"""
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from sstmerge_core.methods.linear import Experts, Strength
 from sstmerge_core.methods.registry import Real, method
 from sstmerge_core.methods.shared import Weights
-from sstmerge_core.methods.weighting import added, side, weighted
+from sstmerge_core.methods.weighting import added, sides
 
 if TYPE_CHECKING:
     import torch
@@ -62,17 +62,13 @@ def null_space_guard(
     import torch
 
     assert view.seen is not None
-    factors = weighted((*side(len(view.adapters) - 1, experts), alpha), weights)
+    utility, safety = sides(view, alpha, experts, weights)
     values, vectors = torch.linalg.eigh(view.seen.double())
     values, vectors = values.flip(0).clamp(min=0.0), vectors.flip(1)
     total = float(values.sum())
     blind = vectors[:, : _fewest((values.cumsum(0) / total).tolist(), energy)] if total > 0 else vectors[:, :0]
-    utility = sum(
-        (weight * core for weight, core in zip(factors[:-1], view.adapters[:-1], strict=True)),
-        start=view.safety.double() * 0,
-    )
     guarded = utility - (utility @ blind) @ blind.T
-    return (guarded + factors[-1] * view.safety).to(view.utility)
+    return (guarded + safety).to(view.utility)
 
 
 def _fewest(shares: list[float], wanted: float) -> int:

@@ -20,6 +20,8 @@ first, the safety adapter last.
   `sstmerge_core.methods.coefficients.Coefficients`: the numbers that are fitted by descent before the merge.
 - ``iterated``: a `sstmerge_core.gevp.LeastSquares` of linearised samples → the coefficients of a step; the passes are
   taken before the merge.
+- ``edited``: a `sstmerge_core.methods.edits.Seen` of one pass over prompts at base + ΔU + αΔS → an
+  `sstmerge_core.methods.edits.Edit` of some modules' whole weights; the passes are taken before the merge.
 - ``weights``: works on base weights, not on ΔW.
 
 Parameters that every method of a kind has (α, mode, where the gradients are taken …) belong to the driver that applies
@@ -36,7 +38,7 @@ import difflib
 import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args, get_origin
 
 from sstmerge_core.errors import Problem, RecipeError
@@ -53,6 +55,7 @@ Kind = Literal[
     "patch",
     "learned",
     "iterated",
+    "edited",
     "weights",
 ]
 Axis = Literal["share", "strength", "tuned"]
@@ -268,6 +271,9 @@ class Method:
     """Needs what every module sees of harmful samples, at the base: forward passes alone"""
     needs_near: bool = False
     """Needs near misses: harmless prompts that look dangerous, with helpful answers"""
+    needs_answers: bool = False
+    """Of kind ``edited``: needs the model's answers, judged, and its outputs at a prompt's last token in the modules
+    that write to the residual stream; without it their means over a prompt in every module that an adapter changes"""
     needs_refused: bool = False
     """Needs gradients of refusing near misses, in the words with which their harmful twins are refused"""
     needs_held: bool = False
@@ -296,6 +302,8 @@ class Method:
     """Parameters at which two identical adapters give that adapter; None where no parameters do"""
     swept: tuple[str, ...] = ("k", "seed")
     """Of the lists that a sweep may have beside α, those that this method is varied over"""
+    contested: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    """Parameter → the values it takes in a contest, which gives every method as many settings: what decides beside α"""
     sampled: tuple[str, ...] = ()
     """Parameters that what is learned from samples depends on"""
     measures_budget: Callable[[Mapping[str, Any]], bool] = lambda parameters: False
@@ -309,7 +317,7 @@ class Method:
     @property
     def fits(self) -> bool:
         """Whether numbers are fitted with the model itself before it merges: a stage of its own, kept and resumed."""
-        return self.kind in ("learned", "iterated")
+        return self.kind in ("learned", "iterated", "edited")
 
     @property
     def stage(self) -> str:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from sstmerge_core.methods.linear import Experts, Strength
 from sstmerge_core.methods.registry import Real, method
 from sstmerge_core.methods.shared import Weights
-from sstmerge_core.methods.weighting import added, side, weighted
+from sstmerge_core.methods.weighting import added, sides
 
 if TYPE_CHECKING:
     import torch
@@ -74,12 +74,8 @@ def safe_delta(
     α = 0 is the published method, which has no safety adapter.
     """
     assert view.seen is not None
-    factors = weighted((*side(len(view.adapters) - 1, experts), alpha), weights)
-    utility = sum(
-        (weight * core for weight, core in zip(factors[:-1], view.adapters[:-1], strict=True)),
-        start=view.safety.double() * 0,
-    )
-    return (surgeon(utility, view.seen.double(), budget, damping) + factors[-1] * view.safety).to(view.utility)
+    utility, safety = sides(view, alpha, experts, weights)
+    return (surgeon(utility, view.seen.double(), budget, damping) + safety).to(view.utility)
 
 
 def surgeon(update: torch.Tensor, seen: torch.Tensor, budget: float, damping: float) -> torch.Tensor:

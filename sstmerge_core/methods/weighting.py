@@ -10,6 +10,8 @@ from sstmerge_core.errors import Problem, RecipeError
 if TYPE_CHECKING:
     import torch
 
+    from sstmerge_core.space import View
+
 
 def share(n: int, alpha: float) -> tuple[float, ...]:
     """(1−α) shared equally by the n−1 utility experts, α on the safety adapter."""
@@ -43,6 +45,13 @@ def weighted(found: Sequence[float], weights: str) -> tuple[float, ...]:
         fix = "Give one for each adapter: the utility adapters in their order, then the last."
         raise RecipeError(Problem(f"parameter weights={weights}", fault, fix))
     return tuple(factor * weight for factor, weight in zip(factors, found, strict=True))
+
+
+def sides(view: View, alpha: float, experts: str, weights: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """ΔU of the utility experts and α·ΔS as core matrices (p, q) float64, each times its factor of `weights`."""
+    factors = weighted((*side(len(view.adapters) - 1, experts), alpha), weights)
+    parts = [factor * core.double() for factor, core in zip(factors, view.adapters, strict=True)]
+    return sum(parts[1:-1], start=parts[0]), parts[-1]
 
 
 def names_of(experts: int) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 Role = Literal["safety", "over_refusal", "utility", "quality", "cost"]
 ROLES: tuple[Role, ...] = ("safety", "utility", "over_refusal", "quality", "cost")
@@ -106,3 +106,24 @@ class Metric:
     @property
     def arrow(self) -> str:
         return "↑" if self.higher_is_better else "↓"
+
+
+def of_given_texts(
+    name: str, title: str, role: Role, forced: Literal["refusal", "reference", "divergence"], **about: Any
+) -> Metric:
+    """A metric of given texts (`evaluate.forced`): a mean over prompts of means over the text's tokens, in nats.
+
+    `about` are further fields of `Metric`. No headline: it foresees what answers will show, and does not tell it.
+    """
+    return Metric(
+        name,
+        title,
+        role,
+        forced=forced,
+        computed_by="teacher_forcing",
+        interval="bootstrap",
+        bounded=False,
+        unit="nats per token",
+        headline=False,
+        **about,
+    )

@@ -41,6 +41,10 @@ LETTERS, PANEL_LETTERS = 18, 8
 """Of such a name at most, in the large figure and in a small panel"""
 NOTE_SIZE = 11
 """Pixels"""
+_TIGHT = 0.09
+"""Of the height of a panel: two names need that much between them"""
+_AWAY = "\N{NO-BREAK SPACE}" * 3
+"""Between a point and its name"""
 Trace = dict[str, Any]
 """As in `pareto_traces`: a figure checks it once"""
 _ALPHA = r" *(?:α|seed)=[^ ]+"
@@ -237,6 +241,8 @@ def panel(rows: pd.DataFrame, *, measures: Sequence[str] = tuple(MEASURE_DASH), 
         if met:
             found.append(_rings(line, met))
     notes = _notes(ends, PANEL_HEIGHT, PANEL_LETTERS)
+    if len(ends) == len(present) and rows["alpha"].nunique() == 1:
+        notes.append(_named_points(ends, _one_alpha(rows)))
     fig = go.Figure(found + notes)
     axis = AXES[str(rows["axis"].iloc[0])]
     fig.update_xaxes(title=axis, zeroline=False, automargin=True, range=_one_alpha(rows))
@@ -249,6 +255,32 @@ def panel(rows: pd.DataFrame, *, measures: Sequence[str] = tuple(MEASURE_DASH), 
         hoverlabel={"align": "left"},
     )
     return fig
+
+
+def _named_points(ends: Sequence[tuple[pd.DataFrame, str]], axis: Sequence[float] | None) -> Trace:
+    """What each of a panel's few points measures: one α draws no dash that would say it."""
+    points = sorted(((over_seeds(line, name).iloc[0], name) for line, name in ends), key=lambda one: -one[0]["value"])
+    values = [float(point["value"]) for point, _ in points]
+    alpha = float(points[0][0]["alpha"])
+    side = "left" if axis and alpha > 0.55 * axis[1] else "right"
+    places = []
+    for number, value in enumerate(values):
+        above = number > 0 and values[number - 1] - value < _TIGHT
+        below = number + 1 < len(values) and value - values[number + 1] < _TIGHT
+        places.append(f"{'middle' if above == below else 'bottom' if above else 'top'} {side}")
+    titles = [MEASURES[name].title.lower() for _, name in points]
+    return dict(
+        type="scatter",
+        x=[alpha] * len(points),
+        y=values,
+        mode="text",
+        text=[f"{_AWAY}{title}" if side == "right" else f"{title}{_AWAY}" for title in titles],
+        textposition=places,
+        textfont={"size": 11},
+        showlegend=False,
+        hoverinfo="skip",
+        meta={"named": True},
+    )
 
 
 def _one_alpha(rows: pd.DataFrame) -> list[float] | None:

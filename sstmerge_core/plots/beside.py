@@ -115,9 +115,13 @@ def share_words(share: Sequence[float]) -> str:
 
 
 def figure(row: Row, name: str) -> str:
-    """``0.22 (0.14–0.33)``: two decimals are all that these prompts tell."""
+    """``0.22 (0.14–0.33)``: two decimals are all that these prompts tell. A line never breaks within the interval."""
     low, high = row.get(f"{name}_low"), row.get(f"{name}_high")
-    spread = "" if low is None or high is None or pd.isna(low) or pd.isna(high) else f" ({low:.2f}–{high:.2f})"
+    spread = (
+        ""
+        if low is None or high is None or pd.isna(low) or pd.isna(high)
+        else f" ({low:.2f}–\N{WORD JOINER}{high:.2f})"
+    )
     return f"{number(row[name], 2)}{spread}"
 
 

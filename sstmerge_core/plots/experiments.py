@@ -23,6 +23,7 @@ def figure(result: Result, *, height: int = 420) -> go.Figure | None:
         "baselines": lambda: _spread(result.table("runs").rows),
         "alpha-k": lambda: _plane(_once(result.table("finalists").rows), _finalist),
         "search": lambda: _plane(result.table("trials").rows, lambda row: f"{row['parameters']}, selection split"),
+        "contest": lambda: _plane(result.table("contest").rows, lambda row: f"{row['pair']}: {title(row['method'])}"),
         "pre-post": lambda: _plane(result.table("runs").rows, lambda row: f"{row['model']}: {row['run']}"),
     }[result.experiment]
     found = draw()
@@ -59,7 +60,7 @@ def predicted(result: Result, *, height: int = 420) -> go.Figure | None:
 def _plane(rows: Sequence[Row], name: Any) -> go.Figure:
     """Every row between resistance and utility with both intervals, a colour per method."""
     picture = go.Figure()
-    known = [row for row in rows if row["resistance"] is not None and row["utility"] is not None]
+    known = [row for row in rows if row.get("resistance") is not None and row.get("utility") is not None]
     groups: dict[str, list[Row]] = {}
     for row in known:
         groups.setdefault(_group(row), []).append(row)
@@ -73,7 +74,8 @@ def _plane(rows: Sequence[Row], name: Any) -> go.Figure:
             mode="markers",
             name=look.title,
             marker={"color": look.color, "symbol": look.symbol, "size": 10},
-            customdata=[row["run_id"] for row in own],
+            # of several seeds the first one's run stands for all
+            customdata=[row["run_id"] if "run_id" in row else row["run_ids"][0] for row in own],
             text=[escape(name(row)) for row in own],
             hovertemplate="%{text}<br>resistance %{x:.3f}<br>utility %{y:.3f}<extra></extra>",
         )

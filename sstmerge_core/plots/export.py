@@ -15,7 +15,7 @@ import plotly.graph_objects as go
 
 from sstmerge_core import words
 from sstmerge_core.errors import Problem, StoreError
-from sstmerge_core.plots import standalone
+from sstmerge_core.plots import standalone, tex
 from sstmerge_core.plots.measures import MEASURES
 
 _PAGE = """<!doctype html>
@@ -37,8 +37,6 @@ td:first-child,th:first-child{{text-align:left}}
 """
 PICTURES = {"png": "image/png", "svg": "image/svg+xml", "pdf": "application/pdf"}
 """Formats of `picture` and their media types"""
-_GREEK = {"α": r"$\alpha$", "τ": r"$\tau$", "ρ": r"$\rho$", "λ": r"$\lambda$", "–": "--", "−": "$-$"}
-_TEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
 _ARROWS = {True: r"$\uparrow$", False: r"$\downarrow$"}
 _COLUMNS = ("resistance", "utility", "over_refusal")
 
@@ -157,22 +155,14 @@ def latex(rows: pd.DataFrame, *, caption: str, label: str) -> str:
     """Rows of the leaderboard as a booktabs table: run, α, each measure with its 95 % interval, and n."""
     measured = [name for name in _COLUMNS if name in rows and rows[name].notna().any()]
     heads = [f"{MEASURES[name].title} {_ARROWS[MEASURES[name].higher_is_better]}" for name in measured]
-    lines = [
-        r"\begin{table}[t]",
-        r"\centering",
-        rf"\caption{{{tex(caption)}}}",
-        rf"\label{{{label}}}",
-        rf"\begin{{tabular}}{{lr{'r' * len(measured)}r}}",
-        r"\toprule",
-        " & ".join(["Run", r"$\alpha$", *heads, "$n$"]) + r" \\",
-        r"\midrule",
-    ]
+    lines = []
     for row in rows.to_dict("records"):
         alpha = "--" if pd.isna(row["alpha"]) else f"{row['alpha']:.3g}"
         n = row.get("resistance_n")
-        cells = [tex(str(row["series_name"])), alpha, *(_tex_value(row, name) for name in measured)]
-        lines.append(" & ".join([*cells, "--" if pd.isna(n) else f"{n:.0f}"]) + r" \\")
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}"]) + "\n"
+        cells = [tex.text(str(row["series_name"])), alpha, *(_tex_value(row, name) for name in measured)]
+        lines.append([*cells, "--" if pd.isna(n) else f"{n:.0f}"])
+    table = tex.table(["Run", r"$\alpha$", *heads, "$n$"], lines, caption=tex.text(caption), label=label)
+    return f"% \\usepackage{{array,booktabs,longtable}}\n{tex.CHARACTER}\n{table}\n"
 
 
 def _tex_value(row: Mapping[str, object], name: str) -> str:
@@ -206,11 +196,3 @@ def _no_formula(cell: object) -> object:
 _FORMULAS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 """What a text begins with that a spreadsheet computes (OWASP, CSV injection)"""
 _NUMBER = re.compile(r"[-+]?\d+(\.\d*)?([eE][-+]?\d+)?")
-
-
-def tex(text: str) -> str:
-    """`text` in LaTeX that shows just that, on one line."""
-    escaped = re.sub(r"[&%$#_{}\\~^]", lambda found: _TEX.get(found[0], f"\\{found[0]}"), " ".join(text.split()))
-    for symbol, command in _GREEK.items():
-        escaped = escaped.replace(symbol, command)
-    return escaped

@@ -149,8 +149,7 @@ def figure(
             found.append(traces.legend_entry(view, str(method), str(source)))
         listed.add(entry)
     if families and len(best := shown[shown["on_front"]]):
-        low_high = (limits(shown, view.x), limits(shown, view.y))
-        found.append(traces.names(best, view, (low_high[0][1] - low_high[0][0], low_high[1][1] - low_high[1][0])))
+        found.append(traces.names(best, view, (limits(shown, view.x), limits(shown, view.y)), shown, marks or {}))
     if len(chosen := shown[shown["run_id"].isin(highlight)]):
         found.append(traces.rings(chosen, view, bars=view.few_bars and len(chosen) <= traces.BARS))
     if marks and len(chosen := shown[shown["run_id"].isin(marks)]):

@@ -6,7 +6,7 @@ They are dictionaries, which the figure checks once; as objects of plotly they w
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Any
@@ -30,8 +30,9 @@ _SOLIDS |= {"diamond": "diamond", "star": "diamond", "cross": "cross", "x": "x"}
 """How the symbols in space, of which there are eight, stand for the others, by what these begin with"""
 
 
-_GAP = "\N{NO-BREAK SPACE}" * 3
-"""Between a point and its name"""
+_GAP = "\N{NO-BREAK SPACE}" * 4
+"""Between a point, be there a ring around it, and its name"""
+Spans = tuple[Sequence[float], Sequence[float]]
 
 
 @dataclass(frozen=True)
@@ -127,6 +128,8 @@ def rings(rows: pd.DataFrame, view: View, *, letters: Sequence[str] = (), bars: 
         look |= {"size": 17, "line": {"width": 1.4}}
         shared |= {"mode": "markers+text", "text": list(letters), "textposition": "top center", "cliponaxis": False}
         shared |= {"meta": {"marks": list(rows["run_id"])}, "textfont": {"size": 13, "weight": 700}}
+        if not view.space:
+            shared["textfont"]["shadow"] = "auto"  # what is drawn below a letter stays off it
     if view.space:
         shared.pop("cliponaxis", None)
         return {"type": "scatter3d", **view.coordinates(rows), "marker": look | {"size": 10}, **shared}
@@ -172,20 +175,73 @@ def _title(view: View, method: str, source: str) -> str:
     return f"{view.style(method).title}{' (reported)' if source == 'reported' else ''}"
 
 
-def names(rows: pd.DataFrame, view: View, spans: tuple[float, float]) -> Trace:
-    """The methods' names beside points, where another's name leaves room for them. `spans`: lengths of the axes."""
-    placed: list[tuple[float, float]] = []
-    texts, at = [], []
-    rightmost = float(rows[view.x.column].max())
-    for across, up, method in zip(rows[view.x.column], rows[view.y.column], rows["method"], strict=True):
-        room = all(abs(across - x) / spans[0] > 0.25 or abs(up - y) / spans[1] > 0.05 for x, y in placed)
-        placed += [(across, up)] if room else []
-        to_the_right = rightmost - across > 0.25 * spans[0]
-        name = style(str(method)).title if room else ""
-        texts.append(f"{_GAP}{name}" if to_the_right else f"{name}{_GAP}")
-        at.append("middle right" if to_the_right else "bottom left")
-    look = {"mode": "text", "text": texts, "textposition": at, "textfont": {"size": 12}, "cliponaxis": False}
+def names(rows: pd.DataFrame, view: View, ranges: Spans, among: pd.DataFrame, marks: Mapping[str, str]) -> Trace:
+    """The methods' names beside points of the front, each once and only where nothing else is drawn.
+
+    `ranges`: ends of the axes; `among`: every point of the picture; `marks`: run id → letters above its ring.
+    """
+    rooms = [_Room(among, view, ranges, marks, plot) for plot in _PLOTS]
+    texts, places = [], []
+    named: set[str] = set()
+    for point, method in zip(rows[[view.x.column, view.y.column]].to_numpy(dtype=float), rows["method"], strict=True):
+        title = style(str(method)).title
+        width = _LETTER * len(title)
+        spots = (
+            [] if method in named else [spot for spot in _SPOTS if all(room.has(point, width, spot) for room in rooms)]
+        )
+        side, rise = spots[0] if spots else ("right", 0)
+        if spots:
+            named.add(method)
+            for room in rooms:
+                room.boxes = np.vstack([room.boxes, room.box(point, width, spots[0])])
+        name = title if spots else ""
+        texts.append(f"{_GAP}{name}" if side == "right" else f"{name}{_GAP}")
+        places.append(f"{'top' if rise > 0 else 'bottom' if rise < 0 else 'middle'} {side}")
+    look = {"mode": "text", "text": texts, "textposition": places, "textfont": {"size": 12}, "cliponaxis": False}
     return {"type": "scatter", **view.coordinates(rows), **look, "hoverinfo": "skip", "showlegend": False}
+
+
+_PLOTS = ((300.0, 270.0), (640.0, 300.0))
+"""Pixels of the plot on a telephone and on a desk; letters and points are as large on both"""
+_POINT, _RING, _LETTER, _AWAY = 6.0, 11.0, 6.0, 13.0
+"""Half of a point and of a ring, the width of a letter, and what `_GAP` takes, in pixels"""
+_SPOTS = (("right", 0), ("right", 7), ("right", -7), ("left", 7), ("left", -7))
+"""Where a name may stand beside its point, the best first: its side, and how many pixels it is raised. Straight to the
+left comes the line of the front."""
+
+
+class _Room:
+    """What is drawn in a plot of so many pixels, as boxes: left, bottom, right, top."""
+
+    def __init__(
+        self, among: pd.DataFrame, view: View, ranges: Spans, marks: Mapping[str, str], plot: tuple[float, float]
+    ) -> None:
+        (left, right), (low, high) = ranges
+        self.width = plot[0]
+        self.corner = np.array([left, low], dtype=float)
+        self.scale = np.array([plot[0] / (right - left), plot[1] / (high - low)])
+        points = self._at(among[[view.x.column, view.y.column]].to_numpy(dtype=float))
+        ringed = among["run_id"].isin(marks).to_numpy()
+        half = np.where(ringed, _RING, _POINT)[:, None]
+        wide = np.array([_LETTER * len(marks[run]) / 2 for run in among["run_id"][ringed]]).reshape(-1, 1)
+        x, y = points[ringed, :1], points[ringed, 1:]
+        letters = np.hstack([x - wide, y + 11, x + wide, y + 28])
+        self.boxes = np.vstack([np.hstack([points - half, points + half]), letters])
+
+    def _at(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
+        return (points - self.corner) * self.scale
+
+    def box(self, point: NDArray[np.float64], width: float, spot: tuple[str, int]) -> NDArray[np.float64]:
+        across, up = self._at(point)
+        start = across + _AWAY if spot[0] == "right" else across - _AWAY - width
+        return np.array([start, up + spot[1] - 7, start + width, up + spot[1] + 7])
+
+    def has(self, point: NDArray[np.float64], width: float, spot: tuple[str, int]) -> bool:
+        """Whether a name has room there. Its own point ends before it begins."""
+        left, bottom, right, top = self.box(point, width, spot)
+        boxes = self.boxes
+        meets = (boxes[:, 0] < right) & (boxes[:, 2] > left) & (boxes[:, 1] < top) & (boxes[:, 3] > bottom)
+        return bool(left >= 0 and right <= self.width and not meets.any())
 
 
 def _edge(source: str, color: str) -> dict[str, Any]:

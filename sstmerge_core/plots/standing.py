@@ -60,6 +60,13 @@ class Standing:
         return found
 
 
+def marks_words(marks: Mapping[str, str]) -> str:
+    """What the letters in the picture stand for: ``S: Safety first, B: Balanced.``; empty where there is none."""
+    there = {letter for letters in marks.values() for letter in letters}
+    told = [f"{letter}: {GOALS[goal]}" for goal, letter in LETTERS.items() if letter in there]
+    return f"The picks are ringed, {', '.join(told)}." if told else ""
+
+
 def standing(shown: pd.DataFrame, axes: Sequence[str], decision: Decision) -> Standing | None:
     """Of the runs measured here on test prompts, otherwise of the first group that there is; None without a merge.
 

@@ -54,14 +54,16 @@ _POINTS = {
 }
 """What is drawn and is no merge method: a reported one, then reference points, which come last in a legend"""
 _SYMBOLS = (
-    "triangle-ne",
-    "triangle-se",
-    "triangle-sw",
-    "triangle-nw",
+    "octagon",
     "star-triangle-down",
-    "circle-x",
-    "square-cross",
+    "hourglass",
+    "pentagon",
+    "star-diamond",
+    "star-triangle-up",
+    "diamond-tall",
+    "diamond-wide",
 )
+"""Solid and centred on their point: half a square (triangle-ne) stands beside it, and a cross within is not seen"""
 _DASHES = ("longdashdot", "dash", "dot")
 
 
@@ -119,7 +121,7 @@ def _looks() -> dict[str, Look]:
     """Every method's look. Those that name none get theirs one after the other, in the order of their names."""
     found: dict[str, Look] = {entry.name: entry.look for entry in methods.methods() if entry.look}
     for entry in sorted((own for own in methods.methods() if not own.look), key=lambda own: own.name):
-        found[entry.name] = _of_family(entry, set(found.values()))
+        found[entry.name] = _of_family(entry, {*found.values(), *(look for _, look in _POINTS.values())})
     return found
 
 
@@ -127,7 +129,8 @@ def _of_family(entry: Method, taken: set[Look]) -> Look:
     """A look of the method's family that nobody has, begun at a place of its own in the family's colours and symbols:
     a further method rarely moves it."""
     looks = [_spare(entry.name, entry.family, step) for step in range(len(OF_FAMILY[entry.family]) * len(_SYMBOLS))]
-    return next((look for look in looks if look not in taken), looks[0])
+    marked = {(look.color, look.symbol) for look in taken}  # points have no dash
+    return next((look for look in looks if (look.color, look.symbol) not in marked), looks[0])
 
 
 def _spare(name: str, family: str, step: int = 0) -> Look:

@@ -37,6 +37,8 @@ from sstmerge_core.words import plain
 
 SIGNIFICANT = 0.05
 _SCORES = {"Sum": ("resistance", "utility"), "Resistance": ("resistance",), "Utility": ("utility",)}
+_TOLD = 8
+"""Pairs of fronts that are told apart in a sentence each, the greatest differences first"""
 CLOSEST = (
     "Each method stands with its setting closest to resistance 1 and utility 1, chosen on the prompts that tell it, "
     "which flatters it."
@@ -185,7 +187,10 @@ def _front_sentences(
             few.append(row)
         elif pd.isna(row["low"]) or "yes" in (row["answer"], row["runs_answer"]) or len(compared) == 1:
             told.append(row)  # the others are open in the matrix
-    sentences = [fronts.front_above(row, titles) for row in told]
+    told.sort(key=lambda row: -abs(row["difference"]))
+    sentences = [fronts.front_above(row, titles) for row in told[:_TOLD]]
+    if len(told) > _TOLD:
+        sentences.append(f"{len(told) - _TOLD} further pairs of fronts are told apart: the matrix has them.")
     if len(few) == 1:
         sentences.append(fronts.front_above(few[0], titles))
     elif few:
@@ -290,7 +295,7 @@ def _side_table(chapter: Chapter, chosen: pd.DataFrame, side: str) -> Table:
         rows.append(tuple(cells))
     caption = f"Against {point_link(alone)}, {SIDES[side]}: {figures_sentence(alone, chapter.digits)}."
     if known:
-        rates = "paired bootstrap by topic" if chapter.topics.get("resistance") else "McNemar"
+        rates = "Paired bootstrap by topic" if chapter.topics.get("resistance") else "McNemar"
         caption += f" {rates} and Cohen's h for rates, paired bootstrap and d for means, p after Holm within a column."
     return drop_empty(Table(("Run", *heads), tuple(rows), caption=caption))
 

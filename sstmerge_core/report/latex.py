@@ -1,40 +1,36 @@
-"""A report as LaTeX, to be \\input after \\appendix: sections, booktabs tables with captions and labels, no figures.
+"""A report as LaTeX: sections, booktabs tables with captions and labels, no figures.
 
-Needs the packages booktabs, longtable and graphicx. Links into the app become plain text.
+The file compiles by itself, and is \\input after \\appendix of a document with the packages array, booktabs and
+longtable. Links into the app become plain text.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from sstmerge_core.plots.export import tex
+from sstmerge_core.plots import tex
 from sstmerge_core.report.document import Block, Bullets, Chart, Report, Section, Table
 from sstmerge_core.report.html import spans
 
-LONG = 30
-"""Rows beyond which a table breaks over pages"""
-_HEAD = """% Written by SST-Merge Studio; \\input this file after \\appendix.
-% \\usepackage{booktabs,longtable,graphicx}, and \\usepackage[utf8]{inputenc} where the engine is old.
+_HEAD = rf"""% Written by SST-Merge Studio. Compile it as it is, or \input it after \appendix in a document that has
+% \usepackage{{array,booktabs,longtable}}. Letters that pdfLaTeX has no font for need XeLaTeX or LuaLaTeX and one.
+\makeatletter
+\ifx\@nodocument\relax\def\sstend{{}}\else
+\documentclass[a4paper]{{article}}
+\usepackage[margin=25mm]{{geometry}}
+\usepackage{{array,booktabs,longtable}}
+\def\sstend{{\end{{document}}}}
+\begin{{document}}
+\fi
+\makeatother
+{tex.CHARACTER}
 """
 _SECTIONS = {2: "section", 3: "subsection"}
-_SIGNS = {"↑": r"$\uparrow$", "↓": r"$\downarrow$", "→": r"$\rightarrow$", "←": r"$\leftarrow$", "Δ": r"$\Delta$"}
-_SIGNS |= {
-    "∞": r"$\infty$",
-    "≥": r"$\geq$",
-    "≤": r"$\leq$",
-    "×": r"$\times$",
-    "÷": r"$\div$",
-    "·": r"$\cdot$",
-    "…": r"\dots{}",
-}
-_SIGNS |= {"<": r"\textless{}", ">": r"\textgreater{}", "\u00a0": "~", "\u2060": "", "“": "``", "”": "''", "’": "'"}
 
 
 def document(report: Report) -> str:
     """The whole report; labels are ``sec:sst-N`` and ``tab:sst-N``."""
     parts = [_HEAD, inline(report.about)]
     parts += [_section(number, section) for number, section in enumerate(report.sections, start=1)]
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join([*parts, "\\sstend"]) + "\n"
 
 
 def _section(number: int, section: Section) -> str:
@@ -47,31 +43,16 @@ def _block(block: Block) -> str:
     if isinstance(block, Table):
         return _table(block)
     if isinstance(block, Bullets):
-        items = "\n".join(f"  \\item {inline(item)}" for item in block.items)
+        items = "\n".join(f"  \\item {tex.first(inline(item))}" for item in block.items)
         return f"\\begin{{itemize}}\n{items}\n\\end{{itemize}}"
     return "" if isinstance(block, Chart) else inline(block)
 
 
 def _table(table: Table) -> str:
-    """As wide as the text at most; one of many rows goes over pages, in small letters."""
-    columns = "l" * table.texts + "r" * (len(table.head) - table.texts)
     title = f"{inline(table.title.rstrip('.?'))}." if table.title else ""
-    caption = f"\\caption{{{' '.join(filter(None, [title, inline(table.caption)]))}}}\\label{{tab:sst-{table.number}}}"
-    head = _row(table.head)
-    rows = "\n".join(map(_row, table.rows))
-    if len(table.rows) > LONG:
-        return (
-            f"{{\\scriptsize\\setlength{{\\tabcolsep}}{{3pt}}\n\\begin{{longtable}}{{{columns}}}\n{caption}\\\\\n\\toprule\n{head}\n"
-            f"\\midrule\n\\endfirsthead\n\\toprule\n{head}\n\\midrule\n\\endhead\n{rows}\n\\bottomrule\n"
-            "\\end{longtable}}"
-        )
-    body = f"\\begin{{tabular}}{{{columns}}}\n\\toprule\n{head}\n\\midrule\n{rows}\n\\bottomrule\n\\end{{tabular}}"
-    fits = f"\\resizebox{{\\ifdim\\width>\\linewidth\\linewidth\\else\\width\\fi}}{{!}}{{%\n{body}}}"
-    return f"\\begin{{table}}[htbp]\n\\centering\n{caption}\n{fits}\n\\end{{table}}"
-
-
-def _row(cells: Sequence[str]) -> str:
-    return " & ".join(map(inline, cells)) + " \\\\"
+    caption = " ".join(filter(None, [title, inline(table.caption)]))
+    head, *rows = ([inline(cell) for cell in cells] for cells in (table.head, *table.rows))
+    return tex.table(head, rows, caption=caption, label=f"tab:sst-{table.number}", texts=table.texts)
 
 
 def inline(text: str) -> str:
@@ -89,9 +70,6 @@ def inline(text: str) -> str:
 
 
 def _plain(text: str) -> str:
-    """`export.tex` keeps no blank at the ends, which matters between two spans."""
-    before, after = text[: len(text) - len(text.lstrip())], text[len(text.rstrip()) :]
-    escaped = tex(text)
-    for sign, command in _SIGNS.items():
-        escaped = escaped.replace(sign, command)
-    return f"{' ' if before else ''}{escaped}{' ' if after and text.strip() else ''}"
+    """`tex.text` keeps no blank at the ends, which matters between two spans."""
+    before, after = text[: len(text) - len(text.lstrip(" "))], text[len(text.rstrip(" ")) :]
+    return f"{' ' if before else ''}{tex.text(text)}{' ' if after and text.strip() else ''}"

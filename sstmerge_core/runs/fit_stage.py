@@ -7,14 +7,31 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sstmerge_core import methods
-from sstmerge_core.recipe import STAGE_VERSIONS, Recipe
+from sstmerge_core.adapters.base_weights import base_weights
+from sstmerge_core.errors import DataError, Problem
+from sstmerge_core.fisher.outputs import RESIDUAL, prompt_outputs
+from sstmerge_core.fitting import edited
+from sstmerge_core.merge import deltas, merge
+from sstmerge_core.methods import edits
+from sstmerge_core.methods.edits import layer_of
+from sstmerge_core.metrics.labels import DEFAULT_JUDGE
+from sstmerge_core.recipe import STAGE_VERSIONS, Calibration, Recipe
 from sstmerge_core.runs.session import Session
 from sstmerge_core.suites.twins import REFUSAL
 
 if TYPE_CHECKING:
+    import torch
+
     from sstmerge_core.fitting import Fit, ModelObjective, Part
+    from sstmerge_core.models.resident import ResidentModel
     from sstmerge_core.models.supervised import Example
 
+WRITERS = ("o_proj", "down_proj", "out_proj", "c_proj", "fc2", "fc_out", "wo", "w2", "dense", "dense_4h_to_h")
+"""What modules are called that write to the residual stream"""
+ANSWER_TOKENS = 32
+"""Of an answer, at most: a refusal shows at its beginning"""
+AT_ONCE = 16
+"""Prompts that are answered in one batch"""
 VERSION = 1
 """Raised by hand when a fit's result changes for the same input"""
 
@@ -35,13 +52,16 @@ def fitted(recipe: Recipe, session: Session) -> Fit:
     found = kept.load(session.workspace, key)
     if found is None:
         checkpoint = kept.checkpoint(session.workspace, key)
-        space = _space(recipe, session)
-        given = (entry, entry.complete(recipe.parameters), space)
+        given = (entry, entry.complete(recipe.parameters))
         how: dict[str, Any] = {"checkpoint": checkpoint, "progress": partial(session.progress, entry.stage)}
-        if entry.kind == "iterated":
-            found = fitting.iterate(*given, _Samples(recipe, session, space), **how)
+        if entry.kind == "edited":
+            found = fitting.edit(*given, _Prompts(recipe, session), **how)
+        elif entry.kind == "iterated":
+            space = _space(recipe, session)
+            found = fitting.iterate(*given, space, _Samples(recipe, session, space), **how)
         else:
-            found = fitting.learn(*given, _objective(recipe, session, space, _parts(recipe, session)), **how)
+            space = _space(recipe, session)
+            found = fitting.learn(*given, space, _objective(recipe, session, space, _parts(recipe, session)), **how)
         kept.save(session.workspace, key, found, depends)
         checkpoint.remove()
     return found
@@ -96,6 +116,92 @@ class _Samples:
         self.gradients = self._fitted.gradients
         self.losses = partial(self._fitted.losses, tick=session.stop_if_asked)
         self.held = partial(self._held.loss, tick=session.stop_if_asked)
+
+
+class _Prompts:
+    """The calibration prompts of a method that edits whole weights, asked of the merge with the edits so far."""
+
+    def __init__(self, recipe: Recipe, session: Session) -> None:
+        from sstmerge_core.evaluate.judges import get_judge
+
+        self._recipe, self._session = recipe, session
+        self._entry = methods.get(recipe.method)
+        self._prompts = {kind: [one.prompt for one in session.examples(recipe, kind)] for kind in edits.KINDS}
+        self._judge = get_judge(DEFAULT_JUDGE) if self._entry.needs_answers else None
+
+    def look(self, so_far: dict[str, edits.Edit], answers_alone: bool) -> edits.Seen:
+        resident = self._edited(so_far)
+        answered = {kind: self._answered(resident, own) for kind, own in self._prompts.items()} if self._judge else None
+        if answers_alone:
+            return edits.Seen({}, answered)
+        names, block = self._modules(resident)
+        outputs: dict[str, dict[str, Any]] = {name: {} for name in (*names, *([RESIDUAL] if block else []))}
+        for kind, own in self._prompts.items():
+            found = prompt_outputs(
+                resident.model,
+                resident.tokenizer,
+                names,
+                own,
+                last_token=self._entry.needs_answers,
+                block=block,
+                max_length=self._calibration.max_length,
+                tick=self._session.stop_if_asked,
+            )
+            for name, values in found.items():
+                outputs[name][kind] = values
+        return edits.Seen(outputs, answered, outputs.pop(RESIDUAL, None))
+
+    @property
+    def _calibration(self) -> Calibration:
+        assert self._recipe.calibration is not None
+        return self._recipe.calibration
+
+    def _edited(self, so_far: dict[str, edits.Edit]) -> ResidentModel:
+        """The base model with the merge and the edits so far."""
+        recipe, session = self._recipe, self._session
+        merged = merge(
+            [session.factors(source) for source in recipe.adapters],
+            recipe.method,
+            recipe.parameters,
+            base=base_weights(recipe.base.path, session.arithmetic),
+            fit=edited.as_fit(so_far),
+        )
+        resident = session.model(recipe.base, self._calibration.dtype, recipe.chat)
+        resident.set_delta(deltas(merged))
+        return resident
+
+    def _answered(self, resident: ResidentModel, prompts: list[str]) -> torch.Tensor:
+        """Whether each prompt is answered: neither refused nor with broken text."""
+        import torch
+
+        assert self._judge is not None
+        found = []
+        for start in range(0, len(prompts), AT_ONCE):
+            self._session.stop_if_asked()
+            asked = prompts[start : start + AT_ONCE]
+            given = resident.generate(asked, ANSWER_TOKENS)
+            found += [
+                self._judge.score(prompt, one.text).label not in ("refusal", "degenerate")
+                for prompt, one in zip(asked, given, strict=True)
+            ]
+        return torch.tensor(found, dtype=torch.bool)
+
+    def _modules(self, resident: ResidentModel) -> tuple[list[str], str]:
+        """The modules that are looked at, and for a method that asks for answers the last layer."""
+        if not self._entry.needs_answers:
+            return sorted(set().union(*(self._session.factors(source) for source in self._recipe.adapters))), ""
+        names = [
+            name
+            for name in sorted(resident.modules)
+            if name.rpartition(".")[2] in WRITERS and layer_of(name) is not None
+        ]
+        if not names:
+            fault = f"has no layer with a module called {', '.join(WRITERS)}, which {self._entry.title} changes"
+            raise DataError(Problem(f"base model {self._recipe.base.name}", fault, "Choose another method."))
+        last = max(names, key=lambda name: layer_of(name) or 0)
+        parts = last.split(".")
+        place = next(index for index, part in enumerate(parts) if part.isdecimal())
+        return names, ".".join(parts[: place + 1])
 
 
 def _weights(recipe: Recipe) -> dict[str, float]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sstmerge_core import documents
@@ -116,7 +117,7 @@ def _screen(recipe: Recipe, session: Session, n: int, references: dict[str, dict
     if recipe.selection is not None:
         return Screened(recipe, [], 0.0)
     texts = forced.texts_of(recipe.evaluation.suites, n)
-    path = session.workspace.cache / "screened" / f"{cache.key(**_depends(recipe, texts, session))}.json"
+    path = _path(recipe, texts, session.workspace, session.device)
     if path.is_file():
         known = documents.read_json(path)
         return Screened(recipe, known["rows"], known["seconds"])
@@ -151,13 +152,25 @@ def _reference(
     return known[alone.run_id]
 
 
-def _depends(recipe: Recipe, texts: Sequence[Texts], session: Session) -> dict[str, Any]:
-    """Everything that can change a recipe's figures: the merge by content, the texts, how the model computes."""
+def is_known(recipe: Recipe, workspace: Workspace, device: str, n: int = Screening.n) -> bool:
+    """Whether `screen` finds a recipe's figures on `device` without computing them."""
+    from sstmerge_core.evaluate import forced
+
+    return (
+        recipe.evaluation is not None
+        and _path(recipe, forced.texts_of(recipe.evaluation.suites, n), workspace, device).is_file()
+    )
+
+
+def _path(recipe: Recipe, texts: Sequence[Texts], workspace: Workspace, device: str) -> Path:
+    """Where figures are kept: named after everything that can change them, the merge by content, the texts, and how the
+    model computes."""
     assert recipe.evaluation is not None
     merge = recipe.model_copy(update={"evaluation": None, "selection_benign": None})
     said = [[own.suite, own.role, own.topics, own.given] for own in texts]
-    how = [recipe.dtype, recipe.evaluation.applied, session.device.partition(":")[0]]
-    return {"merge": merge.run_id, "texts": said, "how": how, "version": [VERSION, STAGE_VERSIONS["merge"]]}
+    how = [recipe.dtype, recipe.evaluation.applied, device.partition(":")[0]]
+    depends = {"merge": merge.run_id, "texts": said, "how": how, "version": [VERSION, STAGE_VERSIONS["merge"]]}
+    return workspace.cache / "screened" / f"{cache.key(**depends)}.json"
 
 
 def note(workspace: Workspace, one: Screened) -> None:

@@ -26,7 +26,7 @@ from sstmerge_core.builder.recipe_file import read_recipe
 from sstmerge_core.catalog import intake
 from sstmerge_core.errors import AdapterError, Problem, SSTMergeError, visible
 from sstmerge_core.playground import conversation
-from sstmerge_core.plots import export
+from sstmerge_core.plots import export, tex
 from sstmerge_core.recipe import Recipe, Source
 from sstmerge_core.store import saved
 from sstmerge_core.store.events import run_folder
@@ -376,13 +376,14 @@ def _plain_card() -> str:
 
 
 _TEX = re.compile(
-    r"\\[&%$#_{}]|\\text(?:backslash|asciitilde|asciicircum)\{\}|\$\\(?:alpha|tau|rho|lambda)\$|\$-\$|[^&%$#_{}\\~^\n]"
+    r"\\[&%$#_{}]|\\(?:text[a-z]+|[A-Za-z]+|`)\{\}|\\symbol\{34\}|\\sstchar\{\d+\}\{[0-9A-F]+\}"
+    r"|\\[`'^~=.\"uHvc]\{[A-Za-z]\}|\$(?:-|\^\\?\w+|\\[a-zA-Z|]+)\$|\\,|\{\}|~|[^&%$#_{}\\~^\n]"
 )
 
 
 def _in_latex(text: str) -> str:
     """Whether a cell of LaTeX's table is anything but letters, escaped specials and the Greek of this project."""
-    told = export.tex(text)
+    told = tex.text(text)
     left = _TEX.sub("", told)
     return f"{left[:50]!r} of {told[:100]!r}" if left else ""
 

@@ -6,7 +6,7 @@ import contextlib
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,8 @@ MARKS = {
     "experiments": SOMETHING,
     "report": SOMETHING,
 }
+BACKGROUND = "getComputedStyle(document.querySelector('[data-testid=\"stApp\"]')).backgroundColor"
+DARK, LIGHT = "rgb(18, 22, 29)", "rgb(253, 253, 252)"
 NewPage = Callable[..., Any]
 
 
@@ -41,7 +43,7 @@ NewPage = Callable[..., Any]
 def test_page_fits_a_telephone_and_a_desk_and_asks_no_other_server(
     full_server: str, new_page: NewPage, path: str
 ) -> None:
-    page = new_page(width=390, height=844)
+    page = new_page(width=390, height=844, dark=True)
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
     page.goto(f"{full_server}/{path}")
@@ -51,22 +53,29 @@ def test_page_fits_a_telephone_and_a_desk_and_asks_no_other_server(
     if MARKS[path] == CHART:
         top = page.locator(CHART).first.bounding_box()["y"]
         assert top < 844 / 2, "more than half of the first screen comes before the chart"
+    assert _serious(page) == []
+    page.emulate_media(color_scheme="light")
     page.set_viewport_size({"width": 1440, "height": 900})
     drawn(page, MARKS[path])
     assert _scroll_width(page) <= 1440
+    assert _background(page) == LIGHT
     assert _serious(page) == []
     assert [url for url in asked if not url.startswith((full_server, "data:", "blob:"))] == []
 
 
 @pytest.mark.parametrize("path", MARKS)
 def test_page_of_an_empty_workspace_says_what_to_do(empty_server: str, new_page: NewPage, path: str) -> None:
-    page = new_page(width=390, height=844)
+    page = new_page(width=390, height=844, dark=True)
     page.goto(f"{empty_server}/{path}")
     page.wait_for_selector('[data-testid="stApp"][data-test-script-state="notRunning"]')
     page.wait_for_selector('[data-testid="stMain"] [data-testid="stElementContainer"]')
     assert page.locator('[data-testid="stException"]').count() == 0
     assert _scroll_width(page) <= 390
     assert page.locator(".st-key-window").count() == 1, "without it links open new tabs and ? does nothing"
+    assert _serious(page) == []
+    page.emulate_media(color_scheme="light")
+    page.wait_for_function(f"() => {BACKGROUND} === '{LIGHT}'")
+    assert _serious(page, only=["color-contrast"]) == []
 
 
 def test_the_first_visitor_of_a_server_may_come_by_a_link_to_a_page(tmp_path: Path, new_page: NewPage) -> None:
@@ -84,7 +93,7 @@ def test_dark_survives_a_reload(full_server: str, new_page: NewPage) -> None:
     before = _background(page)
     page.reload()
     drawn(page, CHART)
-    assert before == _background(page) == "rgb(18, 22, 29)"
+    assert before == _background(page) == DARK
 
 
 def at_rest(place: Any) -> dict[str, float]:
@@ -221,13 +230,10 @@ def _scroll_width(page: Any) -> int:
     )
 
 
-def _serious(page: Any) -> list[str]:
-    """What axe-core calls serious or critical: missing names, contrast, what a keyboard cannot reach.
-
-    Left out is what Streamlit draws by itself: the box of a formula, which scrolls by the pixel that a tall letter
-    stands out, and the shortcut written on a button.
-    """
-    found = Axe().run(page, context={"exclude": [[".katex-display"], ["kbd"]]}).response["violations"]
+def _serious(page: Any, *, only: Sequence[str] = ()) -> list[str]:
+    """What axe-core calls serious or critical: missing names, contrast, what a keyboard cannot reach; `only`: rules."""
+    page.wait_for_function("() => window.sstmergePage")
+    found = Axe().run(page, options={"runOnly": list(only)} if only else None).response["violations"]
     return [
         f"{fault['id']}: {node['html'][:200]}"
         for fault in found
@@ -237,4 +243,4 @@ def _serious(page: Any) -> list[str]:
 
 
 def _background(page: Any) -> str:
-    return page.evaluate("() => getComputedStyle(document.querySelector('[data-testid=\"stApp\"]')).backgroundColor")
+    return page.evaluate(f"() => {BACKGROUND}")

@@ -31,6 +31,13 @@ ROWS: dict[str, tuple[str, list[dict[str, Any]]]] = {
         [{"method": "U alone", "pair": "U_S", "alpha": None, **POINT}],
     ),
     "pre-post": ("runs", [{"model": "After tuning", "run": "x", **POINT}, {"model": "DARE", "run": "y", **POINT}]),
+    "contest": (
+        "contest",
+        [
+            {"method": "linear", "pair": "U_S", **POINT, "run_ids": ["a", "b"]},
+            {"method": "U alone", "pair": "U_S", **POINT},
+        ],
+    ),
     "search": ("trials", [{"method": "sst_gevp", "parameters": "k=3", **POINT}]),
 }
 PREDICTED = Table(

@@ -65,6 +65,9 @@ def test_the_shipped_methods_colours_stay_apart_for_every_kind_of_sight(sight: s
 def test_no_two_methods_look_alike_and_a_new_one_always_looks_the_same() -> None:
     looks = [(look.color, look.symbol, look.dash) for look in map(style.style, [*style.known(), "brand_new"])]
     assert len(set(looks)) == len(looks)
+    points = [look[:2] for look in looks[:-1]]
+    assert len(set(points)) == len(points), "a point has no dash"
+    assert not [symbol for _, symbol, _ in looks if re.fullmatch(r"triangle-[ns][ew]", symbol)], "beside its point"
     assert style.style("brand_new") == style.style("brand_new")
     assert set(methods.names()) <= set(style.known())
 

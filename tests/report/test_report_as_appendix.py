@@ -30,7 +30,7 @@ def test_latex_has_every_table_with_caption_and_label_and_nothing_that_latex_wou
     text = latex.document(REPORT)
     assert text.count(r"\caption{") == text.count(r"\label{tab:sst-") == 2
     assert r"\caption{First. Long.}\label{tab:sst-1}" in text and r"\section{First}\label{sec:sst-1}" in text
-    assert r"A\_5 \& 50 \% & \textless{} 0.001 \\" in text, "a link is the text that it shows"
+    assert r"A\_5 \& 50 \% & \textless{}~0.001 \\" in text, "a link is the text that it shows"
     assert r"\textbf{Bold} and \texttt{code\_x} of a run, $\alpha$ $\geq$ 1." in text
     assert r"R $\uparrow$" in text and r"\item two" in text and r"About 95 \%." in text
     for name in ("longtable", "table", "tabular", "itemize"):
