@@ -326,9 +326,9 @@ def _draws(prompts: int, resamples: int, seed: int, start: int) -> NDArray[np.fl
     return np.bincount(rows.ravel(), minlength=resamples * prompts).reshape(resamples, prompts).astype(np.float64)
 
 
-def p_text(p_value: float) -> str:
-    """``0.034``, ``< 0.001``, an en dash where there is none."""
-    return "–" if np.isnan(p_value) else "< 0.001" if p_value < 0.001 else f"{p_value:.3f}"
+def p_text(p_value: float | None) -> str:
+    """``0.034``, ``< 0.001``, an en dash where there is none: of NaN, which is None in the JSON of a result."""
+    return "–" if p_value is None or np.isnan(p_value) else "< 0.001" if p_value < 0.001 else f"{p_value:.3f}"
 
 
 def _resampled_means(

@@ -24,6 +24,7 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
+from sstmerge_core import documents
 from sstmerge_core.adapters.archive import FILES as ADAPTER_FILES
 from sstmerge_core.adapters.fingerprint import adapter_fingerprint, base_fingerprint
 from sstmerge_core.errors import DataError, Problem, disk_problem
@@ -390,7 +391,7 @@ def _written(manifest: Manifest) -> bytes:
 def _read(text: bytes, where: str) -> Manifest:
     """A manifest; whoever may write into the store may have written anything there."""
     try:
-        told = json.loads(text)
+        told = documents.from_json(text)
         files = {name: (int(one["bytes"]), str(one["sha256"])) for name, one in told["files"].items()}
         found = Manifest(
             told["kind"], told["sha256"], told["name"], files, told.get("run_id", ""), float(told.get("stored_at", 0))
@@ -401,7 +402,7 @@ def _read(text: bytes, where: str) -> Manifest:
             _NAME.fullmatch(name) and name.strip(".") and _HASH.fullmatch(digest) and size >= 0
             for name, (size, digest) in files.items()
         )
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
         usable = False
     if not usable:
         raise DataError(Problem(where, "is no manifest of this program", "Push the original again."))
