@@ -7,8 +7,8 @@ same number by simulated workers of which some die in the middle of a trial, to 
 
 With Ray: 20 trials that take 10 s each on 2 local actors against 1, from the first trial's start to the last one's end;
 then one of two actors is killed in the middle of a trial. A trial here waits instead of computing, so that this tells
-what handing out and collecting costs, and nothing of how two models share these cores. ``--only computing`` tells that, on
-a machine that does nothing else: the same with trials that compute, on one thread each, as much as takes 10 s alone
+what handing out and collecting costs, and nothing of how two models share these cores. ``--only computing`` tells that,
+on a machine that does nothing else: the same with trials that compute, on one thread each, as much as takes 10 s alone
 here. It has no limit, as it measures the machine.
 """
 

@@ -206,8 +206,12 @@ class ContentStore:
         manifest = Manifest(kind, fingerprint, name, files, run_id, time.time())
         for _ in range(_TRIES):
             known = self.manifest(kind, fingerprint)
-            differs = known is None or dict(known.files) != files or (run_id and not known.run_id)
-            if differs or known.stored_at < manifest.stored_at - RENEWED:
+            if (
+                known is None
+                or dict(known.files) != files
+                or (run_id and not known.run_id)
+                or known.stored_at < manifest.stored_at - RENEWED
+            ):
                 self._write(self._path(kind, f"{fingerprint}.json"), _written(manifest))
             gone = [path for path in paths if not self._has(files[path.name][1], files[path.name][0])]
             if not gone:
