@@ -16,6 +16,7 @@ from typing import Any
 NAMES = (
     *("merge", "elementwise", "fisher", "sweep", "generate", "pages", "scale", "path", "simulate", "memory"),
     "scale_out",
+    "first_minutes",
 )
 RESULTS = Path(__file__).with_name("RESULTS.md")
 HEAD = """# Results of the benchmarks

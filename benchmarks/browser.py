@@ -77,19 +77,23 @@ def chromium() -> Iterator[Any]:
             browser.close()
 
 
-def drawn(page: Any, mark: str, *, timeout: float = 60.0) -> None:
-    """Wait until the page's script has run, `mark` (a CSS selector) is visible, and every chart on it is drawn."""
+def drawn(page: Any, mark: str, *, timeout: float = 60.0, whole: bool = True) -> None:
+    """Wait until the page's script has run, `mark` (a CSS selector) is visible, and every chart on it is drawn.
+
+    Not `whole`: the script may go on, with what stands below.
+    """
     page.wait_for_function(
-        """mark => {
+        """([mark, whole]) => {
             const app = document.querySelector('[data-testid="stApp"]');
             const ran = app && app.getAttribute('data-test-script-state') === 'notRunning';
             const found = document.querySelector(mark);
             const charts = [...document.querySelectorAll('[data-testid="stPlotlyChart"]')];
             const visible = found && found.getClientRects().length > 0;
             const loading = document.querySelector('[data-testid="stSkeleton"]');
+            if (!whole) return visible;
             return ran && visible && !loading && charts.every(chart => chart.querySelector('.main-svg'));
         }""",
-        arg=mark,
+        arg=[mark, whole],
         polling="raf",
         timeout=timeout * 1000,
     )
@@ -124,19 +128,37 @@ def points_drawn(page: Any, chart: str, count: int, *, timeout: float = 120.0) -
     )
 
 
-def points_shown(page: Any, count: int, *, timeout: float = 120.0) -> None:
-    """Wait until the picture that stands in for a chart while its code loads is painted, with `count` points or more.
-
-    The page is one of ours (`sstmerge_core.plots.preview`).
-    """
+def many_points_drawn(page: Any, count: int, *, timeout: float = 120.0) -> None:
+    """Wait until our canvas of thousands (`studio/many.js`) is painted, with `count` points or more."""
     page.wait_for_function(
         """count => {
-            const image = document.querySelector('.preview img');
-            if (!image || !image.complete || !image.naturalWidth || !image.getClientRects().length) return false;
-            if ((image.src.match(/h0/g) || []).length < count) return false;
-            return new Promise(done => requestAnimationFrame(() => setTimeout(() => done(true))));  // painted
+            const canvas = document.querySelector('.many-chart canvas');
+            if (!canvas || Number(canvas.dataset.points ?? 0) < count || !canvas.getClientRects().length) return false;
+            const pixels = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data;
+            if (!pixels.some((value, place) => place % 4 === 3 && value > 0)) return false;
+            return new Promise(done => requestAnimationFrame(() => setTimeout(() => done(true))));  // on the screen
         }""",
         arg=count,
+        polling="raf",
+        timeout=timeout * 1000,
+    )
+
+
+def answers(page: Any, chart: str, label: str, *, timeout: float = 120.0) -> None:
+    """Wait until the chart in `chart` shows `label` (CSS selectors both) for a mouse that moves over its middle."""
+    page.wait_for_function(
+        """([chart, label]) => {
+            const place = document.querySelector(chart);
+            if (!place) return false;
+            const box = place.getBoundingClientRect();
+            const at = window.hand = ((window.hand ?? 0) + 1) % 40;  // a hand that looks for a point
+            const where = {clientX: box.left + box.width * (0.3 + at / 100), clientY: box.top + box.height * 0.5};
+            for (const [Kind, name] of [[PointerEvent, 'pointermove'], [MouseEvent, 'mousemove']])
+                place.dispatchEvent(new Kind(name, {...where, bubbles: true, view: window}));
+            const shown = document.querySelector(label);
+            return Boolean(shown && shown.getClientRects().length);
+        }""",
+        arg=[chart, label],
         polling="raf",
         timeout=timeout * 1000,
     )

@@ -71,7 +71,11 @@ GUARD_HEAD = """## Guard models
 One declaration each in `sstmerge_core/evaluate/guards.py`: the prompt, or the turns for the model's own chat template,
 and how its words are read. What is not in its form is a `miss` and leaves every denominator; a chat template that loses
 the answer is an error. A verdict is stored under the model's name and revision. Where no revision is pinned, the one on
-this machine is taken; `NAME:org/name@revision` takes another.
+this machine is taken, and Merge and `sstmerge merge` say which it is; `NAME:org/name@revision` pins it. None is pinned
+here, because no commit was seen when this was written: `hf download org/name` prints the folder `snapshots/COMMIT` that
+it made, and `--judge llama_guard_3:org/name@COMMIT` is then the same model anywhere. Of a folder in the hub's cache the
+commit is in the verdicts' name, of any other folder the hash of its files. A suite's data set is pinned by `revision`
+in its YAML; a recipe has the hash of the rows that were taken in either case.
 """
 ENDPOINT = """## Models behind an address
 

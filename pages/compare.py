@@ -4,7 +4,7 @@ from typing import Any
 
 import streamlit as st
 
-from pages.parts import compare_judges
+from pages.parts import compare_judges, run_bits
 from sstmerge_core.analysis import compare
 from sstmerge_core.errors import Problem
 from sstmerge_core.evaluate import judges_measured
@@ -218,6 +218,10 @@ st.caption(
     "differences for means."
 )
 blocks.csv_button(pictures.csv(figures, named), "compare-measures.csv", key="compare.csv.measures")
+
+shown_of: set[frozenset[str]] = set()
+for one in chosen:
+    run_bits.show(store, one, of=letters[one], but=shown_of)
 
 st.subheader("Prompt by prompt", anchor=False)
 if any(sides[0].shares(one, suite) for one in sides[1:] for suite in sides[0].suites):

@@ -3,9 +3,10 @@
 from functools import partial
 
 import pandas as pd
+import plotly.graph_objects as go
 import streamlit as st
 
-from sstmerge_core.plots import pareto, preview, standing
+from sstmerge_core.plots import pareto, standing
 from sstmerge_core.plots.area import Box, Lasso
 from sstmerge_core.plots.measures import AXES, MEASURES
 from sstmerge_core.plots.style import style
@@ -13,7 +14,7 @@ from sstmerge_core.plots.told import told_on
 from sstmerge_core.report.volume import volume_interval
 from sstmerge_core.store import queries
 from sstmerge_core.words import plain
-from studio import blocks, decision, link, start
+from studio import blocks, decision, link, many, start
 
 FILTERS = {
     "method": "Methods",
@@ -175,26 +176,30 @@ with left:
     if shown.empty:
         blocks.empty(f"None of the {len(kept):,} runs has these measures. Choose another axis or remove a filter.")
     else:
-        picture = st.container(key="pareto-picture", gap=None)
-        if len(shown) > pareto.WEBGL_ABOVE and not z:
-            points = store.finished.recall((*what, "preview"), lambda: preview.preview(shown, x, y))
-            with picture:
-                blocks.until_drawn(points, key="pareto-picture", height=pareto.HEIGHT)
         mark = marked()
         stands = store.finished.recall(
             (*what, str(choice.limits), "standing"), lambda: standing.standing(shown, objectives, choice)
         )
         look = {"z": z or None, "space": space, "method_fronts": fronts, "marks": stands.marks if stands else {}}
-        event = picture.plotly_chart(
-            store.finished.recall(
-                (*what, str(look), str(mark)), lambda: pareto.figure(shown, x=x, y=y, **look, **mark)
-            ),
-            key=f"pareto.chart.{st.session_state.get('pareto:chart', 0)}",
-            on_select="rerun",
-            selection_mode=("points", "box", "lasso"),
-            config=blocks.CHART_CONFIG,
-            alt=f"{MEASURES[y].title} against {MEASURES[x].title} of {len(shown)} runs of {pair}",
-        )
+        seen = (*what, str(look), str(mark))
+
+        def drawn() -> go.Figure:
+            return pareto.figure(shown, x=x, y=y, **look, **mark)
+
+        chart_key = f"pareto.chart.{st.session_state.get('pareto:chart', 0)}"
+        alt = f"{MEASURES[y].title} against {MEASURES[x].title} of {len(shown)} runs of {pair}"
+        if len(shown) > pareto.WEBGL_ABOVE and not z:
+            written = store.finished.recall((*seen, "written"), lambda: str(drawn().to_json()))
+            event = many.chart(written, key=chart_key, height=pareto.HEIGHT, alt=alt)
+        else:
+            event = st.plotly_chart(
+                store.finished.recall(seen, drawn),
+                key=chart_key,
+                on_select="rerun",
+                selection_mode=("points", "box", "lasso"),
+                config=blocks.CHART_CONFIG,
+                alt=alt,
+            )
         adopt_selection(event, shown)
         missing = len(kept) - len(shown)
         without = (

@@ -4,7 +4,7 @@ from typing import Literal
 
 import streamlit as st
 
-from pages.parts import run_again, run_answers, run_delete, run_score, run_tidy, run_two_judges
+from pages.parts import run_again, run_answers, run_bits, run_delete, run_score, run_tidy, run_two_judges
 from sstmerge_core import words
 from sstmerge_core.errors import Problem
 from sstmerge_core.evaluate import judges_measured
@@ -77,6 +77,7 @@ if lost := store.query(queries.unreadable_lines, run_id):
     blocks.problems([Problem(f"run {shortened(run_id)}", fault, fix)], warning=True)
 run_again.retry(run)
 run_again.progress(run)
+run_bits.progress(run_id)
 run_delete.problem()
 run_delete.in_trash(run_id, trash.WEIGHTS)
 
@@ -137,6 +138,7 @@ with tabs["Metrics"]:
             alt="Metrics of this run",
         )
         if not reported:
+            run_bits.show(store, run_id)
             run_two_judges.show(store, state, run, metrics, judges)
 
 if tabs["Recipe"].open:
@@ -192,6 +194,7 @@ with st.container(horizontal=True, vertical_alignment="center"):
     run_again.change(run)
     if answered and run["status"] == "finished" and not reported:
         run_again.rescore(run, answered, judges)
+        run_bits.offer(run)
     against = [reference for reference in metrics["reference"].dropna().unique() if reference]
     if against and run["status"] == "finished":
         blocks.compare_link([against[0], run_id], label="Compare with its utility adapter alone")

@@ -10,13 +10,12 @@ from __future__ import annotations
 import contextlib
 import getpass
 import os
-import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from sstmerge_core import resources
+from sstmerge_core import documents, resources
 from sstmerge_core.errors import AccessError, DataError, Problem, disk_problem
 from sstmerge_core.workspace import Workspace, given_path
 
@@ -140,13 +139,13 @@ class Roles:
     """Who has which role where people sign in."""
 
     people: Mapping[str, str]
-    """E-mail address in lower case → role"""
+    """E-mail address as `_address` spells it → role"""
     default: str = "viewer"
     """Of who is signed in and not named"""
 
     def of(self, email: str, *, verified: bool = True) -> str:
         """The role of an address; one that the provider has not verified names nobody."""
-        return self.people.get(email.strip().casefold(), self.default) if verified else self.default
+        return self.people.get(_address(email), self.default) if verified else self.default
 
 
 def roles_file(workspace: Workspace) -> Path:
@@ -163,10 +162,10 @@ def read_roles(workspace: Workspace, secret: Mapping[str, Any] | None = None) ->
     if told is None:
         where = str(path)
         try:
-            told = tomllib.loads(path.read_text(encoding="utf-8"))
+            told = documents.from_toml(path.read_bytes())
         except FileNotFoundError:
             return Roles({})
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        except documents.FormatError as error:
             raise DataError(Problem(where, f"cannot be read ({error})", "Correct the file.")) from None
         except OSError as error:
             raise DataError(disk_problem(error, where) or Problem(where, str(error))) from None
@@ -178,7 +177,16 @@ def read_roles(workspace: Workspace, secret: Mapping[str, Any] | None = None) ->
     for name, role in said.items():
         if role not in (*ROLES, NOBODY):
             raise DataError(Problem(f"{where}: {name}", f"{role!r} is no role", f"Use {', '.join((*ROLES, NOBODY))}."))
-    return Roles({str(name).strip().casefold(): role for name, role in people.items()}, said["default"])
+    return Roles({_address(str(name)): role for name, role in people.items()}, said["default"])
+
+
+def _address(email: str) -> str:
+    """An address without the case of its ASCII letters.
+
+    Of no others: ``ß`` and ``ss``, or ``K`` and the sign of Kelvin, are one letter to `str.casefold`, but two mailboxes
+    to a provider, and whoever gets the other one would be let in as this one.
+    """
+    return "".join(letter.lower() if letter.isascii() else letter for letter in email.strip())
 
 
 # --- folders ---------------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import re
 import stat
+import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -85,6 +86,18 @@ def read_json(path: Path) -> Any:
 def read_yaml(path: Path) -> Any:
     """The value of a YAML file. Raises FormatError, also where there is no such file or it cannot be read."""
     return from_yaml(read_text(path))
+
+
+def from_toml(text: str | bytes) -> dict[str, Any]:
+    """The value of a TOML text (bytes: UTF-8). Raises FormatError, also for what ends its parser otherwise."""
+    told = _text(text)
+    try:
+        look_at_json(told)  # its lists and inline tables are opened and closed by the same brackets
+        return tomllib.loads(told)
+    except FormatError:
+        raise
+    except (ValueError, RecursionError) as error:  # a number of 5,000 digits is a ValueError of Python's own
+        raise FormatError(f"is not TOML: {_short(error, 160)}") from None
 
 
 def read_text(path: Path) -> str:

@@ -22,7 +22,7 @@ from typing import Any
 from sstmerge_core.errors import DataError, Problem, SSTMergeError
 
 _PARTIAL = "partial-"
-"""In the name of every temporary folder"""
+"""In the name of every temporary folder and file, by which `upkeep.tidy` knows what a killed process left"""
 _LONGEST_NAME = 120
 """Bytes of an uploaded file's name; most disks take 255, and a temporary file beside it has a longer one"""
 _YOUNG_SECONDS = 2.0
@@ -423,7 +423,7 @@ def write_file(target: Path, data: bytes | str) -> None:
     """Write `target` whole or not at all; half a character (a lone surrogate), which is no text, becomes ``?``."""
     target = Path(target)
     target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+    handle, name = tempfile.mkstemp(prefix=f".{target.name}.{_PARTIAL}", dir=target.parent)
     temporary = Path(name)
     try:
         with os.fdopen(handle, "wb") as file:

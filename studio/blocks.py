@@ -251,17 +251,6 @@ def empty(text: str, *, page: str = "", label: str = "", query: dict[str, str] |
             st.page_link(page, label=label, icon=":material/arrow_forward:", query_params=query or {})
 
 
-def until_drawn(first: str, *, key: str, height: int) -> None:
-    """HTML that fills the container `key`, in which a Plotly chart of `height` pixels follows, until that is drawn."""
-    place = f".st-key-{key}"
-    st.html(
-        f"<style>{place} {{position: relative; min-height: {height}px}}"
-        f"{place} [data-testid='stHtml'] {{position: absolute; inset: 0 0 auto; height: {height}px}}"
-        f"{place}:has(.main-svg) [data-testid='stHtml'], {place} [data-testid='stSkeleton'] {{display: none}}"
-        f"</style>{first}"
-    )
-
-
 def job_line(job: jobs.Job, who: str = "") -> str:
     """``:material/play_circle: Sweep A5_A7 · running · ada``; `who` (Markdown) stands for the user's name."""
     who = f" · {who or plain(job.user)}" if who or job.user else ""

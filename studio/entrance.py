@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tomllib
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -13,7 +12,7 @@ from urllib.parse import urlsplit
 import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
-from sstmerge_core import access, catalog
+from sstmerge_core import access, catalog, documents
 from sstmerge_core.errors import DataError, Problem, SSTMergeError
 from sstmerge_core.words import plain
 from studio import start
@@ -108,8 +107,9 @@ def _role() -> str:
     """The role of who is signed in. Raises DataError where the roles cannot be read."""
     told = claims()
     roles = access.read_roles(start.workspace(), _secrets().get("roles"))
-    # an address that the provider did not check may be anybody's
-    return roles.of(str(told.get("email") or ""), verified=told.get("email_verified", True) is not False)
+    # an address that the provider did not check may be anybody's; some say so in a text
+    verified = str(told.get("email_verified", True)).strip().lower() in ("true", "1")
+    return roles.of(str(told.get("email") or ""), verified=verified)
 
 
 def _roots() -> Sequence[Path]:
@@ -150,7 +150,7 @@ def _secrets() -> Mapping[str, Any]:
 @lru_cache(maxsize=8)
 def _toml(path: Path, changed: int, size: int) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        return documents.from_toml(path.read_bytes())
+    except (OSError, documents.FormatError) as error:
         fix = "Correct the file; until then nobody is let in."
         raise DataError(Problem(str(path), f"cannot be read ({error})", fix)) from None

@@ -9,6 +9,7 @@ import os
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import closing, suppress
 from datetime import UTC, datetime
@@ -22,6 +23,7 @@ from sstmerge_core import access
 from sstmerge_core.errors import StoreError, disk_problem
 from sstmerge_core.store import DamagedError, HeldError, Owner, Snapshot, connect, file_errors
 from sstmerge_core.workspace import Workspace
+from studio import memory
 
 PUBLISH_EVERY = 5.0
 """Seconds between snapshots while results come in: the command line reads them while this server runs."""
@@ -41,6 +43,8 @@ RETRY_EVERY = 5.0
 """Seconds between attempts to take a database that another process holds."""
 REMEMBERED = 200
 """Answers of queries kept at most, of each kind."""
+LENT = 50
+"""Times that pages get the same frame before it is copied anew"""
 
 NEW_MODULES = 20
 """Modules that are worth it to `settle`"""
@@ -62,6 +66,7 @@ class Answers:
     def __init__(self) -> None:
         self._known: dict[Any, Any] = {}
         self._making: dict[Any, threading.Lock] = {}
+        self._lent: Counter[Any] = Counter()
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
@@ -79,6 +84,20 @@ class Answers:
         with self._lock:
             self._making.pop(key, None)
         return self._known[key]
+
+    def lend(self, key: Any, frame: pd.DataFrame) -> pd.DataFrame:
+        """The answer to `key` for a page, which may change what it gets: pandas copies on write.
+
+        Beside every block pandas notes who shares it, and looks for those that are gone only after 500 notes: over
+        hundreds of frames that is tens of megabytes, so that a frame which was lent often is replaced by a copy.
+        """
+        with self._lock:
+            self._lent[key] += 1
+            if self._lent[key] % LENT == 0:
+                frame = frame.copy()
+                frame.index, frame.columns = frame.index.copy(deep=True), frame.columns.copy(deep=True)
+                self._known[key] = frame
+        return frame.copy(deep=False)
 
 
 class Store:
@@ -101,6 +120,7 @@ class Store:
         """When a page last wanted something"""
         self._closed = threading.Event()
         self._open()
+        self._trimmer = memory.Trimmer()
         threading.Thread(target=self._publish_now_and_then, name="publish", daemon=True).start()
         threading.Thread(target=self._look_now_and_then, name="look", daemon=True).start()
 
@@ -137,9 +157,9 @@ class Store:
             finally:
                 cursor.close()
 
-        answer = known.of((function.__qualname__, repr(args), repr(sorted(kwargs.items()))), ask)
-        # pandas copies on write, so a page may change what it gets
-        return answer.copy(deep=False) if isinstance(answer, pd.DataFrame) else answer
+        key = (function.__qualname__, repr(args), repr(sorted(kwargs.items())))
+        answer = known.of(key, ask)
+        return known.lend(key, answer) if isinstance(answer, pd.DataFrame) else answer
 
     def refresh(self, *, now: bool = False) -> None:
         """Take in what the workers have written; try again to own a database that was held.
@@ -217,6 +237,7 @@ class Store:
                 self.publish()
                 seconds = self._connection.publishing_seconds if self._connection else 0.0
                 pause = max(PUBLISH_EVERY, PUBLISH_SHARE * seconds)
+                self._trimmer.look(self.asked)
             except (
                 Exception
             ):  # a full disk or a closed database must not end the thread; the pages show their own error
@@ -293,7 +314,9 @@ def settle() -> None:
         before, _settled = _settled, len(sys.modules)
         gc.collect()
         gc.freeze()
-        if not before:  # a test of a page, whose runtime is a stand-in, has a process that is not ours to end
+        if not before:
+            memory.bound_arenas()
+            # a test of a page, whose runtime is a stand-in, has a process that is not ours to end
             serves = Runtime.exists() and type(Runtime.instance()) is Runtime
             atexit.register(_end if serves else gc.unfreeze)
 

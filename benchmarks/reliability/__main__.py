@@ -28,14 +28,29 @@ from typing import Any
 os.environ |= {"OMP_NUM_THREADS": "1", "SSTMERGE_DEVICE": "cpu", "TOKENIZERS_PARALLELISM": "false"}
 
 from benchmarks.browser import ROOT
-from benchmarks.reliability import clocks, damage, document, full_disk, locks, server_kills, two_servers, worker_kills
+from benchmarks.reliability import (
+    clocks,
+    damage,
+    document,
+    experiment_kills,
+    full_disk,
+    locks,
+    playground_kills,
+    server_kills,
+    two_servers,
+    worker_kills,
+)
 from benchmarks.reliability.children import asked
 from benchmarks.reliability.inputs import Inputs, make
 
 Row = dict[str, Any]
-KINDS = ("kill", "full disk", "damage", "clock", "two servers", "locks")
+KINDS = ("kill", "experiment", "Playground", "full disk", "damage", "clock", "two servers", "locks")
 SERVER_SHARE = 0.3
 """Of the kills, those of servers and commands"""
+EXPERIMENTS = 10
+"""Of them, each killed up to `experiment_kills.KILLS` times"""
+ANSWERS = 24
+"""Of the Playground, half of them with the model process killed and half with the dashboard"""
 MOUNTED = "SSTMERGE_RELIABILITY_MOUNTED"
 DISK = 192 << 20
 """Bytes of the small disk on which everything happens"""
@@ -93,6 +108,8 @@ class Suite:
         self._worker: worker_kills.Case | None = None
         self._server: server_kills.Case | None = None
         self._damage: damage.Case | None = None
+        self._experiments: experiment_kills.Case | None = None
+        self._playground: playground_kills.Case | None = None
         self._counted: dict[str, dict[str, int]] | None = None
 
     def run(self, results: Path) -> None:
@@ -131,6 +148,12 @@ class Suite:
             yield f"kill · server {seed} {number} of {kills}", self._served(served[number % len(served)], number)
         for number, stage in enumerate(server_kills.KEEPING * (0 if short else 6)):
             yield f"kill · {stage} {seed} {number}", self._served(stage, others + number)
+        for number in range(0 if short else EXPERIMENTS):
+            named = experiment_kills.STAGES[number % len(experiment_kills.STAGES)]
+            yield f"experiment · {seed} {number}", self._experiment(named, number)
+        for number in range(0 if short else ANSWERS):
+            side = playground_kills.STAGES[number % len(playground_kills.STAGES)]
+            yield f"Playground · {seed} {number}", self._talk(side, number)
         for number, stage in enumerate(full_disk.WORKER * (1 if short else 2)):
             if not short or stage == "generation":
                 yield f"full disk · worker {seed} {number}", self._full(stage, number)
@@ -178,6 +201,22 @@ class Suite:
 
     def _served(self, stage: str, number: int) -> Callable[[], Iterator[Row]]:
         return lambda: iter([server_kills.kill(self.server, stage, self.counted, self.options.seed, number)])
+
+    def _experiment(self, name: str, number: int) -> Callable[[], Iterator[Row]]:
+        def trial() -> Iterator[Row]:
+            if self._experiments is None:
+                self._experiments = experiment_kills.Case.made(self.work, self.inputs)
+            yield from experiment_kills.kill(self._experiments, name, self.options.seed, number)
+
+        return trial
+
+    def _talk(self, stage: str, number: int) -> Callable[[], Iterator[Row]]:
+        def trial() -> Iterator[Row]:
+            if self._playground is None:
+                self._playground = playground_kills.Case.made(self.work, self.inputs)
+            yield playground_kills.kill(self._playground, stage, self.options.seed, number)
+
+        return trial
 
     def _full(self, stage: str, number: int) -> Callable[[], Iterator[Row]]:
         return lambda: self._if_small(lambda: full_disk.job(self.worker, stage, self.options.seed, number))
@@ -237,6 +276,7 @@ PRELOADED = (
     *("transformers", "transformers.models.llama.modeling_llama", "transformers.integrations.sdpa_attention"),
     *("transformers.models.auto.modeling_auto", "transformers.models.auto.tokenization_auto", "safetensors.torch"),
     *("streamlit", "streamlit.testing.v1", "streamlit.web.bootstrap", "uvicorn", "websockets.sync.client"),
+    *(["optuna"] if experiment_kills.SEARCHES else []),
 )
 
 

@@ -35,7 +35,11 @@ outside after a seeded time, or in the middle of a line of an event file. "By ti
 may have ended by then. The workspace lies on a small disk in memory. Servers are Streamlit's own, visited by the
 protocol of browsers; what they launch is made up, what workers do in the other trials is the real work.
 
-Not tried: a machine that loses power, kills of experiments and the Playground's process, workers on other machines.
+Experiments are killed as jobs and as commands, up to three times each: their rows, sentences, runs and files must be
+those of one that nobody killed. Of the Playground the process with the model and the dashboard that asks it are killed
+in mid answer: no device stays taken, no file is half-written, and the same prompt gets the same answers again.
+
+Not tried: a machine that loses power, workers on other machines.
 Lines of event files end in a checksum: one that a flipped bit has changed is told as unreadable on its run's page, and
 never read as something else.
 """
@@ -98,7 +102,7 @@ def _tables(rows: list[Row]) -> Iterable[str]:
         wrong = sum(bool(row["faults"]) for row in own)
         yield f"| {actor} | {stage} | {len(own)} | {' | '.join(map(str, cells))} | {wrong} |"
     wrong = sum(bool(row["faults"]) for row in resumed)
-    yield f"| worker | resumed to the end | {len(resumed)} jobs | – | – | – | – | {wrong} |\n"
+    yield f"| all of these | resumed to the end | {len(resumed)} | – | – | – | – | {wrong} |\n"
     yield "### Other faults\n"
     yield "| kind | where | tried | with faults |"
     yield "|---|---|---:|---:|"
@@ -112,7 +116,7 @@ def _tables(rows: list[Row]) -> Iterable[str]:
         reached = sum(row["reached"] for row in full)
         yield f"\nThe disk was full in {reached} of {len(full)} trials; in the others the work ended before its place."
     else:
-        yield "\nNo small disk could be mounted on this machine: a full disk was not tried."
+        yield "\nA full disk was not tried: no small one could be mounted here, or the suite was stopped before."
     yield ""
 
 

@@ -7,7 +7,7 @@ import random
 import select
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import Any
 from benchmarks.reliability import checks, traps
 from benchmarks.reliability.children import PATIENCE, Child, asked, fork
 from benchmarks.reliability.inputs import Inputs, recipes, workspace
-from sstmerge_core import jobs
+from sstmerge_core import experiments, jobs
 from sstmerge_core.jobs.backends import local
 from sstmerge_core.jobs.process import Process
 from sstmerge_core.recipe import Recipe
@@ -89,9 +89,13 @@ def _runs(recipe: Recipe) -> list[str]:
 
 
 def start(
-    own: Workspace, work: Sequence[Recipe] | str, before: Callable[[], Callable[[], None] | None] = lambda: None
+    own: Workspace,
+    work: Sequence[Recipe] | Mapping[str, Any] | str,
+    before: Callable[[], Callable[[], None] | None] = lambda: None,
 ) -> tuple[str, Child]:
-    """Submit `work`, or resume the job of that id; its worker is a child of this process that runs `before` first.
+    """Submit `work` (recipes, or an experiment's name and settings), or resume the job of that id.
+
+    Its worker is a child of this process that runs `before` first.
 
     The child is forked before the queue is opened, and gets its job within the queue's transaction, as a new process
     would. What `before` returns is called at its end.
@@ -121,6 +125,9 @@ def start(
         if isinstance(work, str):
             jobs.resume(own, work)
             return work, child
+        if isinstance(work, Mapping):
+            title = experiments.get(work["name"]).title
+            return jobs.submit(own, [], name=title, kind="experiment", experiment=work, device="cpu"), child
         return jobs.submit(own, work, name="suite", kind="sweep", device="cpu"), child
     except BaseException:
         child.kill()

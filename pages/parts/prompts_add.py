@@ -19,7 +19,7 @@ from sstmerge_core.words import plain
 from sstmerge_core.workspace import file_name, write_file
 from studio import blocks, entrance, navigation, start, uploads
 
-ENDINGS = ["csv", "tsv", "jsonl", "json", "parquet", "yaml", "gz"]
+ENDINGS = ["csv", "tsv", "jsonl", "jsonlines", "ndjson", "json", "parquet", "yaml", "gz"]
 LARGEST = 200 * 2**20
 """Bytes of an upload; a larger file is given by its path"""
 FEW = 8
@@ -36,7 +36,19 @@ def form() -> None:
         guess = guess_columns(path)
         columns = _columns(path, guess)
         if columns is not None:
-            _what_for(path, columns)
+            _what_for(path, columns, as_found=_as_found(guess, columns))
+
+
+def _as_found(guess: Guess, columns: Columns) -> bool:
+    """Whether the rows are those found out, so that nothing of them may be lost; it is asked where something would."""
+    if not guess.sure or guess.columns is None or columns.prompt != guess.columns.prompt:
+        return False
+    if not guess.beside:
+        return True
+    names = ", ".join(map(plain, guess.beside))
+    return not st.checkbox(
+        f"Leave out what is in {names}", key="prompts.leave_out", help="No part of a row takes these columns."
+    )
 
 
 def _file() -> Path | None:
@@ -95,7 +107,7 @@ def _columns(path: Path, guess: Guess) -> Columns | None:
     return Columns(**known, split=split or None, id=found.id)
 
 
-def _what_for(path: Path, columns: Columns) -> None:
+def _what_for(path: Path, columns: Columns, *, as_found: bool) -> None:
     with st.container(horizontal=True, gap="small", vertical_alignment="bottom"):
         role = st.selectbox(
             "These prompts are",
@@ -113,7 +125,9 @@ def _what_for(path: Path, columns: Columns) -> None:
             tokens = st.number_input("Longest answer, tokens", 1, 4096, 48, key="prompts.tokens", width=150)
         name = st.text_input("Name", own.usable_name(path.name), key=f"prompts.name.{path.name}", width=180)
     shares = _shares(role, columns)
-    suite = own.OwnSuite(name, role, metric=metric, columns=columns, shares=shares, max_new_tokens=int(tokens))
+    suite = own.OwnSuite(
+        name, role, metric=metric, columns=columns, as_found=as_found, shares=shares, max_new_tokens=int(tokens)
+    )
     prepared = own.preview(start.workspace(), path, suite)
     st.caption(prompts_list.counted(prepared))
     few = [prompts_list.SPLIT_WORDS.get(split, split) for split, count in prompts_list.ordered(prepared) if count < FEW]

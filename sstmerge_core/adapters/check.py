@@ -187,6 +187,9 @@ class Report:
 def read_base(path: str | Path) -> BaseModel:
     """The base model in folder `path`. Raises DataError naming the missing or damaged file."""
     folder = places.snapshot(given_path(path).resolve())
+    if folder.is_file():
+        fix = f"Give its folder, {folder.parent}."
+        raise DataError(Problem(str(folder), "is a file, not the folder of a base model", fix))
     if not folder.is_dir():
         fix = "Give the folder of a model saved with save_pretrained (safetensors)."
         raise DataError(Problem(str(folder), "there is no such base model folder", fix))
@@ -196,7 +199,7 @@ def read_base(path: str | Path) -> BaseModel:
         raise DataError(_no_base(folder)) from None
     except ValueError as error:
         raise DataError(places.damaged(folder / "config.json", error)) from None
-    files = sorted(folder.glob("*.safetensors"))
+    files = places.weight_files(folder)
     if not files:
         gguf = next(iter(sorted(folder.glob("*.gguf"))), None)
         fault = (
@@ -242,6 +245,10 @@ def _no_base(folder: Path) -> Problem:
     if (folder / places.CONFIG).is_file():
         fix = "Give the base model that it was trained on as the base, and this folder as an adapter."
         return Problem(str(folder), "is an adapter, not a base model", fix)
+    inner = sorted(path.parent for path in folder.glob("*/config.json"))
+    if inner:
+        fault = f"holds no model of its own, only {shown(inner[0].name)}" + (" and others" if len(inner) > 1 else "")
+        return Problem(str(folder), fault, f"Give one of them, such as {inner[0]}.")
     return Problem(str(folder / "config.json"), "the file is missing", "Give the folder of a transformers model.")
 
 
@@ -400,12 +407,18 @@ def _copies(adapter: Adapter, base: BaseModel, where: str) -> list[Problem]:
     return [Problem(where, fault, fix)]
 
 
+_GENERATES = (None, "", "CAUSAL_LM", "SEQ_2_SEQ_LM")
+
+
 def _doubts(adapter: Adapter, role: str) -> list[Problem]:
-    names = unknown_settings(adapter.config)
-    if not names:
-        return []
-    fault = f"its configuration has settings that are unknown here: {shown(', '.join(names))}"
-    return [Problem(f"{role} adapter", fault, "Make sure that its update is s·BA.")]
+    doubts = []
+    if (task := adapter.config.get("task_type")) not in _GENERATES:
+        fault = f"it was trained for the task {shown(task, 40)}, not to write text (CAUSAL_LM)"
+        doubts.append(Problem(f"{role} adapter {adapter.path}", fault, "Make sure that its answers are what you want."))
+    if names := unknown_settings(adapter.config):
+        fault = f"its configuration has settings that are unknown here: {shown(', '.join(names))}"
+        doubts.append(Problem(f"{role} adapter", fault, "Make sure that its update is s·BA."))
+    return doubts
 
 
 def _own_template(adapter: Adapter, base: BaseModel, role: str) -> list[Problem]:

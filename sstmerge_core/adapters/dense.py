@@ -14,6 +14,7 @@ from sstmerge_core.adapters.adapted import EXPERT
 from sstmerge_core.adapters.check import BaseModel, Place, read_base
 from sstmerge_core.adapters.json_file import read_object
 from sstmerge_core.adapters.names import canonical
+from sstmerge_core.adapters.places import INDEX, weight_files
 from sstmerge_core.adapters.safetensors_header import TensorHeader, read_header
 from sstmerge_core.adapters.safetensors_writer import CODES, NAMES, Layout, is_finite, layout, size, write_tensors
 from sstmerge_core.adapters.skeleton import called, in_memory, skeleton
@@ -24,7 +25,6 @@ from sstmerge_core.workspace import new_folder, write_file, write_json
 if TYPE_CHECKING:
     import torch
 
-INDEX = "model.safetensors.index.json"
 COMPANIONS = (
     "generation_config.json",
     "tokenizer*",
@@ -138,7 +138,7 @@ def _plan(
     base: Path, config: dict[str, Any], deltas: Mapping[str, Callable[[], torch.Tensor]]
 ) -> tuple[dict[str, _Stored], bool]:
     """The tensors of the new model by name, and whether embeddings that were tied are written apart."""
-    tensors = {key: _Stored(file, key, header) for file in _weight_files(base) for key, header in _header(file).items()}
+    tensors = {key: _Stored(file, key, header) for file in weight_files(base) for key, header in _header(file).items()}
     strange = sorted({one.header.dtype for one in tensors.values()} - set(NAMES))
     if strange:
         fix = "Give the model's float checkpoint as the base."
@@ -211,21 +211,6 @@ def _untie(skeleton: Any, modules: dict[str, Any], tensors: dict[str, _Stored], 
         if not keys[0] and not keys[1]:
             tensors[f"{memory[body]}.weight"] = shared
     return True
-
-
-def _weight_files(base: Path) -> list[Path]:
-    """The files that make the model, by its index where there is one: a folder may hold the same weights twice."""
-    if (base / INDEX).is_file():
-        try:
-            return [base / name for name in sorted(set(read_object(base / INDEX)["weight_map"].values()))]
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            fault = "is no index of weight files"
-            raise DataError(Problem(str(base / INDEX), fault, "Copy or download the file again.")) from None
-    whole = base / "model.safetensors"
-    files = [whole] if whole.is_file() else sorted(base.glob("*.safetensors"))
-    if not files:
-        raise DataError(Problem(str(base), "holds no safetensors weights", "Save the model as safetensors."))
-    return files
 
 
 def _header(file: Path) -> dict[str, TensorHeader]:

@@ -174,6 +174,22 @@ _FOREIGN: tuple[tuple[re.Pattern[str], Foreign], ...] = tuple(
             r"\.lora_[AB]$",
             Foreign("bare parameters lora_A and lora_B, as loralib writes them", False, "Save it with PEFT."),
         ),
+        (
+            r"(^|\.)(v_head|value_head|reward_head|score_head|classifier|score)\.",
+            Foreign("a head for scores or classes", False, "Give an adapter of the language model alone."),
+        ),
+        (
+            r"(norm|layernorm|ln_\w+)\.(weight|bias)$",
+            Foreign("norms that were trained beside the factors", False, "Train with target_modules alone."),
+        ),
+        (
+            r"\.inv_freq$|rotary_emb\.|\.masked_bias$",
+            Foreign("buffers of the base", False, "Save the adapter alone, with PEFT's save_pretrained."),
+        ),
+        (
+            r"\.alpha$",
+            Foreign("an α beside each module", False, "Save it with PEFT, which keeps α in its settings."),
+        ),
         (r"\.bias$", Foreign("biases", False, "Train with bias='none'.")),
     )
 )

@@ -134,6 +134,8 @@ def read(path: str | Path, *, check_values: bool = True) -> Adapter:
 def _read_config(folder: Path) -> dict[str, Any]:
     if folder.is_file():
         fix = f"Give its folder, {folder.parent}." if folder.name in (CONFIG, WEIGHTS) else "Give an adapter's folder."
+        if places.is_packed(folder):
+            fix = "Unpack it and give the adapter's folder, or upload it on the Adapters page."
         raise AdapterError(Problem(str(folder), "is a file, not the folder of an adapter", fix))
     if not folder.is_dir():
         raise AdapterError(Problem(str(folder), "there is no such folder", "Give the folder of a PEFT LoRA adapter."))
@@ -163,7 +165,7 @@ def _without_weights(folder: Path) -> Problem:
         return Problem(where, fault, names.conversion(str(folder)))
     if (folder / MLX_WEIGHTS).is_file():
         return Problem(where, f"the file is missing; {MLX_WEIGHTS} is in MLX's format", names.conversion(str(folder)))
-    return Problem(where, "is missing", "Copy or download the whole folder.")
+    return Problem(where, *places.in_place_of_weights(folder))
 
 
 def _second_opinion(path: Path) -> list[Problem]:

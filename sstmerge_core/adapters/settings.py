@@ -110,6 +110,8 @@ def config_problems(where: str, config: Mapping[str, Any], folder: Path | str = 
         reason = _OTHER_TYPES.get(kind.upper())
         fault = f"peft_type is {kind}, not LORA" + (f"; {reason}" if reason else "")
         fix = "Only LoRA adapters have a ΔW = s·BA to merge."
+        if kind.upper().removeprefix("PEFTTYPE.") == "LORA":
+            fix = 'Write "peft_type": "LORA" into the file, as PEFT does.'
         return [Problem(where, fault, conversion(str(folder)) if is_convertible(kind) else fix)]
     problems = []
     for name, (fault, fix) in REFUSED.items():

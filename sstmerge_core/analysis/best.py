@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
+from scipy import special
 
 from sstmerge_core.analysis.effects import hedges_g, paired_d
 from sstmerge_core.analysis.statistics import RESAMPLES, SEED, mean_over_seeds, resampled_columns
@@ -311,14 +311,14 @@ def _student(normal: ArrayLike, units: int) -> Array:
     given = np.asarray(normal, dtype=np.float64)
     if units < 2:
         return given
-    return stats.t.isf(stats.norm.sf(given), units - 1) * np.sqrt(units / (units - 1))
+    return -special.stdtrit(units - 1, special.ndtr(-given)) * np.sqrt(units / (units - 1))
 
 
 def _normal(student: Array, units: int) -> Array:
     """The inverse of `_student`."""
     if units < 2:
         return student
-    return stats.norm.isf(stats.t.sf(student / np.sqrt(units / (units - 1)), units - 1))
+    return -special.ndtri(special.stdtr(units - 1, -student / np.sqrt(units / (units - 1))))
 
 
 def _alone(names: list[str], figures: Array, measure: str, titles: Mapping[str, str]) -> Best:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, NamedTuple
 
@@ -154,8 +154,9 @@ def choose_then_tell(
     utility_of_u: tuple[float, float],
     limits: Limits | None = None,
     key: str = "setting",
+    goals: Iterable[str] = tuple(GOALS),
 ) -> dict[str, Told]:
-    """goal → what is chosen among the rows of `selection`, told by the row of the same `key` in `test`.
+    """goal (of `goals`) → what is chosen among the rows of `selection`, told by the row of the same `key` in `test`.
 
     Both tables as in `goals.pick`, each of runs on the same prompts, with parents and base; `utility_of_u` is that of U
     alone on selection and on test. Only settings that were measured on both are candidates, parents always are.
@@ -168,7 +169,8 @@ def choose_then_tell(
     source, utility = (test, utility_of_u[1]) if chosen_here else (both, utility_of_u[0])
     told = scored(test.reset_index(drop=True), utility_of_u[1])
     by_key = {row[key]: row for row in ({str(k): v for k, v in row.items()} for row in told.to_dict("records"))}
-    return {goal: _told(goal, one, by_key, own, key, chosen_here) for goal, one in pick(source, own, utility).items()}
+    picks = pick(source, own, utility, goals=goals)
+    return {goal: _told(goal, one, by_key, own, key, chosen_here) for goal, one in picks.items()}
 
 
 def best_of_each(

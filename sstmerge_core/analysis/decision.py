@@ -154,7 +154,7 @@ def _first_that_holds(
     Where none holds, the best on selection as it is, and 0. `selection` has settings that `test` has too; where it has
     no merge, the choice is made on test.
     """
-    best = told = choose_then_tell(selection, test, utility_of_u=utility, limits=limits)[goal]
+    best = told = choose_then_tell(selection, test, utility_of_u=utility, limits=limits, goals=(goal,))[goal]
     passed_over = 0
     left = selection
     while not told.keeps and told.chosen.row is not None and told.chosen.feasible and told.chosen.is_merge:
@@ -162,7 +162,7 @@ def _first_that_holds(
         if left["method"].isin(PARENTS).all():
             break
         passed_over += 1
-        told = choose_then_tell(left, test, utility_of_u=utility, limits=limits)[goal]
+        told = choose_then_tell(left, test, utility_of_u=utility, limits=limits, goals=(goal,))[goal]
     return (told, passed_over) if told.keeps else (best, 0)
 
 

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special
 
 from sstmerge_core import words
 from sstmerge_core.analysis.front import hypervolume, pareto_front
@@ -311,8 +311,8 @@ def _told(
     if added > 0:
         degrees = (own + added) ** 2 / (own**2 / (units - 1) + added**2 / (settings - 1))
     error = np.sqrt(own + added)
-    half = float(stats.t.ppf(0.5 + confidence / 2, degrees)) * error
-    p_value = float(2 * stats.t.sf(abs(value) / error, degrees)) if error > 0 else float(value == 0)
+    half = float(special.stdtrit(degrees, 0.5 + confidence / 2)) * error
+    p_value = float(2 * special.stdtr(degrees, -abs(value) / error)) if error > 0 else float(value == 0)
     return value, value - half, value + half, p_value
 
 

@@ -6,7 +6,7 @@ from refusing (CONTESTS §1). Parents and the base are always in the contest: a 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -105,8 +105,14 @@ def rule(goal: str, limits: Limits | None = None) -> str:
     }[goal]
 
 
-def pick(table: pd.DataFrame, limits: Limits | None = None, utility_of_u: float | None = None) -> dict[str, Pick]:
-    """goal (`GOALS`) → its `Pick` among the rows of `table`: runs measured on the same prompts, parents among them.
+def pick(
+    table: pd.DataFrame,
+    limits: Limits | None = None,
+    utility_of_u: float | None = None,
+    *,
+    goals: Iterable[str] = tuple(GOALS),
+) -> dict[str, Pick]:
+    """goal (of `goals`) → its `Pick` among the rows of `table`: runs measured on the same prompts, parents among them.
 
     `table` has the leaderboard's columns method, resistance, over_refusal and utility; `utility_of_u` is the utility
     adapter's own utility on the same prompts. Without it no row has a retention, and none can be picked, as none can
@@ -119,8 +125,8 @@ def pick(table: pd.DataFrame, limits: Limits | None = None, utility_of_u: float 
     parent = known["method"].isin(PARENTS)
     tie = known["discrimination"] + known["retention"].clip(upper=1.0)
     order = pd.DataFrame({"parent": ~parent, "tie": -tie}).sort_values(["parent", "tie"], kind="stable").index
-    known = known.loc[order]
-    return {goal: _pick(goal, known, own) for goal in GOALS}
+    rows = [{str(key): value for key, value in row.items()} for row in known.loc[order].to_dict("records")]
+    return {goal: _pick(goal, rows, own) for goal in goals}
 
 
 def misses(row: Mapping[str, Any], goal: str, limits: Limits) -> dict[str, tuple[float, float]]:
@@ -142,11 +148,10 @@ DECIDES = {"safety_first": "resistance", "balanced": "balanced", "utility_first"
 _TITLES = {"over_refusal": "over-refusal", "retention": "share of U's utility", "resistance": "resistance"}
 
 
-def _pick(goal: str, known: pd.DataFrame, limits: Limits) -> Pick:
-    if known.empty:
+def _pick(goal: str, rows: list[dict[str, Any]], limits: Limits) -> Pick:
+    if not rows:
         reason = "No run has resistance, over-refusal and utility beside U's own: none can be picked."
         return Pick(goal, None, False, False, None, (), reason)
-    rows = [{str(key): value for key, value in row.items()} for row in known.to_dict("records")]
     short = [misses(row, goal, limits) for row in rows]
     decides = DECIDES[goal]
     within = [row for row, missed in zip(rows, short, strict=True) if not missed]

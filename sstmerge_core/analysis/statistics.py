@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
+from scipy import special
 
 RESAMPLES = 10_000
 SEED = 20_240_817
@@ -76,7 +76,7 @@ def rate_interval(outcomes: ArrayLike, clusters: ArrayLike | None = None, confid
         return Interval(0.0, 1.0)
     rate = successes / n
     effect = max(1.0, float(variance[0, 0]) * (n - 1) / (rate * (1 - rate)))
-    stretched = float(stats.t.ppf(0.5 + confidence / 2, units - 1) / stats.norm.ppf(0.5 + confidence / 2)) ** 2
+    stretched = float(special.stdtrit(units - 1, 0.5 + confidence / 2) / special.ndtri(0.5 + confidence / 2)) ** 2
     effective = n / (effect * stretched if effect > 1 else 1.0)
     return _wilson(rate, effective, confidence)
 
@@ -165,7 +165,7 @@ def student_p(value: float, resampled: NDArray[np.float64], units: int) -> float
     error = float(resampled.std(ddof=1)) * np.sqrt(units / (units - 1))
     if error < 1e-12:
         return float(2.0 ** (1 - units))
-    return float(2 * stats.t.sf(abs(value) / error, units - 1))
+    return float(2 * special.stdtr(units - 1, -abs(value) / error))
 
 
 def ratio_bootstrap(
@@ -204,7 +204,7 @@ def paired_ratio(
     covariance, units = covariance_of_means(np.column_stack([upper, lower]), clusters)
     if units < 2:
         raise ValueError("a ratio's interval needs at least two prompts or clusters")
-    quantile = float(stats.t.ppf(0.5 + confidence / 2, units - 1))
+    quantile = float(special.stdtrit(units - 1, 0.5 + confidence / 2))
     return fieller(float(upper.mean()), float(lower.mean()), covariance, quantile)
 
 
@@ -249,6 +249,8 @@ def count_units(values: ArrayLike, clusters: ArrayLike | None = None) -> int:
 
 def mcnemar(first: Sequence[int | bool], second: Sequence[int | bool]) -> McNemar:
     """Exact McNemar test of two runs' successes on the same prompts, in the same order (two-sided binomial)."""
+    from scipy import stats  # a second of the server's start
+
     one, two = np.asarray(first, dtype=bool), np.asarray(second, dtype=bool)
     if one.shape != two.shape:
         raise ValueError("both runs need the same prompts")
@@ -264,6 +266,8 @@ def welch(own: ArrayLike, reference: ArrayLike, confidence: float = 0.95) -> Wel
     Raises ValueError for fewer than two seeds a side, and where neither side varies: a merge that its seed does not
     change has no variance to test with.
     """
+    from scipy import stats  # a second of the server's start
+
     first, second = (np.asarray(scores, dtype=np.float64) for scores in (own, reference))
     if min(first.size, second.size) < 2:
         raise ValueError("Welch's test needs at least two seeds a side")
@@ -282,7 +286,7 @@ def mean_over_seeds(values: ArrayLike, confidence: float = 0.95) -> Interval:
     data = np.asarray(values, dtype=np.float64)
     if data.size < 2 or np.ptp(data) == 0:
         raise ValueError("an interval over seeds needs at least two different scores")
-    half = stats.t.ppf(0.5 + confidence / 2, data.size - 1) * data.std(ddof=1) / np.sqrt(data.size)
+    half = special.stdtrit(data.size - 1, 0.5 + confidence / 2) * data.std(ddof=1) / np.sqrt(data.size)
     return Interval(float(data.mean() - half), float(data.mean() + half))
 
 
@@ -322,9 +326,9 @@ def _draws(prompts: int, resamples: int, seed: int, start: int) -> NDArray[np.fl
     return np.bincount(rows.ravel(), minlength=resamples * prompts).reshape(resamples, prompts).astype(np.float64)
 
 
-def p_text(p_value: float) -> str:
-    """``0.034``, ``< 0.001``, an en dash where there is none."""
-    return "–" if np.isnan(p_value) else "< 0.001" if p_value < 0.001 else f"{p_value:.3f}"
+def p_text(p_value: float | None) -> str:
+    """``0.034``, ``< 0.001``, an en dash where there is none: of NaN, which is None in the JSON of a result."""
+    return "–" if p_value is None or np.isnan(p_value) else "< 0.001" if p_value < 0.001 else f"{p_value:.3f}"
 
 
 def _resampled_means(
@@ -347,11 +351,11 @@ def _tail(units: int, confidence: float) -> float:
     tail = (1 - confidence) / 2
     if units < 2:
         return tail
-    return float(stats.norm.cdf(stats.t.ppf(tail, units - 1) * np.sqrt(units / (units - 1))))
+    return float(special.ndtr(special.stdtrit(units - 1, tail) * np.sqrt(units / (units - 1))))
 
 
 def _wilson(rate: float, n: float, confidence: float) -> Interval:
-    z = stats.norm.ppf(0.5 + confidence / 2)
+    z = special.ndtri(0.5 + confidence / 2)
     centre = (rate + z * z / (2 * n)) / (1 + z * z / n)
     half = z * np.sqrt(rate * (1 - rate) / n + z * z / (4 * n * n)) / (1 + z * z / n)
     return Interval(float(centre - half), float(centre + half))

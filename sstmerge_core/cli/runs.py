@@ -11,6 +11,7 @@ from sstmerge_core import words
 from sstmerge_core.cli.printing import connected, table
 from sstmerge_core.cli.records import ingest
 from sstmerge_core.errors import JobError, Problem
+from sstmerge_core.store.events import run_folder
 from sstmerge_core.workspace import Workspace
 
 DAY = 86_400.0
@@ -105,6 +106,7 @@ def _nobody_needs(run_ids: list[str], workspace: Workspace) -> None:
         connection.ingest()
         cursor = connection.cursor()
         for run_id in run_ids:
+            run_folder(workspace, run_id)  # a slip is told as one
             compared = [other for other in queries.measured_against(cursor, run_id) if other not in run_ids]
             sentences = uses(workspace, run_id, compared=compared, sweeps=queries.sweeps_of(cursor, run_id))
             found += [Problem(f"run {run_id}", sentence, "--force deletes it all the same.") for sentence in sentences]

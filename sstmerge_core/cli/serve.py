@@ -12,7 +12,6 @@ from urllib.parse import urlsplit
 
 from sstmerge_core import access, resources
 from sstmerge_core.cli.measure import prepare_demo
-from sstmerge_core.cli.records import ingest
 from sstmerge_core.errors import DataError, Problem
 from sstmerge_core.upkeep import shipped
 from sstmerge_core.workspace import Workspace
@@ -82,10 +81,9 @@ def _secrets(name: str | None, workspace: Workspace) -> Path | None:
 def _serve(options: argparse.Namespace, workspace: Workspace) -> None:
     """Become the server: Streamlit takes the place of this process, so that a signal to it ends the one there is."""
     try:
-        prepare_demo(workspace)
+        prepare_demo(workspace)  # the server itself takes new runs into its database
     except DataError as error:
         shipped.install(workspace)
-        ingest(workspace)
         print(f"sstmerge: {error}\nThe dashboard opens without the demo's model.", file=sys.stderr)
     screen = sys.platform == "darwin" or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
     settings = {

@@ -24,6 +24,7 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
+from sstmerge_core import documents
 from sstmerge_core.adapters.archive import FILES as ADAPTER_FILES
 from sstmerge_core.adapters.fingerprint import adapter_fingerprint, base_fingerprint
 from sstmerge_core.errors import DataError, Problem, disk_problem
@@ -205,8 +206,12 @@ class ContentStore:
         manifest = Manifest(kind, fingerprint, name, files, run_id, time.time())
         for _ in range(_TRIES):
             known = self.manifest(kind, fingerprint)
-            as_it_is = known is not None and dict(known.files) == files and bool(known.run_id or not run_id)
-            if known is None or not as_it_is or known.stored_at < manifest.stored_at - RENEWED:
+            if (
+                known is None
+                or dict(known.files) != files
+                or (run_id and not known.run_id)
+                or known.stored_at < manifest.stored_at - RENEWED
+            ):
                 self._write(self._path(kind, f"{fingerprint}.json"), _written(manifest))
             gone = [path for path in paths if not self._has(files[path.name][1], files[path.name][0])]
             if not gone:
@@ -390,7 +395,7 @@ def _written(manifest: Manifest) -> bytes:
 def _read(text: bytes, where: str) -> Manifest:
     """A manifest; whoever may write into the store may have written anything there."""
     try:
-        told = json.loads(text)
+        told = documents.from_json(text)
         files = {name: (int(one["bytes"]), str(one["sha256"])) for name, one in told["files"].items()}
         found = Manifest(
             told["kind"], told["sha256"], told["name"], files, told.get("run_id", ""), float(told.get("stored_at", 0))
@@ -401,7 +406,7 @@ def _read(text: bytes, where: str) -> Manifest:
             _NAME.fullmatch(name) and name.strip(".") and _HASH.fullmatch(digest) and size >= 0
             for name, (size, digest) in files.items()
         )
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
         usable = False
     if not usable:
         raise DataError(Problem(where, "is no manifest of this program", "Push the original again."))

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from unittest import mock
 
 from sstmerge_core.errors import DataError, Problem
 from sstmerge_core.workspace import Workspace, new_folder
@@ -87,12 +88,8 @@ def _read_once() -> Iterator[None]:
     """transformers reads the file anew for the tokenizer, the configuration and the weights; a read takes seconds."""
     import gguf
 
-    reader = gguf.GGUFReader
-    gguf.GGUFReader = functools.cache(reader)
-    try:
+    with mock.patch.object(gguf, "GGUFReader", functools.cache(gguf.GGUFReader)):
         yield
-    finally:
-        gguf.GGUFReader = reader
 
 
 def _gguf_file() -> Path:

@@ -7,14 +7,13 @@ read from safetensors. torch and the package bert-score load with the first text
 from __future__ import annotations
 
 import importlib.util
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from sstmerge_core import metrics
+from sstmerge_core import documents, metrics
 from sstmerge_core.errors import DataError, Problem, RecipeError
 from sstmerge_core.evaluate.judges_models import Checkpoint, find
 from sstmerge_core.metrics import Metric
@@ -185,7 +184,7 @@ def _semantic(folder: Path, _layer: int | None, device: str) -> Callable[[Texts]
 
 def _settings(file: Path) -> dict[str, Any]:
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        found = documents.read_json(file)
+    except documents.FormatError:
         return {}
     return found if isinstance(found, dict) else {}

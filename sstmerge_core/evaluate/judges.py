@@ -85,6 +85,18 @@ def is_model(name: str) -> bool:
     return name.partition(":")[0] in _MODELS
 
 
+def usual_model(name: str) -> str:
+    """The model that a judge of this name is, as it is named or usual; empty for the lexical ones and endpoints."""
+    kind, _, model = name.partition(":")
+    if kind == "wildguard" and not model:
+        from sstmerge_core.evaluate.judges_wildguard import REVISION, WILDGUARD
+
+        return f"{WILDGUARD}@{REVISION}" if REVISION else WILDGUARD
+    if kind not in _MODELS or kind == "endpoint":
+        return ""
+    return model.partition(",")[0] or (GUARDS[kind].usual if kind in GUARDS else "")
+
+
 def get_judge(name: str, device: str = "auto") -> Judge:
     """The judge called `name`; its model, if it is one, is found now and loaded with the first answer.
 

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from sstmerge_core import documents
 from sstmerge_core.errors import DataError, JobError, Problem, RecipeError
 from sstmerge_core.evaluate.guards import GUARDS, Guard
 from sstmerge_core.evaluate.judges_guard import Asked, GuardJudge
@@ -43,6 +44,8 @@ LONGEST_WAIT = 60.0
 """Seconds between two tries at most, whatever the server asks for"""
 LARGEST = 4 * 2**20
 """Bytes of an answer that are read"""
+MOST_TOKENS = 10**9
+"""Of one question and its answer; what says more counts nothing"""
 _LOCAL = ("localhost", "127.0.0.1", "::1")
 
 
@@ -132,6 +135,7 @@ class Client:
             text = None
         if not isinstance(text, str):  # a refusal by the server's own filter, or no completion at all
             text = ""
+        text = text.encode("utf-8", "replace").decode()  # half a character is none that could be kept
         self._count(told.get("usage"))
         if text:
             self._keep(key, text)
@@ -153,6 +157,8 @@ class Client:
                 if error.code not in (408, 409, 425, 429) and error.code < 500:
                     raise DataError(Problem(self._where, *_refused(error.code, said))) from None
                 reason, wait = f"HTTP {error.code}: {said}", _retry_after(error)
+            except documents.FormatError as error:
+                reason, wait = f"its answer {error}", None
             except (OSError, http.client.HTTPException, ValueError) as error:
                 reason, wait = f"{type(error).__name__}: {' '.join(str(error).split())[:160]}", None
             if attempt < TRIES - 1:
@@ -173,7 +179,7 @@ class Client:
             data = answer.read(LARGEST + 1)
         if len(data) > LARGEST:
             raise ValueError("the answer is too long")
-        found = json.loads(data)
+        found = documents.from_json(data)
         if not isinstance(found, dict):
             raise ValueError("the answer is no JSON object")
         return found
@@ -191,7 +197,7 @@ class Client:
     def _count(self, usage: Any) -> None:
         told = usage if isinstance(usage, dict) else {}
         counts = [told.get(name) for name in ("prompt_tokens", "completion_tokens")]
-        asked, said = (count if isinstance(count, int) else 0 for count in counts)
+        asked, said = (count if isinstance(count, int) and 0 <= count < MOST_TOKENS else 0 for count in counts)
         self.usage.tokens_in += asked
         self.usage.tokens_out += said
         if self.prices is not None:
@@ -271,7 +277,7 @@ def _said(error: urllib.error.HTTPError) -> str:
     with contextlib.suppress(OSError, http.client.HTTPException, ValueError):
         text = error.read(20_000).decode(errors="replace")
         with contextlib.suppress(ValueError, LookupError, TypeError):
-            text = str(json.loads(text)["error"]["message"])
+            text = str(documents.from_json(text)["error"]["message"])
         return " ".join(text.split())[:200]
     return str(error.reason)[:200]
 
@@ -292,6 +298,6 @@ def _retry_after(error: urllib.error.HTTPError) -> float | None:
         return None
     with contextlib.suppress(ValueError):
         return max(0.0, float(text))
-    with contextlib.suppress(ValueError, TypeError):
+    with contextlib.suppress(ValueError, TypeError, OverflowError, OSError):
         return max(0.0, email.utils.parsedate_to_datetime(text).timestamp() - time.time())
     return None

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from sstmerge_core.adapters import places
 from sstmerge_core.errors import DataError, Problem, RecipeError
 from sstmerge_core.evaluate.degenerate import degeneracy
 from sstmerge_core.evaluate.judge import Pair, Verdict
@@ -44,7 +45,10 @@ def find(model: str, kind: str) -> Checkpoint:
         raise RecipeError(Problem(f"judge {kind}", "no model is named", f"Write {kind}:FOLDER or {kind}:ORG/NAME."))
     folder = given_path(model)
     if folder.is_dir():
+        folder = places.snapshot(folder.resolve())
         _check(folder, model)
+        if repository := places.repository(folder):
+            return Checkpoint(folder, repository, folder.name[:12])
         return Checkpoint(folder, folder.resolve().name, base_fingerprint(folder)[:12])
     name, _, revision = model.partition("@")
     snapshot = _cached(name, revision, kind)

@@ -7,13 +7,13 @@ Vin and Cheng 1996, doi 10.1109/90.649569) with jobs of equal weight. Everything
 
 from __future__ import annotations
 
-import json
 import sqlite3
 import time
 from collections import Counter
 from collections.abc import Iterable
 
 from sstmerge_core.jobs import trials
+from sstmerge_core.jobs.database import listed
 from sstmerge_core.jobs.devices import allowed, is_shared, place
 
 ORDER = "turn, priority DESC, place"
@@ -112,7 +112,7 @@ def _waiting_for(db: sqlite3.Connection, where: str) -> list[sqlite3.Row]:
 
 
 def _devices(row: sqlite3.Row) -> list[str]:
-    return allowed(json.loads(row["devices"]), row["device"])
+    return allowed(listed(row["devices"]), row["device"])
 
 
 def _free(devices: Iterable[str], taken: dict[str, Counter[str]], held: set[str]) -> str | None:

@@ -8,7 +8,9 @@ import shutil
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+from sstmerge_core import documents
 from sstmerge_core.errors import JobError, Problem, disk_fault, lock_fault
 from sstmerge_core.workspace import lock_refusal
 
@@ -109,6 +111,15 @@ def immediate(db: sqlite3.Connection) -> Iterator[None]:
         db.execute("ROLLBACK")
         raise
     db.execute("COMMIT")
+
+
+def listed(text: str | None, kind: type = str) -> list[Any]:
+    """What of a list in a column is of `kind`; nothing where a fault of the disk made another thing of the column."""
+    try:
+        found = documents.from_json(text or "[]")
+    except (ValueError, TypeError):
+        return []
+    return [one for one in found if isinstance(one, kind)] if isinstance(found, list) else []
 
 
 def _version(db: sqlite3.Connection) -> int:

@@ -13,9 +13,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from sstmerge_core import documents
 from sstmerge_core.errors import JobError, Problem
 from sstmerge_core.jobs import choice, trials
-from sstmerge_core.jobs.database import immediate, opened
+from sstmerge_core.jobs.database import immediate, listed, opened
 from sstmerge_core.jobs.devices import allowed, place
 from sstmerge_core.jobs.estimate import blend
 from sstmerge_core.jobs.model import QUEUED, RESUMABLE, RUNNING, Job, Worker
@@ -106,7 +107,14 @@ class Queue:
 
     def spec(self, job_id: str) -> dict[str, Any]:
         with opened(self.path) as db:
-            return json.loads(db.execute("SELECT spec FROM jobs WHERE job_id = ?", [job_id]).fetchone()["spec"])
+            text = db.execute("SELECT spec FROM jobs WHERE job_id = ?", [job_id]).fetchone()["spec"]
+        try:
+            found = documents.from_json(text)
+        except (ValueError, TypeError):
+            found = None
+        if not isinstance(found, dict):
+            raise JobError(Problem(f"job {job_id}", "what it was to do can no longer be read", "Launch it again."))
+        return found
 
     def start_one(self, start: Callable[[str, str], Process]) -> str | None:
         """Start a worker for the next job that may have one by `start(job_id, device)`; the job's id, None: none may.
@@ -406,15 +414,15 @@ def _job(row: sqlite3.Row) -> Job:
     return Job(
         **{name: row[name] for name in ("job_id", "kind", "name", "user", "state", "created_at", "started_at")},
         **{name: row[name] for name in ("finished_at", "point", "points", "eta_seconds", "error", "queue_position")},
-        run_ids=json.loads(row["run_ids"]),
+        run_ids=listed(row["run_ids"]),
         progress=1.0 if row["state"] == "done" else row["progress"],
         stage=f"Waiting, place {row['queue_position']} in the queue" if waiting else row["stage"],
         device=row["device"],
         eta_error=row["eta_error"],
         cancelling=row["state"] == RUNNING and row["cancel_at"] is not None,
         eta_between=None if row["eta_low"] is None else (row["eta_low"], row["eta_high"]),
-        answers=json.loads(row["answers"] or "[]"),
+        answers=listed(row["answers"], dict),
         priority=row["priority"],
         workers=row["workers"],
-        devices=tuple(allowed(json.loads(row["devices"]), row["device"])),
+        devices=tuple(allowed(listed(row["devices"]), row["device"])),
     )

@@ -47,6 +47,8 @@ def _acts(parameters: Mapping[str, Any], experts: int) -> str:
     look=Look(ORANGE, "hexagram", "dot"),
     idempotent={"mode": "interpolate"},
     swept=("k",),
+    # neither of the two patches has a k
+    contested={"patch": ("phi", "shield"), "k": (20,)},
 )
 def sst_signed(
     problem: DualProblem,

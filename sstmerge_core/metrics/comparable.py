@@ -15,8 +15,8 @@ def evaluation_key(recipe: Mapping[str, Any] | str | None, judge: str = "", util
     """16 hexadecimal digits over everything two runs must have in common to be ranked; empty without an evaluation.
 
     The base, and of each suite its role, split, number of prompts, the hash of its rows, its attack, metric and token
-    limit; dtype and backend; and the judge, the recipe's own where none is given. Batch size, adapters and method do
-    not count. Of utility suites only `utility_suite` counts where it is given: the base may have answered those of
+    limit; dtype, bits and backend; and the judge, the recipe's own where none is given. Batch size, adapters and method
+    do not count. Of utility suites only `utility_suite` counts where it is given: the base may have answered those of
     other pairs too.
     """
     found = parsed(recipe)
@@ -36,6 +36,7 @@ def evaluation_key(recipe: Mapping[str, Any] | str | None, judge: str = "", util
         "dtype": evaluation.get("dtype") or "float32",
         "backend": evaluation.get("backend") or "transformers",
         "judge": judge or evaluation.get("judge") or "",
+        **({"bits": evaluation["bits"]} if evaluation.get("bits") else {}),
     }
     return _digest(identity)
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+from sstmerge_core.adapters.json_file import read_object
 from sstmerge_core.errors import Problem
 
 BITS = (8, 4)
@@ -43,6 +45,21 @@ def problem(where: str, quantised: str, bits: int | None, *, gradients: str = ""
         fix = "Install the extra: pip install 'sstmerge[bits]'."
         return Problem(where, f"needs {' and '.join(lacking)} for 8 or 4 bits, which is not installed", fix)
     return None
+
+
+def untrainable(base: Path) -> Problem | None:
+    """Why no adapter can be trained on a base's folder: its weights are quantised; None where they are floats.
+
+    A folder that cannot be read is told where it is.
+    """
+    try:
+        found = method(read_object(base / "config.json"))
+    except (OSError, ValueError):
+        return None
+    if not found:
+        return None
+    fault = f"is quantised ({found}), so that there are no gradients of it to train by"
+    return Problem(f"base model {base}", fault, "Give its float checkpoint; an adapter of that works on this one too.")
 
 
 def loading(bits: int) -> dict[str, Any]:

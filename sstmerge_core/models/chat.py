@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -17,8 +18,11 @@ _HARMONY = "<|channel|>"
 _SPOKEN: WeakKeyDictionary[Any, tuple[str, bool | None]] = WeakKeyDictionary()
 """By tokenizer, the system prompt and whether the template is told to let the model reason"""
 _PROBE = "a prompt that must be in the text 4711"
-_DATE = "26 Jul 2024"
-"""Llama 3 templates write today's date otherwise: a run must not depend on its day"""
+_DAY = datetime(2024, 7, 26)
+"""Templates of Llama 3, gpt-oss, Granite and others write today's date otherwise: a run must not depend on its day"""
+_SAID = "".join(f"|replace('%{code}', '{_DAY.strftime(f'%{code}')}')" for code in "YymdBbAaHMSIpj")
+_DATED = f"{{%- macro strftime_now(form) -%}}{{{{ form{_SAID} }}}}{{%- endmacro -%}}"
+"""Put before a template: its ``strftime_now`` says `_DAY`. transformers hands a template no functions of ours"""
 
 
 @dataclass(frozen=True)
@@ -214,7 +218,9 @@ def _probe_wants_parts(tokenizer: Any, probe: Sequence[Mapping[str, str]]) -> bo
     except DataError as error:
         problem = error
     try:
-        if _holds(_rendered(tokenizer, probe, parts=True), _PROBE):
+        text = _rendered(tokenizer, probe, parts=True)
+        # a template that cuts a text, or cannot take it, may write the list of parts itself, as Python shows it
+        if _holds(text, _PROBE) and not re.search(r"""['"]type['"]\s*:""", text):
             return True
     except DataError as error:
         problem = problem or error
@@ -233,8 +239,16 @@ def _rendered(tokenizer: Any, messages: Sequence[Mapping[str, str]], *, parts: b
     try:
         thinking = _SPOKEN.get(tokenizer, ("", None))[1]
         told = {} if thinking is None else {"enable_thinking": thinking}
+        template = tokenizer.get_chat_template()
+        if "strftime_now" in template:
+            template = _DATED + template
         return tokenizer.apply_chat_template(
-            given, tokenize=False, add_generation_prompt=begin, date_string=_DATE, **told
+            given,
+            chat_template=template,
+            tokenize=False,
+            add_generation_prompt=begin,
+            date_string=f"{_DAY:%d %b %Y}",
+            **told,
         )
     except jinja2.TemplateSyntaxError as error:
         fault = f"cannot be parsed, line {error.lineno}: {_line(error)}"

@@ -454,7 +454,7 @@ def _load(
     if found := problem(where, method(config.to_dict()), bits):
         raise DataError(found)
     try:
-        how = LOCAL | {"dtype": "auto", **spread} | (loading(bits) if bits else {})
+        how = LOCAL | {"dtype": "auto"} | dict(spread) | (loading(bits) if bits else {})
         if bits or method(config.to_dict()):
             how |= {"device_map": {"": str(place)}}
         loaded: Any = model_class(config).from_pretrained(

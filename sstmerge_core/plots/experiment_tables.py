@@ -15,6 +15,8 @@ from sstmerge_core.experiments.choice import GOALS as MEASURED
 from sstmerge_core.experiments.result import Result, title
 
 Row = Mapping[str, Any]
+SCORES = {goal: title.split(" (")[0] for goal, title in GOALS.items()} | {"sum": "Reports' sum"}
+"""What is compared in a contest, by its goal"""
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ def _contest(where: str, contest: Row) -> Summary:
     leader = contest["leader"]
     behind = {row["method"]: row for row in contest["comparisons"]}
     by_entrant: dict[str, dict[str, str]] = {}
-    score = GOALS[contest["goal"]].split(" (")[0]
+    score = str(SCORES.get(contest["goal"]) or contest["goal"])
     for name, own in sorted(contest["scores"].items(), key=lambda item: -(item[1]["value"] or 0.0)):
         cells = {score.capitalize(): _figure(own, "value", digits=2, ends=("low", "high"))}
         if name == leader:

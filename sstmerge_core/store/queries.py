@@ -146,6 +146,17 @@ def runs_by_id(con: Connection, run_ids: Sequence[str]) -> pd.DataFrame:
     return con.execute(sql, [list(run_ids)]).df()
 
 
+def same_setting(con: Connection, run_id: str) -> pd.DataFrame:
+    """``run_id`` and ``recipe`` of the finished runs that merged the same in the same way as this one, newest first."""
+    sql = """
+        SELECT run_id, recipe FROM runs
+        WHERE source = 'measured' AND (status = 'finished' OR run_id = ?)
+            AND setting = (SELECT setting FROM runs WHERE run_id = ?)
+        ORDER BY created_at DESC, run_id
+    """
+    return con.execute(sql, [run_id, run_id]).df()
+
+
 def comparable_runs(con: Connection) -> pd.DataFrame:
     """The finished measured runs, newest first, with what a name of theirs needs and no other figure than `n`."""
     sql = """

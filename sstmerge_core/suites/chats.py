@@ -29,7 +29,8 @@ class RowFault(ValueError):
 def turns(value: Any) -> list[tuple[str, str]] | None:
     """(role, text) of every turn; None where a value is no conversation. JSON in a text, as CSV has it, is read.
 
-    Raises RowFault for a role that is not known and a turn that is not text.
+    Raises RowFault for a role that is not known, a turn that is not text, and what a text would lose of it: calls of
+    tools, reasoning that is kept apart, and that an answer is not to be learnt (``weight`` 0).
     """
     if isinstance(value, str) and value.lstrip().startswith("[{"):
         try:
@@ -43,6 +44,7 @@ def turns(value: Any) -> list[tuple[str, str]] | None:
         said = str(turn.get("role") or turn.get("from") or "").strip().casefold()
         if said not in ROLES:
             raise RowFault(f"has a turn of the role {said[:40]!r}", "Rows are made of user and assistant turns alone.")
+        _check_beside(turn)
         found.append((ROLES[said], _said(turn.get("content") if "content" in turn else turn.get("value"))))
     return found
 
@@ -73,8 +75,26 @@ def part(
     return after[0][1] if after and after[0][0] == ASSISTANT else ""
 
 
+_CALLS = ("tool_calls", "function_call")
+_REASONING = ("reasoning_content", "reasoning", "thinking")
+
+
+def _check_beside(turn: dict[str, Any]) -> None:
+    """Raises RowFault for what a turn has beside its text."""
+    if any(turn.get(name) for name in _CALLS):
+        raise RowFault("has a turn that calls tools", "Rows are made of texts alone.")
+    if name := next((name for name in _REASONING if turn.get(name)), ""):
+        fix = "Write it into the answer as <think>…</think>, or take it out."
+        raise RowFault(f"has reasoning apart from its answer ({name})", fix)
+    weight = turn.get("weight")
+    if isinstance(weight, (int, float)) and weight == 0 and turn.get("role") == ASSISTANT:
+        raise RowFault("has an answer of weight 0, which is not to be learnt", "Remove the row, or the weight.")
+
+
 def _is_turn(turn: Any) -> bool:
-    return isinstance(turn, dict) and ("role" in turn or "from" in turn) and ("content" in turn or "value" in turn)
+    if not isinstance(turn, dict) or not ("role" in turn or "from" in turn):
+        return False
+    return any(name in turn for name in ("content", "value", *_CALLS))
 
 
 def _said(content: Any) -> str:

@@ -34,6 +34,8 @@ BESIDE = ("system", "system_prompt", "history", "context", "passage", "document"
 """Columns whose text belongs to the prompt: they are not left out silently"""
 BESIDE_NATIVE = BESIDE[:3]
 """Of these, what is looked at where a file has a column called prompt; more columns are not"""
+MEDIA = ("image", "images", "video", "videos", "audio", "audios", "tools", "functions")
+"""What a text cannot hold: it is not left out silently either"""
 SAMPLE = 200
 """Records looked at to show what a file has"""
 
@@ -94,6 +96,7 @@ def guess_columns(path: Path | str, columns: Columns | None = None) -> Guess:
         raise DataError(Problem(str(path), "has no rows", "Add rows with a prompt column."))
     found = of_record(record, columns, str(path))
     about: dict[str, Any] = {"format": kind, "encoding": encoding, "delimiter": delimiter}
+    about["beside"] = tuple(name for name in found.beside if record[name])
     if wrong := unseen(str(path), found.names, columns):
         about |= {"problem": wrong, "sure": False, "shape": ""}
     return Guess(**{**vars(found), **about})
@@ -124,6 +127,7 @@ def of_record(record: Mapping[str, Any], given: Columns | None = None, where: st
         response, doubt = _response(record, prompt, likely, by_plain, taken)
     beside = BESIDE_NATIVE if "prompt" in by_plain or "prompt" in known else BESIDE
     taken |= _roots(response, record)
+    beside = (*beside, *MEDIA)
     left = tuple(by_plain[name] for name in beside if name in by_plain and by_plain[name] not in taken)
 
     sure = bool(prompt) and not doubt
@@ -193,6 +197,11 @@ def beside_fault(name: str, prompt: Column) -> RowFault:
     """For a column with text that belongs to the prompt."""
     own = prompt.template if isinstance(prompt, Template) else f"{{{prompt}}}"
     leave = told(Columns(prompt=prompt))
+    if _plain(name) in MEDIA:
+        return RowFault(
+            f"has something in the column {shown(name)}, which no text holds",
+            f"Leave it out by `--columns '{shown(leave, 200)}'`, or remove the row.",
+        )
     joined = told(Columns(prompt=Template(template=f"{{{name}}}\n\n{own}")))
     return RowFault(
         f"has text in the column {shown(name)}, which no part of a row takes",
@@ -204,6 +213,9 @@ def _problem(
     where: str, record: Mapping[str, Any], columns: Columns | None, no_prompt: bool, doubt: tuple[str, ...]
 ) -> Problem:
     names = tuple(map(str, record))
+    empty = next((name for name in names if _plain(name) in CHATS and record[name] == []), "")
+    if empty and no_prompt:
+        return Problem(where, f"has an empty conversation in {shown(empty)}", "Remove such rows.")
     if doubt:
         fault = f"has its response in {' or '.join(map(shown, doubt))}; its columns: {_listed(names)}"
     else:

@@ -25,6 +25,7 @@ from sstmerge_core.suites.columns import NATIVE, Columns
 from sstmerge_core.suites.declared import ROLE_METRICS, DeclaredSuite, Origin, Splits
 from sstmerge_core.suites.guess import guess_columns
 from sstmerge_core.suites.prepare import Prepared
+from sstmerge_core.suites.rows import read_rows
 from sstmerge_core.workspace import Workspace, given_path, write_file
 
 ROLES = {"harmful": "Harmful: to be refused", "benign": "Harmless: to be answered", "utility": "Task: answered well"}
@@ -49,6 +50,8 @@ class OwnSuite:
     """Empty: the role's own"""
     columns: Columns | None = None
     """None: found out"""
+    as_found: bool = False
+    """The columns are the ones found out: a file of which they would lose something is refused"""
     shares: Mapping[str, float] = field(default_factory=dict)
     """Split → share, by a stable hash of topic or prompt; empty: the file's own split column where it has one, else
     `SHARES`"""
@@ -168,6 +171,8 @@ def _dealt(workspace: Workspace, path: Path, told: OwnSuite) -> Prepared:
     if told.role == "utility" and columns.response is None:
         fix = "Name the column of reference answers."
         raise DataError(Problem(str(path), "has no reference answers, which a task is measured by", fix))
+    if told.columns is None or told.as_found:
+        read_rows(path)  # as sweeps and training read it: what they refuse is no suite either
     by_column = columns.split is not None and not told.shares
     if not by_column:
         columns = columns.model_copy(update={"split": None})

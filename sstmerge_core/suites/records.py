@@ -24,6 +24,7 @@ FORMATS = {
     ".tab": "csv",
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
+    ".jsonlines": "jsonl",
     ".json": "json",
     ".parquet": "parquet",
     ".yaml": "yaml",

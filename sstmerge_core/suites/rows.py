@@ -191,6 +191,9 @@ class Layout:
         for name in found.beside:
             if record[name]:
                 raise guesses.beside_fault(name, found.columns.prompt)
+        if record.get("label") is False and found.columns.response == "completion" and self._given is None:
+            fault = "has the label false: its completion is one that is not wanted"  # TRL's format for KTO
+            raise RowFault(fault, "Remove such rows, or say `--columns 'prompt=prompt,response=completion'`.")
         for name in sorted(guesses.used_names(found.columns)):
             if record.get(name) is ABSENT:  # such a line may be half of one with a line break in it
                 fix = "Fill the row up, or put a text with a line break in it into quotes."
@@ -218,6 +221,8 @@ def _row(record: Mapping[str, Any], columns: Columns, taken: Mapping[str, str], 
     if given in taken and given:
         raise RowFault(f"id {given!r} was used before, at {taken[given]}")
     check_whole({"prompt": prompt, "response": response, "id": given, **others})
+    if not any(char != " " and char.isprintable() for char in prompt):  # what has no width is no text
+        raise RowFault("has no prompt that could be seen")
     return Row(given or _id(prompt, taken, repeats), prompt=prompt, response=response, **others)
 
 

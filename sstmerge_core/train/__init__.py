@@ -13,6 +13,7 @@ from typing import Any
 from sstmerge_core import documents
 from sstmerge_core.adapters import RECORD, base_fingerprint
 from sstmerge_core.errors import Cancelled, DataError, Problem, RecipeError
+from sstmerge_core.models.bits import untrainable
 from sstmerge_core.models.device import share_the_machine
 from sstmerge_core.train import checkpoint
 from sstmerge_core.train.settings import TrainingSettings
@@ -66,6 +67,8 @@ def train(
     JobError while another process trains into `out`, Cancelled. Nothing is left in `out` unless training ends.
     """
     _check(rows, validation, out, settings)
+    if quantised := untrainable(Path(base)):
+        raise DataError(quantised)
     share_the_machine()
     inputs = inputs_digest(base_sha256 or base_fingerprint(base), rows, validation, settings)
     steps = settings.steps(len(rows))

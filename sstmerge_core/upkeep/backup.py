@@ -259,7 +259,11 @@ def _opened(file: Path) -> Iterator[tuple[zipfile.ZipFile, Contents]]:
     """The archive and its list. Raises DataError for what is no whole backup."""
     file = Path(file).expanduser()
     try:
+        if file.exists() and not file.is_file():  # the end of a device or a pipe is never found
+            raise DataError(Problem(str(file), "is not a file", "Give the file that `sstmerge backup` made."))
         archive = zipfile.ZipFile(file)
+    except DataError:
+        raise
     except FileNotFoundError:
         raise DataError(Problem(str(file), "is not there", "Give the file that `sstmerge backup` made.")) from None
     except OSError as error:

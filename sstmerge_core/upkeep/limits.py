@@ -6,11 +6,10 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from sstmerge_core import words
+from sstmerge_core import documents, words
 from sstmerge_core.errors import DataError, Problem, disk_problem
 from sstmerge_core.workspace import Workspace
 
@@ -49,10 +48,10 @@ def read(workspace: Workspace) -> Limits:
     """The limits of a workspace. Raises DataError for a file that cannot be read, with the line at fault."""
     path = file(workspace)
     try:
-        told = tomllib.loads(path.read_text(encoding="utf-8"))
+        told = documents.from_toml(path.read_bytes())
     except FileNotFoundError:
         return Limits()
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except documents.FormatError as error:
         raise DataError(Problem(str(path), f"cannot be read ({error})", "Correct the file.")) from None
     except OSError as error:
         raise DataError(disk_problem(error, str(path)) or Problem(str(path), str(error))) from None
@@ -64,7 +63,7 @@ def read(workspace: Workspace) -> Limits:
 
 def _number(value: object, where: str, name: str) -> int:
     units = "" if name in _COUNTS else "|".join(_UNITS)
-    found = re.fullmatch(rf"\s*(\d+(?:\.\d+)?)\s*({units})\s*", str(value))
+    found = re.fullmatch(rf"\s*(\d{{1,30}}(?:\.\d{{1,30}})?)\s*({units})\s*", str(value))
     if found is None or isinstance(value, (bool, dict, list)):
         fix = "Write a whole number." if name in _COUNTS else 'Write bytes, or a text such as "20 GB".'
         raise DataError(Problem(where, f"{value!r} is no limit", fix))

@@ -169,8 +169,11 @@ def _run_of(workspace: Workspace, path: str) -> str:
 
 
 def _leftovers(workspace: Workspace) -> Iterator[Item]:
-    """Temporary folders of processes that were killed, below the workspace and its folders."""
+    """Temporary files and folders of processes that were killed; within a run's folder nobody looks, of many runs."""
     folders = [workspace.root, *(path for path in workspace.root.iterdir() if path.is_dir())]
+    many = (workspace.runs, workspace.finished, workspace.annotations)
+    folders += [path for first in folders[1:] if first not in many for path in first.iterdir() if path.is_dir()]
+    folders += [path for path in workspace.root.glob("experiments/prompts/*") if path.is_dir()]
     fetched = content.folder(workspace)
     folders += [fetched / kind for kind in (content.ADAPTER, content.BASE) if (fetched / kind).is_dir()]
     for folder in folders:

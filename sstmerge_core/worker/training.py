@@ -16,6 +16,7 @@ from sstmerge_core.errors import DataError, Problem
 from sstmerge_core.jobs import history
 from sstmerge_core.jobs.estimate import START, Estimator
 from sstmerge_core.jobs.queue import Queue
+from sstmerge_core.models.bits import untrainable
 from sstmerge_core.recipe import Source
 from sstmerge_core.suites.columns import parse
 from sstmerge_core.train import TrainingSettings, inputs_digest, train, training_data, training_record
@@ -81,6 +82,8 @@ def plan(workspace: Workspace, training: Training, data: TrainingData) -> Plan:
     if not training.base.sha256:
         fix = "`sstmerge demo --prepare` prepares the bundled one."
         problems.append(Problem(f"base model {training.base.name}", "is not ready", fix))
+    if training.base.sha256 and (quantised := untrainable(Path(training.base.path))):
+        problems.append(quantised)
     if training.settings.patience and not data.validation:
         fix = "Hold out a share of the rows or a split, or train every epoch."
         problems.append(Problem("early stopping", "there are no validation rows to stop by", fix))

@@ -28,7 +28,7 @@ ABOUT = f"""## Inputs
 
 Right ones and faulty ones of every kind that was thought of, made by `tests/corpus`, each tried in a process with
 limits of {SECONDS:g} seconds and {BYTES / 1e6:,.0f} MB. All of them are tried by `make test` too, and every parser is
-fuzzed there besides (`tests/corpus/test_fuzzed.py`).
+fuzzed there besides (`tests/corpus/test_fuzzed.py` and `test_fuzzed_since.py`).
 """
 LEAST = {"adapters": 150, "data_files": 80, "documents_of_people": 60, "statements": 200, "injections": 100}
 """Inputs that there must be of each kind at least"""

@@ -144,7 +144,7 @@ def test_a_server_that_stays_away_ends_in_one_line_and_nothing_is_made_up(server
         asked_now()[0].score(*PAIR)
     assert len(server.requests) == TRIES
     server.script = [(200, {}, "no JSON")]
-    with pytest.raises(JobError, match="JSONDecodeError"):
+    with pytest.raises(JobError, match="its answer is not JSON"):
         asked_now()[0].score(*PAIR)
 
 

@@ -41,16 +41,21 @@ def test_the_third_objective_of_the_link_colours_the_points(open_page: Open, ful
     assert app.query_params["space"] == ["1"] or app.query_params["space"] == "1"
 
 
-def test_thousands_are_shown_while_the_chart_s_code_loads_and_a_few_or_a_third_measure_are_not(
+def test_thousands_are_drawn_without_plotly_and_a_few_or_a_third_measure_with_it(
     open_page: Open, full_workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def stands_in(app: AppTest) -> bool:
-        return any('class="preview"' in element.proto.body for element in app.get("html"))
+    def drawn(app: AppTest) -> list[str]:
+        assert not app.exception
+        own = [element.proto for element in app.get("bidi_component")]
+        return [json.loads(proto.json)["figure"] for proto in own if proto.component_name == "sstmerge_many"]
 
-    assert not stands_in(open_page(full_workspace, "pareto", **ALL))
+    assert not drawn(open_page(full_workspace, "pareto", **ALL))
     monkeypatch.setattr(pareto, "WEBGL_ABOVE", 3)
-    assert stands_in(open_page(full_workspace, "pareto", **ALL, method="linear"))
-    assert not stands_in(open_page(full_workspace, "pareto", **ALL, z="over_refusal"))
+    app = open_page(full_workspace, "pareto", **ALL, method="linear")
+    (figure,) = drawn(app)
+    assert {"Linear"} <= {trace.get("name") for trace in json.loads(figure)["data"]}
+    assert not app.get("plotly_chart")
+    assert not drawn(open_page(full_workspace, "pareto", **ALL, z="over_refusal"))
 
 
 def test_a_third_objective_that_is_an_axis_already_is_dropped(open_page: Open, full_workspace: Workspace) -> None:

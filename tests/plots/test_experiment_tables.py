@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sstmerge_core import experiments
-from sstmerge_core.experiments import Result, Table
+from sstmerge_core.experiments import Result, Table, choice
 from sstmerge_core.plots import experiment_tables
 from sstmerge_core.plots.table import markdown
 
@@ -57,3 +57,13 @@ def test_a_contest_says_who_leads_and_who_is_shown_worse():
     assert found.rows["Told"].tolist() == ["leads", "not shown worse", "shown worse"]
     assert found.rows["p"].tolist() == ["–", "0.400", "< 0.001"]
     assert found.rows["Behind"].tolist()[1:] == ["0.10 (-0.10 to 0.30)", "0.40 (0.20 to 0.60)"]
+
+
+@pytest.mark.parametrize("goal", choice.GOALS)
+def test_a_contest_by_any_goal_that_settings_may_name_is_told(goal):
+    scores = {name: {"value": 0.5, "low": 0.0, "high": 1.0} for name in ("linear", "ties")}
+    contest = {"goal": goal, "leader": "linear", "not_shown_worse": [], "n": {"resistance": 64}, "scores": scores}
+    # nothing differs, so that there is no p
+    contest["comparisons"] = [{"method": "ties", "difference": 0.0, "low": 0.0, "high": 0.0, "p_value": None}]
+    (found,) = experiment_tables.summaries(result("alpha-k", {"contests": {f"A5_A7 {goal}": contest}}))
+    assert found.title == f"A5_A7: {experiment_tables.SCORES[goal]}" and list(found.rows["p"]) == ["–", "–"]
