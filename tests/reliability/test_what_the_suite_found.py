@@ -221,7 +221,8 @@ def test_a_folder_is_replaced_in_one_step_and_what_was_there_is_gone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one, other = tmp_path / "one", tmp_path / "other"
-    one.mkdir(), other.mkdir()
+    for path in (one, other):
+        path.mkdir()
     if not workspace_module._exchange(one, other):
         pytest.skip("this disk exchanges no folders")
     _made(tmp_path / "entry", "old")
