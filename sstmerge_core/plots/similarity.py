@@ -72,6 +72,9 @@ _ALL = (
         "From 0 to 1: how much of a module's safety update is let through, on average over its coordinates.",
     ),
     Statistic("directions_kept", "Directions kept", "k, or the rank of the problem where that is smaller."),
+    Statistic(
+        "edited", "Modules edited", "1: the merged weight of this module was edited; of the whole merge: the share."
+    ),
     Statistic("norm_patch", "Size of the patch", "Frobenius norm of δ, before α."),
     Statistic(
         "weight_utility",

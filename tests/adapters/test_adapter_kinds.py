@@ -203,6 +203,8 @@ def gradient_of_the_base(base, space, adapter, index):
     replaced = {f"{name}.weight": weight for name, weight in weights.items()}
 
     class Called:
+        get_input_embeddings = model.get_input_embeddings
+
         def __call__(self, **inputs):
             return functional_call(model, replaced, kwargs=inputs, tie_weights=False)
 

@@ -17,6 +17,8 @@ from studio import entrance
 
 TOP = Path(access.__file__).parents[1]
 WRITTEN = {"text_input", "text_area", "chat_input"}
+FIELDS = {"folder_field": 1, "hub_fields": 2}
+"""Functions of `pages/parts/adapters_line.py` that draw fields, and how many keys they are given first"""
 PATHS = {
     "adapters.path": ("adapters", "Add"),
     "adapters.source": ("adapters", "Convert"),
@@ -64,8 +66,11 @@ def written_fields() -> set[str]:
     found = set()
     for folder in ("pages", "studio"):
         for path in (TOP / folder).rglob("*.py"):
+            if path.name == "adapters_line.py":
+                continue
             for call in ast.walk(ast.parse(path.read_text())):
                 if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute):
+                    found |= {_key(key) for key in call.args[: FIELDS.get(call.func.attr, 0)]}
                     given = {word.arg: word.value for word in call.keywords}
                     if call.func.attr in WRITTEN or "accept_new_options" in given:
                         found.add(_key(given.get("key", call.args[0])))
