@@ -121,9 +121,10 @@ def read(path: str | Path, *, check_values: bool = True, saved: bool = False) ->
         raise AdapterError(problems)  # its tensors follow other rules
     try:
         tensors = _read_tensors(folder)
-        kept, lacking = find(folder, tensors, config) if saved else ({}, [])
-        problems += lacking
-        held = {one.key for one in kept.values()}
+        kept, lacking = find(folder, tensors, config)
+        if lacking:  # the same words whether they would be kept or not: no choice helps where the file lacks them
+            problems = config_problems(str(folder / CONFIG), config, folder, saved=True) + lacking
+        held = {one.key for one in kept.values()} if saved else set()
         rest = {key: tensor for key, tensor in tensors.items() if key not in held}
         modules, copied, found = _sort(folder / WEIGHTS, rest, {} if problems else config)
     except AdapterError as error:
