@@ -30,6 +30,7 @@ has given it, and an adapter of the text model alone fits too. Experts of a mixt
 since transformers 5 (`target_parameters`), and so it loads there and in nothing older. Other kinds of adapter (LoHa,
 LoKr, OFT, IA³, VeRA, `modules_to_save`, single tokens) become a LoRA by `sstmerge adapters convert`, or on the
 Adapters page.
+Of `modules_to_save` the utility side's can be kept as they are instead (`--modules-to-save utility`).
 """
 
 

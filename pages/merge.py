@@ -1,5 +1,6 @@
 """Pick two adapters and a method, merge, watch, and see where the result lands."""
 
+from dataclasses import replace
 from typing import Any
 
 import streamlit as st
@@ -42,6 +43,7 @@ if pick.missing(shelf):
 
 state = link.Link("merge")
 state.read(shelf.fields() | shelf.expert_fields() | shelf.unaligned_fields() | pick.measured_fields())
+state.read(pick.saved_fields())
 state.read({"method": (link.one_of(methods.names()), "sst_gevp"), "job": (link.text, "")})
 method = methods.get(st.session_state["merge.method"])
 state.read(parameters.fields(method), group=method.name, trust=(state.given("method") or "sst_gevp") == method.name)
@@ -61,6 +63,7 @@ with left:
     st.caption(method.summary + (f" [{method.paper}]({method.url})" if method.url else ""))
     blocks.formula(method.formula)
     unaligned = pick.unaligned_model(state, shelf, [method], inputs.base)
+    whole = pick.trained_whole(state, (inputs.utility, *inputs.further, inputs.safety))
     values, measured = parameters.form(state, method)
     plan = None
     with blocks.failures():
@@ -73,7 +76,7 @@ with left:
             parameters=values,
             further=inputs.further,
             unaligned=unaligned,
-            options=measured.options,
+            options=replace(measured.options, modules_to_save=whole.get("saved", "refuse")),
         )
         if plan.recipe is not None:
             blocks.weights(merge.effective_weights(method.name, values, 1 + len(inputs.further)), inputs.names)
@@ -108,6 +111,7 @@ with left:
 
 said = {**inputs.values, "method": method.name, **values, **measured.values}
 said |= {"unaligned": st.session_state["merge.unaligned"]} if unaligned else {}
+said |= whole
 said |= {"job": st.session_state["merge.job"]}
 state.write(said)
 

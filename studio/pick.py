@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import streamlit as st
 
 from sstmerge_core import jobs, words
+from sstmerge_core.adapters import saved
 from sstmerge_core.builder import chosen_suites, preflight
 from sstmerge_core.catalog import Base, Entry, base_intake, bases, entries
 from sstmerge_core.errors import Problem, SSTMergeError
@@ -207,6 +208,38 @@ def unaligned_model(state: link.Link, shelf: Shelf, methods: Sequence[Method], b
         + ("" if others else "None is here yet: add one as a base model, such as the pretrained beside an instruct."),
     )
     return shelf.bases[chosen] if chosen else None
+
+
+SAVED = {
+    "refuse": "not accepted: choose",
+    "utility": "kept from the utility side, as they are",
+    "dense": "merged as whole tensors",
+}
+
+
+def saved_fields() -> link.Fields:
+    """What `trained_whole` draws."""
+    return {"saved": (link.one_of(list(SAVED)), "refuse")}
+
+
+def trained_whole(state: link.Link, used: Sequence[Entry]) -> dict[str, str]:
+    """Draw what becomes of modules that one of these adapters has trained whole; nothing where none has.
+
+    Call `state.read(saved_fields())` before.
+    """
+    having = {entry.name: names for entry in used if (names := saved.modules(entry.path))}
+    if not having:
+        return {}
+    told = "; ".join(f"{name}: {', '.join(names)}" for name, names in having.items())
+    said = _said(
+        state,
+        "saved",
+        f"Modules trained whole ({told}) are",
+        SAVED,
+        "What PEFT calls modules_to_save. Kept, the utility side's stand in the place of the base's in gradients, "
+        "answers and the written adapter; the safety side's have no part in the merge.",
+    )
+    return {"saved": said}
 
 
 @dataclass(frozen=True)

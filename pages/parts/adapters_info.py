@@ -71,7 +71,7 @@ def about(entry: Entry, shelf: pick.Shelf) -> None:
     st.markdown(f"**Comes from**\n\n{_tree(ancestry(entry, shelf.adapters.values()))}")
     st.caption(f"{plain(str(entry.path))}  \nSHA-256 {plain(entry.sha256[:16])}")
     with blocks.failures():
-        blocks.problems(scan.doubts(adapters.read(entry.path)), warning=True)
+        blocks.problems(scan.doubts(adapters.read(entry.path, saved=True)), warning=True)
 
 
 def merged_in(store: start.Store, entry: Entry) -> None:

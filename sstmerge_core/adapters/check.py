@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from sstmerge_core.adapters import places, scan
+from sstmerge_core.adapters import saved as saved_modules
 from sstmerge_core.adapters.adapted import EXPERT
 from sstmerge_core.adapters.json_file import read_object, shown
 from sstmerge_core.adapters.names import canonical
@@ -274,16 +275,18 @@ def check_pair(base: str | Path, utility: str | Path, safety: str | Path) -> Rep
     return check_many(base, {"utility": utility, "safety": safety})
 
 
-def check_many(base: str | Path, adapters: Mapping[str, str | Path]) -> Report:
+def check_many(base: str | Path, adapters: Mapping[str, str | Path], *, modules_to_save: str = "refuse") -> Report:
     """Check that adapters, given by role or name, fit the base model and each other.
 
-    Never raises for bad input: the report holds every problem of every adapter.
+    `modules_to_save` says what is done with fully trained modules, see `saved.Policy`: refused, or those of the utility
+    side (every role but ``safety``) stay as they are. Never raises for bad input: the report holds every problem of
+    every adapter.
     """
     report = Report()
     found: dict[str, Adapter] = {}
     for role, path in adapters.items():
         try:
-            found[role] = read(path)
+            found[role] = read(path, saved=modules_to_save == "utility")
         except AdapterError as error:
             report.problems.extend(error.problems)
     try:
@@ -302,7 +305,50 @@ def check_many(base: str | Path, adapters: Mapping[str, str | Path]) -> Report:
     report.facts["base"] = f"{model.name} ({model.architecture}, vocabulary {model.vocabulary:,})"
     if len(found) == len(adapters) > 1:
         _compare(report, found)
+    if modules_to_save != "refuse":
+        _keep(report, found, model)
     return report
+
+
+def _keep(report: Report, adapters: Mapping[str, Adapter], base: BaseModel) -> None:
+    """What stands in the way of keeping the utility side's fully trained modules."""
+    having = {role: adapter for role, adapter in adapters.items() if adapter.saved}
+    keeping = [role for role in having if role != "safety"]
+    for role, adapter in having.items():
+        where, names = f"{role} adapter {adapter.path}", shown(", ".join(saved_modules.modules(adapter.path)))
+        if role == "safety":
+            fault = f"its fully trained modules ({names}) have no part in the merge: the utility side's are kept"
+            report.warnings.append(Problem(where, fault, "Convert it to a LoRA to have them merged."))
+            continue
+        report.facts[f"{role} modules_to_save"] = names
+        report.problems.extend(_misfits(adapter, base, where))
+        for other, one in adapters.items():
+            targets = saved_modules.modules(adapter.path)
+            both = next((module for module in one.modules if saved_modules.owner_of(module, targets)), "")
+            if both:
+                fault = f"{shown(both)} is fully trained there, and the {other} adapter has a ΔW of it"
+                report.problems.append(Problem(where, fault, "Convert the first to a LoRA: then the two are added."))
+    if len(keeping) > 1:
+        fault = f"{len(keeping)} utility adapters carry fully trained modules, and only one's can stay"
+        report.problems.append(
+            Problem("adapters", fault, "Convert the others to a LoRA (`sstmerge adapters convert`).")
+        )
+
+
+def _misfits(adapter: Adapter, base: BaseModel, where: str) -> list[Problem]:
+    if base.several_modalities or base.quantised:
+        kind = "quantised" if base.quantised else "of several modalities"
+        fault = f"carries fully trained modules, and the base is {kind}"
+        return [Problem(where, fault, "Give the text model alone in float as the base, or convert it to a LoRA.")]
+    for name, one in adapter.saved.items():
+        found = base.weight(canonical(name.removesuffix(".weight")))
+        if found is None:
+            return [Problem(where, f"the base has no {shown(name)}", "Choose the base model that it was trained on.")]
+        if found[1].shape != one.header.shape:
+            vocabulary = " (another vocabulary)" if _is_vocabulary(name.removesuffix(".weight")) else ""
+            fault = f"its trained {shown(name)} is {one.header.shape}, in the base {found[1].shape}{vocabulary}"
+            return [Problem(where, fault, "Give the base whose vocabulary was resized as it was in training.")]
+    return []
 
 
 def _fits_base(adapter: Adapter, base: BaseModel, role: str) -> tuple[list[Problem], list[Problem]]:

@@ -17,6 +17,7 @@ from sstmerge_core.adapters.names import canonical
 from sstmerge_core.adapters.places import INDEX, weight_files
 from sstmerge_core.adapters.safetensors_header import TensorHeader, read_header
 from sstmerge_core.adapters.safetensors_writer import CODES, NAMES, Layout, is_finite, layout, size, write_tensors
+from sstmerge_core.adapters.saved import Saved
 from sstmerge_core.adapters.skeleton import called, in_memory, skeleton
 from sstmerge_core.adapters.write import RECORD, Describe, Weights, check_dtype, refuse_foreign, rounding_rows
 from sstmerge_core.errors import AdapterError, DataError, Problem
@@ -80,6 +81,7 @@ def write_model(
     folder: Path | str,
     *,
     dtype: str = "auto",
+    saved: Mapping[str, Saved] | None = None,
     record: dict[str, Any] | None = None,
     describe: Describe = lambda weights: {},
     shard_bytes: int = SHARD_BYTES,
@@ -89,7 +91,8 @@ def write_model(
     `deltas` gives ΔW (out, in) by the name that adapters agree on; each is made once. For an embedding, out is the
     width and in the vocabulary. `dtype` is that of the floating-point weights; ``auto`` keeps each tensor's own. What
     rounding to it costs, ‖W + ΔW − W_written‖_F / ‖ΔW‖_F, is measured per module and pooled.
-    A base with tied embeddings stays tied unless a ΔW moves one of the two; then they are written apart.
+    A base with tied embeddings stays tied unless a ΔW moves one of the two; then they are written apart. `saved` are
+    tensors of fully trained modules, which are written in the place of the base's, in its format.
 
     Memory: one ΔW in float32, the tensor it is added to (a stack of experts is one), and the result. Every tensor is
     read back from its file and compared bit for bit. Raises DataError where that fails, and for a base that is
@@ -100,7 +103,7 @@ def write_model(
     refuse_foreign(folder)
     check_dtype(dtype)
     config = _config(base)
-    stored, untied = _plan(base, config, deltas)
+    stored, untied = _plan(base, config, deltas, saved or {})
     codes = {name: _code(one.header.dtype, dtype) for name, one in stored.items()}
     shards = _shards({name: (codes[name], one.header.shape) for name, one in stored.items()}, shard_bytes)
     total = sum(plan.bytes for plan in shards.values())
@@ -135,7 +138,10 @@ def _config(base: Path) -> dict[str, Any]:
 
 
 def _plan(
-    base: Path, config: dict[str, Any], deltas: Mapping[str, Callable[[], torch.Tensor]]
+    base: Path,
+    config: dict[str, Any],
+    deltas: Mapping[str, Callable[[], torch.Tensor]],
+    saved: Mapping[str, Saved],
 ) -> tuple[dict[str, _Stored], bool]:
     """The tensors of the new model by name, and whether embeddings that were tied are written apart."""
     tensors = {key: _Stored(file, key, header) for file in weight_files(base) for key, header in _header(file).items()}
@@ -145,7 +151,10 @@ def _plan(
         raise DataError(Problem(str(base), f"holds weights in the format {', '.join(strange)}", fix))
     model = skeleton(base)
     modules = called(model)
-    untied = _untie(model, modules, tensors, deltas)
+    untied = _untie(
+        model, modules, tensors, {**deltas, **{name.removesuffix(".weight"): one for name, one in saved.items()}}
+    )
+    _put_in(tensors, saved, base)
     folder, memory = read_base(base), in_memory(model)
     unknown = []
     for name in deltas:
@@ -159,6 +168,18 @@ def _plan(
         fault = f"has no floating-point weight of {len(unknown)} modules of the adapters, the first is {unknown[0]}"
         raise AdapterError(Problem(f"base model {base}", fault, "Use adapters of this base model."))
     return tensors, untied
+
+
+def _put_in(tensors: dict[str, _Stored], saved: Mapping[str, Saved], base: Path) -> None:
+    """Have fully trained tensors in the place of the base's, which keep their format."""
+    keys = {canonical(key): key for key in tensors}
+    for name, one in saved.items():
+        bare = canonical(name).partition(".")[2]  # as a file of the model's body alone has it
+        key = keys.get(canonical(name)) or keys.get(bare)
+        if key is None or tensors[key].header.shape != one.header.shape:
+            fault = f"has no {name} of the shape {one.header.shape}, which the adapter has trained whole"
+            raise AdapterError(Problem(f"base model {base}", fault, "Use adapters of this base model."))
+        tensors[key] = _Stored(one.file, one.key, tensors[key].header)
 
 
 def _places(

@@ -66,6 +66,11 @@ def understand(key: str) -> Name | None:
     return None
 
 
+def trained(key: str) -> str:
+    """What the base calls a tensor of a fully trained module, whether PEFT's wrapper is in the name or not."""
+    return _complete(re.sub(r"\.modules_to_save\.[^.]+(?=\.)", "", _module(key)))
+
+
 _TEXT = re.compile(
     r"(?:model\.(?:language_model|text_model)(?:\.model)?|language_model(?:\.model)?)"
     r"\.(?=(?:layers|embed_tokens|norm|embed_tokens_per_layer)(?:\.|$))"

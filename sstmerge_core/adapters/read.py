@@ -16,6 +16,7 @@ from sstmerge_core.adapters.names import Kind
 from sstmerge_core.adapters.patterns import UnusablePattern
 from sstmerge_core.adapters.places import CONFIG, MLX_WEIGHTS, PICKLE, WEIGHTS
 from sstmerge_core.adapters.safetensors_header import TensorHeader, is_float, magnitude, read_header
+from sstmerge_core.adapters.saved import Saved, find
 from sstmerge_core.adapters.settings import Scales, config_problems
 from sstmerge_core.errors import AdapterError, Problem
 from sstmerge_core.workspace import Workspace, given_path
@@ -50,6 +51,8 @@ class Adapter:
     bytes: int
     copied: dict[str, TensorHeader] = field(default_factory=dict)
     """By module name, whole weights saved beside the factors; `check` compares them with those of the base"""
+    saved: dict[str, Saved] = field(default_factory=dict)
+    """Tensors of fully trained modules (PEFT's ``modules_to_save``) by their name in the base, ``lm_head.weight``"""
 
     @property
     def name(self) -> str:
@@ -102,8 +105,10 @@ class Adapter:
             return found
 
 
-def read(path: str | Path, *, check_values: bool = True) -> Adapter:
-    """The adapter in folder `path`.
+def read(path: str | Path, *, check_values: bool = True, saved: bool = False) -> Adapter:
+    """The adapter in folder `path`; with `saved` also one that has fully trained modules (``modules_to_save``).
+
+    Whoever asks for `saved` has to do something with `Adapter.saved`: ΔW does not hold it.
 
     Raises AdapterError with every problem found: missing, truncated or damaged files, every kind of adapter whose ΔW is
     not s·BA (see `settings`), ranks that contradict the configuration, unpaired or misshapen factors, tensors whose
@@ -111,12 +116,17 @@ def read(path: str | Path, *, check_values: bool = True) -> Adapter:
     """
     folder = places.snapshot(given_path(path, AdapterError).resolve())
     config = _read_config(folder)
-    problems = config_problems(str(folder / CONFIG), config, folder)
+    problems = config_problems(str(folder / CONFIG), config, folder, saved=saved)
     if config.get("peft_type") != "LORA":
         raise AdapterError(problems)  # its tensors follow other rules
     try:
         tensors = _read_tensors(folder)
-        modules, copied, found = _sort(folder / WEIGHTS, tensors, {} if problems else config)
+        kept, lacking = find(folder, tensors, config)
+        if lacking:  # the same words whether they would be kept or not: no choice helps where the file lacks them
+            problems = config_problems(str(folder / CONFIG), config, folder, saved=True) + lacking
+        held = {one.key for one in kept.values()} if saved else set()
+        rest = {key: tensor for key, tensor in tensors.items() if key not in held}
+        modules, copied, found = _sort(folder / WEIGHTS, rest, {} if problems else config)
     except AdapterError as error:
         raise AdapterError([*problems, *error.problems]) from None
     problems += found
@@ -128,7 +138,7 @@ def read(path: str | Path, *, check_values: bool = True) -> Adapter:
         raise AdapterError(problems)
     dtypes = {tensors[key].dtype for module in modules.values() for key in module.keys}
     size = (folder / WEIGHTS).stat().st_size
-    return Adapter(folder, config, modules, "/".join(sorted(dtypes)).lower(), size, copied)
+    return Adapter(folder, config, modules, "/".join(sorted(dtypes)).lower(), size, copied, kept)
 
 
 def _read_config(folder: Path) -> dict[str, Any]:

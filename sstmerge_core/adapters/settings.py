@@ -33,6 +33,8 @@ WITHOUT_EFFECT = frozenset(
     }
 )
 
+SAVED = "modules_to_save"
+KEEP = "Or `--modules-to-save utility` keeps those of the utility side as they are, beside the merge."
 _CONVERT = "convert"
 """Stands for the command that makes a LoRA of it"""
 _RETRAIN = "Train without it, or merge the adapter into a dense model."
@@ -99,8 +101,13 @@ _INITIAL = frozenset({"true", "false", "none", "gaussian", "eva", "orthogonal", 
 """Initialisations that leave the base weights as they are (PEFT 0.21, tuners/lora/layer.py)"""
 
 
-def config_problems(where: str, config: Mapping[str, Any], folder: Path | str = "DIR") -> list[Problem]:
-    """Everything in an adapter_config.json that keeps ΔW from being s·BA, each by name, with what to do about it."""
+def config_problems(
+    where: str, config: Mapping[str, Any], folder: Path | str = "DIR", *, saved: bool = False
+) -> list[Problem]:
+    """Everything in an adapter_config.json that keeps ΔW from being s·BA, each by name, with what to do about it.
+
+    With `saved`, modules_to_save are no obstacle: they are told apart from ΔW.
+    """
     if "peft_type" not in config and ("fine_tune_type" in config or "lora_parameters" in config):
         return [Problem(where, "is the settings of an adapter in MLX's format", conversion(str(folder)))]
     kind = shown(config.get("peft_type"), 40)
@@ -115,9 +122,13 @@ def config_problems(where: str, config: Mapping[str, Any], folder: Path | str = 
         return [Problem(where, fault, conversion(str(folder)) if is_convertible(kind) else fix)]
     problems = []
     for name, (fault, fix) in REFUSED.items():
+        if saved and name == SAVED:
+            continue
         if _is_set(name, config.get(name)):
             recomputed = name == "init_lora_weights" and str(config[name]).lower() in RECOMPUTED
             way_out = conversion(str(folder)) if fix == _CONVERT or recomputed else fix
+            if name == SAVED:
+                way_out += f" {KEEP}"
             problems.append(Problem(where, fault.format(shown(_text(config[name]))), way_out))
     return problems + _malformed(where, config)
 

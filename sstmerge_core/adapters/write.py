@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from sstmerge_core.adapters.fingerprint import adapter_fingerprint
 from sstmerge_core.adapters.read import CONFIG, WEIGHTS, Adapter, read
 from sstmerge_core.adapters.safetensors_writer import CODES, Layout, is_finite, layout, write_tensors
+from sstmerge_core.adapters.saved import Saved
 from sstmerge_core.adapters.spell import PLAIN, Lazy, Pair, Spelling, shape, spell
 from sstmerge_core.errors import AdapterError, DataError, Problem, RecipeError
 from sstmerge_core.workspace import new_folder, write_file, write_json
@@ -68,6 +69,8 @@ def write_adapter(
     embeddings: Collection[str] = (),
     fan_in_fan_out: bool = False,
     spelling: Spelling = PLAIN,
+    saved: Mapping[str, Saved] | None = None,
+    modules_to_save: Sequence[str] = (),
     record: dict[str, Any] | None = None,
     describe: Describe = lambda weights: {},
 ) -> Written:
@@ -78,7 +81,8 @@ def write_adapter(
     pooled (``rounding_error``). Modules in `embeddings` are token embeddings, with in = vocabulary and out = width;
     `fan_in_fan_out` says that the base keeps its linear weights as (in, out), as GPT-2 does. `spelling` is that of the
     base: what PEFT calls its modules, and which are stacks of experts. `record` becomes sstmerge.json, and `describe`
-    gives the texts beside it, from what is known once the weights are written.
+    gives the texts beside it, from what is known once the weights are written. `saved` are tensors of fully trained
+    modules by their name in the base, kept bit for bit and in their format; `modules_to_save` tells PEFT of them.
 
     Every tensor is read back from the file and compared bit for bit, and the folder is read as an adapter. Raises
     DataError where that fails; AdapterError where a value is not finite in `dtype`, or where `folder` exists and is not
@@ -90,13 +94,14 @@ def write_adapter(
     spelt = spell(factors, spelling, rank)
     with new_folder(folder) as temporary:
         names = {spelling.names.get(name, name) for name in embeddings}
-        weights = write_weights(temporary / WEIGHTS, spelt.factors, dtype, names)
+        weights = write_weights(temporary / WEIGHTS, spelt.factors, dtype, names, saved=saved)
         parameters = {"target_parameters": spelt.parameters} if spelt.parameters else {}
-        write_json(temporary / CONFIG, _config(spelt.modules, rank, base_name, fan_in_fan_out) | parameters)
+        whole = {"modules_to_save": list(modules_to_save)} if modules_to_save else {}
+        write_json(temporary / CONFIG, _config(spelt.modules, rank, base_name, fan_in_fan_out) | parameters | whole)
         write_json(temporary / RECORD, record or {})
         for name, text in describe(weights).items():
             write_file(temporary / name, text)
-        adapter = _read_back(temporary, spelt.names)
+        adapter = _read_back(temporary, spelt.names, saved or {})
         sha256 = adapter_fingerprint(temporary, known=weights.files)
     return Written(folder, sha256, adapter.bytes, weights)
 
@@ -108,15 +113,20 @@ def write_weights(
     embeddings: Collection[str] = (),
     *,
     checked: bool = True,
+    saved: Mapping[str, Saved] | None = None,
 ) -> Weights:
     """Only the weights file of `write_adapter`.
 
     Without `checked` no value is looked at, no rounding measured and nothing read back: that is for benchmarks.
     """
     dtype = _dtype(dtype, factors)
-    plan = _plan(factors, dtype, embeddings)
+    plan = _plan(factors, dtype, embeddings, saved or {})
     rounding: list[Rounding] = []
-    sha256 = write_tensors(path, plan, _tensors(factors, dtype, checked, rounding), checked=checked, ahead=True)
+    made = _tensors(factors, dtype, checked, rounding)
+    whole = {f"base_model.model.{name}": one for name, one in (saved or {}).items()}
+    # in the file's order, which is by the width of the format
+    tensors = (whole[key].load() if key in whole else next(made) for key in plan.tensors)
+    sha256 = write_tensors(path, plan, tensors, checked=checked, ahead=True)
     return Weights({path.name: sha256}, dtype, rounding_rows(rounding))
 
 
@@ -162,14 +172,18 @@ def _dtype(dtype: str, factors: Mapping[str, Pair | Lazy]) -> str:
     return only if only in OUTPUT_DTYPES else "float32"
 
 
-def _plan(factors: Mapping[str, Pair | Lazy], dtype: str, embeddings: Collection[str]) -> Layout:
-    shapes = {}
+def _plan(
+    factors: Mapping[str, Pair | Lazy], dtype: str, embeddings: Collection[str], saved: Mapping[str, Saved]
+) -> Layout:
+    shapes: dict[str, tuple[str, tuple[int, ...]]] = {}
     for name, pair in factors.items():
         rank, width, height = shape(pair)
         kind = "embedding" if name in embeddings else "linear"
         left, right = _KEYS[kind]
         shapes[f"base_model.model.{name}.{left}"] = (CODES[dtype], (rank, width))
         shapes[f"base_model.model.{name}.{right}"] = (CODES[dtype], (height, rank))
+    for name, one in saved.items():
+        shapes[f"base_model.model.{name}"] = (one.header.dtype, one.header.shape)
     return layout(shapes)
 
 
@@ -275,10 +289,10 @@ def _config(modules: Collection[str], rank: int, base_name: str, fan_in_fan_out:
     }
 
 
-def _read_back(folder: Path, names: Collection[str]) -> Adapter:
+def _read_back(folder: Path, names: Collection[str], saved: Collection[str]) -> Adapter:
     """What was written, read as an adapter: of these modules, with scaling 1."""
-    adapter = read(folder, check_values=False)
-    whole = set(adapter.modules) == set(names)
+    adapter = read(folder, check_values=False, saved=bool(saved))
+    whole = set(adapter.modules) == set(names) and set(adapter.saved) == set(saved)
     if not (whole and all(module.scaling == 1.0 for module in adapter.modules.values())):
         raise DataError(Problem(str(folder), "was not written faithfully", "Check the disk, and merge again."))
     return adapter

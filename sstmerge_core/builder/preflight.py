@@ -5,10 +5,11 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from sstmerge_core import adapters, methods
+from sstmerge_core.adapters import saved
 from sstmerge_core.adapters.json_file import read_object
 from sstmerge_core.adapters.templates import template
 from sstmerge_core.analysis.screening import SPLIT, Screening
@@ -59,6 +60,8 @@ class Options:
     """Whether the template lets the model reason first; None: as it has it"""
     too_long: TooLong = "refuse"
     """What is done with prompts beyond the model's positions"""
+    modules_to_save: str = "refuse"
+    """What is done with modules that an adapter has trained whole, one of `adapters.saved.POLICIES`"""
     judge: str = DEFAULT_JUDGE
     utility_suite: str = ""
     """Empty: the first utility adapter's own suite"""
@@ -162,10 +165,10 @@ def plan(
     that the base was aligned from, for methods that use a safe direction.
     """
     options = options or Options()
-    problems, warnings = _adapter_problems(workspace, base, (utility, *further), safety)
+    problems, warnings = _adapter_problems(workspace, base, (utility, *further), safety, options)
     entry = methods.get(method)
     problems += entry.problems(parameters)
-    problems += _gradient_problems(workspace, base, (utility, *further), safety, [method])
+    problems += _gradient_problems(workspace, base, (utility, *further), safety, [method], options)
     if unaligned is not None:
         problems += _unaligned_problems(entry, base, unaligned)
     if problems:
@@ -212,8 +215,8 @@ def plan_sweep(
     serves those methods that have a use for it. With `screening` every point is merged and screened, and the best are
     measured.
     """
-    problems, _ = _adapter_problems(workspace, base, (utility, *further), safety)
-    problems += _gradient_problems(workspace, base, (utility, *further), safety, methods)
+    problems, _ = _adapter_problems(workspace, base, (utility, *further), safety, options)
+    problems += _gradient_problems(workspace, base, (utility, *further), safety, methods, options)
     takes = _taking_unaligned(methods)
     if unaligned is not None and takes:
         problems += _unaligned_problems(next(iter(takes.values())), base, unaligned)
@@ -310,6 +313,7 @@ def merge_recipe(
         selection=bundled.suite(utility_suite, "utility", "selection", **task) if measured else None,
         selection_benign=bundled.suite(options.benign_suite, "benign", "selection") if limited else None,
         chat=_chat(base, options),
+        modules_to_save=_kept(base, (*experts, safety), options),
         device=options.device,
     )
 
@@ -324,6 +328,10 @@ def single_recipe(base: Base, adapter: Entry | None, utility_suite: str, options
         parameters={},
         evaluation=_evaluation(utility_suite, options or Options()),
         chat=_chat(base, options or Options()),
+        # those of one adapter are its own: there is nothing to choose
+        modules_to_save=_kept(base, (adapter,), replace(options or Options(), modules_to_save="utility"))
+        if adapter
+        else "refuse",
         device=options.device if options else "",
     )
 
@@ -355,6 +363,21 @@ def _chat(base: Base, options: Options) -> Chat:
         fix = "Leave it to the template, or choose a base that knows enable_thinking."
         raise RecipeError(Problem(where, "has a chat template that does not know thinking from no thinking", fix))
     return chat
+
+
+def _kept(base: Base, used: Sequence[Entry], options: Options) -> Literal["refuse", "utility"]:
+    """``utility`` where an adapter has fully trained modules and so it is wanted: a recipe without them keeps its id.
+
+    Raises RecipeError where what generates cannot have them.
+    """
+    if options.modules_to_save == "refuse" or not any(saved.modules(one.path) for one in used):
+        return "refuse"
+    fix = "Convert the adapter to a LoRA (`sstmerge adapters convert`), or "
+    for wrong, said in ((options.backend == "vllm", "--backend transformers"), (options.bits, "leave --bits out")):
+        if wrong:
+            fault = "answers without modules that an adapter has trained whole, by vLLM and in 8 or 4 bits"
+            raise RecipeError(Problem(f"base model {base.name}", fault, f"{fix}{said}."))
+    return "utility"
 
 
 def is_finished(workspace: Workspace, recipe: Recipe) -> bool:
@@ -520,7 +543,7 @@ def not_ready(base: Base) -> Problem:
 
 
 def _adapter_problems(
-    workspace: Workspace, base: Base, experts: Sequence[Entry], safety: Entry
+    workspace: Workspace, base: Base, experts: Sequence[Entry], safety: Entry, options: Options | None = None
 ) -> tuple[list[Problem], list[Problem]]:
     """Problems and warnings of everything that goes into a merge together."""
     if not base.ready:
@@ -530,17 +553,25 @@ def _adapter_problems(
         problems.append(Problem("adapters", "utility and safety are the same adapter", "Choose two different ones."))
     if len({utility.sha256 for utility in experts}) < len(experts):
         problems.append(Problem("adapters", "a utility adapter is given twice", "Choose different ones."))
-    report = _checked(workspace, base, experts, safety)
+    policy = options.modules_to_save if options else "refuse"
+    if found := saved.problem(policy, "adapters"):
+        problems.append(found)
+    report = _checked(workspace, base, experts, safety, policy if found is None else "utility")
     return problems + report.problems, list(report.warnings)
 
 
 def _gradient_problems(
-    workspace: Workspace, base: Base, experts: Sequence[Entry], safety: Entry, names: Iterable[str]
+    workspace: Workspace,
+    base: Base,
+    experts: Sequence[Entry],
+    safety: Entry,
+    names: Iterable[str],
+    options: Options | None = None,
 ) -> list[Problem]:
     """Methods that cannot be told which weights matter of the experts of this base, said before they are launched."""
     if not base.ready:
         return []
-    report = _checked(workspace, base, experts, safety)
+    report = _checked(workspace, base, experts, safety, options.modules_to_save if options else "refuse")
     if not report.experts:
         return []
     entries = [methods.get(name) for name in names if name in methods.names()]
@@ -553,15 +584,22 @@ def _gradient_problems(
     ]
 
 
-def _checked(workspace: Workspace, base: Base, experts: Sequence[Entry], safety: Entry) -> adapters.Report:
+def _checked(
+    workspace: Workspace, base: Base, experts: Sequence[Entry], safety: Entry, policy: str = "refuse"
+) -> adapters.Report:
     """`check_many`, remembered while none of the adapters changes: the form asks at every keystroke."""
     roles = {"utility" if not index else f"utility {index + 1}": entry for index, entry in enumerate(experts)}
     roles["safety"] = safety
-    key = (base.sha256, str(base.path), *((role, entry.sha256, str(entry.path)) for role, entry in roles.items()))
+    key = (
+        policy,
+        base.sha256,
+        str(base.path),
+        *((role, entry.sha256, str(entry.path)) for role, entry in roles.items()),
+    )
     stamps = tuple(_stamp(entry.path) for entry in roles.values())
     if _CHECKED.get(key, (None, None))[0] != stamps:
         paths = {role: entry.path for role, entry in roles.items()}
-        _CHECKED[key] = (stamps, adapters.check_many(base.path, paths))
+        _CHECKED[key] = (stamps, adapters.check_many(base.path, paths, modules_to_save=policy))
     return _CHECKED[key][1]
 
 

@@ -93,13 +93,15 @@ def by_options(recipe: Recipe, workspace: Workspace) -> str | None:
 
 def _chat(recipe: Recipe) -> dict[str, Any]:
     """How prompts become text, as `preflight.Options` has it; nothing where it is the template's own."""
-    return {} if recipe.chat == AS_THE_TEMPLATE else recipe.chat.model_dump()
+    chat = {} if recipe.chat == AS_THE_TEMPLATE else recipe.chat.model_dump()
+    return chat | {"modules_to_save": recipe.modules_to_save}
 
 
 def _chat_words(recipe: Recipe) -> list[str]:
     chat = recipe.chat
     thinking = {True: "yes", False: "no", None: ""}[chat.thinking]
     told = {"--system": chat.system, "--thinking": thinking, "--too-long": chat.too_long.replace("refuse", "")}
+    told |= {"--modules-to-save": recipe.modules_to_save.replace("refuse", "")}
     return [word for name, value in told.items() if value for word in (name, value)]
 
 

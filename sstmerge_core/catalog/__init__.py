@@ -181,7 +181,7 @@ def entry(
     bundled: bool = False,
 ) -> Entry:
     """The adapter in a local folder, with what its own record says of it. Raises AdapterError with every problem."""
-    adapter = adapters.read(path, check_values=not bundled)
+    adapter = adapters.read(path, check_values=not bundled, saved=True)
     record = _record(adapter.path)
     return Entry(
         name=name or record.get("name") or adapter.name,

@@ -135,7 +135,7 @@ def _keep(workspace: Workspace, info: AdapterInfo, fill: Callable[[Path], None],
     with new_folder(target) as new:
         fill(new)
         try:
-            sha256 = adapters.read(new).sha256
+            sha256 = adapters.read(new, saved=True).sha256
             if known := catalog.twin(workspace, sha256):
                 raise AdapterError(catalog.is_here(known, where or info.name))
             # before the folder is in place: one that is there is registered, and none stays behind to block its name

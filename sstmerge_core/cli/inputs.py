@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 from sstmerge_core import catalog
+from sstmerge_core.adapters import saved
 from sstmerge_core.builder import chosen_suites, preflight, presets
 from sstmerge_core.catalog import base_intake
 from sstmerge_core.errors import DataError, Problem, RecipeError, SSTMergeError
@@ -80,7 +81,7 @@ def add_measuring(parser: argparse.ArgumentParser, *, where: bool = False) -> No
 
 
 def add_chat(parser: argparse.ArgumentParser) -> None:
-    """--system, --thinking and --too-long."""
+    """--system, --thinking, --too-long and --modules-to-save."""
     about = "system prompt of every prompt and sample; default: the template's own, or none"
     parser.add_argument("--system", default="", metavar="TEXT", help=about)
     about = "whether the template lets the model reason first (enable_thinking)"
@@ -91,12 +92,15 @@ def add_chat(parser: argparse.ArgumentParser) -> None:
         "a prompt beyond the model's positions: refuse the suite (default), or cut the prompt's beginning and count it"
     )
     parser.add_argument("--too-long", choices=["refuse", "cut"], help=about)
+    about = "modules that an adapter has trained whole (modules_to_save): refuse (default), or keep the utility side's"
+    parser.add_argument("--modules-to-save", choices=saved.POLICIES, help=about)
 
 
 def chat(options: argparse.Namespace) -> dict[str, Any]:
     """Fields of `preflight.Options` by the options of `add_chat`."""
     thinking = {"yes": True, "no": False}.get(options.thinking or "")
-    return {"system": options.system, "thinking": thinking, "too_long": options.too_long or "refuse"}
+    told = {"too_long": options.too_long or "refuse", "modules_to_save": options.modules_to_save or "refuse"}
+    return {"system": options.system, "thinking": thinking, **told}
 
 
 def add_max_length(parser: argparse.ArgumentParser) -> None:

@@ -27,7 +27,7 @@ _ERRORS = {
 }
 _OF_A_RECIPE = (
     *("utility", "safety", "method", "alpha", "k", "seed", "set", "suite", "compute_dtype", "max_length"),
-    *("system", "thinking", "too_long"),
+    *("system", "thinking", "too_long", "modules_to_save"),
 )
 """Options that a recipe file answers by itself"""
 

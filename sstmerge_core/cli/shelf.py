@@ -192,7 +192,7 @@ def _adapters(options: argparse.Namespace, workspace: Workspace) -> None:
     if options.action == "add":
         added = _added(options, workspace)
         print(f"{added.name}: rank {added.rank}, {added.modules} modules, SHA-256 {added.sha256[:16]}")
-        for doubt in scan.doubts(adapters.read(added.path)):
+        for doubt in scan.doubts(adapters.read(added.path, saved=True)):
             print(f"note: {doubt}")
     elif options.action == "rename":
         known = catalog.find(workspace, options.name)
@@ -268,7 +268,7 @@ def _check(options: argparse.Namespace, workspace: Workspace) -> None:
         found = [catalog.find(workspace, path) for path in options.path]
         for one in found:
             print(f"{one.name}: rank {one.rank}, {one.modules} modules, base {one.base_name or '(none)'}")
-            for doubt in scan.doubts(adapters.read(one.path)):
+            for doubt in scan.doubts(adapters.read(one.path, saved=True)):
                 print(f"note: {doubt}")
         return
     if options.path:

@@ -83,7 +83,7 @@ def _units(recipe: Recipe) -> dict[str, float]:
 
 
 def calibration_key(recipe: Recipe) -> str:
-    inputs = [recipe.base.sha256, *(adapter.sha256 for adapter in recipe.adapters)]
+    inputs = [recipe.computed_base, *(adapter.sha256 for adapter in recipe.adapters)]
     calibration = recipe.calibration.model_dump(mode="json") if recipe.calibration else {}
     entry = methods.get(recipe.method)
     sampled = recipe.parameters if entry.fits else entry.sampled

@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from sstmerge_core.adapters.names import canonical
 from sstmerge_core.adapters.skeleton import LOCAL, called, model_class
 from sstmerge_core.errors import AdapterError, DataError, Problem, RecipeError
 from sstmerge_core.models import placement
@@ -125,6 +126,7 @@ class ResidentModel:
         bits: int | None = None,
         system: str = "",
         thinking: bool | None = None,
+        saved: Mapping[str, Callable[[], torch.Tensor]] | None = None,
     ) -> ResidentModel:
         """Load a local folder with safetensors weights; never pickle, never code from the folder, never the network.
 
@@ -132,6 +134,8 @@ class ResidentModel:
         Without `movable` there may be no `set_delta`, and a narrower `dtype` than the checkpoint's saves its memory.
         With `bits`, 8 or 4, linear weights are quantised as they are loaded (`models.bits`); a ΔW then works beside
         them, and `dtype` is without effect. `system` and `thinking` are what `chat.speak` is told.
+        `saved` are fully trained tensors by their name (``lm_head.weight``): they stand in the place of the base's, in
+        its format, and are the base from then on; tied embeddings come apart as they do in PEFT.
         Raises RecipeError for an unusable dtype or device, DataError for a folder that cannot be used.
         """
         import torch
@@ -141,6 +145,11 @@ class ResidentModel:
         place = _device(device)
         spread = {} if bits else placement.loading(str(place), getattr(torch, dtype))
         model, tokenizer = _load(Path(base_path), system, thinking, bits, place, spread)
+        if saved:
+            if spread or getattr(model.config, "quantization_config", None) is not None:
+                fault = "is quantised or spread over devices, so that no trained module can be put into it"
+                raise DataError(Problem(str(base_path), fault, "Convert the adapter to a LoRA, or use one device."))
+            _put_in(model, saved, str(base_path))
         ends = eos_ids(tokenizer, model.config, model.generation_config)
         if getattr(model.config, "quantization_config", None) is not None:  # neither cast nor moved nor written to
             model.eval().requires_grad_(False)
@@ -471,6 +480,23 @@ def _load(
         fault = f"the tokenizer has {len(tokenizer)} tokens, the model {rows}"
         raise DataError(Problem(where, fault, "Use the tokenizer that belongs to the model."))
     return model, tokenizer
+
+
+def _put_in(model: Any, saved: Mapping[str, Callable[[], torch.Tensor]], where: str) -> None:
+    import torch
+
+    modules = called(model)
+    for name, make in saved.items():
+        owner, _, part = name.rpartition(".")
+        module = modules.get(canonical(owner))
+        weight = module._parameters.get(part) if module is not None else None
+        tensor = make()
+        if weight is None or weight.shape != tensor.shape:
+            fault = f"has no {name} of the shape {tuple(tensor.shape)}, which the adapter has trained whole"
+            raise AdapterError(Problem(where, fault, "Use an adapter of this base model."))
+        assert module is not None
+        # a parameter of its own: what was tied to it keeps the base's
+        module._parameters[part] = torch.nn.Parameter(tensor.to(weight.device, weight.dtype), requires_grad=False)
 
 
 def _tied_weights(modules: Mapping[str, Any]) -> dict[str, torch.nn.Parameter]:

@@ -276,6 +276,9 @@ class Recipe(_Frozen):
     """A model like the base before it was aligned; base − unaligned is the safe direction of methods that use one"""
     chat: Chat = AS_THE_TEMPLATE
     """It came later: without one a run keeps its id"""
+    modules_to_save: Literal["refuse", "utility"] = "refuse"
+    """What is done with modules that an adapter has trained whole: there are none, or those of the utility side stand
+    in the place of the base's in every stage. It came later: where there are none a run keeps its id"""
     device: str = ""
     """Where to compute: ``cpu``, ``cuda:1``; empty: wherever it is carried out. It does not count for identity, as it
     never did, though another device rounds differently: what changes by design is `dtype` and `applied`"""
@@ -310,7 +313,7 @@ class Recipe(_Frozen):
     @property
     def utility(self) -> str:
         """The utility experts' names with +; beyond three the first, how many more, and a digest of which."""
-        experts = self.adapters[:-1] if len(self.adapters) > 1 else self.adapters
+        experts = self.experts
         names = [expert.name for expert in experts]
         if len(names) > 3:
             return f"{names[0]}+{len(names) - 1}-{_digest([expert.sha256 for expert in experts])[:4]}"
@@ -338,6 +341,18 @@ class Recipe(_Frozen):
         return None if found == self else found
 
     @property
+    def experts(self) -> tuple[Source, ...]:
+        """The utility side."""
+        return self.adapters[:-1] if len(self.adapters) > 1 else self.adapters
+
+    @property
+    def computed_base(self) -> str:
+        """SHA-256 of what ΔW is added to: the base, or the base with the utility side's fully trained modules."""
+        if self.modules_to_save == "refuse":
+            return self.base.sha256
+        return _digest([self.base.sha256, *(one.sha256 for one in self.experts)])
+
+    @property
     def label(self) -> str:
         """The method and its parameters that differ from the default, for people."""
         return methods.get(self.method).label(self.parameters)
@@ -353,6 +368,7 @@ class Recipe(_Frozen):
             "device": bool(self.device),
             "artifacts": self.artifacts != "always",
             "chat": self.chat != AS_THE_TEMPLATE,
+            "modules_to_save": self.modules_to_save != "refuse",
         }
         return {name: value for name, value in dump(self).items() if kept.get(name, True)}
 

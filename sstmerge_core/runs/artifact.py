@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from sstmerge_core import adapters, documents, methods
 from sstmerge_core.adapters import RECORD, Adapter
+from sstmerge_core.adapters.saved import modules
 from sstmerge_core.adapters.write import Rows, Weights
 from sstmerge_core.builder.recipe_file import NAME, Output, RecipeFile, public_name, without_paths
 from sstmerge_core.recipe import Recipe
@@ -47,6 +48,7 @@ def write_adapter(
     else:
         factors, errors = merged().factors(output.rank)
     base_name = _base_name(recipe, inputs)
+    kept = _kept(recipe, inputs)
     written = adapters.write_adapter(
         factors,
         folder,
@@ -55,6 +57,8 @@ def write_adapter(
         embeddings=frozenset().union(*(adapter.embeddings for adapter in inputs)),
         fan_in_fan_out=any(adapter.fan_in_fan_out for adapter in inputs),
         spelling=spelling(Path(recipe.base.path)),
+        saved=kept.saved if kept else None,
+        modules_to_save=modules(kept.path) if kept else (),
         describe=lambda weights: _texts(recipe, output, base_name, weights, errors),
     )
     return written, errors + written.weights.statistics
@@ -68,14 +72,23 @@ def write_model(
 
     deltas = {name: module.delta for name, module in merged.modules.items()}
     base_name = _base_name(recipe, inputs)
+    kept = _kept(recipe, inputs)
     written = write(
         recipe.base.path,
         deltas,
         folder,
         dtype=output.dtype,
+        saved=kept.saved if kept else None,
         describe=lambda weights: _texts(recipe, output, base_name, weights, []),
     )
     return written, written.weights.statistics
+
+
+def _kept(recipe: Recipe, inputs: Sequence[Adapter]) -> Adapter | None:
+    """The adapter of the utility side whose fully trained modules stay."""
+    if recipe.modules_to_save == "refuse":
+        return None
+    return next((one for one in inputs[: len(recipe.experts)] if one.saved), None)
 
 
 def tell_scores(recipe: Recipe, folder: Path, metrics: Rows) -> None:

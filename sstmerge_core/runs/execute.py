@@ -123,6 +123,7 @@ def run(recipe: Recipe, session: Session) -> None:
         events.write("run_started", **_started(recipe, session))
         try:
             recipe = located(recipe, session.workspace, partial(session.progress, FETCH))
+            session.kept(recipe)  # refuses what the recipe says nothing of, before any work
             merged = _merge_stage(recipe, session, events, past)
             if recipe.evaluation:
                 _evaluate_stages(recipe, session, events, past, merged)
@@ -196,6 +197,7 @@ def merge_now(
 ) -> Merged:
     """The recipe's merge; where a measured budget decides the strength, its probes are recorded in `events`."""
     entry = methods.get(recipe.method)
+    session.kept(recipe)
     base = None
     if entry.needs_base:
         base = base_weights(recipe.base.path, session.arithmetic)
@@ -418,6 +420,7 @@ def merge_to(
     share_the_machine()
     session = Session(workspace, chosen_device(device, [recipe]), report=report)
     output = output or Output()
+    session.kept(recipe)
     inputs = session.inputs(recipe)
     known: list[dict[str, Any]] = []
 

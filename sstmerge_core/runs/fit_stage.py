@@ -71,7 +71,7 @@ def _depends(recipe: Recipe, session: Session) -> dict[str, Any]:
     calibration = recipe.calibration
     assert calibration is not None
     return {
-        "base": recipe.base.sha256,
+        "base": recipe.computed_base,
         "adapters": [adapter.sha256 for adapter in recipe.adapters],
         "method": recipe.method,
         "parameters": methods.get(recipe.method).identity(recipe.parameters),
@@ -93,7 +93,7 @@ def _objective(recipe: Recipe, session: Session, space: Any, parts: Mapping[str,
 
     calibration = recipe.calibration
     assert calibration is not None
-    resident = session.model(recipe.base, calibration.dtype, recipe.chat)
+    resident = session.model(recipe.base, calibration.dtype, recipe.chat, kept=session.kept(recipe))
     resident.set_delta(None)
     drawn = {name: recipe.parameters[name] for name in ("batch", "seed") if name in recipe.parameters}
     length = calibration.max_length
@@ -166,7 +166,7 @@ class _Prompts:
             base=base_weights(recipe.base.path, session.arithmetic),
             fit=edited.as_fit(so_far),
         )
-        resident = session.model(recipe.base, self._calibration.dtype, recipe.chat)
+        resident = session.model(recipe.base, self._calibration.dtype, recipe.chat, kept=session.kept(recipe))
         resident.set_delta(deltas(merged))
         return resident
 

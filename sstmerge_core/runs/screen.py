@@ -124,7 +124,7 @@ def _screen(recipe: Recipe, session: Session, n: int, references: dict[str, dict
     reference = _reference(recipe, session, texts, references)
     begun = time.monotonic()
     merged = merge_now(recipe, session)
-    resident = session.model(recipe.base, recipe.dtype)
+    resident = session.model(recipe.base, recipe.dtype, kept=session.kept(recipe))
     put_on(recipe, resident, merged)
     rows = forced.measure(resident.model, resident.tokenizer, texts, reference)
     seconds = time.monotonic() - begun
@@ -141,7 +141,7 @@ def _reference(
 
     alone = recipe.reference or recipe
     if alone.run_id not in known:
-        resident = session.model(alone.base, alone.dtype)
+        resident = session.model(alone.base, alone.dtype, kept=session.kept(alone))
         put_on(alone, resident, merge_now(alone, session))
         model = resident.model, resident.tokenizer
         known[alone.run_id] = {

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sstmerge_core import adapters
-from sstmerge_core.errors import AdapterError, Cancelled, DataError, Problem
+from sstmerge_core.errors import AdapterError, Cancelled, DataError, Problem, RecipeError
 from sstmerge_core.jobs.model import Onlooker
 from sstmerge_core.jobs.plan import importance_units
 from sstmerge_core.merge import Calibrated, Merged, deltas, dense_and_low_rank
@@ -74,20 +74,31 @@ class Session:
         if self.should_cancel():
             raise Cancelled(f"job {self.job_id}" if self.job_id else "run")
 
-    def model(self, base: Source, dtype: str, chat: Chat = AS_THE_TEMPLATE, bits: int | None = None) -> ResidentModel:
+    def model(
+        self,
+        base: Source,
+        dtype: str,
+        chat: Chat = AS_THE_TEMPLATE,
+        bits: int | None = None,
+        kept: Adapter | None = None,
+    ) -> ResidentModel:
         """The base model in `dtype`, or quantised to `bits`, spoken to as `chat` says; another one is let go first.
+
+        `kept` is the adapter whose fully trained modules stand in the place of the base's: a model of its own, so that
+        no other run ever sees them.
 
         Raises DataError where its files are not the recipe's, or not any more: what is in memory may be mapped from
         them.
         """
         from sstmerge_core.models.resident import ResidentModel
 
-        key = (base.path, base.sha256, f"{bits} bits" if bits else dtype)
+        key = (base.path, base.sha256, f"{bits} bits" if bits else dtype, kept.sha256 if kept else "")
         if self._model is None or self._model[0] != key:
             self.progress("prepare", 0, 1)
             self.close()
             with unchanged(base, self.workspace):
                 how = chat.told.get("chat", {}) | ({"bits": bits} if bits else {})
+                how |= {"saved": {name: one.load for name, one in kept.saved.items()}} if kept else {}
                 loaded = ResidentModel.load(base.path, dtype, self.device, **how)
             self._model = (key, loaded)
             self.progress("prepare", 1, 1)
@@ -125,10 +136,12 @@ class Session:
         evaluation = recipe.evaluation
         if evaluation is None or evaluation.backend == "transformers":
             bits = evaluation.bits if evaluation else None
-            resident = self.model(recipe.base, recipe.dtype, recipe.chat, bits)
+            resident = self.model(recipe.base, recipe.dtype, recipe.chat, bits, self.kept(recipe))
             put_on(recipe, resident, merged)
             return resident
         inputs = self.inputs(recipe)
+        if self.kept(recipe) is not None:
+            raise RecipeError(vllm_keeps_none(recipe.base.name))
         rank = max(merged.rank, sum(adapter.rank for adapter in inputs))
         served = self.served(recipe.base, recipe.dtype, rank, recipe.chat)
         if written is not None:
@@ -147,13 +160,25 @@ class Session:
     def adapter(self, source: Source) -> Adapter:
         """An adapter's folder, hashed now. Raises AdapterError where its files changed since the recipe was made."""
         if source.sha256 not in self._adapters:
-            adapter = adapters.read(source.path)
+            adapter = adapters.read(source.path, saved=True)
             if adapter.sha256 != source.sha256:  # not as remembered: the merge is named after what it is made of
                 adapter.forget(self.workspace)
                 fault = "the adapter's files have changed since this run was planned"
                 raise AdapterError(Problem(source.path, fault, "Launch the merge again with the adapter as it is now."))
             self._adapters[source.sha256] = adapter
         return self._adapters[source.sha256]
+
+    def kept(self, recipe: Recipe) -> Adapter | None:
+        """The adapter whose fully trained modules the recipe keeps; None where there are none.
+
+        Raises AdapterError where an adapter has such modules and the recipe says nothing of them.
+        """
+        if recipe.modules_to_save == "refuse":
+            for source in recipe.adapters:
+                if self.adapter(source).saved:
+                    adapters.read(source.path)  # refuses it in its own words
+            return None
+        return next((one for one in map(self.adapter, recipe.experts) if one.saved), None)
 
     def inputs(self, recipe: Recipe) -> list[Adapter]:
         """The recipe's adapters, checked and hashed two at a time; see `adapter`."""
@@ -172,7 +197,7 @@ class Session:
         from sstmerge_core.space import core_space
 
         assert recipe.calibration is not None
-        key = (recipe.base.sha256, recipe.adapters, recipe.calibration)
+        key = (recipe.computed_base, recipe.adapters, recipe.calibration)
         if self._calibrated is None or self._calibrated[0] != key:
             self._calibrated = None
             self.patches.clear()
@@ -212,7 +237,7 @@ class Session:
         calibration = recipe.calibration
         assert calibration is not None
         depends = {
-            "base": recipe.base.sha256,
+            "base": recipe.computed_base,
             "adapters": [adapter.sha256 for adapter in recipe.adapters],
             "rows": calibration.harm.sha256,
             "max_length": calibration.max_length,
@@ -225,7 +250,7 @@ class Session:
         if found is None:
             space = core_space([self.factors(source) for source in recipe.adapters])
             examples = self.examples(recipe, "harm", 0)
-            resident = self.model(recipe.base, calibration.dtype)
+            resident = self.model(recipe.base, calibration.dtype, kept=self.kept(recipe))
             resident.set_delta(None)
             found = inputs.core_inputs(
                 resident.model,
@@ -244,7 +269,7 @@ class Session:
         assert calibration is not None
         part, side = ("harm", "safety") if index == len(recipe.adapters) - 1 else ("benign", "utility")
         return {
-            "base": recipe.base.sha256,
+            "base": recipe.computed_base,
             "adapter": recipe.adapters[index].sha256,
             "part": part,
             "rows": calibration.parts[part][0].sha256,
@@ -266,7 +291,7 @@ class Session:
         total = importance_units(recipe)
         factors = self.factors(recipe.adapters[index])
         examples = self.examples(recipe, self._electing(recipe, index)["part"], 0)
-        resident = self.model(recipe.base, calibration.dtype, recipe.chat)
+        resident = self.model(recipe.base, calibration.dtype, recipe.chat, kept=self.kept(recipe))
         done = 2 * index * calibration.n_benign
 
         def tell(own: int, _: int) -> None:
@@ -298,7 +323,7 @@ class Session:
             else expansion.point(calibration.expansion, part)
         )
         depends = {
-            "base": recipe.base.sha256,
+            "base": recipe.computed_base,
             "adapters": [adapter.sha256 for adapter in recipe.adapters],
             "rows": calibration.parts[part][0].sha256,
             "expansion": point,
@@ -320,7 +345,7 @@ class Session:
             before = sum(calibration.parts[name][1] for name in names[: names.index(part)])
             examples = self.examples(recipe, part, before)
             factors = [self.factors(source) for source in recipe.adapters]
-            resident = self.model(recipe.base, calibration.dtype, recipe.chat)
+            resident = self.model(recipe.base, calibration.dtype, recipe.chat, kept=self.kept(recipe))
             weights = expansion.weights(point, len(factors), calibration.experts)
             _put(resident, factors, weights, calibration.dtype)
             self.progress("fisher", before, calibration.samples)
@@ -374,7 +399,7 @@ class Session:
         calibration = recipe.calibration
         assert calibration is not None
         source, n = calibration.parts[part]
-        depends: dict[str, Any] = {"base": recipe.base.sha256, "rows": source.sha256, "dtype": calibration.dtype}
+        depends: dict[str, Any] = {"base": recipe.computed_base, "rows": source.sha256, "dtype": calibration.dtype}
         depends |= answers.identity(STAGE_VERSIONS["generate"]) | recipe.chat.told
         if point != "base":
             adapters = [adapter.sha256 for adapter in recipe.adapters[:-1]]
@@ -383,13 +408,20 @@ class Session:
         found = answers.load(self.workspace, entry)
         if found is None:
             prompts = [row.prompt for row in planned_rows(source, calibration.split, n)]
-            resident = self.model(recipe.base, calibration.dtype, recipe.chat)
+            resident = self.model(recipe.base, calibration.dtype, recipe.chat, kept=self.kept(recipe))
             factors = [self.factors(adapter) for adapter in recipe.adapters]
             weights = expansion.weights(point, len(factors), calibration.experts)
             put = partial(_put, resident, factors, weights, calibration.dtype)
             found = answers.own_answers(resident, prompts, tell, put)
             answers.save(self.workspace, entry, found, depends)
         return found
+
+
+def vllm_keeps_none(base: str) -> Problem:
+    """vLLM loads an adapter's factors alone."""
+    return Problem(
+        f"base model {base}", "vLLM has no fully trained modules beside a LoRA", "Use --backend transformers."
+    )
 
 
 def put_on(recipe: Recipe, resident: ResidentModel, merged: Merged) -> None:

@@ -64,7 +64,7 @@ def measure(
     if not is_finished(workspace, recipe):
         execute.run(recipe, session)
     dtype = recipe.evaluation.dtype if recipe.evaluation else dtype
-    resident = session.model(recipe.base, dtype)
+    resident = session.model(recipe.base, dtype, kept=session.kept(recipe))
     put_on(recipe, resident, execute.merge_now(recipe, session))
     asked = {name: value for name, value in vars(settings).items() if name != "execute_code"}
     found = []
