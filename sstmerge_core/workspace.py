@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import fcntl
 import glob
@@ -11,6 +12,7 @@ import json
 import os
 import re
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -23,6 +25,8 @@ from sstmerge_core.errors import DataError, Problem, SSTMergeError
 
 _PARTIAL = "partial-"
 """In the name of every temporary folder and file, by which `upkeep.tidy` knows what a killed process left"""
+_REPLACED = "old."
+"""In the name of every folder that holds what is being replaced"""
 _LONGEST_NAME = 120
 """Bytes of an uploaded file's name; most disks take 255, and a temporary file beside it has a longer one"""
 _YOUNG_SECONDS = 2.0
@@ -275,7 +279,8 @@ def new_folder(target: Path) -> Iterator[Path]:
     """Yield an empty folder that replaces `target` only when the block ends without an error.
 
     A kill at any moment leaves either the old `target` or the new one, plus at most a hidden temporary folder, which
-    the next call for the same `target` removes.
+    the next call for the same `target` removes. Only on a disk where two folders cannot change places in one step, a
+    kill may leave the old one hidden, and the next call brings it back.
     """
     target = Path(target)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -290,16 +295,35 @@ def new_folder(target: Path) -> Iterator[Path]:
                     sync(path)
             sync(temporary)
             temporary.chmod(0o755)
-            if target.exists():
-                previous = Path(tempfile.mkdtemp(prefix=f".{target.name}.old.", dir=target.parent))
+            if not target.exists():
+                os.rename(temporary, target)
+            elif not _exchange(temporary, target):
+                previous = Path(tempfile.mkdtemp(prefix=f".{target.name}.{_REPLACED}", dir=target.parent))
                 os.rename(target, previous / target.name)
-                os.rename(temporary, target)
+                os.rename(temporary, target)  # a kill before this leaves no target: the next call brings it back
                 shutil.rmtree(previous, ignore_errors=True)
-            else:
-                os.rename(temporary, target)
             sync(target.parent)
     finally:
+        if temporary.is_symlink():  # the old target was one
+            temporary.unlink()
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Let two paths change places in one step. False where the system or the disk has no such step."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    names = os.fsencode(one), os.fsencode(other)
+    with contextlib.suppress(AttributeError):  # no such function on another system
+        if sys.platform == "darwin":
+            return libc.renamex_np(*names, _SWAP) == 0
+        return libc.renameat2(_HERE, names[0], _HERE, names[1], _SWAP) == 0
+    return False
+
+
+_SWAP = 2
+"""RENAME_EXCHANGE of Linux and RENAME_SWAP of macOS"""
+_HERE = -100
+"""AT_FDCWD of Linux"""
 
 
 @contextlib.contextmanager
@@ -341,7 +365,17 @@ def lock_refusal(folder: Path) -> OSError | None:
 
 
 def _remove_abandoned(target: Path) -> None:
-    """Remove what killed processes left half-written beside `target`: temporary folders that nobody holds locked."""
+    """Remove what killed processes left half-written beside `target`: temporary folders that nobody holds locked.
+
+    A target that was about to be replaced is put back.
+    """
+    for name in glob.glob(f".{glob.escape(target.name)}.{_REPLACED}*", root_dir=target.parent, include_hidden=True):
+        with contextlib.suppress(OSError):
+            previous = target.parent / name
+            if time.time() - previous.stat().st_mtime > _YOUNG_SECONDS:
+                if not target.exists():
+                    os.rename(previous / target.name, target)
+                shutil.rmtree(previous)
     for name in glob.glob(f".{glob.escape(target.name)}.{_PARTIAL}*", root_dir=target.parent, include_hidden=True):
         with contextlib.suppress(OSError):
             descriptor = os.open(target.parent / name, os.O_RDONLY | os.O_DIRECTORY)

@@ -43,7 +43,7 @@ RETRY_EVERY = 5.0
 """Seconds between attempts to take a database that another process holds."""
 REMEMBERED = 200
 """Answers of queries kept at most, of each kind."""
-LENT = 50
+LENT = 10
 """Times that pages get the same frame before it is copied anew"""
 
 NEW_MODULES = 20

@@ -181,6 +181,8 @@ def _leftovers(workspace: Workspace) -> Iterator[Item]:
             marks = (".partial-", ".old.")
             if not path.name.startswith(".") or not any(mark in path.name for mark in marks) or path.is_symlink():
                 continue
+            if ".old." in path.name and not all((folder / old.name).exists() for old in path.iterdir()):
+                continue  # the only copy of what was about to be replaced; `workspace.new_folder` puts it back
             if time.time() - path.stat().st_mtime >= LEFT_BEHIND and not _held(path):
                 inside = path.is_relative_to(workspace.root)
                 name = path.relative_to(workspace.root).as_posix() if inside else str(path)

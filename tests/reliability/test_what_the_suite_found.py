@@ -21,6 +21,7 @@ import torch
 from benchmarks.browser import ROOT
 from benchmarks.reliability import checks
 from sstmerge_core import catalog, jobs
+from sstmerge_core import workspace as workspace_module
 from sstmerge_core.adapters import fingerprint
 from sstmerge_core.errors import JobError, StoreError, disk_problem
 from sstmerge_core.fisher import answers, importance
@@ -33,6 +34,7 @@ from sstmerge_core.jobs.process import Process
 from sstmerge_core.jobs.queue import Queue
 from sstmerge_core.models.supervised import Example
 from sstmerge_core.store import EventWriter, Owner, Snapshot, rebuild, snapshot
+from sstmerge_core.upkeep import tidy
 from sstmerge_core.worker import Monitor
 from sstmerge_core.workspace import Workspace, is_whole, new_folder, seal
 
@@ -208,6 +210,58 @@ def test_a_seal_names_every_file_and_a_folder_without_one_is_not_whole(tmp_path:
     assert is_whole(tmp_path / "entry") and json.loads((tmp_path / "entry" / "sha256.json").read_text()).keys() == {"a"}
     (tmp_path / "entry" / "a").unlink()
     assert not is_whole(tmp_path / "entry") and not is_whole(tmp_path / "nothing")
+
+
+def _made(target: Path, text: str) -> None:
+    with new_folder(target) as folder:
+        (folder / "a").write_text(text)
+
+
+def test_a_folder_is_replaced_in_one_step_and_what_was_there_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = tmp_path / "one", tmp_path / "other"
+    for path in (one, other):
+        path.mkdir()
+    if not workspace_module._exchange(one, other):
+        pytest.skip("this disk exchanges no folders")
+    _made(tmp_path / "entry", "old")
+
+    def renamed(source: Path, to: Path) -> None:
+        raise AssertionError(f"{source} was renamed: a kill after that would leave nothing at its place")
+
+    monkeypatch.setattr(workspace_module.os, "rename", renamed)
+    _made(tmp_path / "entry", "new")
+    assert (tmp_path / "entry" / "a").read_text() == "new"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["entry", "one", "other"]
+
+
+def test_where_two_steps_are_needed_a_kill_between_them_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = Workspace(tmp_path / "w").create()
+    target = workspace.cache / "entry"
+    _made(target, "old")
+    monkeypatch.setattr(workspace_module, "_exchange", lambda one, other: False)
+    rename = os.rename
+
+    def killed(source: Path, to: Path) -> None:
+        if to == target:
+            raise KeyboardInterrupt
+        rename(source, to)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(workspace_module.os, "rename", killed)
+        _made(target, "new")
+    assert not target.exists()
+    (hidden,) = workspace.cache.glob(".entry.old.*")
+    os.utime(hidden, (0, 0))
+    assert not [item for item in tidy.plan(workspace) if ".entry.old." in item.name], "it is the only copy"
+    with pytest.raises(ZeroDivisionError), new_folder(target):
+        raise ZeroDivisionError
+    assert (target / "a").read_text() == "old"
+    _made(target, "new")
+    assert (target / "a").read_text() == "new" and not list(workspace.cache.glob(".entry*"))
 
 
 def test_a_hash_that_changed_in_its_cache_is_not_believed(
