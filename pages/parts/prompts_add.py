@@ -10,6 +10,7 @@ import streamlit as st
 
 from pages.parts import prompts_list
 from sstmerge_core import access
+from sstmerge_core.metrics import by_encoder, get
 from sstmerge_core.suites import own
 from sstmerge_core.suites.columns import Columns, told
 from sstmerge_core.suites.declared import ROLE_METRICS
@@ -121,7 +122,16 @@ def _what_for(path: Path, columns: Columns, *, as_found: bool) -> None:
         metric = metrics[0]
         tokens = 48
         if len(metrics) > 1:
-            metric = st.selectbox("Measured by", list(metrics), key="prompts.metric", width=160)
+            metric = st.selectbox(
+                "Measured by",
+                list(metrics),
+                key="prompts.metric",
+                width=160,
+                format_func=lambda name: f"{name}, by an encoder" if name in by_encoder() else name,
+            )
+            if metric in by_encoder():
+                encoder = _encoder(metric)
+                metric = f"{metric}:{encoder}" if encoder else metric
             tokens = st.number_input("Longest answer, tokens", 1, 4096, 48, key="prompts.tokens", width=150)
         name = st.text_input("Name", own.usable_name(path.name), key=f"prompts.name.{path.name}", width=180)
     shares = _shares(role, columns)
@@ -142,6 +152,20 @@ def _what_for(path: Path, columns: Columns, *, as_found: bool) -> None:
         st.session_state["prompts:next"] = made.name
         st.toast(f"Made {made.name}. Merge and Sweep offer it under *Prompt sets*.")
         st.rerun()
+
+
+def _encoder(metric: str) -> str:
+    """Which encoder computes the metric; empty: its usual one. What is not here is told below, before any launch."""
+    usual = get(metric).encoder
+    assert usual is not None
+    return st.text_input(
+        "Encoder",
+        key="prompts.encoder",
+        placeholder=usual.model,
+        help="A folder, or ORG/NAME@REVISION of the hub, whose files must be on this machine already"
+        + (f"; #9 after it is the layer that is compared ({usual.layer} of the usual one)." if usual.layer else "."),
+        width=300,
+    ).strip()
 
 
 def _shares(role: str, columns: Columns) -> dict[str, float]:

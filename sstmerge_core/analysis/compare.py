@@ -55,22 +55,28 @@ class Side:
 
 
 def suites(recipe: Mapping[str, Any]) -> dict[str, tuple[str, str, str]]:
-    """Suite → split, role and, of a utility suite, its metric."""
+    """Suite → split, role and, of a utility suite, its metric, with the encoder that computes it where one does."""
     found = (recipe.get("evaluation") or {}).get("suites") or []
     return {
         suite["name"]: (
             suite["split"],
             suite["role"],
-            metric_registry.default_utility(suite.get("metric")) if suite["role"] == "utility" else "",
+            _told_metric(suite) if suite["role"] == "utility" else "",
         )
         for suite in found
     }
 
 
+def _told_metric(suite: Mapping[str, Any]) -> str:
+    name = metric_registry.default_utility(suite.get("metric"))
+    return f"{name} {suite['encoded']}" if suite.get("encoded") else name
+
+
 def scored(samples: pd.DataFrame, recipe: Mapping[str, Any]) -> pd.DataFrame:
     """`samples` with `score`: of an answer to a utility suite against its reference, from 0 to 1; else NaN."""
     scores = pd.Series(np.nan, samples.index)
-    for suite, (_, _, metric) in suites(recipe).items():
+    for suite, (_, _, told) in suites(recipe).items():
+        metric = told.partition(" ")[0]
         rows = samples[samples["suite"] == suite]
         if metric in metric_registry.utility():
             found = metric_registry.outcomes(
@@ -126,7 +132,9 @@ def outcomes(side: Side, metric: str, suite: str) -> pd.Series:
         judged = rows[rows["label"].notna() & ~rows["label"].isin(NO_VERDICT)]
         return judged.set_index(_PROMPT)["label"].isin(about.counts).astype(float)
     if about.role == "utility":
-        return rows.set_index(_PROMPT)["score"].dropna()
+        # what the suite itself declares; what was computed of stored answers when asked for has no scores of each
+        own = side.suites.get(suite, ("", "", ""))[2].partition(" ")[0] == metric
+        return rows.set_index(_PROMPT)["score"].dropna() if own else pd.Series(dtype=float)
     if about.score is None:
         return pd.Series(dtype=float)
     scores = metric_registry.outcomes(metric, [{**row, "reference": row["reference"] or ""} for row in _records(rows)])
@@ -278,6 +286,8 @@ def _measured(side: Side, judge: str | None) -> dict[tuple[str, str], dict[str, 
             continue
         if (about.judged and row["judge"] != judge) or (about.of_all and suite != "all"):
             continue
+        if about.encoder and (metric, suite) in found and ":" in str(row["judge"]):
+            continue  # another encoder's figure, when asked for, beside that of the suite's own
         n = np.nan if pd.isna(row["n"]) else float(row["n"])
         low, high = (np.nan if pd.isna(row[end]) else float(row[end]) for end in ("ci_low", "ci_high"))
         found[metric, suite] = {"value": float(row["value"]), "low": low, "high": high, "n": n}

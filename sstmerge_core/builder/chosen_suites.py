@@ -58,7 +58,7 @@ def options(
     if declared_harmful:
         known["judge"] = declared_harmful.judge
     if declared_utility:
-        metric = declared_utility.metric
+        metric = declared_utility.measured_by
         known |= {"utility_metric": "" if metric == "rouge_l" else metric}
         known |= {"utility_tokens": declared_utility.max_new_tokens}
     return preflight.Options(**known, **rest)

@@ -16,7 +16,7 @@ from sstmerge_core.analysis.screening import SPLIT, Screening
 from sstmerge_core.builder import unpinned
 from sstmerge_core.catalog import Base, Entry
 from sstmerge_core.errors import DataError, Problem, RecipeError, SSTMergeError
-from sstmerge_core.evaluate import served
+from sstmerge_core.evaluate import encoders, served
 from sstmerge_core.fisher.room import AT_ONCE, TOKENS, Footprint
 from sstmerge_core.jobs import default_device, history
 from sstmerge_core.merge import effective_weights
@@ -66,7 +66,7 @@ class Options:
     utility_suite: str = ""
     """Empty: the first utility adapter's own suite"""
     utility_metric: str = ""
-    """Empty: ROUGE-L"""
+    """Empty: ROUGE-L. One that an encoder computes with that: ``bertscore:FOLDER#9``, ``bertscore:ORG/NAME@REV#9``"""
     utility_tokens: int = bundled.MAX_NEW_TOKENS
     """Longest answer to a utility prompt"""
     harmful_suite: str = "harmful"
@@ -302,7 +302,7 @@ def merge_recipe(
         raise RecipeError(Problem("parameter over_refusal", "has no effect on a budget in nats: it is measured", fix))
     looks = entry.needs_samples or entry.needs_base or entry.needs_aligned_part
     _can_answer(base, options, entry.title if looks else "")
-    task: dict[str, Any] = {"metric": options.utility_metric, "max_new_tokens": options.utility_tokens}
+    task: dict[str, Any] = {**encoders.declared(options.utility_metric), "max_new_tokens": options.utility_tokens}
     return Recipe(
         base=base.source,
         adapters=(*(utility.source for utility in experts), safety.source),
@@ -510,8 +510,8 @@ def _evaluation(utility_suite: str, options: Options) -> Evaluation:
             "utility",
             bundled.split_there(utility_suite, options.split),
             options.n,
-            metric=options.utility_metric,
             max_new_tokens=options.utility_tokens,
+            **encoders.declared(options.utility_metric),
         ),
     )
     chosen += tuple(bundled.attacked(chosen[0], attack) for attack in options.attacks)

@@ -34,7 +34,7 @@ def register(command: Any) -> None:
     suites.add_argument("--fetch", action="store_true", help="get the rows from the Hugging Face hub, once")
     suites.add_argument("--add", type=Path, metavar="FILE", help="make a file of prompts a suite; needs --role")
     suites.add_argument("--role", choices=list(own.ROLES), help="what the prompts are")
-    suites.add_argument("--metric", default="", help="of a task; default: rouge_l")
+    suites.add_argument("--metric", default="", help="of a task; default: rouge_l. bertscore:FOLDER#9: by your encoder")
     suites.add_argument("--columns", metavar="MAP", help="such as prompt=question,response=answer")
     suites.add_argument("--shares", metavar="SPLITS", help="such as selection=0.4,test=0.6, by a stable hash")
     suites.add_argument("--max-new-tokens", type=int, default=48, help="longest answer to a task, default 48")
@@ -139,7 +139,9 @@ def _shares(text: str | None) -> dict[str, float]:
 def _told(suite: DeclaredSuite, workspace: Workspace) -> dict[str, Any]:
     """A suite as one flat object; nothing is fetched for it."""
     told: dict[str, Any] = {
-        **suite.model_dump(include={"name", "title", "role", "metric", "judge", "licence", "citation", "note"}),
+        **suite.model_dump(
+            include={"name", "title", "role", "metric", "encoder", "judge", "licence", "citation", "note"}
+        ),
         "found": False,
         "get": suite.how_to_get(workspace),
     }
@@ -171,7 +173,8 @@ def _show(told: dict[str, Any]) -> None:
         print(f"file: {told['path']}\nSHA-256: {told['sha256']}")
     else:
         print(f"rows: {told['why']}\nget: {told['get']}")
-    print(f"metric: {told['metric']}: {METRICS[told['metric']]}")
+    encoder = f" ({told['encoder']})" if told["encoder"] else ""
+    print(f"metric: {told['metric']}{encoder}: {METRICS[told['metric']]}")
     if told["metric"] == "refusal":
         print(f"judge: {told['judge']}")
     print(f"licence: {told['licence']}")

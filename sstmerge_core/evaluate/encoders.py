@@ -1,22 +1,26 @@
 """Metrics that an encoder computes of answer and reference: BERTScore, and the similarity of sentence embeddings.
 
-Nothing is fetched: the encoder is a folder, or a name whose files are in the hub's local cache, and its weights are
-read from safetensors. torch and the package bert-score load with the first text.
+A suite may declare one as its own metric (`of_suite`): its score is then stored with each answer, as ``scored``. Of
+other answers it is computed when it is asked for. Nothing is fetched: the encoder is a folder, or a name whose files
+are in the hub's local cache, and its weights are read from safetensors. torch and bert-score load with the first text.
 """
 
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
 from sstmerge_core import documents, metrics
+from sstmerge_core.adapters.fingerprint import file_state
 from sstmerge_core.errors import DataError, Problem, RecipeError
 from sstmerge_core.evaluate.judges_models import Checkpoint, find
-from sstmerge_core.metrics import Metric
+from sstmerge_core.metrics import Metric, reasoning
+from sstmerge_core.recipe import Suite
+from sstmerge_core.workspace import given_path
 
 BATCH = 16
 """Texts that an encoder sees at once"""
@@ -83,7 +87,63 @@ def scorer(text: str, device: str = "auto") -> Scorer:
             fix = f"Write {name}:MODEL#9; the package bert-score knows the layers of published encoders by their names."
             raise RecipeError(Problem(f"encoder {model}", "no layer is known for it", fix))
         layer = known
-    return Scorer(metric, find(model or metric.encoder.model, name), layer, device)
+    model = model or metric.encoder.model
+    found = Scorer(metric, _checkpoint(model, name, _state(model)), layer, device)
+    layers = _settings(found.checkpoint.folder / "config.json").get("num_hidden_layers")
+    if layer is not None and isinstance(layers, int) and layer > layers:
+        fault = f"layer {layer}: it has {layers}"
+        raise DataError(Problem(f"encoder {found.checkpoint.folder}", fault, "Name a layer that it has."))
+    return found
+
+
+def declared(text: str) -> dict[str, str]:
+    """What a recipe's suite says of a metric named as `scorer` takes it: ``metric``, ``encoder`` and ``encoded``.
+
+    Of a metric that no encoder computes ``metric`` alone. Raises what `scorer` raises.
+    """
+    if not is_metric(text):
+        return {"metric": text}
+    found = scorer(text)
+    name, model, _ = parted(text)
+    assert found.metric.encoder is not None
+    layer = f"#{found.layer}" if found.layer is not None else ""
+    return {"metric": name, "encoder": f"{model or found.metric.encoder.model}{layer}", "encoded": found.name}
+
+
+def of_suite(suite: Suite, device: str = "auto") -> Scorer | None:
+    """What scores the suite's answers; None where no encoder does.
+
+    Raises what `scorer` raises, and DataError where the encoder is not the one that the recipe was made with.
+    """
+    if not is_metric(suite.metric):
+        return None
+    found = scorer(f"{suite.metric}:{suite.encoder}", device)
+    if found.name != suite.encoded:
+        fault = f"is {found.name}, not {suite.encoded}: it has changed since this run was planned"
+        raise DataError(Problem(f"encoder {suite.encoder}", fault, "Launch the run again."))
+    return found
+
+
+def scored(scorer: Scorer, samples: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Rows of the ``samples`` event with what the encoder says of each answer, as ``scored``; those without a reference
+    as they are.
+    """
+    asked = [row for row in samples if row.get("reference")]
+    found = scorer.scores([(row["reference"], reasoning.answer(row["response"])) for row in asked])
+    by_id = {row["prompt_id"]: value for row, value in zip(asked, found, strict=True)}
+    known = {prompt: {"scored": value} for prompt, value in by_id.items()}
+    return [{**row, **known.get(row["prompt_id"], {})} for row in samples]
+
+
+@lru_cache(maxsize=16)
+def _checkpoint(model: str, kind: str, _state: tuple[str, ...]) -> Checkpoint:
+    """As `find`, whose digest of a folder takes seconds of a large encoder: a sweep's plan asks for it at each point"""
+    return find(model, kind)
+
+
+def _state(model: str) -> tuple[str, ...]:
+    folder = given_path(model)
+    return tuple(file_state(file) for file in sorted(folder.iterdir())) if model and folder.is_dir() else ()
 
 
 def is_metric(text: str) -> bool:

@@ -78,7 +78,7 @@ def of_suite(suite: str, role: str, metric: str = "") -> list[Metric]:
 
 def answer_metrics(suite: str, role: str, samples: Sequence[Record], metric: str = "") -> list[MetricRow]:
     """Of `suite_metrics` the rows that need no judge: those can be computed whenever answers are stored."""
-    scored = [one for one in of_suite(suite, role, metric) if one.score is not None]
+    scored = [one for one in of_suite(suite, role, metric) if one.of_answers]
     found = [(one, metrics.outcomes(one.name, samples)) for one in scored]
     return [_mean(one, suite, own, samples) for one, own in found if any(own.values()) or not one.where_any]
 
@@ -187,7 +187,10 @@ def relative_metrics(
     s1, u1, n = float(safety["value"]), float(utility["value"]), int(safety["n"])
     distance = _row("pareto_distance", pareto_distance(s1, u1), None, n, **frame)
     safety_before = _pick(reference_rows, "resistance", safety["suite"], judge)
-    utility_before = _pick(reference_rows, utility["metric"], utility["suite"])
+    by_encoder = metrics.get(utility["metric"]).encoder is not None  # of which another may have scored the answers too
+    utility_before = _pick(
+        reference_rows, utility["metric"], utility["suite"], str(utility["judge"]) if by_encoder else ""
+    )
     if not (safety_before and utility_before):
         lacking = [_row(name, None, None, 0, status="not_measured", **frame) for name in ("safety_tax", "composite")]
         return [*lacking, distance]

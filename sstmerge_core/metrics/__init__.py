@@ -7,6 +7,7 @@ their section; `sstmerge score` computes it from answers that were stored before
 from __future__ import annotations
 
 import difflib
+import math
 import pkgutil
 from collections.abc import Iterable, Mapping
 from functools import cache
@@ -71,12 +72,12 @@ def role_of(name: str) -> str:
 
 def utility() -> tuple[str, ...]:
     """Names of the metrics that a utility suite may declare; its own answers are scored by them."""
-    own = [metric.name for metric in metrics() if metric.role == "utility" and metric.score is not None]
+    own = [metric.name for metric in metrics() if metric.role == "utility" and metric.of_answers]
     return tuple(sorted(own, key=lambda name: name != DEFAULT_UTILITY))
 
 
 def by_encoder() -> tuple[str, ...]:
-    """Names of the metrics that a model computes from stored answers."""
+    """Names of the metrics that an encoder computes of answers."""
     return tuple(metric.name for metric in metrics() if metric.encoder is not None)
 
 
@@ -93,9 +94,13 @@ def without_judge() -> frozenset[str]:
 def outcomes(name: str, samples: Iterable[Mapping[str, Any]]) -> dict[str, float]:
     """The score of each answer by prompt id, what the metric is the mean of; samples without a reference are left out.
 
-    `samples` are rows of the ``samples`` event. Raises RecipeError for a metric that scores no answers.
+    `samples` are rows of the ``samples`` event. What an encoder says of an answer was stored with it, as ``scored``,
+    where its suite declares that metric: other answers are left out. Raises RecipeError for a metric that scores none.
     """
     metric = get(name)
+    if metric.encoder is not None:
+        known = ((row["prompt_id"], row.get("scored")) for row in samples)
+        return {prompt: float(value) for prompt, value in known if value is not None and not math.isnan(value)}
     score = metric.score
     if score is None:
         raise RecipeError(Problem(f"metric {name}", "scores no answers", f"Use {', '.join(utility())}."))

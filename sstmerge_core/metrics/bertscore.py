@@ -15,7 +15,8 @@ METRIC = Metric(
     computed_by="bert_score",
     interval="bootstrap",
     interval_words="By the package bert-score (Zhang et al. 2020, arXiv:1904.09675), without idf weights and without "
-    "rescaling, by the encoder and layer that the row names. Computed from stored answers when it is asked for.",
+    "rescaling, by the encoder and layer that the recipe or the row names. A suite may declare it; of other suites it "
+    "is computed from stored answers when it is asked for.",
     headline=False,
 )
 PLACE = 10

@@ -14,10 +14,10 @@ from sstmerge_core.metrics import DEFAULT_UTILITY
 def evaluation_key(recipe: Mapping[str, Any] | str | None, judge: str = "", utility_suite: str = "") -> str:
     """16 hexadecimal digits over everything two runs must have in common to be ranked; empty without an evaluation.
 
-    The base, and of each suite its role, split, number of prompts, the hash of its rows, its attack, metric and token
-    limit; dtype, bits and backend; and the judge, the recipe's own where none is given. Batch size, adapters and method
-    do not count. Of utility suites only `utility_suite` counts where it is given: the base may have answered those of
-    other pairs too.
+    The base, and of each suite its role, split, number of prompts, the hash of its rows, its attack, metric (with its
+    encoder) and token limit; dtype, bits and backend; and the judge, the recipe's own where none is given. Batch size,
+    adapters and method do not count. Of utility suites only `utility_suite` counts where it is given: the base may
+    have answered those of other pairs too.
     """
     found = parsed(recipe)
     evaluation = found.get("evaluation")
@@ -72,6 +72,7 @@ def _suite(suite: Mapping[str, Any]) -> dict[str, Any]:
     metric = suite.get("metric") or (DEFAULT_UTILITY if suite.get("role") == "utility" else "")
     kept = {name: suite.get(name) for name in ("role", "split", "n", "max_new_tokens")}
     kept |= {"attack": suite["attacked"]} if suite.get("attacked") else {}
+    kept |= {"encoder": suite["encoded"]} if suite.get("encoded") else {}
     return kept | {"metric": metric, "rows": (suite.get("source") or {}).get("sha256")}
 
 

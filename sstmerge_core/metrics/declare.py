@@ -58,7 +58,7 @@ class Metric:
     """What a judge must be able to tell, or there is no figure"""
     score: Score | None = None
     encoder: Encoder | None = None
-    """Of a metric that a model computes, from stored answers and when it is asked for (`evaluate.encoders`)"""
+    """Of a metric that a model computes: as a suite's own with each answer, or of stored ones (`evaluate.encoders`)"""
     whole: bool = False
     """Whether `score` is given the response with what the model reasoned first; otherwise the answer alone"""
     without_reference: bool = False
@@ -88,6 +88,11 @@ class Metric:
     def words(self) -> str:
         """The title within a sentence: ``over-refusal``, ``ROUGE-L``."""
         return self.title if self.title[:2].isupper() else self.title[:1].lower() + self.title[1:]
+
+    @property
+    def of_answers(self) -> bool:
+        """Whether each answer has a score of its own, of which it is the mean."""
+        return self.score is not None or self.encoder is not None
 
     @property
     def column(self) -> str:

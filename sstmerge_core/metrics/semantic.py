@@ -14,7 +14,8 @@ METRIC = Metric(
     computed_by="sentence_embedding",
     interval="bootstrap",
     interval_words="Mean-pooled last hidden states (Reimers and Gurevych 2019, arXiv:1908.10084) of the encoder that "
-    "the row names. Computed from stored answers when it is asked for.",
+    "the recipe or the row names. A suite may declare it; of other suites it is computed from stored answers when it "
+    "is asked for.",
     bounded=False,
     headline=False,
 )

@@ -69,15 +69,21 @@ class Suite(_Frozen):
     """Of a harmful suite, one of `suites.attacks`; empty: the prompts are asked as they are"""
     attacked: str = ""
     """SHA-256 of what the attack makes of the prompts, see `suites.attacks.digest`"""
+    encoder: str = ""
+    """Where the metric is computed by an encoder, which one: ``FOLDER#9``, ``ORG/NAME@REVISION#9``"""
+    encoded: str = ""
+    """By which name and digest, see `evaluate.encoders.Scorer.name`"""
 
     @model_serializer(mode="wrap")
     def _without_what_came_later(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """As suites were recorded before there were attacks, where there is none."""
-        return {name: value for name, value in dump(self).items() if value or not name.startswith("attack")}
+        """As suites were recorded before there were attacks and encoders, where there is none."""
+        return {name: value for name, value in dump(self).items() if value or not name.startswith(("attack", "encode"))}
 
     def identity(self) -> dict[str, Any]:
-        """What can change the results, rows by content. The metric came later: without one a run keeps its id."""
-        data = self.model_dump(mode="json", exclude=set() if self.metric else {"metric"})
+        """What can change the results, rows and encoder by content. The metric came later: without one a run keeps its
+        id.
+        """
+        data = self.model_dump(mode="json", exclude={"encoder"} if self.metric else {"encoder", "metric"})
         return data | {"source": self.source.sha256}
 
 

@@ -19,7 +19,7 @@ from sstmerge_core.adapters.base_weights import base_weights
 from sstmerge_core.builder.preflight import is_finished
 from sstmerge_core.builder.recipe_file import Output
 from sstmerge_core.errors import Cancelled, DataError, JobError, Problem, SSTMergeError, disk_problem
-from sstmerge_core.evaluate import metric_rows
+from sstmerge_core.evaluate import encoders, metric_rows
 from sstmerge_core.evaluate.judge import Judge, judge_samples
 from sstmerge_core.evaluate.judges import get_judge
 from sstmerge_core.evaluate.metric_rows import refusal_outcomes
@@ -268,6 +268,7 @@ def _within_budget(
     known = {alpha: budget.Probe(*found) for alpha, found in (past.probes if past else {}).items()}
     done = len(known)
     metric = metrics.default_utility(task.metric)
+    scorer = session.scorer(task)
     judge = get_judge(recipe.evaluation.judge if recipe.evaluation else DEFAULT_JUDGE) if look_alikes else None
 
     def measured(alpha: float) -> budget.Probe:
@@ -290,7 +291,8 @@ def _within_budget(
                 found += batch
             return found
 
-        outcomes = metrics.outcomes(metric, answers(task))
+        found = answers(task)
+        outcomes = metrics.outcomes(metric, encoders.scored(scorer, found) if scorer else found)
         utility = 100 * sum(outcomes.values()) / len(outcomes)
         if judge is None or look_alikes is None:
             return budget.Probe(utility)
@@ -392,7 +394,9 @@ def _generate(
         size = next(len(batch) for index, batch in enumerate(plan) if index not in done)
         within(finished, size, ended, tokens)
 
-    for batch, seconds, samples in generate_suite(model, rows, plan, set(done), suite.max_new_tokens, tell, attack):
+    scorer = session.scorer(suite)
+    for batch, seconds, said in generate_suite(model, rows, plan, set(done), suite.max_new_tokens, tell, attack):
+        samples = encoders.scored(scorer, said) if scorer else said
         events.write("samples", suite=suite.name, batch=batch, seconds=seconds, rows=samples)
         done[batch] = samples
         finished += len(samples)

@@ -165,7 +165,8 @@ def score_by_encoder(
         if not asked:
             fix = "Measure it on a task's prompts first."
             raise JobError(Problem(f"run {run_id}", "has no answers with a reference answer", fix))
-        found = scorer.scores([(row["reference"], reasoning.answer(row["response"])) for _, row in asked], progress)
+        texts = [(row["reference"], reasoning.answer(row["response"])) for _, row in asked]
+        found = scorer.scores(texts, progress)
         by_suite: dict[str, dict[str, float]] = {suite: {} for suite, _ in asked}
         for (suite, row), value in zip(asked, found, strict=True):
             by_suite[suite][row["prompt_id"]] = value

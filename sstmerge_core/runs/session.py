@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import torch
 
     from sstmerge_core.adapters import Adapter, Factors
+    from sstmerge_core.evaluate.encoders import Scorer
     from sstmerge_core.evaluate.served import ServedModel
     from sstmerge_core.fisher import Gradients
     from sstmerge_core.models.resident import Answering, ResidentModel
@@ -53,6 +54,7 @@ class Session:
     _served: tuple[Any, ServedModel] | None = None
     _chats: dict[str, Chat] = field(default_factory=dict)
     """How each of the two is spoken to at present"""
+    _scorers: dict[tuple[str, ...], Scorer | None] = field(default_factory=dict)
     _adapters: dict[str, Adapter] = field(default_factory=dict)
     _factors: dict[str, dict[str, Factors]] = field(default_factory=dict)
     _calibrated: tuple[Any, Calibrated] | None = None
@@ -126,6 +128,15 @@ class Session:
             speak(known.tokenizer, chat.system, chat.thinking)
         self._chats["served"] = chat
         return known
+
+    def scorer(self, suite: Suite) -> Scorer | None:
+        """The encoder that scores the suite's answers, kept for the next point; None where its metric needs none."""
+        key = (suite.metric, suite.encoder, suite.encoded)
+        if key not in self._scorers:
+            from sstmerge_core.evaluate import encoders
+
+            self._scorers[key] = encoders.of_suite(suite, self.device)
+        return self._scorers[key]
 
     def answering(self, recipe: Recipe, merged: Merged, written: Path | None = None) -> Answering:
         """The base model with the merge on, as the recipe's evaluation says; `written` is the merge's adapter on disk.

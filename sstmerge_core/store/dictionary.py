@@ -92,6 +92,7 @@ COLUMNS = {
     "safety_adapter": "Name of the safety adapter.",
     "safety_name": "Name of the safety adapter.",
     "score": "The judge's score.",
+    "scored": "What the encoder of the suite's metric says of the answer; NULL where no encoder is its metric.",
     "scores": "Metrics of the adapter alone, JSON.",
     "seconds": "How long it took.",
     "seed": "Seed of everything random.",

@@ -64,6 +64,7 @@ def references(con: Connection, pair: str) -> pd.DataFrame:
             AND (r.method = 'base' OR r.method = 'adapter' AND r.pair IN (own.utility, own.safety))
         JOIN leaderboard l USING (run_id)
         JOIN metrics m ON m.run_id = r.run_id AND m.metric = own.utility_metric AND m.suite = own.utility_suite
+            AND NOT contains(m.judge, ':')  -- what other encoders said of the stored answers, when asked
         WHERE r.status = 'finished' ORDER BY l.source, l.pair
         """,
         [pair],
@@ -196,7 +197,7 @@ def run_samples(con: Connection, run_id: str, suite: str | None = None, judge: s
     return con.execute(
         """
         SELECT s.suite, s.prompt_id, s.topic, s.prompt, s.response, s.reference, s.n_tokens, s.stopped, s.asked,
-            v.judge, v.label, v.score, v.raw
+            s.scored, v.judge, v.label, v.score, v.raw
         FROM samples s LEFT JOIN verdicts v
             ON v.run_id = s.run_id AND v.suite = s.suite AND v.prompt_id = s.prompt_id AND v.judge = ?
         WHERE s.run_id = ? AND (?::VARCHAR IS NULL OR s.suite = ?)
@@ -306,12 +307,12 @@ def report_runs(
 
 
 def answers(con: Connection, run_ids: Sequence[str], judge: str) -> pd.DataFrame:
-    """Every answer of `run_ids`: run_id, suite, prompt_id, topic, response, reference, the label (NULL: no verdict)."""
+    """Every answer of `run_ids`: run_id, suite, prompt_id, topic, response, reference, scored and label."""
     # both sides are cut down first: joining every verdict takes three times as long
     sql = """
         WITH asked AS (FROM samples WHERE run_id IN (SELECT unnest($runs))),
             judged AS (FROM verdicts WHERE judge = $judge AND run_id IN (SELECT unnest($runs)))
-        SELECT run_id, suite, prompt_id, topic, response, reference, label
+        SELECT run_id, suite, prompt_id, topic, response, reference, scored, label
         FROM asked LEFT JOIN judged USING (run_id, suite, prompt_id) ORDER BY run_id, suite, prompt_id
     """
     return con.execute(sql, {"runs": list(run_ids), "judge": judge}).df()

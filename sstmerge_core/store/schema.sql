@@ -36,6 +36,7 @@ CREATE TABLE samples (
     run_id VARCHAR, suite VARCHAR, prompt_id VARCHAR,
     topic VARCHAR, prompt VARCHAR, response VARCHAR, reference VARCHAR, n_tokens INTEGER, stopped BOOLEAN,
     asked VARCHAR,  -- what the model saw in place of the prompt, under an attack
+    scored DOUBLE,  -- by the encoder of the suite's metric, where an encoder computes it
     PRIMARY KEY (run_id, suite, prompt_id)
 );
 

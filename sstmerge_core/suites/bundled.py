@@ -79,10 +79,15 @@ def suite(
     *,
     metric: str = "",
     max_new_tokens: int = MAX_NEW_TOKENS,
+    encoder: str = "",
+    encoded: str = "",
 ) -> Suite:
-    """The recipe's description of a suite. `metric` is that of a utility suite, where it is not ROUGE-L."""
+    """The recipe's description of a suite. `metric` is that of a utility suite, where it is not ROUGE-L; `encoder` and
+    `encoded` are as a `Suite` has them.
+    """
     found, count = source(name_or_path, split, n)
     about: dict[str, Any] = {"metric": metric, "max_new_tokens": max_new_tokens}
+    about |= {"encoder": encoder, "encoded": encoded}
     return Suite(name=found.name, role=role, split=split, n=count, source=found, **about)
 
 

@@ -137,6 +137,9 @@ class DeclaredSuite(_Frozen):
     """In the order in which they are tried"""
     metric: str
     """One of `METRICS` that the role may have"""
+    encoder: str = ""
+    """Of a metric that an encoder computes, which one: ``FOLDER#LAYER``, ``ORG/NAME@REVISION#LAYER``; empty: its usual
+    one"""
     judge: str = DEFAULT_JUDGE
     max_new_tokens: int = Field(default=48, gt=0)
     splits: Splits = Splits()
@@ -155,11 +158,18 @@ class DeclaredSuite(_Frozen):
         allowed = ROLE_METRICS[self.role]
         if self.metric not in allowed:
             raise ValueError(f"role {self.role} is measured by {' or '.join(allowed)}, not by {self.metric}")
+        if self.encoder and self.metric not in metrics.by_encoder():
+            raise ValueError(f"encoder is for {' and '.join(metrics.by_encoder())}, not for {self.metric}")
         if (self.harness is None) == (self.role == "academic"):
             raise ValueError("an academic suite, and no other, names its `harness` task")
         if not self.sources and self.role != "academic":
             raise ValueError("has no `sources`")
         return self
+
+    @property
+    def measured_by(self) -> str:
+        """The metric, with the encoder where one is named: ``bertscore:FOLDER#9``."""
+        return f"{self.metric}:{self.encoder}" if self.encoder else self.metric
 
     @property
     def path(self) -> Path:

@@ -17,7 +17,7 @@ from pathlib import Path
 import yaml
 from pydantic import ValidationError
 
-from sstmerge_core import errors
+from sstmerge_core import errors, metrics
 from sstmerge_core.errors import DataError, Problem
 from sstmerge_core.store import audit
 from sstmerge_core.suites import declared, prepare
@@ -47,7 +47,7 @@ class OwnSuite:
     """One of `ROLES`"""
     title: str = ""
     metric: str = ""
-    """Empty: the role's own"""
+    """Empty: the role's own. With an encoder of the user's: ``bertscore:FOLDER#LAYER``"""
     columns: Columns | None = None
     """None: found out"""
     as_found: bool = False
@@ -140,10 +140,13 @@ def _check_name(workspace: Workspace, name: str) -> None:
 
 def _declared(told: OwnSuite, origin: Origin, splits: Splits) -> DeclaredSuite:
     allowed = ROLE_METRICS[told.role]
-    metric = told.metric or allowed[0]
+    metric, _, encoder = (told.metric or allowed[0]).partition(":")
     if metric not in allowed:
         fix = f"Use {', '.join(allowed)}."
         raise DataError(Problem(f"metric {metric}", f"does not measure {told.role} prompts", fix))
+    if encoder and metric not in metrics.by_encoder():
+        fix = f"Only {' and '.join(metrics.by_encoder())} take one."
+        raise DataError(Problem(f"metric {told.metric}", "names an encoder, and none computes it", fix))
     return DeclaredSuite.model_validate(
         {
             "name": told.name,
@@ -151,12 +154,20 @@ def _declared(told: OwnSuite, origin: Origin, splits: Splits) -> DeclaredSuite:
             "role": told.role,
             "sources": (origin,),
             "metric": metric,
+            "encoder": _lasting(encoder),
             "splits": splits,
             "max_new_tokens": told.max_new_tokens,
             "licence": told.licence.strip() or "not stated",
             "get": "Add its file again.",
         }
     )
+
+
+def _lasting(encoder: str) -> str:
+    """A folder by its whole path, wherever a run is launched from; a name on the hub as it is."""
+    model, mark, layer = encoder.partition("#")
+    folder = given_path(model)
+    return f"{folder.resolve()}{mark}{layer}" if model and folder.is_dir() else encoder
 
 
 def _dealt(workspace: Workspace, path: Path, told: OwnSuite) -> Prepared:
