@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -122,10 +123,10 @@ def test_the_written_adapter_the_model_in_memory_and_the_dense_model_have_pefts_
     assert torch.allclose(logits(written), expected, atol=1e-5)
     session = Session(workspace, "cpu")
     evaluated = found.model_copy(update={"evaluation": None})
-    resident = session.answering(evaluated, execute.merge_now(found, session))
+    resident: Any = session.answering(evaluated, execute.merge_now(found, session))
     assert torch.allclose(logits(resident.model), expected, atol=1e-5)
     plain = found.model_copy(update={"adapters": found.adapters[1:], "method": "adapter", "parameters": {}})
-    other = session.answering(
+    other: Any = session.answering(
         plain.model_copy(update={"modules_to_save": "refuse"}),
         execute.merge_now(plain, session),
     )
@@ -158,7 +159,8 @@ def test_the_base_under_them_is_restored_bit_for_bit_after_a_merge(untied):
 
 
 def test_without_the_choice_they_are_refused_with_both_ways_out(untied):
-    plan = planned(*untied, policy="refuse")
+    workspace, base, utility, safety = untied
+    plan = planned(workspace, base, utility, safety, policy="refuse")
     [problem] = plan.problems
     assert "fully trained modules (lm_head)" in problem.fault
     assert "adapters convert" in problem.fix and "--modules-to-save utility" in problem.fix
@@ -167,7 +169,8 @@ def test_without_the_choice_they_are_refused_with_both_ways_out(untied):
 
 
 def test_merging_them_whole_is_refused_by_name_with_what_does_it(untied):
-    [problem] = planned(*untied, policy="dense").problems
+    workspace, base, utility, safety = untied
+    [problem] = planned(workspace, base, utility, safety, policy="dense").problems
     assert "--modules-to-save dense" in problem.fault and "adapters convert" in problem.fix
 
 

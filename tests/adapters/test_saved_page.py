@@ -10,6 +10,7 @@ from streamlit.testing.v1 import AppTest
 def _script(folders):
     from pathlib import Path
     from types import SimpleNamespace
+    from typing import Any
 
     import streamlit as st
 
@@ -17,7 +18,7 @@ def _script(folders):
 
     state = link.Link("merge")
     state.read(pick.saved_fields())
-    used = [SimpleNamespace(name=Path(one).name, path=Path(one)) for one in folders]
+    used: list[Any] = [SimpleNamespace(name=Path(one).name, path=Path(one)) for one in folders]
     st.session_state["said"] = pick.trained_whole(state, used)
 
 
