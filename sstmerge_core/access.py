@@ -242,9 +242,11 @@ def place(text: str | Path) -> Path:
 def named(text: str) -> str:
     """A text that may be a name or a path: as it is, where it is a name; a path goes through `place`.
 
-    What follows a colon counts too, as in the name of a judge (``guard:/models/guard``).
+    What follows a colon counts too, as in the name of a judge (``guard:/models/guard``), and what stands before the
+    layer of an encoder (``bertscore:/models/encoder#9``).
     """
-    for part in dict.fromkeys((text, text.partition(":")[2])):
+    whole = (text, text.partition(":")[2])
+    for part in dict.fromkeys((*whole, *(one.partition("#")[0] for one in whole))):
         if part and (part[0] in "/~." or ".." in Path(part).parts or _exists(part)):
             place(part)
     return text

@@ -17,7 +17,7 @@ from pathlib import Path
 import yaml
 from pydantic import ValidationError
 
-from sstmerge_core import errors, metrics
+from sstmerge_core import access, errors, metrics
 from sstmerge_core.errors import DataError, Problem
 from sstmerge_core.store import audit
 from sstmerge_core.suites import declared, prepare
@@ -166,7 +166,7 @@ def _declared(told: OwnSuite, origin: Origin, splits: Splits) -> DeclaredSuite:
 def _lasting(encoder: str) -> str:
     """A folder by its whole path, wherever a run is launched from; a name on the hub as it is."""
     model, mark, layer = encoder.partition("#")
-    folder = given_path(model)
+    folder = given_path(access.named(model))
     return f"{folder.resolve()}{mark}{layer}" if model and folder.is_dir() else encoder
 
 

@@ -174,7 +174,10 @@ def test_any_recipe(tmp_path: Path, content: Any) -> None:
     with in_words():
         read = recipe_file.read_recipe(path)
         path.write_text(read.to_yaml())
-        assert recipe_file.read_recipe(path).recipe == read.recipe
+        again = recipe_file.read_recipe(path)
+        # a name that is a path on somebody's machine is written without its folders
+        told, told_again = (recipe_file.without_paths(one.recipe.model_dump()) for one in (read, again))
+        assert told_again == told
 
 
 @FUZZ

@@ -182,6 +182,7 @@ def options(**changes: Any) -> argparse.Namespace:
     }
     known |= {"split": "test", "n": 5, "dtype": "float32", "backend": "transformers", "device": "auto"}
     known |= {"system": "", "thinking": None, "too_long": "refuse", "attacks": "", "bits": None}
+    known |= {"modules_to_save": None}
     return argparse.Namespace(**(known | changes))
 
 

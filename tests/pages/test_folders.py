@@ -24,6 +24,7 @@ PATHS = {
     "adapters.source": ("adapters", "Convert"),
     "base.path": ("adapters", "Add"),
     "prompts.path": ("prompts", ""),
+    "prompts.encoder": ("prompts", ""),
     "train.file": ("train", ""),
     "run.judge model": ("run", "Judge them"),
     "experiments.settings.*": ("experiments", "Run"),
@@ -119,6 +120,13 @@ def test_a_path_from_outside_of_the_roots_is_refused_wherever_it_is_written(
         app.segmented_control(key="adapters.way").set_value("convert").run()
     if page == "adapters":  # in a form
         app.text_input(key=field).set_value(str(elsewhere))
+    elif field == "prompts.encoder":
+        mine = full_workspace.cache / "prompts.csv"
+        mine.parent.mkdir(parents=True, exist_ok=True)
+        mine.write_text("prompt,response\n" + "".join(f"What is {i}?,{i}\n" for i in range(20)))
+        app.text_input(key="prompts.path").set_value(str(mine)).run()
+        app.selectbox(key="prompts.metric").set_value("bertscore").run()
+        app.text_input(key=field).set_value(f"{elsewhere}#1").run()
     elif page == "prompts":
         app.text_input(key=field).set_value(str(elsewhere / "rows.jsonl")).run()
     elif page == "run":
