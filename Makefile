@@ -34,14 +34,14 @@ serve: app
 dev: WATCH := STREAMLIT_SERVER_FILE_WATCHER_TYPE=poll STREAMLIT_SERVER_RUN_ON_SAVE=true
 dev: app
 
-# The type checker is busy for a minute; the tests wait for servers and browsers a quarter of the time: side by side, and a
-# worker more for each of the two cores that CI has.
+# Side by side: the type checker is busy for a minute. A third and a fourth worker would cost more processor time (two and
+# five minutes of twenty) than they spend waiting for servers and browsers.
 test: setup
 	$(MAKE) --no-print-directory -j 2 check suite
 
 # Compiled modules are kept even where the environment says otherwise: some hundred processes import them.
 suite: setup
-	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 check: setup
 	$(BIN)/ruff check .

@@ -269,8 +269,9 @@ class ContentStore:
             import fsspec
 
             address = self.address if "://" in self.address else given_path(self.address).resolve().as_uri()
-            # what another machine has put there since is to be seen
-            options = {"use_listings_cache": False} if address.startswith(("s3:", "s3a:")) else {}
+            # what another machine has put there since is to be seen, and credentials that came after an earlier store
+            options = {"skip_instance_cache": True}
+            options |= {"use_listings_cache": False} if address.startswith(("s3:", "s3a:")) else {}
             filesystem, root = fsspec.url_to_fs(address, **options)
             self._opened = filesystem, root.rstrip("/")
         return self._opened

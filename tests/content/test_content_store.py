@@ -49,6 +49,22 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> ContentStore:
     return ContentStore(f"s3://{BUCKET}/{tmp_path.name}")
 
 
+def test_credentials_that_came_after_a_store_was_opened_without_them_are_used(
+    s3: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def asked() -> object:
+        return ContentStore(f"s3://{BUCKET}/{tmp_path.name}").manifest(ADAPTER, "0" * 64)
+
+    with monkeypatch.context() as patch:
+        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        patch.setenv("HOME", str(tmp_path))
+        for name in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY"):
+            patch.delenv(f"AWS_{name}")
+        with pytest.raises(DataError, match="credentials"):
+            asked()
+    assert asked() is None
+
+
 @pytest.fixture
 def workspace(tmp_path: Path) -> Workspace:
     return Workspace(tmp_path / "node").create()
