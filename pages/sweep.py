@@ -1,5 +1,7 @@
 """A grid of methods × α × k × seeds as one job, and the queue of all jobs."""
 
+from dataclasses import replace
+
 import streamlit as st
 
 from pages.parts import sweep_form, sweep_points
@@ -14,7 +16,7 @@ if pick.missing(shelf):
 
 state = link.Link("sweep")
 state.read(shelf.fields() | shelf.expert_fields() | shelf.unaligned_fields() | pick.measured_fields())
-state.read(sweep_form.fields() | {"job": (link.text, "")})
+state.read(pick.saved_fields() | sweep_form.fields() | {"job": (link.text, "")})
 blocks.problems(state.problems, warning=True)
 
 left, right = st.columns([6, 6], gap="large")
@@ -23,15 +25,18 @@ with left:
     sweep_form.choose_preset(state)
     chosen = sweep_form.choose_methods()
     unaligned = pick.unaligned_model(state, shelf, [methods.get(name) for name in chosen], inputs.base)
+    whole = pick.trained_whole(state, (inputs.utility, *inputs.further, inputs.safety))
     texts, measured = sweep_form.choose_values(state, chosen)
     with st.container(horizontal=True, gap="small"):
         kept = sweep_form.choose_kept(state)
         screening = sweep_form.choose_screening(state)
+    options = replace(measured.options, modules_to_save=whole.get("saved", "refuse"))
     plan = None
     with blocks.failures():
-        plan = sweep_form.plan(inputs, chosen, texts, measured.options, unaligned, screening)
+        plan = sweep_form.plan(inputs, chosen, texts, options, unaligned, screening)
         problems = [*measured.problems, *plan.problems]
         blocks.problems(problems)
+        blocks.problems(plan.warnings, warning=True)
         shared = {} if plan.screening else sweep_form.workers(plan)
         if sweep_form.launch(plan, inputs, blocked=bool(problems)):
             name = f"Sweep {inputs.pair}: {words.count(len(plan.asked), 'run')}"
@@ -40,7 +45,7 @@ with left:
 
 said = inputs.values | {"method": chosen, "keep": kept, **texts, **measured.values}
 said |= {"unaligned": st.session_state["sweep.unaligned"]} if unaligned else {}
-said |= {"screen": st.session_state["sweep.screen"]}
+said |= whole | {"screen": st.session_state["sweep.screen"]}
 said |= {"job": st.session_state["sweep.job"]}
 state.write(said)
 

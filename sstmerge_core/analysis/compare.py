@@ -121,8 +121,8 @@ def notes(sides: Sequence[Side]) -> list[str]:
 def outcomes(side: Side, metric: str, suite: str) -> pd.Series:
     """What a metric is the mean of, by suite, prompt id and prompt; empty where it does not come from answers.
 
-    1 or 0 for a verdict that counts or not, the score from 0 to 1 of an answer against its reference. Prompts without
-    a usable verdict or a reference are left out. Suite ``all``: every suite.
+    1 or 0 for a verdict that counts or not, else the score of an answer, from 0 to 1 where it is one against a
+    reference. Prompts without a usable verdict or a reference are left out. Suite ``all``: every suite.
     """
     rows = side.samples if suite == "all" else side.samples[side.samples["suite"] == suite]
     about = metric_registry.named().get(metric)
@@ -153,9 +153,12 @@ def compare(sides: Sequence[Side], judge: str | None) -> pd.DataFrame:
     measured = {side.letter: _measured(side, judge) for side in sides}
     for metric, suite in _ordered({key for known in measured.values() for key in known}):
         for side in sides:
+            tables[metric, suite, side.letter] = outcomes(side, metric, suite)
+            if (metric, suite) not in measured[side.letter] and metric_registry.get(metric).where_any:
+                measured[side.letter] |= _none_has(metric, suite, tables[metric, suite, side.letter])
+        for side in sides:
             row: dict[str, Any] = {"metric": metric, "suite": suite, "letter": side.letter}
             own = measured[side.letter].get((metric, suite))
-            tables[metric, suite, side.letter] = outcomes(side, metric, suite)
             row |= dict.fromkeys(("value", "low", "high", "n"), np.nan) if own is None else own
             reference = measured[sides[0].letter].get((metric, suite))
             if own is None:
@@ -282,7 +285,7 @@ def _measured(side: Side, judge: str | None) -> dict[tuple[str, str], dict[str, 
         metric, suite = str(row["metric"]), str(row["suite"])
         about = metric_registry.named().get(metric)
         # of a metric of a newer version nothing is known; how the refusals split up is the judge's own affair
-        if pd.isna(row["value"]) or about is None or about.relative or about.where_any:
+        if pd.isna(row["value"]) or about is None or about.relative or (about.where_any and about.judged):
             continue
         if (about.judged and row["judge"] != judge) or (about.of_all and suite != "all"):
             continue
@@ -292,6 +295,11 @@ def _measured(side: Side, judge: str | None) -> dict[tuple[str, str], dict[str, 
         low, high = (np.nan if pd.isna(row[end]) else float(row[end]) for end in ("ci_low", "ci_high"))
         found[metric, suite] = {"value": float(row["value"]), "low": low, "high": high, "n": n}
     return found
+
+
+def _none_has(metric: str, suite: str, own: pd.Series) -> dict[tuple[str, str], dict[str, float]]:
+    """What is recorded only where an answer has any of it, such as reasoning: 0 of a run whose answers have none."""
+    return {(metric, suite): {"value": 0.0, "low": 0.0, "high": 0.0, "n": float(len(own))}} if len(own) else {}
 
 
 def _test(

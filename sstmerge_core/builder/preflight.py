@@ -129,6 +129,8 @@ class SweepPlan:
     recipes: list[Recipe]
     """Those not finished yet"""
     problems: list[Problem] = field(default_factory=list)
+    warnings: list[Problem] = field(default_factory=list)
+    """Each once, however many points it is about"""
     points: int = 0
     skipped: int = 0
     """Points that are known already"""
@@ -182,7 +184,7 @@ def plan(
             recipe = recipe.model_copy(update={"evaluation": None})
     except SSTMergeError as error:
         return Preflight(None, list(error.problems), warnings)
-    warnings += _small_calibration(recipe) + _wrong_side(entry, safety) + unpinned.notes(recipe, workspace)
+    warnings += notes([recipe], workspace) + _wrong_side(entry, safety)
     return Preflight(
         recipe,
         [],
@@ -215,7 +217,7 @@ def plan_sweep(
     serves those methods that have a use for it. With `screening` every point is merged and screened, and the best are
     measured.
     """
-    problems, _ = _adapter_problems(workspace, base, (utility, *further), safety, options)
+    problems, warnings = _adapter_problems(workspace, base, (utility, *further), safety, options)
     problems += _gradient_problems(workspace, base, (utility, *further), safety, methods, options)
     takes = _taking_unaligned(methods)
     if unaligned is not None and takes:
@@ -234,18 +236,20 @@ def plan_sweep(
                 if unaligned is not None and name in takes:
                     recipe = recipe.model_copy(update={"unaligned": unaligned.source})
             except SSTMergeError as error:
-                return SweepPlan([], [*problems, *error.problems])
+                return SweepPlan([], [*problems, *error.problems], warnings)
             recipes[recipe.run_id] = recipe
     if problems:
-        return SweepPlan([], problems)
+        return SweepPlan([], problems, warnings)
     every = list(recipes.values())
+    warnings += notes(every, workspace)
     if screening is not None and (found := screening.problems() + _unscreenable(every)):
-        return SweepPlan([], found)
+        return SweepPlan([], found, warnings)
     open_ones = [recipe for recipe in every if not is_finished(workspace, recipe)]
     asked = every if screening else open_ones
     return SweepPlan(
         open_ones,
         [],
+        warnings,
         points=len(recipes),
         skipped=len(recipes) - len(open_ones),
         seconds=history.predict(workspace, asked, asked[0].device or None, screening) if open_ones else 0.0,
@@ -255,6 +259,19 @@ def plan_sweep(
         every=every,
         screening=screening,
     )
+
+
+def notes(recipes: Sequence[Recipe], workspace: Workspace) -> list[Problem]:
+    """What is no fault of these recipes and is to be known all the same, each once."""
+    found: list[Problem] = []
+    told: set[str] = set()
+    for recipe in recipes:
+        judged = recipe.evaluation.judge + str(recipe.evaluation.suites) if recipe.evaluation else ""
+        found += _small_calibration(recipe)
+        if judged not in told:  # of a grid it is the same at every point, and looks into files
+            found += unpinned.notes(recipe, workspace)
+        told.add(judged)
+    return list(dict.fromkeys(found))
 
 
 def _unscreenable(recipes: Sequence[Recipe]) -> list[Problem]:

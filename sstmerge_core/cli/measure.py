@@ -12,7 +12,7 @@ from sstmerge_core import catalog, metrics, words
 from sstmerge_core.analysis.screening import FIGURES, Screening
 from sstmerge_core.builder import grid, preflight
 from sstmerge_core.cli import inputs
-from sstmerge_core.cli.printing import line, progress, raise_found, table
+from sstmerge_core.cli.printing import line, progress, raise_found, table, tell_notes
 from sstmerge_core.cli.records import ingest
 from sstmerge_core.demo import model
 from sstmerge_core.errors import JobError, Problem, RecipeError
@@ -109,6 +109,7 @@ def _demo(options: argparse.Namespace, workspace: Workspace) -> None:
         for method in DEMO_METHODS
     ]
     raise_found(problem for plan in plans for problem in plan.problems)
+    tell_notes(note for plan in plans for note in plan.warnings)
     _execute([plan.recipe for plan in plans if plan.recipe], workspace, options)
 
 
@@ -117,7 +118,9 @@ def _evaluate(options: argparse.Namespace, workspace: Workspace) -> None:
     base = inputs.base(options.base, workspace)
     adapter = catalog.find(workspace, options.adapter) if options.adapter else None
     suite = measuring.utility_suite or (adapter.suite if adapter and adapter.role == "utility" else "") or "facts"
-    _execute([preflight.single_recipe(base, adapter, suite, measuring)], workspace, options)
+    recipe = preflight.single_recipe(base, adapter, suite, measuring)
+    tell_notes(preflight.notes([recipe], workspace))
+    _execute([recipe], workspace, options)
 
 
 def _sweep(options: argparse.Namespace, workspace: Workspace) -> None:
@@ -137,6 +140,7 @@ def _sweep(options: argparse.Namespace, workspace: Workspace) -> None:
         screening=None if options.screen is None else Screening(options.screen, options.screen_n),
     )
     raise_found(plan.problems)
+    tell_notes(plan.warnings)
     kept = kept_of_many(options.artifacts)
     print(
         f"{words.count(plan.points, 'point')}, {plan.skipped} known already, about {words.duration(plan.seconds)}.",

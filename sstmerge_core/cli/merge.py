@@ -12,7 +12,7 @@ from sstmerge_core import methods, words
 from sstmerge_core.builder import chosen_suites, preflight, recipe_file
 from sstmerge_core.builder.recipe_file import Output, RecipeFile
 from sstmerge_core.cli import inputs
-from sstmerge_core.cli.printing import progress, raise_found
+from sstmerge_core.cli.printing import progress, raise_found, tell_notes
 from sstmerge_core.errors import JobError, Problem, RecipeError
 from sstmerge_core.merge.cautions import cautions
 from sstmerge_core.models.device import DTYPES
@@ -109,8 +109,7 @@ def _of_options(options: argparse.Namespace, workspace: Workspace) -> Recipe:
         ),
     )
     raise_found(plan.problems)
-    for warning in plan.warnings:
-        print(f"sstmerge: note: {warning}", file=sys.stderr)
+    tell_notes(plan.warnings)
     assert plan.recipe is not None
     return plan.recipe
 

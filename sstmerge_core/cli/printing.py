@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
 from sstmerge_core import words
-from sstmerge_core.errors import AdapterError, DataError, RecipeError, visible
+from sstmerge_core.errors import AdapterError, DataError, Problem, RecipeError, visible
 from sstmerge_core.recipe import Recipe
 from sstmerge_core.workspace import Workspace
 
@@ -65,6 +65,12 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     widths = [max(len(str(row[index])) for row in [columns, *rows]) for index in range(len(columns))]
     for row in [columns, ["─" * width for width in widths], *rows]:
         print("  ".join(str(cell).ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def tell_notes(notes: Iterable[Problem]) -> None:
+    """What is no fault and is to be known, on standard error, each once."""
+    for note in dict.fromkeys(notes):
+        print(f"sstmerge: note: {note}", file=sys.stderr)
 
 
 def raise_found(problems: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,29 @@ def test_mean_scores_are_tested_by_the_paired_bootstrap_with_the_paired_d() -> N
     assert row["difference_high"] - 0.15 == pytest.approx(2.05 * 0.051 / math.sqrt(30), rel=0.1)
     assert row["effect"] == pytest.approx(0.15 / (0.05 * math.sqrt(30 / 29)))
     assert row["test"] == "paired bootstrap" and row["outcome"] == compare.BETTER
+
+
+def test_a_run_that_does_not_reason_has_thoughts_of_length_0_beside_one_that_does() -> None:
+    """What is recorded only where there is any is compared all the same, and how refusals split up is not."""
+    first, second, third = (side(letter, facts=[0.5] * 12, harmful=[R, N] * 6) for letter in "ABC")
+    long = "<think>one two three</think>"
+    thinking = second.samples.assign(response=[f"{long if place % 3 else ''}Yes." for place in range(24)])
+    rows = [("thought_length", "facts", "", 2.0), ("moralising", "harmful", JUDGE, 0.5)]
+    recorded = pd.DataFrame(
+        [
+            {"metric": name, "suite": suite, "judge": judge, "value": value, "ci_low": 1.0, "ci_high": 3.0, "n": 12}
+            for name, suite, judge, value in rows
+        ]
+    )
+    second = replace(second, samples=thinking, metrics=pd.concat([second.metrics, recorded]))
+    found = compare.compare([first, second, third], JUDGE)
+    assert "moralising" not in set(found["metric"])
+    row = only(found, "thought_length", "B")
+    assert row["value"] == row["difference"] == 2.0 and row["outcome"] == compare.WORSE and row["n_shared"] == 12
+    for letter, outcome in (("A", "reference"), ("C", compare.SAME)):
+        row = only(found, "thought_length", letter)
+        assert (row["value"], row["low"], row["high"], row["n"]) == (0.0, 0.0, 0.0, 12)
+        assert row["outcome"] == outcome
 
 
 def test_prompts_are_drawn_by_their_topic_where_they_have_one() -> None:

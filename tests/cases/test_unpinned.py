@@ -9,6 +9,7 @@ import pytest
 
 from sstmerge_core import catalog
 from sstmerge_core.builder import preflight, unpinned
+from sstmerge_core.cli import main
 from sstmerge_core.evaluate.judges import usual_model
 from sstmerge_core.evaluate.judges_models import find
 from sstmerge_core.recipe import Evaluation, Recipe, Source, Suite
@@ -71,3 +72,23 @@ def test_the_check_before_a_merge_says_so(cache, tiny_base, tiny_pair, tmp_path)
         options=preflight.Options(n=2, judge="llama_guard_3"),
     )
     assert planned.recipe and any(COMMIT[:12] in warning.fault for warning in planned.warnings)
+
+
+def test_a_sweep_notes_it_once_before_it_starts(cache, tmp_path, tiny_base, tiny_pair, monkeypatch, capsys) -> None:
+    workspace = Workspace(tmp_path / "ws").create()
+    monkeypatch.setenv("SSTMERGE_WORKSPACE", str(workspace.root))
+    base = catalog.add_base(workspace, tiny_base)
+    for path, role in zip(tiny_pair, ("utility", "safety"), strict=True):
+        catalog.add(workspace, path, name=role, role=role)
+    pair = catalog.find(workspace, "utility"), catalog.find(workspace, "safety")
+    options = preflight.Options(judge="llama_guard_3", n=2)
+    plan = preflight.plan_sweep(
+        workspace, base, *pair, methods=["linear", "sst_gevp"], alphas=[0.2, 0.4], ks=[300], options=options
+    )
+    assert not plan.problems and plan.points > 2
+    wheres = [note.where for note in plan.warnings]
+    assert "judge llama_guard_3" in wheres and "parameter k=300" in wheres
+    assert len(wheres) == len(set(wheres))
+    given = ["--base", str(tiny_base), "--utility", "utility", "--safety", "safety", "--n", "2"]
+    assert not main(["sweep", *given, "--methods", "sst_gevp", "--alphas", "0.2,0.4", "--ks", "300", "--dry-run"])
+    assert capsys.readouterr().err.count("note: parameter k=300: is more than") == 1
