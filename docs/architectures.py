@@ -27,9 +27,8 @@ TAIL = """
 A model that sees pictures or hears is loaded whole; its text part is found under each of the names that transformers
 has given it, and an adapter of the text model alone fits too. Experts of a mixture are merged one by one:
 `experts.3.down_proj`, and `experts.3.gate_up_proj`, gate above up. What is written of them is a stack, as PEFT has it
-since transformers 5 (`target_parameters`), and so it loads there and in nothing older. Other kinds of adapter (LoHa,
-LoKr, OFT, IA³, VeRA, `modules_to_save`, single tokens) become a LoRA by `sstmerge adapters convert`, or on the
-Adapters page.
+since transformers 5 (`target_parameters`), and so it loads there and in nothing older. What is called converted above
+became a LoRA by `sstmerge adapters convert`, as the Adapters page does it.
 Of `modules_to_save` the utility side's can be kept as they are instead (`--modules-to-save utility`).
 """
 

@@ -33,6 +33,33 @@ PIXEL = {"vision_output_dim": 16, "projector_input_dim": 16, "projector_output_d
 ONE_EXPERT = {"num_local_experts": 3, "num_experts_per_tok": 1, "interleave_moe_layer_step": 1}
 
 
+OWN = {"target_modules": ["q_proj", "down_proj"]}
+OTHERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "DoRA": ("LoraConfig", {"r": 3, "use_dora": True} | OWN),
+    "LoRA with trained modules": ("LoraConfig", {"r": 3, "modules_to_save": ["lm_head"]} | OWN),
+    "LoRA with trained tokens": ("LoraConfig", {"r": 3, "trainable_token_indices": [3, 7]} | OWN),
+    "PiSSA": ("LoraConfig", {"r": 3, "init_lora_weights": "pissa"} | OWN),
+    "OLoRA": ("LoraConfig", {"r": 3, "init_lora_weights": "olora"} | OWN),
+    "LoHa": ("LoHaConfig", {"r": 2, "alpha": 4} | OWN),
+    "LoKr": ("LoKrConfig", {"r": 2, "alpha": 4} | OWN),
+    "OFT": ("OFTConfig", {"r": 0, "oft_block_size": 8} | OWN),
+    "IA³": ("IA3Config", {"feedforward_modules": ["down_proj"]} | OWN),
+    "VeRA": ("VeraConfig", {"r": 16, "target_modules": ["q_proj", "o_proj"]}),
+    "AdaLoRA": ("AdaLoraConfig", {"init_r": 4, "target_r": 2, "total_step": 10} | OWN),
+    "HRA": ("HRAConfig", {"r": 4} | OWN),
+    "Trained tokens": ("TrainableTokensConfig", {"token_indices": [3, 7], "target_modules": ["embed_tokens"]}),
+}
+"""Kinds of adapter that are no plain LoRA and become one: PEFT's settings class, and what it is given"""
+
+
+def settings(kind: str) -> Any:
+    """PEFT's settings of one of `OTHERS`."""
+    import peft
+
+    name, given = OTHERS[kind]
+    return getattr(peft, name)(task_type="CAUSAL_LM", **given)
+
+
 @dataclass(frozen=True)
 class Architecture:
     title: str
@@ -42,7 +69,7 @@ class Architecture:
 
 MIXTURE = ("LoRA", "experts as stacks", "experts one by one", "DoRA, converted")
 ARCHITECTURES: dict[str, Architecture] = {
-    "llama": Architecture("Llama", SIZE),
+    "llama": Architecture("Llama", SIZE, ("LoRA", *(f"{kind}, converted" for kind in OTHERS))),
     "qwen3": Architecture("Qwen 3", SIZE),
     "gemma3_text": Architecture("Gemma 3, text", SIZE),
     "gpt2": Architecture("GPT-2", SMALL_GPT2 | ENDS),
@@ -151,12 +178,17 @@ def adapter(name: str, kind: str, base: Path, folder: Path, seed: int) -> tuple[
         options |= {"target_modules": "all-linear", "exclude_modules": ["k_proj"]}
     if kind.startswith("DoRA"):
         options["use_dora"] = True
+    other = kind.removesuffix(", converted")
+    plain = name != "llama" or other not in OTHERS
     torch.manual_seed(seed)
-    model = get_peft_model(load(base), LoraConfig(task_type="CAUSAL_LM", r=4, lora_alpha=8, **options))
+    config = LoraConfig(task_type="CAUSAL_LM", r=4, lora_alpha=8, **options) if plain else settings(other)
+    model = get_peft_model(load(base), config)
     with torch.no_grad():
         for own, parameter in model.named_parameters():
-            if "lora_A" in own or "lora_B" in own:
+            if plain and ("lora_A" in own or "lora_B" in own):
                 parameter.normal_(std=0.2)
+            if not plain and parameter.requires_grad:
+                parameter.add_(torch.randn_like(parameter) * 0.3)
         wanted = model.eval()(torch.tensor(IDS)).logits
     model.save_pretrained(str(folder))
     _settings(folder, base_model_name_or_path=base.name)

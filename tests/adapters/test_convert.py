@@ -16,6 +16,7 @@ from sstmerge_core import adapters
 from sstmerge_core.adapters.convert import convert
 from sstmerge_core.cli import main
 from sstmerge_core.errors import AdapterError, RecipeError
+from tests.architectures import OTHERS, settings
 from tests.tiny_models import build_base
 
 IDS = torch.tensor([[2, 3, 10, 11, 12, 40, 1], [2, 7, 7, 9, 94, 4, 5]])
@@ -51,31 +52,9 @@ def in_peft(base: Path, folder: Path) -> torch.Tensor:
         return PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), str(folder)).eval()(IDS).logits
 
 
-def configs() -> dict:
-    import peft
-
-    causal: dict[str, Any] = {"task_type": "CAUSAL_LM"}
-    own = causal | {"target_modules": TARGETS}
-    return {
-        "DoRA": peft.LoraConfig(r=3, use_dora=True, **own),
-        "LoRA with trained modules": peft.LoraConfig(r=3, modules_to_save=["lm_head"], **own),
-        "LoRA with trained tokens": peft.LoraConfig(r=3, trainable_token_indices=[3, 7], **own),
-        "PiSSA": peft.LoraConfig(r=3, init_lora_weights="pissa", **own),
-        "OLoRA": peft.LoraConfig(r=3, init_lora_weights="olora", **own),
-        "LoHa": peft.LoHaConfig(r=2, alpha=4, **own),
-        "LoKr": peft.LoKrConfig(r=2, alpha=4, **own),
-        "OFT": peft.OFTConfig(r=0, oft_block_size=8, **own),
-        "IA3": peft.IA3Config(feedforward_modules=["down_proj"], **own),
-        "VeRA": peft.VeraConfig(r=4, target_modules=["q_proj"], **causal),
-        "AdaLoRA": peft.AdaLoraConfig(init_r=4, target_r=2, total_step=10, **own),
-        "HRA": peft.HRAConfig(r=4, **own),
-        "tokens": peft.TrainableTokensConfig(token_indices=[3, 7], target_modules=["embed_tokens"], **causal),
-    }
-
-
-@pytest.mark.parametrize("kind", configs())
+@pytest.mark.parametrize("kind", OTHERS)
 def test_the_lora_computes_what_the_adapter_computes(kind, base, tmp_path):
-    logits = trained(base, tmp_path / "A", configs()[kind])
+    logits = trained(base, tmp_path / "A", settings(kind))
     with pytest.raises(AdapterError, match="sstmerge adapters convert"):
         adapters.read(tmp_path / "A")
     made = convert(tmp_path / "A", base, tmp_path / "L")
@@ -85,7 +64,7 @@ def test_the_lora_computes_what_the_adapter_computes(kind, base, tmp_path):
 
 
 def test_of_a_lower_rank_the_stated_error_is_that_of_the_update(base, tmp_path):
-    logits = trained(base, tmp_path / "A", configs()["OFT"])
+    logits = trained(base, tmp_path / "A", settings("OFT"))
     exact, small = convert(tmp_path / "A", base, tmp_path / "X"), convert(tmp_path / "A", base, tmp_path / "S", rank=5)
     assert small.adapter.rank == 5 < exact.adapter.rank
     whole, part = exact.adapter.load(), small.adapter.load()
@@ -141,13 +120,13 @@ def test_what_no_lora_stands_for_is_refused_in_one_line_and_leaves_nothing(base,
 
 def test_an_adapter_of_another_base_is_not_converted_half(base, tmp_path):
     other = build_base("llama", tmp_path / "other", num_hidden_layers=3)
-    trained(other, tmp_path / "A", configs()["LoHa"])
+    trained(other, tmp_path / "A", settings("LoHa"))
     with pytest.raises(AdapterError, match="finds no place for|cannot put it on"):
         convert(tmp_path / "A", base, tmp_path / "L")
 
 
 def test_a_pattern_that_would_hang_peft_does_not(base, tmp_path):
-    trained(base, tmp_path / "A", configs()["LoHa"])
+    trained(base, tmp_path / "A", settings("LoHa"))
     path = tmp_path / "A" / "adapter_config.json"
     config = json.loads(path.read_text())
     for changes in (
@@ -245,7 +224,7 @@ def test_mlx_and_kohya_are_renamed_and_turned_without_a_loss(base, plain, tmp_pa
 
 def test_the_command_says_rank_and_error_and_what_it_writes_merges(base, plain, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("SSTMERGE_WORKSPACE", str(tmp_path / "ws"))
-    trained(base, tmp_path / "A", configs()["LoKr"])
+    trained(base, tmp_path / "A", settings("LoKr"))
     command = ["adapters", "convert", str(tmp_path / "A"), "--base", str(base), "--out", str(tmp_path / "L")]
     assert main([*command, "--rank", "2"]) == 0
     assert "LoRA of rank 2 of LOKR, 4 modules, relative error" in capsys.readouterr().out
