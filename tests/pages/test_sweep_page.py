@@ -17,6 +17,7 @@ from sstmerge_core.jobs.queue import Queue
 from sstmerge_core.store import EventWriter, remarks
 from sstmerge_core.workspace import Workspace
 from tests.there import there
+from tests.tiny_models import make_adapter
 
 Open = Callable[..., AppTest]
 TINY = {"base": "tiny-llama", "utility": "tiny-utility", "safety": "tiny-safety"}
@@ -219,3 +220,18 @@ def test_a_preset_of_the_merge_page_sets_method_parameters_and_prompts(open_page
     assert app.selectbox("merge.method").value == "sst_gevp"
     assert (app.number_input("merge.sst_gevp.alpha").value, app.number_input("merge.sst_gevp.k").value) == (0.1, 5)
     assert app.button_group("merge.preset").value == "report_2026_01"
+
+
+def test_modules_trained_whole_are_asked_for_and_what_is_chosen_goes_into_every_point(
+    open_page: Open, workspace: Workspace, tiny_base: Path, tmp_path: Path
+) -> None:
+    headed = make_adapter(tiny_base, tmp_path / "headed", 3, modules_to_save=["lm_head"])
+    catalog.add(workspace, headed, name="headed", role="utility")
+    app = open_page(workspace, "sweep", **TINY | {"utility": "headed"}, method="linear", alpha="0.2,0.4")
+    assert not app.exception and app.button("sweep.launch").disabled
+    app.selectbox("sweep.saved").select("utility").run()
+    assert app.button("sweep.launch").label == "Start 2 runs" and not app.button("sweep.launch").disabled
+    assert "utility" in app.query_params["saved"]
+    app.button("sweep.launch").click().run()
+    asked = Queue(workspace).spec(app.session_state["sweep.job"])["recipes"]
+    assert [recipe["modules_to_save"] for recipe in asked] == ["utility"] * 2
