@@ -68,12 +68,14 @@ def prepare(workspace: Workspace) -> Path:
     with _read_once():
         tokenizer = AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name)
         loaded = AutoModelForCausalLM.from_pretrained(source.parent, gguf_file=source.name, dtype=torch.float32)
-    # A model loaded from GGUF refuses save_pretrained; a fresh one of the same configuration does not.
+    # A model loaded from GGUF refuses save_pretrained; an empty one of the same configuration does not.
     settings = loaded.config.to_dict()
     for key in ("quantization_config", "_model_name_or_path"):
         settings.pop(key, None)
-    model = LlamaForCausalLM(LlamaConfig(**settings))
-    model.load_state_dict(loaded.state_dict())
+    with torch.device("meta"):
+        model = LlamaForCausalLM(LlamaConfig(**settings))
+    model.load_state_dict(loaded.state_dict(), assign=True)
+    model.tie_weights()
     model.generation_config = loaded.generation_config
     with new_folder(target) as temporary:
         model.save_pretrained(temporary)
@@ -85,10 +87,14 @@ def prepare(workspace: Workspace) -> Path:
 
 @contextlib.contextmanager
 def _read_once() -> Iterator[None]:
-    """transformers reads the file anew for the tokenizer, the configuration and the weights; a read takes seconds."""
+    """transformers reads the file anew for the tokenizer, the configuration and the weights; a read takes seconds.
+
+    And for every module it makes the table of all names anew.
+    """
     import gguf
 
-    with mock.patch.object(gguf, "GGUFReader", functools.cache(gguf.GGUFReader)):
+    made = ("GGUFReader", "get_tensor_name_map")
+    with mock.patch.multiple(gguf, **{name: functools.cache(getattr(gguf, name)) for name in made}):
         yield
 
 
