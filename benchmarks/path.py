@@ -84,8 +84,8 @@ def prepare(workspace: Path) -> Path:
     return workspace
 
 
-def go(address: str, browser: Any) -> Walk:
-    """Walk from the first page to a colleague's curve."""
+def go(address: str, browser: Any, prompts_of_each: int = PROMPTS) -> Walk:
+    """Walk from the first page to a colleague's curve, measured on so many prompts of each set."""
     context = browser.new_context(viewport={"width": 1440, "height": 900})
     context.grant_permissions(["clipboard-write"])
     context.add_init_script(_BROWSER)
@@ -96,9 +96,9 @@ def go(address: str, browser: Any) -> Walk:
     walk.press("Sweep over 5 α", page.get_by_role("button", name=re.compile("Sweep over 5 α")))
     prompts = page.get_by_role("spinbutton", name="Prompts of each set")
     walk.press("number of prompts", prompts)
-    prompts.fill(str(PROMPTS))
+    prompts.fill(str(prompts_of_each))
     prompts.press("Enter")
-    page.wait_for_url(f"**n={PROMPTS}**")
+    page.wait_for_url(f"**n={prompts_of_each}**")
     walk.press("Start 5 runs", page.get_by_role("button", name=re.compile("Start 5 runs")))
     page.get_by_text("5 of 5 runs finished").wait_for(timeout=500_000)
     page.wait_for_function("() => window.told.length > 0")

@@ -4,8 +4,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -17,6 +15,7 @@ from sstmerge_core.adapters import dense
 from sstmerge_core.adapters.dense import write_model
 from sstmerge_core.errors import AdapterError, DataError
 from sstmerge_core.models.resident import ResidentModel
+from tests.processes import died
 from tests.tiny_models import build_tokenizer
 
 IDS = torch.tensor([[2, 7, 9, 30, 41, 8]])
@@ -212,8 +211,7 @@ write_model(sys.argv[1], {sys.argv[3]: die}, sys.argv[2])
 
 
 def test_a_kill_in_the_middle_leaves_no_model_and_the_next_try_clears_what_it_left(tiny_base, tmp_path, monkeypatch):
-    command = [sys.executable, "-c", KILLED, str(tiny_base), str(tmp_path / "out"), LLAMA[0]]
-    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+    assert died(KILLED, str(tiny_base), str(tmp_path / "out"), LLAMA[0]) == -signal.SIGKILL
     assert not (tmp_path / "out").exists()
     assert [name.startswith(".out.partial-") for name in os.listdir(tmp_path)] == [True]
     monkeypatch.setattr(workspace, "_YOUNG_SECONDS", 0.0)

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.browser import chromium, drawn, serving
-from benchmarks.path import ALPHAS, MOST_CLICKS, PROMPTS, go, prepare
+from benchmarks.path import ALPHAS, MOST_CLICKS, go, prepare
 
 pytestmark = [
     pytest.mark.e2e,
@@ -24,6 +24,7 @@ pytestmark = [
         reason="no Chromium on this machine: apt-get install chromium",
     ),
 ]
+PROMPTS = 2
 MERGE = f"merge?utility=A5&safety=A7&method=linear&alpha=0.55&n={PROMPTS}"
 POINTS = """() => [...document.querySelectorAll('.js-plotly-plot')].flatMap(plot => plot._fullData || [])
     .filter(trace => (trace.mode || '').includes('markers') && trace.x && trace.x.length).map(trace => trace.name)"""
@@ -47,7 +48,7 @@ def test_from_a_fresh_workspace_to_a_shared_curve_in_eight_clicks(
     address: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with chromium() as browser:
-        walk = go(address, browser)
+        walk = go(address, browser, PROMPTS)
     with capsys.disabled():  # whether that is below five minutes is for benchmarks/path.py on a quiet machine to say
         print(f"\n{len(walk.clicks)} clicks, {walk.seconds:.0f} s from the first page to a colleague's curve:")
         print("\n".join(walk.clicks))

@@ -233,7 +233,8 @@ def _scroll_width(page: Any) -> int:
 def _serious(page: Any, *, only: Sequence[str] = ()) -> list[str]:
     """What axe-core calls serious or critical: missing names, contrast, what a keyboard cannot reach; `only`: rules."""
     page.wait_for_function("() => window.sstmergePage")
-    found = Axe().run(page, options={"runOnly": list(only)} if only else None).response["violations"]
+    options = {"resultTypes": ["violations"]} | ({"runOnly": list(only)} if only else {})
+    found = Axe().run(page, options=options).response["violations"]
     return [
         f"{fault['id']}: {node['html'][:200]}"
         for fault in found

@@ -3,8 +3,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
@@ -16,6 +14,7 @@ from sstmerge_core.recipe import Recipe, record
 from sstmerge_core.runs.execute import execute, inspect
 from sstmerge_core.store.events import last_status, read_events
 from sstmerge_core.workspace import Workspace
+from tests.processes import died
 from tests.there import there
 
 SMALL = preflight.Options(n=6)
@@ -198,8 +197,7 @@ def test_a_sweep_killed_five_times_ends_with_the_bits_of_one_that_was_not(worksp
     file = tmp_path / "recipes.json"
     file.write_text(json.dumps([one.model_dump(mode="json") for one in sweep]))
     for _ in range(5):
-        command = [sys.executable, "-c", KILLED, str(workspace.root), str(file), "2"]
-        assert subprocess.run(command, check=False, capture_output=True).returncode == -signal.SIGKILL
+        assert died(KILLED, str(workspace.root), str(file), "2") == -signal.SIGKILL
     execute(sweep, workspace)
     for one in (*sweep, there(sweep[0].reference)):
         assert last_status(workspace.run(one.run_id)) == "finished"

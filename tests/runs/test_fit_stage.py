@@ -1,10 +1,7 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -23,6 +20,7 @@ from sstmerge_core.store.events import read_events
 from sstmerge_core.suites import twins
 from sstmerge_core.suites.rows import load_rows, rows_digest, take
 from sstmerge_core.workspace import Workspace
+from tests.processes import died
 from tests.there import there
 
 FITS = [own.name for own in methods.methods() if own.fits and own.kind != "edited"]
@@ -94,7 +92,7 @@ def test_a_fit_is_planned_told_and_kept(method, workspace, recipe):
 
 
 KILLED = """
-import json, os, signal, sys
+import json, os, signal, sys, torch
 from pathlib import Path
 from sstmerge_core.recipe import Recipe
 from sstmerge_core.runs.execute import execute
@@ -104,6 +102,7 @@ def die(point, stage, done, total):
     if stage in ("fit", "passes") and done == 2:
         os.kill(os.getpid(), signal.SIGKILL)
 
+torch.set_num_threads(1)
 execute([Recipe.model_validate(json.load(open(sys.argv[2])))], Workspace(Path(sys.argv[1])).create(), report=die)
 """
 
@@ -119,11 +118,7 @@ def test_a_run_that_was_killed_while_it_fitted_goes_on_at_its_step_to_the_same_b
     try:
         execute([one], straight)
         (tmp_path / "recipe.json").write_text(json.dumps(one.model_dump(mode="json")))
-        died = subprocess.run(
-            [sys.executable, "-c", KILLED, str(workspace.root), str(tmp_path / "recipe.json")],
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
-        )
-        assert died.returncode == -signal.SIGKILL
+        assert died(KILLED, str(workspace.root), str(tmp_path / "recipe.json")) == -signal.SIGKILL
         told = []
         execute([one], workspace, report=lambda point, stage, done, total: told.append((stage, done)))
     finally:

@@ -4,8 +4,6 @@ import hashlib
 import json
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +13,7 @@ from sstmerge_core import adapters
 from sstmerge_core import train as training
 from sstmerge_core.errors import Cancelled, DataError, JobError, RecipeError
 from sstmerge_core.train import TrainingSettings, checkpoint, train, training_data, training_record
+from tests.processes import died
 from tests.tiny_models import build_base
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -95,7 +94,6 @@ def test_a_process_killed_with_minus_nine_while_it_writes_goes_on_to_the_same_bi
 ) -> None:
     code = f"""
 import os, signal, sys
-sys.path.insert(0, {str(ROOT)!r})
 from pathlib import Path
 from sstmerge_core import train
 from sstmerge_core.train import checkpoint
@@ -110,8 +108,7 @@ checkpoint.os.replace = replace
 settings = train.TrainingSettings.model_validate_json({SETTINGS.model_dump_json()!r})
 train.train(Path({str(base)!r}), {ROWS!r}, Path({str(tmp_path / "A")!r}), settings, validation={HELD_OUT!r})
 """
-    child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert child.returncode == -signal.SIGKILL, child.stderr[-2000:]
+    assert died(code) == -signal.SIGKILL
     place = checkpoint.folder(tmp_path / "A")
     assert {path.name for path in place.iterdir()} >= {"state.safetensors", "state.safetensors.partial"}
     steps: list[int] = []
