@@ -93,8 +93,9 @@ def _read_once() -> Iterator[None]:
     """
     import gguf
 
-    made = ("GGUFReader", "get_tensor_name_map")
-    with mock.patch.multiple(gguf, **{name: functools.cache(getattr(gguf, name)) for name in made}):
+    with contextlib.ExitStack() as stack:
+        for name in ("GGUFReader", "get_tensor_name_map"):
+            stack.enter_context(mock.patch.object(gguf, name, functools.cache(getattr(gguf, name))))
         yield
 
 
