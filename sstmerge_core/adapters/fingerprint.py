@@ -120,9 +120,15 @@ def _seal(path: Path, state: str, digest: str) -> str:
 def _hashes(workspace: Workspace) -> Iterator[sqlite3.Connection]:
     workspace.cache.mkdir(parents=True, exist_ok=True)
     with closing(sqlite3.connect(workspace.cache / _CACHE, timeout=30)) as connection, connection:
-        columns = "path TEXT PRIMARY KEY, state TEXT, sha256 TEXT, seal TEXT"
-        connection.execute(f"CREATE TABLE IF NOT EXISTS hashes({columns})")
+        known = {name for _, name, *_ in connection.execute("PRAGMA table_info(hashes)")}
+        if known != set(_COLUMNS):
+            # of an earlier version: with it nothing could be remembered, and every page would hash the base anew
+            connection.execute("DROP TABLE IF EXISTS hashes")
+            connection.execute(f"CREATE TABLE hashes({', '.join(f'{name} {kind}' for name, kind in _COLUMNS.items())})")
         yield connection
+
+
+_COLUMNS = {"path": "TEXT PRIMARY KEY", "state": "TEXT", "sha256": "TEXT", "seal": "TEXT"}
 
 
 def _hash(path: Path) -> str:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import hashlib
 import json
 import os
 import random
+import sqlite3
 import subprocess
 import sys
 import time
@@ -275,6 +277,24 @@ def test_a_hash_that_changed_in_its_cache_is_not_believed(
     data = cache.read_bytes()
     assert data.count(right.encode()) == 1
     cache.write_bytes(data.replace(right.encode(), bytes([right.encode()[0] ^ 1]) + right.encode()[1:]))
+    assert fingerprint.file_sha256(weights, workspace) == right
+
+
+def test_hashes_of_an_earlier_version_are_made_anew_and_remembered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With their table nothing could be remembered: each page hashed the base model anew."""
+    workspace = Workspace(tmp_path / "w").create()
+    weights = tmp_path / "weights"
+    weights.write_bytes(b"weights")
+    workspace.cache.mkdir(parents=True, exist_ok=True)
+    with closing(sqlite3.connect(workspace.cache / "hashes.sqlite")) as old, old:
+        old.execute("CREATE TABLE hashes(path TEXT PRIMARY KEY, size INTEGER, mtime INTEGER, sha256 TEXT)")
+        old.execute("INSERT INTO hashes VALUES (?, 7, 1, 'of another version')", [str(weights)])
+    monkeypatch.setattr(fingerprint, "_TICK_SECONDS", 0.0)
+    right = fingerprint.file_sha256(weights, workspace)
+    assert right == hashlib.sha256(b"weights").hexdigest()
+    monkeypatch.setattr(fingerprint, "_hash", lambda path: pytest.fail("it is known"))
     assert fingerprint.file_sha256(weights, workspace) == right
 
 
