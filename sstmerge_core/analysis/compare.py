@@ -155,7 +155,7 @@ def compare(sides: Sequence[Side], judge: str | None) -> pd.DataFrame:
         for side in sides:
             tables[metric, suite, side.letter] = outcomes(side, metric, suite)
             if (metric, suite) not in measured[side.letter] and metric_registry.get(metric).where_any:
-                measured[side.letter] |= _none_has(metric, suite, tables[metric, suite, side.letter])
+                measured[side.letter] |= _unrecorded(metric, suite, tables[metric, suite, side.letter])
         for side in sides:
             row: dict[str, Any] = {"metric": metric, "suite": suite, "letter": side.letter}
             own = measured[side.letter].get((metric, suite))
@@ -297,9 +297,15 @@ def _measured(side: Side, judge: str | None) -> dict[tuple[str, str], dict[str, 
     return found
 
 
-def _none_has(metric: str, suite: str, own: pd.Series) -> dict[tuple[str, str], dict[str, float]]:
-    """What is recorded only where an answer has any of it, such as reasoning: 0 of a run whose answers have none."""
-    return {(metric, suite): {"value": 0.0, "low": 0.0, "high": 0.0, "n": float(len(own))}} if len(own) else {}
+def _unrecorded(metric: str, suite: str, own: pd.Series) -> dict[tuple[str, str], dict[str, float]]:
+    """What is recorded only where an answer has any of it, such as reasoning, from the answers themselves.
+
+    0 of a run whose answers have none; without an interval of one that has some and was measured before the metric was.
+    """
+    if own.empty:
+        return {}
+    end = np.nan if own.any() else 0.0
+    return {(metric, suite): {"value": float(own.mean()), "low": end, "high": end, "n": float(len(own))}}
 
 
 def _test(

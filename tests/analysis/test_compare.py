@@ -73,6 +73,9 @@ def test_a_run_that_does_not_reason_has_thoughts_of_length_0_beside_one_that_doe
         row = only(found, "thought_length", letter)
         assert (row["value"], row["low"], row["high"], row["n"]) == (0.0, 0.0, 0.0, 12)
         assert row["outcome"] == outcome
+    before = replace(third, samples=thinking)  # it reasons, and was measured before that was a figure
+    row = only(compare.compare([first, second, before], JUDGE), "thought_length", "C")
+    assert row["value"] == row["difference"] == 2.0 and np.isnan(row["low"]) and row["outcome"] == compare.WORSE
 
 
 def test_prompts_are_drawn_by_their_topic_where_they_have_one() -> None:
