@@ -29,7 +29,8 @@ has given it, and an adapter of the text model alone fits too. Experts of a mixt
 `experts.3.down_proj`, and `experts.3.gate_up_proj`, gate above up. What is written of them is a stack, as PEFT has it
 since transformers 5 (`target_parameters`), and so it loads there and in nothing older. What is called converted above
 became a LoRA by `sstmerge adapters convert`, as the Adapters page does it.
-Of `modules_to_save` the utility side's can be kept as they are instead (`--modules-to-save utility`).
+Of `modules_to_save` the utility side's can be kept as they are instead (`--modules-to-save utility`), or all merged as
+whole weights (`dense`).
 """
 
 

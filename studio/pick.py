@@ -237,7 +237,8 @@ def trained_whole(state: link.Link, used: Sequence[Entry]) -> dict[str, str]:
         f"Modules trained whole ({told}) are",
         SAVED,
         "What PEFT calls modules_to_save. Kept, the utility side's stand in the place of the base's in gradients, "
-        "answers and the written adapter; the safety side's have no part in the merge.",
+        "answers and the written adapter; the safety side's have no part in the merge. Merged, "
+        "what each was trained by is a ΔW like any other, and a whole weight is written.",
     )
     return {"saved": said}
 

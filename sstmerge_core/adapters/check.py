@@ -8,14 +8,14 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from sstmerge_core.adapters import places, scan
 from sstmerge_core.adapters import saved as saved_modules
-from sstmerge_core.adapters.adapted import EXPERT
+from sstmerge_core.adapters.adapted import EXPERT, AdaptedModule
 from sstmerge_core.adapters.json_file import read_object, shown
 from sstmerge_core.adapters.names import canonical
 from sstmerge_core.adapters.places import WEIGHTS
@@ -278,15 +278,15 @@ def check_pair(base: str | Path, utility: str | Path, safety: str | Path) -> Rep
 def check_many(base: str | Path, adapters: Mapping[str, str | Path], *, modules_to_save: str = "refuse") -> Report:
     """Check that adapters, given by role or name, fit the base model and each other.
 
-    `modules_to_save` says what is done with fully trained modules, see `saved.Policy`: refused, or those of the utility
-    side (every role but ``safety``) stay as they are. Never raises for bad input: the report holds every problem of
-    every adapter.
+    `modules_to_save` says what is done with fully trained modules, see `saved.Policy`: refused, those of the utility
+    side (every role but ``safety``) stay as they are, or all are merged. Never raises for bad input: the report holds
+    every problem of every adapter.
     """
     report = Report()
     found: dict[str, Adapter] = {}
     for role, path in adapters.items():
         try:
-            found[role] = read(path, saved=modules_to_save == "utility")
+            found[role] = read(path, saved=modules_to_save != "refuse")
         except AdapterError as error:
             report.problems.extend(error.problems)
     try:
@@ -294,20 +294,51 @@ def check_many(base: str | Path, adapters: Mapping[str, str | Path], *, modules_
     except SSTMergeError as error:
         report.problems.extend(error.problems)
         return report
+    plain = dict(found)
+    if modules_to_save == "dense":
+        found = _told_whole(report, found, model)
     for role, adapter in found.items():
         problems, warnings = _fits_base(adapter, model, role)
         report.problems.extend(problems)
         report.warnings.extend(warnings + _doubts(adapter, role) + _own_template(adapter, model, role))
-        report.warnings.extend(scan.doubts(adapter, role))
+        report.warnings.extend(scan.doubts(plain[role], role))
         report.facts |= _facts(role, adapter)
         report.experts = report.experts or next(filter(EXPERT.fullmatch, adapter.modules), "")
     report.one_by_one = model.model_type not in _TOGETHER
     report.facts["base"] = f"{model.name} ({model.architecture}, vocabulary {model.vocabulary:,})"
     if len(found) == len(adapters) > 1:
         _compare(report, found)
-    if modules_to_save != "refuse":
+    if modules_to_save == "utility":
         _keep(report, found, model)
     return report
+
+
+def _told_whole(report: Report, adapters: Mapping[str, Adapter], base: BaseModel) -> dict[str, Adapter]:
+    """The adapters with their fully trained modules among the others, and what stands in the way of that."""
+    found = {}
+    for role, adapter in adapters.items():
+        where = f"{role} adapter {adapter.path}"
+        if adapter.saved:
+            report.facts[f"{role} modules_to_save"] = shown(", ".join(saved_modules.modules(adapter.path)))
+        if other := next((name for name, one in adapter.saved.items() if not one.is_matrix), ""):
+            fix = "`--modules-to-save utility` keeps those of the utility side; or train it without."
+            fault = f"has trained {shown(other)} whole, which is no weight matrix and cannot be merged as one"
+            report.problems.append(Problem(where, fault, fix))
+        elif misfits := _misfits(adapter, base, where):
+            report.problems.extend(misfits)
+        else:
+            found[role] = replace(adapter, modules={**adapter.modules, **as_modules(adapter, base)}, saved={})
+    return found
+
+
+def as_modules(adapter: Adapter, base: BaseModel) -> dict[str, AdaptedModule]:
+    """An adapter's fully trained modules (`Adapter.saved`) as modules with a ΔW of full rank, by name."""
+    found = {}
+    for name, one in adapter.saved.items():
+        module = canonical(name.removesuffix(".weight"))
+        out, inner = one.header.shape[::-1] if base.is_transposed(module) else one.header.shape
+        found[module] = AdaptedModule(min(out, inner), inner, out, 1.0, one.key, one.key)
+    return found
 
 
 def _keep(report: Report, adapters: Mapping[str, Adapter], base: BaseModel) -> None:

@@ -67,7 +67,7 @@ class Adapter:
 
     @property
     def rank(self) -> int:
-        return max(module.rank for module in self.modules.values())
+        return max((module.rank for module in self.modules.values()), default=0)
 
     @property
     def embeddings(self) -> frozenset[str]:
@@ -101,7 +101,8 @@ class Adapter:
             found = {}
             for name, module in self.modules.items():
                 a, b = module.factors(tensors)
-                found[name] = Factors(a.to(torch.float32), b.to(torch.float32), module.scaling)
+                # joined experts and modules trained whole are put together on the host
+                found[name] = Factors(a.to(device, torch.float32), b.to(device, torch.float32), module.scaling)
             return found
 
 

@@ -12,7 +12,7 @@ from sstmerge_core.adapters.json_file import read_object, shown
 from sstmerge_core.adapters.places import CONFIG, WEIGHTS
 from sstmerge_core.adapters.safetensors_header import TensorHeader
 from sstmerge_core.adapters.safetensors_writer import NAMES
-from sstmerge_core.adapters.settings import KEEP, SAVED
+from sstmerge_core.adapters.settings import SAVED
 from sstmerge_core.errors import Problem
 
 if TYPE_CHECKING:
@@ -30,6 +30,11 @@ class Saved:
     file: Path
     key: str
     header: TensorHeader
+
+    @property
+    def is_matrix(self) -> bool:
+        """Whether it is a module's weight matrix: no norm, no bias, no stack of experts."""
+        return len(self.header.shape) == 2 and self.key.endswith("weight")
 
     def load(self) -> torch.Tensor:
         """The tensor on the CPU, in the format in which it is saved."""
@@ -92,10 +97,6 @@ def owner_of(name: str, targets: Iterable[str]) -> str:
 
 def problem(policy: str, where: str) -> Problem | None:
     """What is wrong with a choice before any adapter is looked at."""
-    if policy not in POLICIES:
-        return Problem(where, f"--modules-to-save {policy} is unknown", f"Use one of {', '.join(POLICIES)}.")
-    if policy == "dense":
-        fix = "`sstmerge adapters convert` makes a LoRA of them that every method merges; then write it with --dense."
-        fault = "fully trained modules are not merged as whole tensors (--modules-to-save dense)"
-        return Problem(where, fault, f"{fix} {KEEP}")
-    return None
+    if policy in POLICIES:
+        return None
+    return Problem(where, f"--modules-to-save {policy} is unknown", f"Use one of {', '.join(POLICIES)}.")

@@ -34,7 +34,10 @@ WITHOUT_EFFECT = frozenset(
 )
 
 SAVED = "modules_to_save"
-KEEP = "Or `--modules-to-save utility` keeps those of the utility side as they are, beside the merge."
+KEEP = (
+    "Or `--modules-to-save utility` keeps those of the utility side as they are, beside the merge, and `dense` merges "
+    "them too."
+)
 _CONVERT = "convert"
 """Stands for the command that makes a LoRA of it"""
 _RETRAIN = "Train without it, or merge the adapter into a dense model."

@@ -382,8 +382,8 @@ def _chat(base: Base, options: Options) -> Chat:
     return chat
 
 
-def _kept(base: Base, used: Sequence[Entry], options: Options) -> Literal["refuse", "utility"]:
-    """``utility`` where an adapter has fully trained modules and so it is wanted: a recipe without them keeps its id.
+def _kept(base: Base, used: Sequence[Entry], options: Options) -> Literal["refuse", "utility", "dense"]:
+    """What was chosen where an adapter has fully trained modules: a recipe without them keeps its id.
 
     Raises RecipeError where what generates cannot have them.
     """
@@ -394,7 +394,7 @@ def _kept(base: Base, used: Sequence[Entry], options: Options) -> Literal["refus
         if wrong:
             fault = "answers without modules that an adapter has trained whole, by vLLM and in 8 or 4 bits"
             raise RecipeError(Problem(f"base model {base.name}", fault, f"{fix}{said}."))
-    return "utility"
+    return "dense" if options.modules_to_save == "dense" else "utility"
 
 
 def is_finished(workspace: Workspace, recipe: Recipe) -> bool:

@@ -92,7 +92,10 @@ def add_chat(parser: argparse.ArgumentParser) -> None:
         "a prompt beyond the model's positions: refuse the suite (default), or cut the prompt's beginning and count it"
     )
     parser.add_argument("--too-long", choices=["refuse", "cut"], help=about)
-    about = "modules that an adapter has trained whole (modules_to_save): refuse (default), or keep the utility side's"
+    about = (
+        "modules that an adapter has trained whole (modules_to_save): refuse (default), keep the utility side's "
+        "as they are, or merge them too, as W' - W (dense)"
+    )
     parser.add_argument("--modules-to-save", choices=saved.POLICIES, help=about)
 
 

@@ -282,9 +282,10 @@ class Recipe(_Frozen):
     """A model like the base before it was aligned; base − unaligned is the safe direction of methods that use one"""
     chat: Chat = AS_THE_TEMPLATE
     """It came later: without one a run keeps its id"""
-    modules_to_save: Literal["refuse", "utility"] = "refuse"
-    """What is done with modules that an adapter has trained whole: there are none, or those of the utility side stand
-    in the place of the base's in every stage. It came later: where there are none a run keeps its id"""
+    modules_to_save: Literal["refuse", "utility", "dense"] = "refuse"
+    """What is done with modules that an adapter has trained whole: there are none; those of the utility side stand in
+    the place of the base's in every stage; or they are merged as W′ − W, like every ΔW. It came later: where there are
+    none a run keeps its id"""
     device: str = ""
     """Where to compute: ``cpu``, ``cuda:1``; empty: wherever it is carried out. It does not count for identity, as it
     never did, though another device rounds differently: what changes by design is `dtype` and `applied`"""
@@ -354,7 +355,7 @@ class Recipe(_Frozen):
     @property
     def computed_base(self) -> str:
         """SHA-256 of what ΔW is added to: the base, or the base with the utility side's fully trained modules."""
-        if self.modules_to_save == "refuse":
+        if self.modules_to_save != "utility":
             return self.base.sha256
         return _digest([self.base.sha256, *(one.sha256 for one in self.experts)])
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from sstmerge_core import adapters, documents, methods
 from sstmerge_core.adapters import RECORD, Adapter
 from sstmerge_core.adapters.saved import modules
+from sstmerge_core.adapters.whole import remade, whole_modules, without
 from sstmerge_core.adapters.write import Rows, Weights
 from sstmerge_core.builder.recipe_file import NAME, Output, RecipeFile, public_name, without_paths
 from sstmerge_core.recipe import Recipe
@@ -40,15 +41,26 @@ def write_adapter(
     from sstmerge_core.adapters.weighted import weighted_sum
 
     entry = methods.get(recipe.method)
+    base_name = _base_name(recipe, inputs)
+    # of a module that one of them has trained whole, a whole weight is written
+    whole = whole_modules(inputs)
+    kept = _kept(recipe, inputs)
+    saved: Mapping[str, Any] = kept.saved if kept else {}
+    names = modules(kept.path) if kept else ()
+    found = merged() if whole else None
+    if found is not None:
+        saved = remade(inputs, {name: found.modules[name].delta for name in whole}, output.dtype)
+        names = tuple(dict.fromkeys(name for one in inputs for name in modules(one.path)))
+        inputs = without(inputs, whole)
     output = replace(output, dtype=_dtype(inputs) if output.dtype == "auto" else output.dtype)
     factors: Mapping[str, Any]
     errors: Rows = []
     if entry.kind == "combination" and output.rank is None:
         factors = weighted_sum(inputs, entry.function(len(inputs), **entry.complete(recipe.parameters)))
     else:
-        factors, errors = merged().factors(output.rank)
-    base_name = _base_name(recipe, inputs)
-    kept = _kept(recipe, inputs)
+        found = found or merged()
+        found = _lean(found, whole, inputs) if whole else found
+        factors, errors = found.factors(output.rank)
     written = adapters.write_adapter(
         factors,
         folder,
@@ -57,8 +69,8 @@ def write_adapter(
         embeddings=frozenset().union(*(adapter.embeddings for adapter in inputs)),
         fan_in_fan_out=any(adapter.fan_in_fan_out for adapter in inputs),
         spelling=spelling(Path(recipe.base.path)),
-        saved=kept.saved if kept else None,
-        modules_to_save=modules(kept.path) if kept else (),
+        saved=saved,
+        modules_to_save=names,
         describe=lambda weights: _texts(recipe, output, base_name, weights, errors),
     )
     return written, errors + written.weights.statistics
@@ -84,9 +96,18 @@ def write_model(
     return written, written.weights.statistics
 
 
+def _lean(merged: Merged, whole: set[str], inputs: Sequence[Adapter]) -> Merged:
+    """The merge without the modules that are written whole, of the rank that the others of `inputs` need."""
+    own = {name: module for name, module in merged.modules.items() if name not in whole}
+    ranks = [len(module.factors()[0]) for module in own.values() if module.factors is not None]
+    if len(ranks) < len(own):  # dense: cut at the rank of all adapters together, as every merge is
+        ranks.append(sum(adapter.rank for adapter in inputs))
+    return replace(merged, modules=own, rank=max(ranks, default=1))
+
+
 def _kept(recipe: Recipe, inputs: Sequence[Adapter]) -> Adapter | None:
     """The adapter of the utility side whose fully trained modules stay."""
-    if recipe.modules_to_save == "refuse":
+    if recipe.modules_to_save != "utility":
         return None
     return next((one for one in inputs[: len(recipe.experts)] if one.saved), None)
 

@@ -202,7 +202,7 @@ def merge_now(
     if entry.needs_base:
         base = base_weights(recipe.base.path, session.arithmetic)
     direction = safe_direction(recipe, session) if recipe.unaligned else None
-    factors = [session.factors(source) for source in recipe.adapters]
+    factors = [session.factors(source, recipe) for source in recipe.adapters]
 
     def at(alpha: float | None) -> Merged:
         read = [recipe.base] if entry.needs_base or direction else []
@@ -530,7 +530,7 @@ def inspect(
     session = Session(workspace, "cpu", user, job_id, report, should_cancel)
     session.progress("inspect", 0, 1)
     utility, safety = sources["utility"], sources["safety"]
-    space = core_space([session.factors(utility), session.factors(safety)])
+    space = core_space([session.adapter(one).load(session.arithmetic) for one in (utility, safety)])
     pair_id = f"{utility.sha256[:12]}-{safety.sha256[:12]}"
     with EventWriter(workspace.pairs / pair_id) as events:
         names = {side: source.sha256 for side, source in sources.items()}

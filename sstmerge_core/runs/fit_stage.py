@@ -84,7 +84,7 @@ def _depends(recipe: Recipe, session: Session) -> dict[str, Any]:
 def _space(recipe: Recipe, session: Session) -> Any:
     from sstmerge_core.space import core_space
 
-    return core_space([session.factors(source) for source in recipe.adapters])
+    return core_space([session.factors(source, recipe) for source in recipe.adapters])
 
 
 def _objective(recipe: Recipe, session: Session, space: Any, parts: Mapping[str, Part]) -> ModelObjective:
@@ -160,7 +160,7 @@ class _Prompts:
         """The base model with the merge and the edits so far."""
         recipe, session = self._recipe, self._session
         merged = merge(
-            [session.factors(source) for source in recipe.adapters],
+            [session.factors(source, recipe) for source in recipe.adapters],
             recipe.method,
             recipe.parameters,
             base=base_weights(recipe.base.path, session.arithmetic),
@@ -189,7 +189,9 @@ class _Prompts:
     def _modules(self, resident: ResidentModel) -> tuple[list[str], str]:
         """The modules that are looked at, and for a method that asks for answers the last layer."""
         if not self._entry.needs_answers:
-            return sorted(set().union(*(self._session.factors(source) for source in self._recipe.adapters))), ""
+            return sorted(
+                set().union(*(self._session.factors(source, self._recipe) for source in self._recipe.adapters))
+            ), ""
         names = [
             name
             for name in sorted(resident.modules)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sstmerge_core import adapters
+from sstmerge_core.adapters.whole import whole_modules, with_whole
 from sstmerge_core.errors import AdapterError, Cancelled, DataError, Problem, RecipeError
 from sstmerge_core.jobs.model import Onlooker
 from sstmerge_core.jobs.plan import importance_units
@@ -56,7 +57,7 @@ class Session:
     """How each of the two is spoken to at present"""
     _scorers: dict[tuple[str, ...], Scorer | None] = field(default_factory=dict)
     _adapters: dict[str, Adapter] = field(default_factory=dict)
-    _factors: dict[str, dict[str, Factors]] = field(default_factory=dict)
+    _factors: dict[tuple[str, str], dict[str, Factors]] = field(default_factory=dict)
     _calibrated: tuple[Any, Calibrated] | None = None
     patches: dict[Any, Any] = field(default_factory=dict)
     """What a sweep over α solves once, of the last point's gradients"""
@@ -151,7 +152,7 @@ class Session:
             put_on(recipe, resident, merged)
             return resident
         inputs = self.inputs(recipe)
-        if self.kept(recipe) is not None:
+        if self.kept(recipe) is not None or whole_modules(inputs):
             raise RecipeError(vllm_keeps_none(recipe.base.name))
         rank = max(merged.rank, sum(adapter.rank for adapter in inputs))
         served = self.served(recipe.base, recipe.dtype, rank, recipe.chat)
@@ -180,7 +181,7 @@ class Session:
         return self._adapters[source.sha256]
 
     def kept(self, recipe: Recipe) -> Adapter | None:
-        """The adapter whose fully trained modules the recipe keeps; None where there are none.
+        """The adapter whose fully trained modules the recipe keeps; None where there are none, or they are merged.
 
         Raises AdapterError where an adapter has such modules and the recipe says nothing of them.
         """
@@ -188,19 +189,27 @@ class Session:
             for source in recipe.adapters:
                 if self.adapter(source).saved:
                     adapters.read(source.path)  # refuses it in its own words
+        if recipe.modules_to_save != "utility":
             return None
         return next((one for one in map(self.adapter, recipe.experts) if one.saved), None)
 
     def inputs(self, recipe: Recipe) -> list[Adapter]:
-        """The recipe's adapters, checked and hashed two at a time; see `adapter`."""
-        with ThreadPoolExecutor(2) as pool:
-            return list(pool.map(self.adapter, recipe.adapters))
+        """The recipe's adapters, checked and hashed two at a time; see `adapter`.
 
-    def factors(self, source: Source) -> dict[str, Factors]:
-        """An adapter's factors in memory; see `adapter`."""
-        if source.sha256 not in self._factors:
-            self._factors[source.sha256] = self.adapter(source).load(self.arithmetic)
-        return self._factors[source.sha256]
+        Modules trained whole are among the others where the recipe merges them.
+        """
+        with ThreadPoolExecutor(2) as pool:
+            found = list(pool.map(self.adapter, recipe.adapters))
+        return [with_whole(one, Path(recipe.base.path)) for one in found] if merges_whole(recipe) else found
+
+    def factors(self, source: Source, recipe: Recipe) -> dict[str, Factors]:
+        """Factors of one of a recipe's adapters in memory; see `inputs`."""
+        key = (source.sha256, recipe.base.sha256 if merges_whole(recipe) else "")
+        if key not in self._factors:
+            adapter = self.adapter(source)
+            adapter = with_whole(adapter, Path(recipe.base.path)) if merges_whole(recipe) else adapter
+            self._factors[key] = adapter.load(self.arithmetic)
+        return self._factors[key]
 
     def calibrated(self, recipe: Recipe) -> Calibrated:
         """Core space and gradients of the recipe's adapters, from memory, from the cache, or computed now."""
@@ -212,7 +221,7 @@ class Session:
         if self._calibrated is None or self._calibrated[0] != key:
             self._calibrated = None
             self.patches.clear()
-            space = core_space([self.factors(source) for source in recipe.adapters])
+            space = core_space([self.factors(source, recipe) for source in recipe.adapters])
             found = {part: self._gradients(recipe, space, part) for part in recipe.calibration.parts}
             own = [gradients for part, gradients in found.items() if part.startswith("benign")]
             if "general" in found:
@@ -259,7 +268,7 @@ class Session:
         folder = self.workspace.cache / "inputs" / cache.key(**depends)
         found = inputs.load(folder)
         if found is None:
-            space = core_space([self.factors(source) for source in recipe.adapters])
+            space = core_space([self.factors(source, recipe) for source in recipe.adapters])
             examples = self.examples(recipe, "harm", 0)
             resident = self.model(recipe.base, calibration.dtype, kept=self.kept(recipe))
             resident.set_delta(None)
@@ -300,7 +309,7 @@ class Session:
         calibration = recipe.calibration
         assert calibration is not None
         total = importance_units(recipe)
-        factors = self.factors(recipe.adapters[index])
+        factors = self.factors(recipe.adapters[index], recipe)
         examples = self.examples(recipe, self._electing(recipe, index)["part"], 0)
         resident = self.model(recipe.base, calibration.dtype, recipe.chat, kept=self.kept(recipe))
         done = 2 * index * calibration.n_benign
@@ -355,7 +364,7 @@ class Session:
             names = list(calibration.parts)
             before = sum(calibration.parts[name][1] for name in names[: names.index(part)])
             examples = self.examples(recipe, part, before)
-            factors = [self.factors(source) for source in recipe.adapters]
+            factors = [self.factors(source, recipe) for source in recipe.adapters]
             resident = self.model(recipe.base, calibration.dtype, recipe.chat, kept=self.kept(recipe))
             weights = expansion.weights(point, len(factors), calibration.experts)
             _put(resident, factors, weights, calibration.dtype)
@@ -420,12 +429,17 @@ class Session:
         if found is None:
             prompts = [row.prompt for row in planned_rows(source, calibration.split, n)]
             resident = self.model(recipe.base, calibration.dtype, recipe.chat, kept=self.kept(recipe))
-            factors = [self.factors(adapter) for adapter in recipe.adapters]
+            factors = [self.factors(adapter, recipe) for adapter in recipe.adapters]
             weights = expansion.weights(point, len(factors), calibration.experts)
             put = partial(_put, resident, factors, weights, calibration.dtype)
             found = answers.own_answers(resident, prompts, tell, put)
             answers.save(self.workspace, entry, found, depends)
         return found
+
+
+def merges_whole(recipe: Recipe) -> bool:
+    """Whether modules that an adapter has trained whole are merged like the others."""
+    return recipe.modules_to_save == "dense"
 
 
 def vllm_keeps_none(base: str) -> Problem:

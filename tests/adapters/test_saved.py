@@ -168,10 +168,95 @@ def test_without_the_choice_they_are_refused_with_both_ways_out(untied):
         adapters.read(untied[2])
 
 
-def test_merging_them_whole_is_refused_by_name_with_what_does_it(untied):
+@pytest.fixture(
+    scope="module", params=[(False, ["lm_head"]), (True, ["embed_tokens"]), (True, ["embed_tokens", "lm_head"])]
+)
+def both_whole(request, tmp_path_factory):
+    """Both adapters have trained the same modules whole."""
+    tied, names = request.param
+    root = tmp_path_factory.mktemp("dense")
+    base = build_base("llama", root / "base", tie_word_embeddings=tied)
+    return (
+        Workspace(root / "workspace").create(),
+        base,
+        trained(base, root / "utility", names, 1),
+        trained(base, root / "safety", names, 2),
+    )
+
+
+def by_hand_whole(base: Path, pair: tuple[Path, Path], weights: tuple[float, float]) -> torch.Tensor:
+    """The base with the ΔW of both added by these weights, and the W′ − W of what they have trained whole."""
+    model: Any = AutoModelForCausalLM.from_pretrained(base).eval()
+    embeddings, head = model.get_input_embeddings(), model.get_output_embeddings()
+    head.weight = torch.nn.Parameter(head.weight.detach().clone())
+    before = {"lm_head.weight": head.weight.clone(), "model.embed_tokens.weight": embeddings.weight.clone()}
+    modules = dict(model.named_modules())
+    for path, weight in zip(pair, weights, strict=True):
+        read = adapters.read(path, saved=True)
+        for name, one in read.load().items():
+            modules[name].weight.data += weight * one.scaling * one.b @ one.a
+        for name, tensor in read.saved.items():
+            modules[name.removesuffix(".weight")].weight.data += weight * (tensor.load() - before[name])
+    return logits(model)
+
+
+def test_merged_they_are_a_delta_like_any_other_in_the_adapter_in_memory_and_dense(both_whole, tmp_path):
+    workspace, base, utility, safety = both_whole
+    found = recipe(workspace, base, utility, safety, "dense")
+    expected = by_hand_whole(base, (utility, safety), (0.6, 0.4))
+    execute.merge_to(found, workspace, tmp_path / "merged", device="cpu")
+    assert torch.allclose(by_peft(base, tmp_path / "merged"), expected, atol=1e-5)
+    assert saved.modules(tmp_path / "merged") == saved.modules(utility)
+    written = adapters.read(tmp_path / "merged", saved=True)
+    assert written.rank == sum(adapters.read(one, saved=True).rank for one in (utility, safety)), "not the vocabulary's"
+    execute.merge_to(found, workspace, tmp_path / "dense", output=Output(kind="model", dtype="auto"), device="cpu")
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "dense").eval()
+    assert torch.allclose(logits(model), expected, atol=1e-5)
+    session = Session(workspace, "cpu")
+    resident: Any = session.answering(found.model_copy(update={"evaluation": None}), execute.merge_now(found, session))
+    assert torch.allclose(logits(resident.model), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("method", ["ties", "dare_ties", "slerp", "sst_gevp", "safe_lora", "fisher"])
+def test_every_kind_of_method_merges_them_and_the_adapter_is_what_was_in_memory(both_whole, method, tmp_path):
+    workspace, base, utility, safety = both_whole
+    found = recipe(workspace, base, utility, safety, "dense", method=method, parameters={})
+    execute.merge_to(found, workspace, tmp_path / "dense", output=Output(kind="model", dtype="auto"), device="cpu")
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "dense").eval()
+    session = Session(workspace, "cpu")
+    merged = execute.merge_now(found, session)
+    resident: Any = session.answering(found.model_copy(update={"evaluation": None}), merged)
+    assert torch.allclose(logits(resident.model), logits(model), atol=1e-5)
+    execute.merge_to(found, workspace, tmp_path / "merged", device="cpu")
+    weights = load_file(tmp_path / "merged" / "adapter_model.safetensors")
+    dense = load_file(tmp_path / "dense" / "model.safetensors")
+    for name in adapters.read(tmp_path / "merged", saved=True).saved:
+        [key] = [key for key in weights if key.endswith(name)]
+        assert torch.allclose(weights[key], dense[name], atol=1e-6), "whole weights lose nothing to a rank"
+
+
+def test_merged_with_an_adapter_that_has_a_delta_of_the_same_module_the_two_are_added(untied, tmp_path):
+    workspace, base, utility, _ = untied
+    headed = make_adapter(base, tmp_path / "headed", 3, target_modules=["q_proj", "lm_head"])
+    found = recipe(workspace, base, utility, headed, "dense")
+    execute.merge_to(found, workspace, tmp_path / "merged", device="cpu")
+    expected = by_hand_whole(base, (utility, headed), (0.6, 0.4))
+    assert torch.allclose(by_peft(base, tmp_path / "merged"), expected, atol=1e-5)
+
+
+def test_what_is_no_weight_matrix_is_not_merged_and_that_is_said(case):
+    workspace, base, utility, safety = case
+    normed = [name for name in saved.modules(utility) if name == "norm"]
+    problems = planned(workspace, base, utility, safety, policy="dense").problems
+    assert len(problems) == len(normed)
+    assert all("is no weight matrix" in one.fault and "--modules-to-save utility" in one.fix for one in problems)
+
+
+def test_merged_and_kept_are_two_runs(untied):
     workspace, base, utility, safety = untied
-    [problem] = planned(workspace, base, utility, safety, policy="dense").problems
-    assert "--modules-to-save dense" in problem.fault and "adapters convert" in problem.fix
+    kept, merged = (recipe(workspace, base, utility, safety, policy) for policy in ("utility", "dense"))
+    assert kept.run_id != merged.run_id and merged.computed_base == merged.base.sha256
+    assert recipe_command._chat_words(merged) == ["--modules-to-save", "dense"]
 
 
 def test_a_recipe_that_says_nothing_of_them_is_not_carried_out(untied, tmp_path):

@@ -158,7 +158,7 @@ def test_without_labels_the_models_own_answers_are_learned(workspace, recipe, ti
     assert [own.response for own in parts["near"].examples] == [
         answer.text for answer in resident.generate([own.prompt for own in parts["near"].examples], 48)
     ]
-    resident.set_delta(expansion.deltas([session.factors(one.adapters[0])], [1.0]))
+    resident.set_delta(expansion.deltas([session.factors(one.adapters[0], one)], [1.0]))
     assert [own.response for own in parts["benign"].examples] == [
         answer.text for answer in resident.generate([own.prompt for own in parts["benign"].examples], 48)
     ]
