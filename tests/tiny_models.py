@@ -77,3 +77,19 @@ def make_adapter(base: Path, folder: Path, seed: int, **options: Any) -> Path:
     written["base_model_name_or_path"] = base.name
     (folder / "adapter_config.json").write_text(json.dumps(written))
     return folder
+
+
+def make_whole_adapter(base: Path, folder: Path, seed: int, names: list[str], **options: Any) -> Path:
+    """`make_adapter` with the modules `names` trained whole beside the factors, each away from the base."""
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    make_adapter(base, folder, seed, modules_to_save=names, **options)
+    weights = load_file(folder / "adapter_model.safetensors")
+    torch.manual_seed(seed)
+    whole = [key for key in weights if "lora_" not in key]
+    assert whole
+    for key in whole:
+        weights[key] = weights[key] + 0.3 * torch.randn_like(weights[key])
+    save_file(weights, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+    return folder

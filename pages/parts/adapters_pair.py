@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import streamlit as st
 
-from sstmerge_core.adapters import check_pair
+from sstmerge_core.adapters import check_many
 from sstmerge_core.builder import preflight
 from sstmerge_core.plots import similarity
 from sstmerge_core.store import queries
@@ -26,7 +26,9 @@ def fit(inputs: pick.MergeInputs) -> bool:
     if not inputs.base.ready:
         blocks.problems([preflight.not_ready(inputs.base)])
         return False
-    report = check_pair(inputs.base.path, inputs.utility.path, inputs.safety.path)
+    pair = {"utility": inputs.utility.path, "safety": inputs.safety.path}
+    # what becomes of modules trained whole is asked where a merge is made; here the factors are compared
+    report = check_many(inputs.base.path, pair, modules_to_save="utility")
     if report.problems:
         blocks.problems(report.problems)
     else:

@@ -126,7 +126,7 @@ def _what_for(path: Path, columns: Columns, *, as_found: bool) -> None:
                 "Measured by",
                 list(metrics),
                 key="prompts.metric",
-                width=160,
+                width=230,
                 format_func=lambda name: f"{name}, by an encoder" if name in by_encoder() else name,
             )
             if metric in by_encoder():

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sstmerge_core import adapters
+from sstmerge_core.adapters.whole import with_whole
 from sstmerge_core.errors import AdapterError, DataError, Problem, SSTMergeError
 from sstmerge_core.models.beside import inner
 from sstmerge_core.models.chat import conversation_text
@@ -192,16 +193,19 @@ class ChatModel:
         return prompts, used, failed
 
     def _adapter(self, name: str, folder: str) -> dict[str, Factors]:
-        """An adapter's factors, from memory or checked against the base and loaded. Raises AdapterError."""
-        adapter = adapters.read(folder)
+        """An adapter's factors, from memory or checked against the base and loaded. Raises AdapterError.
+
+        What it has trained whole is a ΔW of full rank, see `adapters.whole`.
+        """
+        adapter = adapters.read(folder, saved=True)
         key = (folder, adapter.fingerprint(self.workspace))
         found = self._factors.pop(key, None)
         if found is None:
-            report = adapters.check_many(self._base_path, {name: folder})
+            report = adapters.check_many(self._base_path, {name: folder}, modules_to_save="dense")
             if report.problems:
                 raise AdapterError(report.problems)
             assert self._resident is not None
-            found = adapter.load(str(self._resident.device))
+            found = with_whole(adapter, Path(self._base_path)).load(str(self._resident.device))
         self._factors[key] = found
         self._names[folder] = name
         return found

@@ -24,7 +24,7 @@ from sstmerge_core.recipe import Recipe
 from sstmerge_core.runs import execute
 from sstmerge_core.runs.session import Session
 from sstmerge_core.workspace import Workspace
-from tests.tiny_models import build_base, make_adapter
+from tests.tiny_models import build_base, make_adapter, make_whole_adapter
 
 LINEAR = ["q_proj", "down_proj"]
 KINDS = {
@@ -36,25 +36,12 @@ KINDS = {
 IDS = torch.tensor([[2, 3, 7, 11, 40, 94]])
 
 
-def trained(base: Path, folder: Path, names: list[str], seed: int) -> Path:
-    """An adapter of PEFT's with `names` trained whole, each away from the base."""
-    make_adapter(base, folder, seed, target_modules=LINEAR, modules_to_save=names)
-    weights = load_file(folder / "adapter_model.safetensors")
-    torch.manual_seed(seed)
-    whole = [key for key in weights if "lora_" not in key]
-    assert whole
-    for key in whole:
-        weights[key] = weights[key] + 0.3 * torch.randn_like(weights[key])
-    save_file(weights, folder / "adapter_model.safetensors", metadata={"format": "pt"})
-    return folder
-
-
 @pytest.fixture(scope="module", params=KINDS)
 def case(request, tmp_path_factory):
     tied, names = KINDS[request.param]
     root = tmp_path_factory.mktemp("saved")
     base = build_base("llama", root / "base", tie_word_embeddings=tied)
-    utility = trained(base, root / "utility", names, 1)
+    utility = make_whole_adapter(base, root / "utility", 1, names, target_modules=LINEAR)
     safety = make_adapter(base, root / "safety", 2, target_modules=LINEAR)
     workspace = Workspace(root / "workspace").create()
     return workspace, base, utility, safety
@@ -64,7 +51,7 @@ def case(request, tmp_path_factory):
 def untied(tmp_path_factory):
     root = tmp_path_factory.mktemp("untied")
     base = build_base("llama", root / "base", tie_word_embeddings=False)
-    utility = trained(base, root / "utility", ["lm_head"], 1)
+    utility = make_whole_adapter(base, root / "utility", 1, ["lm_head"], target_modules=LINEAR)
     safety = make_adapter(base, root / "safety", 2, target_modules=LINEAR)
     return Workspace(root / "workspace").create(), base, utility, safety
 
@@ -179,8 +166,8 @@ def both_whole(request, tmp_path_factory):
     return (
         Workspace(root / "workspace").create(),
         base,
-        trained(base, root / "utility", names, 1),
-        trained(base, root / "safety", names, 2),
+        make_whole_adapter(base, root / "utility", 1, names, target_modules=LINEAR),
+        make_whole_adapter(base, root / "safety", 2, names, target_modules=LINEAR),
     )
 
 

@@ -17,7 +17,7 @@ from sstmerge_core.models.resident import ResidentModel
 from sstmerge_core.playground.model import ChatModel, Patch
 from sstmerge_core.playground.protocol import Asked, Question
 from tests.there import there
-from tests.tiny_models import build_base, make_adapter
+from tests.tiny_models import build_base, make_adapter, make_whole_adapter
 
 IDS = torch.tensor([[5, 6, 7, 8]])
 
@@ -69,6 +69,22 @@ def test_transposed_weights_and_embeddings_are_patched_too(tmp_path: Path, archi
         found = patched.model(IDS.expand(2, -1)).logits
     torch.testing.assert_close(found[1], merged.model(IDS).logits[0], rtol=1e-4, atol=1e-4)
     assert not torch.allclose(found[1], patched.model(IDS).logits[0], atol=1e-3)
+
+
+def test_an_adapter_that_has_trained_its_head_whole_answers_as_it_does_with_peft(workspace, tiny_base, tmp_path):
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    headed = make_whole_adapter(tiny_base, tmp_path / "headed", 6, ["lm_head"], target_modules=["q_proj"])
+    model = ChatModel(workspace, "cpu")
+    resident = ResidentModel.load(tiny_base, device="cpu", movable=False)
+    model._resident, model._base_path = resident, str(tiny_base)
+    patch = Patch.of([model._adapter("headed", str(headed))], torch.ones(1, 1), torch.float32)
+    with torch.no_grad(), patch.applied(resident.modules):
+        found = resident.model(IDS).logits
+    expected = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(tiny_base), str(headed)).eval()
+    with torch.no_grad():
+        torch.testing.assert_close(found, expected(IDS).logits, rtol=1e-4, atol=1e-4)
 
 
 def test_columns_are_answered_together_as_each_would_be_alone(workspace, ask, tiny_base, tiny_pair) -> None:
