@@ -158,7 +158,8 @@ def solve_mask(
             _, left, right = views[name]
             turned = part.view(phi[name].shape) * (left.T @ phi[name] @ right)
             delta[name] = module_weight(name, parameters) * (left @ turned @ right.T)
-            statistics.append({"module": name, "stat": "mask_mean", "value": float(part.mean())})
+            if part.numel():  # no adapter changes the module: there is no mask
+                statistics.append({"module": name, "stat": "mask_mean", "value": float(part.mean())})
     if calibrated is None:
         return Solved(space, utility, delta, statistics=statistics)
     costs, energies = _effects(calibrated, phi, delta)

@@ -14,7 +14,7 @@ import torch
 from sstmerge_core import adapters, methods
 from sstmerge_core.adapters import Factors
 from sstmerge_core.adapters.base_weights import base_weights
-from sstmerge_core.errors import AdapterError, RecipeError
+from sstmerge_core.errors import AdapterError, RecipeError, SSTMergeError
 from sstmerge_core.fisher import Gradients
 from sstmerge_core.fitting import KINDS, Fit, edit, iterate, learn
 from sstmerge_core.merge import Calibrated, Merged, effective_weights, merge, truncate
@@ -290,6 +290,52 @@ def test_a_module_in_which_no_adapter_changes_anything_stays_as_it_is(pair, meth
         assert not merged.modules[NAMES[0]].delta().any()
         assert any(merged.modules[name].delta().any() for name in NAMES[1:])
         assert sorted(merged.factors()[0]) == NAMES
+
+
+def scaled(adapter: Adapter, factor: float) -> Adapter:
+    return {name: replace(own, b=own.b * factor) for name, own in adapter.items()}
+
+
+def doubled(adapter: Adapter) -> Adapter:
+    """Every row of A twice, so that half of the rank says nothing."""
+    return {
+        name: Factors(torch.cat([own.a, own.a]), torch.cat([own.b, own.b], dim=1) / 2, own.scaling)
+        for name, own in adapter.items()
+    }
+
+
+DEGENERATE: dict[str, Callable[[Adapter, Adapter], tuple[Adapter, Adapter]]] = {
+    "a safety adapter that changes nothing": lambda u, s: (u, scaled(s, 0.0)),
+    "a utility adapter that changes nothing": lambda u, s: (scaled(u, 0.0), s),
+    "two that change nothing": lambda u, s: (scaled(u, 0.0), scaled(s, 0.0)),
+    "opposite ones": lambda u, s: (u, scaled(u, -1.0)),
+    "the same twice": lambda u, s: (u, dict(u)),
+    "one a multiple of the other": lambda u, s: (u, scaled(u, 3.0)),
+    "one far smaller": lambda u, s: (u, scaled(s, 1e-12)),
+    "one far larger": lambda u, s: (u, scaled(s, 1e6)),
+    "ranks that repeat themselves": lambda u, s: (doubled(u), doubled(s)),
+    "one of one module": lambda u, s: (u, {NAMES[1]: s[NAMES[1]]}),
+    "none of the same modules": lambda u, s: ({NAMES[0]: u[NAMES[0]]}, {NAMES[1]: s[NAMES[1]]}),
+}
+
+
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+@pytest.mark.parametrize("kind", DEGENERATE)
+@pytest.mark.parametrize("method", methods.names())
+def test_degenerate_pairs_give_finite_numbers_or_are_refused_in_words(pair, method, kind):
+    given = DEGENERATE[kind](*pair)
+    try:
+        merged = run(given, method)
+    except SSTMergeError as error:
+        assert len(str(error).splitlines()) == 1
+        return
+    largest = max(float(dense(one, name).norm()) for one in given for name in one)
+    for name, (a, b) in merged.factors()[0].items():
+        delta = merged.modules[name].delta()
+        assert delta.isfinite().all() and a.isfinite().all() and b.isfinite().all()
+        if methods.get(method).kind != "edited":  # those change the base's own weights
+            assert float(delta.norm()) <= 100 * largest + 1e-6, "what was not in the adapters is not in their merge"
+    assert all(row["value"] == row["value"] for row in merged.statistics), "no figure is NaN"
 
 
 @pytest.mark.parametrize("method", methods.names())
