@@ -134,7 +134,8 @@ with right:
         adapter.progress(shown_run)
 
     pair = inputs.pair
-    runs = pareto.drawable(store.finished.query(queries.pair_runs, pair, sources=["measured"]), "resistance", "utility")
+    measured_runs = store.finished.query(queries.pair_runs, pair, sources=["measured"])
+    runs = store.finished.recall(("merge shown", pair), lambda: pareto.drawable(measured_runs, "resistance", "utility"))
     if runs.empty:
         blocks.empty(
             f"No merge of {plain(pair)} has been measured yet. It will appear here between safety and utility."

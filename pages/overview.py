@@ -61,7 +61,9 @@ with left:
         choice = decision.decided(store, "overview", pair, runs)
         # what a first look can take in: measured here, on the prompts that tell; the rest is on the Pareto page
         told = runs[runs["source"].eq("measured") & runs["split"].fillna("test").eq("test")]
-        shown = pareto.drawable(told if len(told) else runs, "resistance", "utility")
+        shown = store.finished.recall(
+            ("overview shown", pair), lambda: pareto.drawable(told if len(told) else runs, "resistance", "utility")
+        )
         stands = standing.standing(shown, ("resistance", "utility"), choice)
         marks = stands.marks if stands else {}
         st.plotly_chart(

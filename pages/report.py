@@ -25,8 +25,11 @@ if not present:
 
 def picture(pair: str, source: str) -> bool:
     """The pair's test runs between resistance and utility, before anything is tested; whether there is one."""
-    runs = store.finished.query(queries.pair_runs, pair, sources=[source])
-    runs = pareto.drawable(runs[runs["split"].fillna("test").eq("test")], "resistance", "utility")
+    all_runs = store.finished.query(queries.pair_runs, pair, sources=[source])
+    runs = store.finished.recall(
+        ("report shown", pair, source),
+        lambda: pareto.drawable(all_runs[all_runs["split"].fillna("test").eq("test")], "resistance", "utility"),
+    )
     if runs.empty:
         return False
     st.plotly_chart(

@@ -98,7 +98,8 @@ def _serve(options: argparse.Namespace, workspace: Workspace) -> None:
     # .streamlit/config.toml beside app.py, where Streamlit looks whatever folder it is started in.
     if secrets := _secrets(options.secrets, workspace):
         settings["secrets.files"] = str(secrets)
-    command = [sys.executable, "-P", "-m", "streamlit", "run", str(resources.TOP / "app.py")]
+    launch = resources.TOP / "studio" / "launch.py"
+    command = [sys.executable, "-P", str(launch), "run", str(resources.TOP / "app.py")]
     command += [part for name, value in settings.items() for part in (f"--{name}", value)]
     environment = os.environ | {"SSTMERGE_WORKSPACE": str(workspace.root)}
     if options.root:

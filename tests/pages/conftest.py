@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -49,8 +50,19 @@ def empty_workspace(tmp_path: Path) -> Workspace:
     return Workspace(tmp_path / "empty")
 
 
+@pytest.fixture(scope="module")
+def one_store() -> Iterator[None]:
+    """The server's store stays open from test to test of a module, as it does from visitor to visitor.
+
+    For modules whose tests mostly look: what one has computed, the next has at once. A test that replaces something
+    (`monkeypatch`) has a store of its own all the same.
+    """
+    yield
+    st.cache_resource.clear()
+
+
 @pytest.fixture
-def open_page(monkeypatch: pytest.MonkeyPatch) -> Iterator[Open]:
+def open_page(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Iterator[Open]:
     """``open_page(workspace, "pareto", x="utility")`` → the page after its first run."""
 
     def run(workspace: Workspace, page: str, /, **query: str | list[str]) -> AppTest:
@@ -60,5 +72,9 @@ def open_page(monkeypatch: pytest.MonkeyPatch) -> Iterator[Open]:
             app.query_params[name] = value
         return app.run() if page == "overview" else app.switch_page(f"pages/{page}.py").run()
 
+    alone = "one_store" not in request.fixturenames or "monkeypatch" in inspect.signature(request.function).parameters
+    if alone:
+        st.cache_resource.clear()
     yield run
-    st.cache_resource.clear()
+    if alone:
+        st.cache_resource.clear()

@@ -22,6 +22,8 @@ from studio import answers, blocks
 from tests.rewritten import write_events
 from tests.there import there
 
+pytestmark = pytest.mark.usefixtures("one_store")
+
 Open = Callable[..., AppTest]
 MARKUP = "<img src=x onerror=alert(1)> **bold** [link](https://example.com) $x$"
 

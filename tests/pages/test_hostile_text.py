@@ -16,6 +16,8 @@ from sstmerge_core.words import plain, run_link
 from sstmerge_core.workspace import Workspace
 from tests.corpus.hostile_workspace import DANGEROUS, PAYLOAD, RUN_ID, add_adapters, hostile
 
+pytestmark = pytest.mark.usefixtures("one_store")
+
 Open = Callable[..., AppTest]
 AS_TEXT = {
     ("selectbox", "options"),

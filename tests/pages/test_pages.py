@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import streamlit as st
 from safetensors.torch import load_file, save_file
 from streamlit.testing.v1 import AppTest
 
@@ -26,6 +27,8 @@ from studio import families
 from tests.synthetic_workspace import selected
 from tests.there import there
 from tests.tiny_models import build_base
+
+pytestmark = pytest.mark.usefixtures("one_store")
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = (
@@ -455,6 +458,7 @@ print("exceptions", len(app.exception), "warnings", [warning.value for warning i
 print("runs", [metric.value for metric in app.metric][0])
 """
     environment = os.environ | {"SSTMERGE_WORKSPACE": str(full_workspace.root)}
+    st.cache_resource.clear()  # no page of this process holds it
     with Owner.open(full_workspace) as owner:
         owner.publish()
         done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, env=environment, capture_output=True, text=True)

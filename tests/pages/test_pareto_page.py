@@ -18,6 +18,8 @@ from sstmerge_core.store import Owner, read_events, remarks
 from sstmerge_core.workspace import Workspace
 from tests.rewritten import write_events
 
+pytestmark = pytest.mark.usefixtures("one_store")
+
 Open = Callable[..., AppTest]
 PAGES = Path(__file__).resolve().parents[2] / "pages"
 ALL = {"pair": "A5_A7", "source": "measured"}

@@ -2,9 +2,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
 from streamlit.testing.v1 import AppTest
 
 from sstmerge_core.workspace import Workspace
+
+pytestmark = pytest.mark.usefixtures("one_store")
 
 Open = Callable[..., AppTest]
 

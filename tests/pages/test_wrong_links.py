@@ -13,6 +13,8 @@ from sstmerge_core.store import Owner, queries
 from sstmerge_core.words import shortened
 from sstmerge_core.workspace import Workspace
 
+pytestmark = pytest.mark.usefixtures("one_store")
+
 Open = Callable[..., AppTest]
 ODD = "<b>**no**</b> [x](y) `z` " + "long " * 500
 """HTML and Markdown, and far too long"""
