@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,41 @@ def new_page(browser: Any, _contexts: dict[str, list[Any]]) -> Iterator[Any]:
             page.close()
         context.clear_cookies()
         context.clear_permissions()
+
+
+class Walker:
+    """One visitor who goes from page to page of a server as the menu does: the scripts are loaded once."""
+
+    def __init__(self, browser: Any, server: str):
+        self.asked: list[str] = []
+        """What the browser has asked for since the page was opened"""
+        self._server, self._at = server, ""
+        self._page = browser.new_context(color_scheme="dark").new_page()
+        self._page.set_default_timeout(60_000)
+        self._page.on("request", lambda request: self.asked.append(request.url))
+
+    def open(self, path: str, *, width: int = 390, height: int = 844) -> Any:
+        """The page at `path`, dark and of this size."""
+        page = self._page
+        self.asked.clear()
+        page.set_viewport_size({"width": width, "height": height})
+        page.emulate_media(color_scheme="dark")
+        before = page.title()
+        if not before or self._at == path:
+            page.goto(f"{self._server}/{path}")
+        else:
+            page.evaluate(
+                "path => { history.pushState({}, '', path); dispatchEvent(new PopStateEvent('popstate')) }", f"/{path}"
+            )
+            page.wait_for_function("before => document.title !== before", arg=before)
+        self._at = path
+        return page
+
+
+@pytest.fixture(scope="module")
+def walker(browser: Any) -> Callable[[str], Walker]:
+    """``walker(server)``: the one visitor of a module who walks through that server's pages."""
+    return cache(partial(Walker, browser))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

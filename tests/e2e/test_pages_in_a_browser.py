@@ -41,12 +41,10 @@ NewPage = Callable[..., Any]
 
 @pytest.mark.parametrize("path", MARKS)
 def test_page_fits_a_telephone_and_a_desk_and_asks_no_other_server(
-    full_server: str, new_page: NewPage, path: str
+    full_server: str, walker: Callable[[str], Any], path: str
 ) -> None:
-    page = new_page(width=390, height=844, dark=True)
-    asked: list[str] = []
-    page.on("request", lambda request: asked.append(request.url))
-    page.goto(f"{full_server}/{path}")
+    visitor = walker(full_server)
+    page = visitor.open(path)
     drawn(page, MARKS[path])
     assert page.locator('[data-testid="stException"]').count() == 0
     assert _scroll_width(page) <= 390
@@ -60,13 +58,12 @@ def test_page_fits_a_telephone_and_a_desk_and_asks_no_other_server(
     assert _scroll_width(page) <= 1440
     assert _background(page) == LIGHT
     assert _serious(page) == []
-    assert [url for url in asked if not url.startswith((full_server, "data:", "blob:"))] == []
+    assert [url for url in visitor.asked if not url.startswith((full_server, "data:", "blob:"))] == []
 
 
 @pytest.mark.parametrize("path", MARKS)
-def test_page_of_an_empty_workspace_says_what_to_do(empty_server: str, new_page: NewPage, path: str) -> None:
-    page = new_page(width=390, height=844, dark=True)
-    page.goto(f"{empty_server}/{path}")
+def test_page_of_an_empty_workspace_says_what_to_do(empty_server: str, walker: Callable[[str], Any], path: str) -> None:
+    page = walker(empty_server).open(path)
     page.wait_for_selector('[data-testid="stApp"][data-test-script-state="notRunning"]')
     page.wait_for_selector('[data-testid="stMain"] [data-testid="stElementContainer"]')
     assert page.locator('[data-testid="stException"]').count() == 0
@@ -76,14 +73,6 @@ def test_page_of_an_empty_workspace_says_what_to_do(empty_server: str, new_page:
     page.emulate_media(color_scheme="light")
     page.wait_for_function(f"() => {BACKGROUND} === '{LIGHT}'")
     assert _serious(page, only=["color-contrast"]) == []
-
-
-def test_the_first_visitor_of_a_server_may_come_by_a_link_to_a_page(tmp_path: Path, new_page: NewPage) -> None:
-    with serving(tmp_path) as address:
-        page = new_page()
-        page.goto(f"{address}/pareto?pair=A5_A7")
-        page.wait_for_selector('[data-testid="stTopNavLink"]')
-        assert page.locator('[data-testid="stSidebarNavLink"]').count() == 0
 
 
 def test_dark_survives_a_reload(full_server: str, new_page: NewPage) -> None:
@@ -203,7 +192,9 @@ def test_a_download_that_fails_as_its_page_is_drawn_anew_starts_all_the_same(
     assert Path(sent.value.path()).read_text().split() == ["one", "1"]
 
 
-def test_a_page_goes_on_when_another_process_holds_the_database(tmp_path: Path, new_page: NewPage) -> None:
+def test_the_first_visitor_may_come_by_a_link_and_while_another_process_holds_the_database(
+    tmp_path: Path, new_page: NewPage
+) -> None:
     script = (
         "import sys, time; from pathlib import Path; from sstmerge_core.store import Owner; "
         "from sstmerge_core.workspace import Workspace; owner = Owner.open(Workspace(Path(sys.argv[1]))); "
@@ -216,8 +207,10 @@ def test_a_page_goes_on_when_another_process_holds_the_database(tmp_path: Path, 
         assert holder.stdout is not None and holder.stdout.readline() == b"held\n"
         with serving(tmp_path) as address:
             page = new_page()
-            page.goto(f"{address}/pareto")
+            page.goto(f"{address}/pareto?pair=A5_A7")
             page.wait_for_selector(f"text=process {holder.pid} holds the database")
+            page.wait_for_selector('[data-testid="stTopNavLink"]')
+            assert page.locator('[data-testid="stSidebarNavLink"]').count() == 0
     finally:
         holder.kill()
         holder.wait()
