@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib
 import os
 import re
 import signal
@@ -24,8 +25,8 @@ from sstmerge_core.workspace import Workspace
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
-    options = _parser().parse_args(arguments)
     typed = sys.argv[1:] if arguments is None else arguments
+    options = _parser(typed[0] if typed else "").parse_args(arguments)
     if named := getattr(options, "workspace", None):  # of `serve`; whatever it starts is to find the same folder
         os.environ["SSTMERGE_WORKSPACE"] = named
     try:
@@ -82,26 +83,30 @@ def _shown_as_text() -> Iterator[None]:
         yield
 
 
-def _parser() -> argparse.ArgumentParser:
-    from sstmerge_core.cli import (
-        experiment,
-        judge,
-        keeping,
-        measure,
-        merge,
-        pick,
-        precision,
-        push,
-        records,
-        report,
-        runs,
-        screen,
-        serve,
-        shelf,
-        store,
-        suites,
-    )
+_COMMANDS = {
+    "serve": ("serve",),
+    "merge": ("merge", "recipe"),
+    "measure": ("demo", "evaluate", "sweep"),
+    "screen": ("screen",),
+    "pick": ("pick", "score"),
+    "precision": ("precision",),
+    "experiment": ("experiment",),
+    "judge": ("judge",),
+    "suites": ("suites", "academic"),
+    "shelf": ("train", "adapters"),
+    "store": ("store",),
+    "records": ("jobs", "query", "db"),
+    "runs": ("runs",),
+    "push": ("push",),
+    "report": ("report",),
+    "keeping": ("backup", "restore", "import", "tidy", "audit"),
+}
+"""Module → its commands, in the order of ``--help``"""
 
+
+def _parser(called: str = "") -> argparse.ArgumentParser:
+    """The parser of the command that is called; of all of them where that is none. What it imports is all it needs."""
+    wanted = [module for module, names in _COMMANDS.items() if called in names]
     parser = argparse.ArgumentParser(prog="sstmerge", description="Merge safety adapters and measure what they cost.")
     parser.add_argument("--version", action="version", version=f"sstmerge {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -111,25 +116,8 @@ def _parser() -> argparse.ArgumentParser:
         added.set_defaults(run=run, called=name)
         return added
 
-    for group in (
-        serve,
-        merge,
-        measure,
-        screen,
-        pick,
-        precision,
-        experiment,
-        judge,
-        suites,
-        shelf,
-        store,
-        records,
-        runs,
-        push,
-        report,
-        keeping,
-    ):
-        group.register(command)
+    for module in wanted or _COMMANDS:
+        importlib.import_module(f"{__name__}.{module}").register(command)
     return parser
 
 

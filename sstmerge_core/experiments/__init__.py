@@ -13,14 +13,16 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sstmerge_core.errors import Problem, RecipeError
-from sstmerge_core.experiments.lab import Lab
-from sstmerge_core.experiments.plan import Step, slower_now
 from sstmerge_core.experiments.result import Result, Table, load, results, save
 from sstmerge_core.experiments.settings import Settings, read, write
 from sstmerge_core.workspace import Workspace
+
+if TYPE_CHECKING:
+    from sstmerge_core.experiments.lab import Lab
+    from sstmerge_core.experiments.plan import Step
 
 __all__ = [
     "EXPERIMENTS",
@@ -38,6 +40,13 @@ __all__ = [
     "steps",
     "write",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """`Lab` and `Step`, which bring pandas and SciPy: who only lists experiments or reads results waits for neither."""
+    if name in ("Lab", "Step"):
+        return getattr(importlib.import_module(f"{__name__}.{'lab' if name == 'Lab' else 'plan'}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 @dataclass(frozen=True)
@@ -108,6 +117,9 @@ def steps(workspace: Workspace, name: str, settings: Settings, *, device: str = 
 
     Nothing is computed. Raises RecipeError where it cannot say.
     """
+    from sstmerge_core.experiments.lab import Lab
+    from sstmerge_core.experiments.plan import slower_now
+
     own = get(name)
     if own.steps is None:
         known = ", ".join(one.name for one in EXPERIMENTS.values() if one.steps)
@@ -131,6 +143,7 @@ def run(
 
     Raises RecipeError, DataError and AdapterError for what it is given, JobError where points failed, Cancelled.
     """
+    from sstmerge_core.experiments.lab import Lab
     from sstmerge_core.runs.artifact import versions
 
     begun = time.monotonic()
