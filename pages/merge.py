@@ -144,7 +144,8 @@ with right:
         st.caption(f"Measured runs of {plain(pair)}{'; the ring is the run above' if shown_run else ''}.")
         st.plotly_chart(
             store.finished.recall(
-                ("merge", pair, shown_run), lambda: pareto.figure(runs, highlight=[shown_run], height=400)
+                ("merge", pair, shown_run),
+                lambda: pareto.figure(runs, highlight=[shown_run], height=400, intervals=False, families=True),
             ),
             config=blocks.CHART_CONFIG,
             key="merge.chart",
