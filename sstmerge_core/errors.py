@@ -5,12 +5,17 @@ from __future__ import annotations
 import difflib
 import errno
 import re
+import sqlite3
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
+
+
+OF_SQLITE: tuple[type[Exception], ...] = (sqlite3.DatabaseError, UnicodeDecodeError)
+"""What SQLite raises of a damaged file: the binding fails at its message where that quotes text which is damaged too"""
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from sstmerge_core.adapters.json_file import read_object
 from sstmerge_core.adapters.templates import settings_template
+from sstmerge_core.errors import OF_SQLITE
 from sstmerge_core.workspace import Workspace
 
 _CACHE = "hashes.sqlite"
@@ -73,7 +74,7 @@ def file_sha256(path: Path, workspace: Workspace | None = None) -> str:
 
 def forget(path: Path, workspace: Workspace) -> None:
     """Have the file hashed when its hash is next wanted, whatever the file system says of it."""
-    with contextlib.suppress(sqlite3.Error, OSError), _hashes(workspace) as connection:
+    with contextlib.suppress(*OF_SQLITE, OSError), _hashes(workspace) as connection:
         connection.execute("DELETE FROM hashes WHERE path = ?", [str(path.resolve())])
 
 
@@ -97,7 +98,7 @@ def _remembered(workspace: Workspace, path: Path, state: str) -> str | None:
             return row[0] if row and row[1] == _seal(path, state, row[0]) else None
     except sqlite3.OperationalError:  # held for long, protected, or the disk is full
         return None
-    except sqlite3.DatabaseError:
+    except OF_SQLITE:
         for ending in ("", "-journal", "-wal", "-shm"):
             with contextlib.suppress(OSError):
                 os.unlink(f"{workspace.cache / _CACHE}{ending}")
@@ -107,7 +108,7 @@ def _remembered(workspace: Workspace, path: Path, state: str) -> str | None:
 
 
 def _remember(workspace: Workspace, path: Path, state: str, digest: str) -> None:
-    with contextlib.suppress(sqlite3.Error, OSError), _hashes(workspace) as connection:
+    with contextlib.suppress(*OF_SQLITE, OSError), _hashes(workspace) as connection:
         sql = "INSERT OR REPLACE INTO hashes VALUES (?, ?, ?, ?)"
         connection.execute(sql, [str(path.resolve()), state, digest, _seal(path, state, digest)])
 

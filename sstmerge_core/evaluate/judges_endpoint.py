@@ -27,7 +27,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from sstmerge_core import documents
-from sstmerge_core.errors import DataError, JobError, Problem, RecipeError
+from sstmerge_core.errors import OF_SQLITE, DataError, JobError, Problem, RecipeError
 from sstmerge_core.evaluate.guards import GUARDS, Guard
 from sstmerge_core.evaluate.judges_guard import Asked, GuardJudge
 from sstmerge_core.workspace import Workspace
@@ -207,7 +207,7 @@ class Client:
     def _known(self, key: str) -> str | None:
         if self.cache is None or not self.cache.is_file():
             return None
-        with contextlib.suppress(sqlite3.Error), closing(sqlite3.connect(self.cache, timeout=30)) as connection:
+        with contextlib.suppress(*OF_SQLITE), closing(sqlite3.connect(self.cache, timeout=30)) as connection:
             row = connection.execute("SELECT text FROM answers WHERE key = ?", [key]).fetchone()
             return None if row is None else str(row[0])
         return None
@@ -215,7 +215,7 @@ class Client:
     def _keep(self, key: str, text: str) -> None:
         if self.cache is None:
             return
-        with contextlib.suppress(sqlite3.Error, OSError):  # a cache that cannot be written costs money, not the verdict
+        with contextlib.suppress(*OF_SQLITE, OSError):  # a cache that cannot be written costs money, not the verdict
             self.cache.parent.mkdir(parents=True, exist_ok=True)
             with closing(sqlite3.connect(self.cache, timeout=30)) as connection, connection:
                 connection.execute("CREATE TABLE IF NOT EXISTS answers(key TEXT PRIMARY KEY, text TEXT)")

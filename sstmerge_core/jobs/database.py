@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sstmerge_core import documents
-from sstmerge_core.errors import JobError, Problem, disk_fault, lock_fault
+from sstmerge_core.errors import OF_SQLITE, JobError, Problem, disk_fault, lock_fault
 from sstmerge_core.workspace import lock_refusal
 
 VERSION = 2
@@ -94,7 +94,7 @@ def opened(path: Path) -> Iterator[sqlite3.Connection]:
         yield db
     except (sqlite3.IntegrityError, sqlite3.ProgrammingError):
         raise  # a fault of ours
-    except sqlite3.DatabaseError as error:
+    except OF_SQLITE as error:
         raise JobError(_file_problem(path, error)) from error
     finally:
         if db is not None:
@@ -142,7 +142,7 @@ def _bring_up_to_date(db: sqlite3.Connection) -> None:
         db.execute(f"PRAGMA user_version = {VERSION}")
 
 
-def _file_problem(path: Path, error: sqlite3.DatabaseError) -> Problem:
+def _file_problem(path: Path, error: Exception) -> Problem:
     """What SQLite said of the file, and what to do."""
     told = (getattr(error, "sqlite_errorname", None) or "").removeprefix("SQLITE_")
     name = told.split("_")[0]

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
 
-from sstmerge_core.errors import JobError, StoreError
+from sstmerge_core.errors import OF_SQLITE, JobError, StoreError
 from sstmerge_core.jobs import leases
 from sstmerge_core.jobs.backends import local
 from sstmerge_core.jobs.model import Job
@@ -118,5 +117,5 @@ def _after_worker(workspace: Workspace) -> None:
     # The workspace may have been deleted meanwhile (tests), or its disk be full: who next looks at the queue does the
     # same again, and is told.
     if workspace.queue.exists():
-        with contextlib.suppress(OSError, sqlite3.Error, JobError):
+        with contextlib.suppress(OSError, *OF_SQLITE, JobError):
             settle(workspace)

@@ -6,7 +6,7 @@ import contextlib
 import sqlite3
 from collections.abc import Iterator
 
-from sstmerge_core.errors import JobError, Problem
+from sstmerge_core.errors import OF_SQLITE, JobError, Problem
 from sstmerge_core.workspace import Workspace
 
 _BEYOND = """
@@ -43,5 +43,5 @@ def _opened(workspace: Workspace) -> Iterator[sqlite3.Connection]:
     try:
         with contextlib.closing(sqlite3.connect(workspace.queue, timeout=30)) as db:
             yield db
-    except sqlite3.DatabaseError as error:
+    except OF_SQLITE as error:
         raise JobError(Problem(str(workspace.queue), f"cannot be written ({error})", "Try again later.")) from error

@@ -22,7 +22,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 from sstmerge_core import __version__, documents, words
-from sstmerge_core.errors import DataError, Problem, disk_problem
+from sstmerge_core.errors import OF_SQLITE, DataError, Problem, disk_problem
 from sstmerge_core.jobs.queue import Queue
 from sstmerge_core.store import audit
 from sstmerge_core.store.events import FILE_NAME, decode, encode
@@ -41,6 +41,7 @@ PACKED = (".safetensors", ".bin", ".gz", ".xz", ".zip", ".parquet")
 CHUNK = 1 << 20
 LARGEST_LIST = 256 << 20
 """Bytes of the list of hashes: some million files"""
+_UNREADABLE: tuple[type[Exception], ...] = (*OF_SQLITE, PermissionError)
 _TEMPORARY = re.compile(r"\.(snap\.|.+\.(partial-|old\.)|.+\.[a-z0-9_]{8}$)")
 """What is being written just now, or was when its process died"""
 _QUEUE = "queue.sqlite"
@@ -160,7 +161,7 @@ def _add(
         opened = source()
     except FileNotFoundError:
         return None
-    except (sqlite3.Error, PermissionError) as error:
+    except _UNREADABLE as error:
         made.left_out[path] = f"cannot be read ({error})"
         return None
     with opened, archive.open(_info(path), "w", force_zip64=True) as packed:

@@ -412,3 +412,29 @@ def test_a_process_that_settles_ends_without_a_word_on_what_it_leaves() -> None:
     script = "from studio import start; import duckdb; duckdb.connect().execute('SELECT 1'); start.settle()"
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0 and "leaked" not in done.stderr + done.stdout
+
+
+def _with_damaged_text(file: Path) -> None:
+    """Letters of the tables' own text that are no UTF-8 any more: SQLite quotes them in what it raises."""
+    data = file.read_bytes()
+    at = data.index(b"CREATE TABLE") + len("CREATE ")
+    file.write_bytes(data[:at] + b"\xf3\xa0\xff" + data[at + 3 :])
+
+
+def test_a_queue_whose_own_text_is_damaged_is_told_as_damaged(workspace: Workspace) -> None:
+    Queue(workspace).add("j", kind="merge", name="j", user="", device="cpu", spec={"recipes": []}, run_ids=[])
+    with closing(sqlite3.connect(workspace.queue)) as db:
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    _with_damaged_text(workspace.queue)
+    with pytest.raises(JobError, match="damaged"):
+        Queue(workspace).active()
+
+
+def test_a_cache_of_hashes_whose_own_text_is_damaged_makes_itself_anew(workspace: Workspace, tmp_path: Path) -> None:
+    file = tmp_path / "weights"
+    file.write_bytes(b"w")
+    fingerprint._remember(workspace, file, "state", "digest")
+    _with_damaged_text(workspace.cache / "hashes.sqlite")
+    assert fingerprint._remembered(workspace, file, "state") is None
+    fingerprint._remember(workspace, file, "state", "digest")
+    assert fingerprint._remembered(workspace, file, "state") == "digest"
