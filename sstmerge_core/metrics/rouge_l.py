@@ -7,6 +7,7 @@ from typing import Any
 
 from sstmerge_core.metrics.declare import Metric
 from sstmerge_core.metrics.languages import language, words
+from sstmerge_core.metrics.rouge_package import rouge_score
 
 
 @lru_cache(maxsize=20_000)  # pages ask for the scores of the same answers again and again
@@ -19,9 +20,8 @@ def rouge_l(reference: str, response: str) -> float:
 
 @lru_cache
 def _scorer(english: bool) -> Any:
-    from rouge_score.rouge_scorer import RougeScorer
-
-    return RougeScorer(["rougeL"], use_stemmer=True, tokenizer=None if english else EveryScript())
+    scorer, _ = rouge_score()
+    return scorer(["rougeL"], use_stemmer=True, tokenizer=None if english else EveryScript())
 
 
 class EveryScript:
@@ -30,9 +30,8 @@ class EveryScript:
     """
 
     def __init__(self) -> None:
-        from rouge_score.tokenizers import DefaultTokenizer
-
-        self._english = DefaultTokenizer(use_stemmer=True)
+        _, tokenizer = rouge_score()
+        self._english = tokenizer(use_stemmer=True)
 
     def tokenize(self, text: str) -> list[str]:
         if text.isascii():
