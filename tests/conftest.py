@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import os
+import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -47,6 +51,40 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
     """Bytes are called by how many they are: what they hold may differ from process to process, and nobody reads it."""
     return f"{argname} of {len(val)} bytes" if isinstance(val, bytes) else None
+
+
+MADE_ANEW = ("tests/store/test_damage.py", "tests/store/test_owner.py", "tests/upkeep/", "tests/reliability/")
+"""Tests of how a database comes to be, and of what a fault makes of that"""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def an_empty_database_is_a_copy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """An empty database with its sixty tables and views is made once and then copied: 0.01 instead of 0.17 s each."""
+    from sstmerge_core.store import Owner
+    from sstmerge_core.workspace import Workspace
+
+    made = Owner.open.__func__  # type: ignore[attr-defined]
+
+    @functools.cache
+    def empty() -> Path:
+        workspace = Workspace(tmp_path_factory.mktemp("empty-database"))
+        made(Owner, workspace).close()
+        return workspace.database
+
+    def opened(cls: type[Owner], workspace: Workspace, *, wait: float = 1.0) -> Owner:
+        if not os.environ.get("PYTEST_CURRENT_TEST", "").startswith(MADE_ANEW) and _is_free(workspace.database):
+            with contextlib.suppress(Exception):  # what stands in the way is for the real one to say
+                workspace.create()
+                shutil.copyfile(empty(), workspace.database)
+        return made(cls, workspace, wait=wait)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Owner, "open", classmethod(opened))
+        yield
+
+
+def _is_free(database: Path) -> bool:
+    return not os.path.lexists(database) and not os.path.lexists(f"{database}.wal")
 
 
 @pytest.fixture(scope="session")
