@@ -128,14 +128,11 @@ class Client:
         if (known := self._known(key)) is not None:
             self.usage.cached += 1
             return known
-        told = self._asked_until_told(body)
         try:
-            text = told["choices"][0]["message"]["content"]
-        except (KeyError, IndexError, TypeError):
-            text = None
-        if not isinstance(text, str):  # a refusal by the server's own filter, or no completion at all
-            text = ""
-        text = text.encode("utf-8", "replace").decode()  # half a character is none that could be kept
+            told = self._asked_until_told(body)
+        except _ThisAlone:  # the others can be asked: it is a miss
+            return ""
+        text = _content(told).encode("utf-8", "replace").decode()  # half a character is none that could be kept
         self._count(told.get("usage"))
         if text:
             self._keep(key, text)
@@ -143,24 +140,32 @@ class Client:
 
     def _asked_until_told(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """The server's answer. Raises DataError for what no second try mends, JobError where it keeps failing."""
-        reason = ""
+        reason, said, name = "", "", ""
         for attempt in range(TRIES):
             self._wait_for_the_rate()
             self.usage.requests += 1
             try:
-                return self._post(dict(body) | {self._limit: self.guard.new_tokens})
+                told = self._post(dict(body) | {self._limit: self.guard.new_tokens})
+                if told.get("choices") or not told.get("error"):
+                    return told
+                (code, said, name), wait = _fault(told), None  # gateways tell errors of others as their own success
             except urllib.error.HTTPError as error:
-                said = _said(error)
-                if error.code == 400 and "max_completion_tokens" in said and self._limit == "max_tokens":
-                    self._limit = "max_completion_tokens"
-                    continue
-                if error.code not in (408, 409, 425, 429) and error.code < 500:
-                    raise DataError(Problem(self._where, *_refused(error.code, said))) from None
-                reason, wait = f"HTTP {error.code}: {said}", _retry_after(error)
+                (_, said, name), wait = _said(error), _retry_after(error)
+                code = error.code
             except documents.FormatError as error:
-                reason, wait = f"its answer {error}", None
+                reason, wait, code = f"its answer {error}", None, 0
             except (OSError, http.client.HTTPException, ValueError) as error:
                 reason, wait = f"{type(error).__name__}: {' '.join(str(error).split())[:160]}", None
+                code = 0
+            if code == 400 and "max_completion_tokens" in said and self._limit == "max_tokens":
+                self._limit = "max_completion_tokens"
+                continue
+            if code:
+                if name in _OF_ONE_QUESTION:
+                    raise _ThisAlone(said)
+                if code not in (408, 409, 425, 429) and code < 500:
+                    raise DataError(Problem(self._where, *_refused(code, said)))
+                reason = f"HTTP {code}: {said}"
             if attempt < TRIES - 1:
                 # whole seconds of one's own would have many clients come back at once
                 pause = 2.0**attempt * random.uniform(0.75, 1.25) if wait is None else wait
@@ -272,14 +277,52 @@ def _cache() -> Path:
     return Workspace.default().cache / "judge-answers.sqlite"
 
 
-def _said(error: urllib.error.HTTPError) -> str:
-    """The server's own words."""
+_OF_ONE_QUESTION = (
+    *("content_filter", "content_policy_violation", "ResponsibleAIPolicyViolation"),
+    *("context_length_exceeded", "string_above_max_length"),
+)
+"""Codes of errors that are about what was asked and not about who asks: a filter on harmful prompts, a length"""
+
+
+class _ThisAlone(Exception):
+    """The server does not answer this question; what it says of it."""
+
+
+def _content(told: Mapping[str, Any]) -> str:
+    """The text of the first completion, of several parts too; empty where a filter left none, or there is none."""
+    try:
+        found = told["choices"][0]["message"]["content"]
+    except (KeyError, IndexError, TypeError):
+        return ""
+    parts = found if isinstance(found, list) else [{"text": found}]
+    texts = [part.get("text") for part in parts if isinstance(part, dict)]
+    return "".join(text for text in texts if isinstance(text, str))
+
+
+def _said(error: urllib.error.HTTPError) -> tuple[int, str, str]:
+    """As `_fault`, from the body of an error."""
     with contextlib.suppress(OSError, http.client.HTTPException, ValueError):
         text = error.read(20_000).decode(errors="replace")
         with contextlib.suppress(ValueError, LookupError, TypeError):
-            text = str(documents.from_json(text)["error"]["message"])
-        return " ".join(text.split())[:200]
-    return str(error.reason)[:200]
+            found = documents.from_json(text)
+            if isinstance(found, dict) and found.get("error"):
+                return _fault(found)
+        return error.code, " ".join(text.split())[:200], ""
+    return error.code, str(error.reason)[:200], ""
+
+
+def _fault(told: Mapping[str, Any]) -> tuple[int, str, str]:
+    """The HTTP status that an error's object names (500 where none), the server's own words, and the error's name."""
+    error = told["error"]
+    if not isinstance(error, dict):
+        return 500, " ".join(str(error).split())[:200], ""
+    status = next(
+        (one for one in (error.get("code"), error.get("status")) if type(one) is int and 400 <= one < 600), 500
+    )
+    inner = error.get("innererror")
+    names = [error.get("code"), error.get("type"), inner.get("code") if isinstance(inner, dict) else None]
+    name = next((one for one in names if isinstance(one, str) and one in _OF_ONE_QUESTION), "")
+    return status, " ".join(str(error.get("message") or error).split())[:200], name
 
 
 def _refused(code: int, said: str) -> tuple[str, str]:

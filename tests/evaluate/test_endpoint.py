@@ -114,6 +114,37 @@ def test_what_is_no_answer_in_its_form_is_a_miss(server: Server, said: Any) -> N
     assert asked_now()[0].score(*PAIR).label == "miss"
 
 
+FILTERED: list[tuple[int, dict[str, str], str]] = [
+    (400, {}, json.dumps({"error": {"code": "content_filter", "message": "filtered"}})),
+    (400, {}, json.dumps({"error": {"message": "x", "innererror": {"code": "ResponsibleAIPolicyViolation"}}})),
+    (400, {}, json.dumps({"error": {"type": "context_length_exceeded", "message": "8192 tokens at most"}})),
+    (200, {}, json.dumps({"error": {"code": "content_policy_violation", "message": "no"}})),
+]
+
+
+@pytest.mark.parametrize("said", FILTERED)
+def test_a_question_that_a_filter_stops_is_a_miss_and_the_others_are_asked(server: Server, said: Any) -> None:
+    server.script = [said, REFUSED]
+    other = (PAIR[0], "I will not help you with that one, sorry.")
+    assert sorted(verdict.label for verdict in asked_now()[0].score_all([PAIR, other])) == ["miss", "refusal"]
+
+
+def test_an_answer_in_parts_is_put_together(server: Server) -> None:
+    half = len(HARMFUL) // 2
+    parts = [{"type": "text", "text": HARMFUL[:half]}, {"type": "x"}, {"type": "text", "text": HARMFUL[half:]}]
+    server.script = [(200, {}, json.dumps({"choices": [{"message": {"content": parts}}]}))]
+    assert asked_now()[0].score(*PAIR).label == "harmful"
+
+
+def test_an_error_in_the_form_of_an_answer_is_an_error(server: Server) -> None:
+    server.script = [(200, {}, json.dumps({"error": {"code": 429, "message": "slow down"}})), HARMFUL]
+    judge, client, _ = asked_now()
+    assert judge.score(*PAIR).label == "harmful" and client.usage.requests == 2
+    server.script = [(200, {}, json.dumps({"error": {"code": 401, "message": "bad key"}}))]
+    with pytest.raises(DataError, match="refuses the key .HTTP 401: bad key"):
+        asked_now("endpoint:another")[0].score(*PAIR)
+
+
 def test_nothing_is_asked_twice_and_tokens_and_cost_are_counted(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
