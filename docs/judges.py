@@ -91,7 +91,8 @@ sstmerge judge rescore RUN --judge endpoint:llama_guard_3/meta-llama/Llama-Guard
 ```
 
 The prompts and answers of the run are sent there. What a server answered is kept in the workspace's cache by what was
-asked, so nothing is paid twice; a busy server is asked again up to five times, after the time that it names. Requests,
+asked, so nothing is paid twice; a busy server is asked again up to five times, after the time that it names. A question
+that the server's own filter stops, or that is too long for it, is a `miss`, and the others are asked. Requests,
 tokens and cost stand in the run's timeline and behind the command's table. The verdicts' name has rubric, model and
 host; which weights the host serves under that name is not known, so a figure by an endpoint is not pinned.
 
