@@ -10,6 +10,7 @@ import codecs
 import gzip
 import io
 import os
+import re
 import stat
 import zlib
 from collections.abc import Iterator
@@ -74,13 +75,17 @@ def opened(path: Path) -> Iterator[IO[bytes]]:
             raise DataError(Problem(str(path), f"cannot be read: {reason}", _FIX)) from error
 
 
+_TWO_BYTES = re.compile(rb"\x1b\$(?:[@AB]|\([CD])|\x1b\(I")
+"""Escape sequences of ISO-2022 after which letters stand for others; those of terminals are text like any other"""
+
+
 @contextmanager
 def text(path: Path, encoding: str | None = None) -> Iterator[io.TextIOWrapper]:
     """A file as a stream of text whose line ends are as they stand. Without an `encoding`, that of `encoding_of`."""
     encoding = encoding or encoding_of(path)
     try:
-        codecs.lookup(encoding)
-    except LookupError:
+        io.TextIOWrapper(io.BytesIO(), encoding=encoding)  # refuses base64 and rot13 too, which are codecs of no text
+    except (LookupError, ValueError):
         fix = "Give for example utf-8 or cp932."
         raise DataError(Problem(str(path), f"no encoding is called {encoding!r}", fix)) from None
     with opened(path) as stream:
@@ -104,7 +109,7 @@ def encoding_of(path: Path) -> str:
             if _fits(path, name):
                 return name
             raise DataError(Problem(str(path), f"cannot be read: is not UTF-8 text, nor all of it {name}", _FIX))
-    if b"\x1b$" in start or b"\x1b(" in start:  # escape sequences of ISO-2022, which would pass for ASCII
+    if _TWO_BYTES.search(start) and _fits(path, "ascii"):  # ISO-2022 has seven bits, and would pass for ASCII
         return _japanese(path, ("iso2022_jp",))
     if b"\0" in start:
         even, odd = start[::2].count(0), start[1::2].count(0)

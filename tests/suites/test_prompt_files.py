@@ -398,3 +398,18 @@ def test_records_keep_what_they_are_for_filters(tmp_path: Path) -> None:
     file = put(tmp_path / "x.jsonl", '{"prompt": "q", "score": 0.50, "flag": true}\n')
     ((_, record),) = read_records(file)
     assert record["score"] == 0.5 and record["flag"] is True and str(record["score"]) == "0.50"
+
+
+@pytest.mark.parametrize("text", ["\x1b$ is an escape", "\x1b(B after it", "\x1b$B and \u65e5\u672c", "\x1b[0m red"])
+def test_escape_sequences_of_terminals_are_text_like_any_other(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "x.csv"
+    path.write_text(f'prompt,response\n"{text}",r\n')
+    assert [row.prompt for row in read_rows(path)] == [text]
+
+
+@pytest.mark.parametrize("encoding", ["rot13", "base64", "hex", "zlib", "nosuch", "undefined"])
+def test_a_codec_that_is_of_no_text_is_no_encoding(tmp_path: Path, encoding: str) -> None:
+    path = tmp_path / "x.csv"
+    path.write_text("prompt,response\na,b\n")
+    with pytest.raises(DataError):
+        read_rows(path, columns=Columns(encoding=encoding))
