@@ -44,7 +44,7 @@ def turns(value: Any) -> list[tuple[str, str]] | None:
         said = str(turn.get("role") or turn.get("from") or "").strip().casefold()
         if said not in ROLES:
             raise RowFault(f"has a turn of the role {said[:40]!r}", "Rows are made of user and assistant turns alone.")
-        _check_beside(turn)
+        _check_beside(turn, ROLES[said])
         found.append((ROLES[said], _said(turn.get("content") if "content" in turn else turn.get("value"))))
     return found
 
@@ -79,7 +79,7 @@ _CALLS = ("tool_calls", "function_call")
 _REASONING = ("reasoning_content", "reasoning", "thinking")
 
 
-def _check_beside(turn: dict[str, Any]) -> None:
+def _check_beside(turn: dict[str, Any], role: str) -> None:
     """Raises RowFault for what a turn has beside its text."""
     if any(turn.get(name) for name in _CALLS):
         raise RowFault("has a turn that calls tools", "Rows are made of texts alone.")
@@ -87,7 +87,7 @@ def _check_beside(turn: dict[str, Any]) -> None:
         fix = "Write it into the answer as <think>…</think>, or take it out."
         raise RowFault(f"has reasoning apart from its answer ({name})", fix)
     weight = turn.get("weight")
-    if isinstance(weight, (int, float)) and weight == 0 and turn.get("role") == ASSISTANT:
+    if isinstance(weight, (int, float)) and weight == 0 and role == ASSISTANT:
         raise RowFault("has an answer of weight 0, which is not to be learnt", "Remove the row, or the weight.")
 
 

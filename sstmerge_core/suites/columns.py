@@ -81,10 +81,18 @@ def value(record: Any, column: Column | None) -> str:
     if isinstance(column, Constant):
         return column.constant
     if isinstance(column, Template):
-        return _PLACE.sub(lambda match: _text(at(record, match[1])), column.template).strip()
+        return _PLACE.sub(lambda match: _text(_no_chat(at(record, match[1]), match[1])), column.template).strip()
     if isinstance(column, Choice):
         return column.values.get(at(record, column.path), "")
     return _text(at(record, column))
+
+
+def _no_chat(found: Any, path: str) -> Any:
+    """What a template takes in. Raises `chats.RowFault` for a conversation, of which it would show the notation."""
+    if chats.turns(found) is not None:
+        fix = f"Take the conversation alone, `--columns prompt={path}`, and write the rest into its first turn."
+        raise chats.RowFault(f"has a conversation in {path[:40]!r}, which is no text to put into a template", fix)
+    return found
 
 
 def at(record: Any, path: str) -> Any:

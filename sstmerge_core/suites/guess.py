@@ -193,14 +193,19 @@ def _response(
     return (more[0] if more and likely else None), ()
 
 
-def beside_fault(name: str, prompt: Column) -> RowFault:
-    """For a column with text that belongs to the prompt."""
+def beside_fault(name: str, prompt: Column, *, chat: bool = False) -> RowFault:
+    """For a column with text that belongs to the prompt, which may be a conversation."""
     own = prompt.template if isinstance(prompt, Template) else f"{{{prompt}}}"
     leave = told(Columns(prompt=prompt))
     if _plain(name) in MEDIA:
         return RowFault(
             f"has something in the column {shown(name)}, which no text holds",
             f"Leave it out by `--columns '{shown(leave, 200)}'`, or remove the row.",
+        )
+    if chat:
+        return RowFault(
+            f"has text in the column {shown(name)}, which no part of a row takes",
+            f"Write it into the first turn, or leave it out by `--columns '{shown(leave, 200)}'`.",
         )
     joined = told(Columns(prompt=Template(template=f"{{{name}}}\n\n{own}")))
     return RowFault(

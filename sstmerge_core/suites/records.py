@@ -139,6 +139,9 @@ def _csv(path: Path, stream: io.TextIOWrapper, header: bool, delimiter: str) -> 
             yield where, {str(index): cell for index, cell in enumerate(cells)}
         elif names is None:
             names = _header(path, line, cells)
+        elif len(names) > 1 and [cells[0].lstrip("\ufeff"), *cells[1:]] == names:
+            fault = "repeats the header: the file was put together of several"
+            raise DataError(Problem(f"{path} line {line}", fault, "Take such lines out."))
         elif len(cells) > len(names) and any(cell.strip() for cell in cells[len(names) :]):
             surplus += 1
             fault = fault or f"{where}: has {len(cells)} cells under {count(len(names), 'column')}"
@@ -228,6 +231,10 @@ def _parquet(path: Path) -> Iterator[tuple[str, Any]]:
         data = io.BytesIO(stream.read())
     try:
         file = parquet.ParquetFile(data)
+        names = file.schema_arrow.names
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            fault = f"has two columns called {twice[:40]!r}"
+            raise DataError(Problem(str(path), fault, "Give every column a name of its own."))
         number = size = 0
         for batch in file.iter_batches(batch_size=64):
             for record in batch.to_pylist():

@@ -190,8 +190,14 @@ class Layout:
         assert found.columns is not None
         for name in found.beside:
             if record[name]:
-                raise guesses.beside_fault(name, found.columns.prompt)
-        if record.get("label") is False and found.columns.response == "completion" and self._given is None:
+                prompt = found.columns.prompt
+                chat = isinstance(prompt, str) and guesses.kind(at(record, prompt)).startswith("chat")
+                raise guesses.beside_fault(name, prompt, chat=chat)
+        if (
+            str(record.get("label")).strip().casefold() in _UNWANTED
+            and found.columns.response == "completion"
+            and self._given is None
+        ):
             fault = "has the label false: its completion is one that is not wanted"  # TRL's format for KTO
             raise RowFault(fault, "Remove such rows, or say `--columns 'prompt=prompt,response=completion'`.")
         for name in sorted(guesses.used_names(found.columns)):
@@ -250,6 +256,8 @@ def _text(record: Mapping[str, Any], columns: Columns, name: Literal["prompt", "
     return part(record, columns, name)
 
 
+_UNWANTED = ("false", "0", "0.0")
+"""What a label says of a completion that is not wanted"""
 _NO_SPLITS = (
     "It has no column split: add one, take every row by `--columns split:=test`, or declare a suite whose splits are "
     "by prompt (docs/suites.md)."

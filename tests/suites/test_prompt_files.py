@@ -16,7 +16,7 @@ import pytest
 
 from sstmerge_core.errors import DataError
 from sstmerge_core.suites import reading
-from sstmerge_core.suites.columns import Columns
+from sstmerge_core.suites.columns import Columns, Template
 from sstmerge_core.suites.guess import guess_columns
 from sstmerge_core.suites.rows import load_rows, read_records, read_rows, splits
 from sstmerge_core.train import training_data
@@ -413,3 +413,41 @@ def test_a_codec_that_is_of_no_text_is_no_encoding(tmp_path: Path, encoding: str
     path.write_text("prompt,response\na,b\n")
     with pytest.raises(DataError):
         read_rows(path, columns=Columns(encoding=encoding))
+
+
+ASKED = {"from": "human", "value": "a"}
+LOSSES = {
+    "joined.csv": "prompt,response\na,b\n\ufeffprompt,response\nc,d\n",
+    "kto.csv": "prompt,completion,label\na,b,False\n",
+    "kto.jsonl": '{"prompt": "a", "completion": "b", "label": 0}\n',
+    "text.jsonl": '{"prompt": "a", "completion": "b", "label": "false"}\n',
+    "weight.jsonl": json.dumps({"conversations": [ASKED, {"from": "gpt", "value": "b", "weight": 0}]}),
+    "system.jsonl": json.dumps({"system": "s", "conversations": [ASKED, {"from": "gpt", "value": "b"}]}),
+}
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_what_would_be_learnt_wrongly_is_refused_and_the_advice_is_not_wrong(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.write_text(LOSSES[name])
+    with pytest.raises(DataError) as raised:
+        read_rows(path)
+    [problem] = raised.value.problems
+    assert problem.fix and "{conversations}" not in problem.fix
+
+
+def test_a_conversation_is_no_text_for_a_template(tmp_path: Path) -> None:
+    path = tmp_path / "x.jsonl"
+    path.write_text(LOSSES["system.jsonl"])
+    with pytest.raises(DataError, match="no text to put into a template"):
+        read_rows(path, columns=Columns(prompt=Template(template="{system}\n\n{conversations}")))
+
+
+def test_parquet_with_two_columns_of_one_name_is_refused(tmp_path: Path) -> None:
+    import pyarrow
+    from pyarrow import parquet
+
+    columns = [pyarrow.array(["a"]), pyarrow.array(["b"]), pyarrow.array(["c"])]
+    parquet.write_table(pyarrow.table(columns, names=["prompt", "prompt", "response"]), tmp_path / "x.parquet")
+    with pytest.raises(DataError, match="two columns called 'prompt'"):
+        read_rows(tmp_path / "x.parquet")
