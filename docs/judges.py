@@ -94,7 +94,8 @@ The prompts and answers of the run are sent there. What a server answered is kep
 asked, so nothing is paid twice; a busy server is asked again up to five times, after the time that it names. A question
 that the server's own filter stops, or that is too long for it, is a `miss`, and the others are asked. Requests,
 tokens and cost stand in the run's timeline and behind the command's table. The verdicts' name has rubric, model and
-host; which weights the host serves under that name is not known, so a figure by an endpoint is not pinned.
+host, and behind `#` which version of the reading, that of all guards; which weights the host serves under that name is
+not known, so a figure by an endpoint is not pinned.
 
 ## Two judges
 

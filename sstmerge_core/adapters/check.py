@@ -317,22 +317,27 @@ def _told_whole(report: Report, adapters: Mapping[str, Adapter], base: BaseModel
     """The adapters with their fully trained modules among the others, and what stands in the way of that."""
     found = {}
     for role, adapter in adapters.items():
-        where = f"{role} adapter {adapter.path}"
         if adapter.saved:
             report.facts[f"{role} modules_to_save"] = shown(", ".join(saved_modules.modules(adapter.path)))
-        if other := next((name for name, one in adapter.saved.items() if not one.is_matrix), ""):
-            fix = "`--modules-to-save utility` keeps those of the utility side; or train it without."
-            fault = f"has trained {shown(other)} whole, which is no weight matrix and cannot be merged as one"
-            report.problems.append(Problem(where, fault, fix))
-        elif misfits := _misfits(adapter, base, where):
-            report.problems.extend(misfits)
-        else:
-            found[role] = replace(adapter, modules={**adapter.modules, **as_modules(adapter, base)}, saved={})
+        try:
+            found[role] = replace(adapter, modules={**adapter.modules, **as_modules(adapter, base, role)}, saved={})
+        except AdapterError as error:
+            report.problems.extend(error.problems)
     return found
 
 
-def as_modules(adapter: Adapter, base: BaseModel) -> dict[str, AdaptedModule]:
-    """An adapter's fully trained modules (`Adapter.saved`) as modules with a ΔW of full rank, by name."""
+def as_modules(adapter: Adapter, base: BaseModel, role: str = "") -> dict[str, AdaptedModule]:
+    """An adapter's fully trained modules (`Adapter.saved`) as modules with a ΔW of full rank, by name.
+
+    Raises AdapterError for what is no weight matrix, and for one that the base does not have in this shape.
+    """
+    where = f"{role} adapter {adapter.path}".strip()
+    if other := next((name for name, one in adapter.saved.items() if not one.is_matrix), ""):
+        fix = "`--modules-to-save utility` keeps those of the utility side; or train it without."
+        fault = f"has trained {shown(other)} whole, which is no weight matrix and cannot be merged as one"
+        raise AdapterError(Problem(where, fault, fix))
+    if adapter.saved and (misfits := _misfits(adapter, base, where)):
+        raise AdapterError(misfits)
     found = {}
     for name, one in adapter.saved.items():
         module = canonical(name.removesuffix(".weight"))

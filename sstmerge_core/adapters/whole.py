@@ -19,6 +19,7 @@ from sstmerge_core.adapters.read import Adapter
 from sstmerge_core.adapters.safetensors_header import TensorHeader
 from sstmerge_core.adapters.safetensors_writer import CODES, NAMES
 from sstmerge_core.adapters.saved import Saved
+from sstmerge_core.adapters.write import check_finite
 
 if TYPE_CHECKING:
     import torch
@@ -52,16 +53,23 @@ class Remade:
     make: Callable[[], torch.Tensor]
     """float32, as the weight lies in the base"""
 
+    name: str = ""
+    """Of its module"""
+
     def load(self) -> torch.Tensor:
+        """The weight as it is written. Raises AdapterError where a value is not finite in that format."""
         import torch
 
-        return self.make().to(getattr(torch, NAMES[self.header.dtype])).contiguous()
+        target = NAMES[self.header.dtype]
+        found = self.make().to(getattr(torch, target)).contiguous()
+        check_finite(self.name, found, target)
+        return found
 
 
 def with_whole(adapter: Adapter, base: Path) -> Adapter:
     """The adapter with its fully trained modules among `modules`, and none in `saved`; itself where it has none.
 
-    They are to be weight matrices that the base has in the same shape, as `check_many` makes sure.
+    Raises AdapterError as `check.as_modules` does.
     """
     if not adapter.saved:
         return adapter
@@ -106,7 +114,7 @@ def remade(
             if isinstance(module, TrainedWhole):
                 header = module.tensor.header
                 header = header if dtype == "auto" else replace(header, dtype=CODES[dtype])
-                found.setdefault(trained(module.tensor.key), Remade(header, _sum(module, deltas[name])))
+                found.setdefault(trained(module.tensor.key), Remade(header, _sum(module, deltas[name]), name))
     return found
 
 

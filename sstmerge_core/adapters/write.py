@@ -231,11 +231,12 @@ def _stored(name: str, pair: Pair | Lazy, *, dtype: str, checked: bool) -> tuple
     measured = None if target == torch.float32 else (name, *_rounding(exact, stored))
     if measured is None or not all(map(math.isfinite, measured[1:])):  # a NaN or an infinity would be in the norms
         for tensor in stored:
-            _check_finite(name, tensor, dtype)
+            check_finite(name, tensor, dtype)
     return stored, measured
 
 
-def _check_finite(name: str, tensor: torch.Tensor, dtype: str) -> None:
+def check_finite(name: str, tensor: torch.Tensor, dtype: str) -> None:
+    """Raise AdapterError where a tensor of the module `name` has values that are not finite in `dtype`."""
     if not is_finite(tensor):
         fix = "Write it as float32 or bfloat16." if dtype == "float16" else "Check the adapters and the parameters."
         raise AdapterError(Problem(name, f"has values that are not finite in {dtype}", fix))

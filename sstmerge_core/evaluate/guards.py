@@ -59,6 +59,16 @@ class Guard:
         return _PLACE.sub(lambda found: prompt if found[1] == "prompt" else response, text)
 
 
+READING = 2
+"""Which way of reading answers this is: it is in the judge's name, as verdicts read otherwise are another's. The first
+read a number in a trace of thought or of the next item as a verdict, and one of two that contradict each other."""
+
+
+def read_so(judge_id: str) -> str:
+    """A judge's name with the way in which its answers are read."""
+    return f"{judge_id}#{READING}"
+
+
 _PLACE = re.compile(r"\{(prompt|response)\}")
 
 

@@ -28,7 +28,7 @@ from urllib.parse import urlsplit
 
 from sstmerge_core import documents
 from sstmerge_core.errors import OF_SQLITE, DataError, JobError, Problem, RecipeError
-from sstmerge_core.evaluate.guards import GUARDS, Guard
+from sstmerge_core.evaluate.guards import GUARDS, Guard, read_so
 from sstmerge_core.evaluate.judges_guard import Asked, GuardJudge
 from sstmerge_core.workspace import Workspace
 
@@ -71,7 +71,7 @@ def endpoint(model: str, _device: str = "") -> GuardJudge:
     url, key = _address(), os.environ.get(KEY) or ""
     guard = GUARDS[rubric]
     client = Client(guard, named, url, key, _number(RATE, PER_MINUTE), _prices(), _cache())
-    return GuardJudge(guard, f"endpoint:{rubric}/{named}@{urlsplit(url).netloc}", client)
+    return GuardJudge(guard, read_so(f"endpoint:{rubric}/{named}@{urlsplit(url).netloc}"), client)
 
 
 @dataclass

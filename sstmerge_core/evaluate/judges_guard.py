@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sstmerge_core.errors import DataError, Problem
-from sstmerge_core.evaluate.guards import GUARDS, Guard
+from sstmerge_core.evaluate.guards import GUARDS, Guard, read_so
 from sstmerge_core.evaluate.judge import Pair, Verdict
 from sstmerge_core.evaluate.judges_models import find, judged
 
@@ -21,7 +21,7 @@ def guard_judge(name: str, model: str = "", device: str = "auto") -> GuardJudge:
     """The judge of a declaration; `model` and what is raised as in `find`."""
     guard = GUARDS[name]
     checkpoint = find(model or guard.usual, name)
-    return GuardJudge(guard, checkpoint.judge_id(name), Completion(guard, checkpoint.folder, device))
+    return GuardJudge(guard, read_so(checkpoint.judge_id(name)), Completion(guard, checkpoint.folder, device))
 
 
 @dataclass(frozen=True)

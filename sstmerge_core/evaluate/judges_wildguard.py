@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from sstmerge_core.evaluate.guards import fields
+from sstmerge_core.evaluate.guards import fields, read_so
 from sstmerge_core.evaluate.judge import Pair, Verdict
 from sstmerge_core.evaluate.judges_models import find, judged
 
@@ -39,7 +39,7 @@ _NEW_TOKENS = 32
 def wildguard(model: str = "", device: str = "auto") -> WildGuard:
     """WildGuard (7B; 14 GB in bfloat16); `model` and what is raised as in `find`."""
     checkpoint = find(model or (f"{WILDGUARD}@{REVISION}" if REVISION else WILDGUARD), "wildguard")
-    return WildGuard(checkpoint.judge_id("wildguard"), _Completion(checkpoint.folder, device))
+    return WildGuard(read_so(checkpoint.judge_id("wildguard")), _Completion(checkpoint.folder, device))
 
 
 @dataclass(frozen=True)

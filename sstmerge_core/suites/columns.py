@@ -89,7 +89,7 @@ def value(record: Any, column: Column | None) -> str:
 
 def _no_chat(found: Any, path: str) -> Any:
     """What a template takes in. Raises `chats.RowFault` for a conversation, of which it would show the notation."""
-    if chats.turns(found) is not None:
+    if isinstance(found, list) and chats.turns(found) is not None:
         fix = f"Take the conversation alone, `--columns prompt={path}`, and write the rest into its first turn."
         raise chats.RowFault(f"has a conversation in {path[:40]!r}, which is no text to put into a template", fix)
     return found

@@ -333,3 +333,32 @@ def test_vllm_and_few_bits_are_refused_before_anything_runs(untied):
                 (entry,),
                 options.__class__(backend=options.backend, bits=options.bits, modules_to_save="utility"),
             )
+
+
+def test_a_recipe_that_merges_what_is_no_matrix_is_refused_in_words_without_a_check_before(case, tmp_path):
+    workspace, _, utility, _ = case
+    if "norm" not in saved.modules(utility):
+        return
+    unchecked = recipe(*case).model_copy(update={"modules_to_save": "dense"})
+    with pytest.raises(AdapterError, match="is no weight matrix"):
+        execute.merge_to(unchecked, workspace, tmp_path / "out", device="cpu")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_whole_weight_that_its_format_cannot_hold_is_refused(untied, tmp_path):
+    workspace, base, utility, safety = untied
+    loud = shutil.copytree(utility, tmp_path / "loud")
+    weights = load_file(loud / "adapter_model.safetensors")
+    weights = {key: one if "lora_" in key else one * 1e6 for key, one in weights.items()}
+    save_file(weights, loud / "adapter_model.safetensors", metadata={"format": "pt"})
+    found = recipe(workspace, base, loud, safety, "dense")
+    with pytest.raises(AdapterError, match="not finite in float16"):
+        execute.merge_to(found, workspace, tmp_path / "out", output=Output(dtype="float16"), device="cpu")
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_factors_of_a_pair_are_compared_whatever_becomes_of_what_was_trained_whole(untied):
+    workspace, _, utility, safety = untied
+    sources = {side: catalog.entry(path, workspace).source for side, path in (("utility", utility), ("safety", safety))}
+    pair = execute.inspect(sources, workspace)
+    assert (workspace.pairs / pair / "events.jsonl").is_file()

@@ -90,7 +90,7 @@ def test_the_rubric_is_asked_with_the_key_and_its_answer_read(server: Server) ->
     judge, _, _ = asked_now("endpoint:gpt-x")
     verdict = judge.score(*PAIR)
     assert (verdict.label, verdict.raw) == ("harmful", HARMFUL)
-    assert verdict.judge_id == f"endpoint:strongreject/gpt-x@127.0.0.1:{server.http.server_port}"
+    assert verdict.judge_id == f"endpoint:strongreject/gpt-x@127.0.0.1:{server.http.server_port}#2"
     (body,) = server.requests
     assert server.keys == ["Bearer sk-secret"] and server.paths == ["/v1/chat/completions"]
     assert (body["model"], body["temperature"], body["max_tokens"]) == ("gpt-x", 0, 384)
